@@ -1,0 +1,250 @@
+"""Converts a listing of images into a tfpipe dataset: index, plan, write, publish.
+
+    python -m beam_jobs.convert --input photos --output photos_tfrecord
+    tfpipe convert --input photos --output photos_tfrecord        # the same
+
+From Python:
+
+    manifest = convert(Job(input="photos", output="photos_tfrecord")).manifest
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from beam_jobs.options import Job, read_labels, rejected_limit
+from beam_jobs.payloads import open_embedder, record_size
+from beam_jobs.plan import Indexing, Plan, index_refusals, lowest_refs, make_indexing, make_plan
+from beam_jobs.progress import WatchedProgress
+from beam_jobs.publish import publish, shard_is_written, versions
+from beam_jobs.shards import ShardFacts
+from beam_jobs.sources import Refused, Source, open_source
+from tfpipe.check import check_dataset
+from tfpipe.errors import DataError, SetupError, UsageError
+from tfpipe.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Manifest, load_manifest, replace_file
+
+# How many of the first references by hash tell what a byte of file becomes as pixels.
+_SAMPLE = 64
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a conversion did.
+
+    Attributes:
+      plan: what was to be written.
+      manifest: what was written; None for a dry run.
+      refused: how many inputs were refused, by reason.
+      resumed: how many shards a run before had finished.
+    """
+
+    plan: Plan
+    manifest: Manifest | None
+    refused: Mapping[str, int]
+    resumed: int = 0
+
+
+def convert(job: Job, *, quiet: bool = True) -> Outcome:
+    """Runs a conversion.
+
+    Args:
+      job: what to convert.
+      quiet: show no progress bar.
+
+    Raises:
+      UsageError: the job contradicts itself or what lies at its paths.
+      DataError: more inputs were refused than allowed; nothing is published, and --resume can go on.
+      SetupError: the disk is full, another writer holds the output, a model or an extra is missing.
+    """
+    source = open_source(job.input)
+    class_names = read_labels(job.labels) if job.labels else None
+    if job.split is not None and source.splits:
+        raise UsageError(f"{job.input!r} has split folders {list(source.splits)}; --split can't change them.")
+    output = Path(os.path.abspath(job.output))
+    _check_places(job, output)
+    if job.dry_run:
+        with tempfile.TemporaryDirectory() as state:
+            planned = _plan(job, source, Path(state), class_names)
+            return Outcome(planned.plan, None, planned.plan.refused)
+    with _locked(output):
+        if job.resume and (output / MANIFEST_NAME).exists() and not (output / STATE_NAME).exists():
+            return _verify_finished(job, source, output, class_names)
+        return _write(job, source, output, class_names, quiet)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    plan: Plan
+    recorded: dict[str, Any]
+
+
+def _plan(job: Job, source: Source, state: Path, class_names: tuple[str, ...] | None) -> _Planned:
+    from beam_jobs.pipelines import index_listing
+
+    runs = state / "runs"
+    shutil.rmtree(runs, ignore_errors=True)
+    runs.mkdir(parents=True)
+    indexing: Indexing = make_indexing(job, source, str(runs), class_names)
+    index_listing(source.pieces(job.limit), indexing, job.beam_args)
+    embedder = open_embedder(job) if job.payload == "embedding" else None
+    sample = lowest_refs(str(runs), _SAMPLE) if job.payload == "decoded" and not job.image_size else []
+    size = record_size(job, sample, source, embedder)
+    plan = make_plan(job, indexing, size)
+    if not plan.listed:
+        raise UsageError(f"{job.input!r} lists no images.")
+    recorded: dict[str, Any] = {"options": job.recorded()}
+    if source.splits:
+        recorded["options"]["split"] = "folders"
+    if embedder is not None:
+        recorded["model"] = {**embedder.recorded(), "resize": job.resize, "embedding_size": size.fixed // 4}
+    identity = [recorded, plan.class_names, plan.columns, plan.splits, plan.source_digest, versions(job)]
+    recorded["plan"] = xxhash.xxh3_128_hexdigest(json.dumps(identity, sort_keys=True).encode())
+    return _Planned(plan, recorded)
+
+
+def _write(job: Job, source: Source, output: Path, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
+    state = output / STATE_NAME
+    if job.overwrite:
+        shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(exist_ok=True)
+    try:
+        planned = _plan(job, source, state, class_names)
+        _match_earlier_plan(state / "plan.json", planned)
+        _check_refusals(job, output, planned.plan, list(index_refusals(str(state / "runs"))))
+    except UsageError:
+        _remove_if_unused(output, state)
+        raise
+    plan = planned.plan
+    missing = [i for i, shard in enumerate(plan.shards) if not shard_is_written(output, plan, i, planned.recorded)]
+    _check_space(output, plan, len(missing))
+    if missing:
+        from beam_jobs.pipelines import write_shards
+
+        with WatchedProgress(state, plan.num_bytes, plan.listed, quiet=quiet):
+            write_shards(missing, job, plan, source, state)
+    refusals = list(index_refusals(str(state / "runs")))
+    for shard in plan.shards:
+        refusals += ShardFacts.load(state / f"{shard.name}.json").refused
+    _check_refusals(job, output, plan, refusals)
+    manifest = publish(output, job, plan, refusals, planned.recorded)
+    return Outcome(plan, manifest, manifest.rejected, resumed=len(plan.shards) - len(missing))
+
+
+def _verify_finished(job: Job, source: Source, output: Path, class_names: tuple[str, ...] | None) -> Outcome:
+    manifest = load_manifest(output)
+    with tempfile.TemporaryDirectory() as state:
+        planned = _plan(job, source, Path(state), class_names)
+    if manifest.made_by.get("plan") != planned.recorded["plan"]:
+        earlier = {key: manifest.made_by.get(key) for key in planned.recorded}
+        raise UsageError(f"{output} holds another dataset: {_difference(earlier, planned.recorded)}; "
+                         "--overwrite replaces it.")
+    problems = check_dataset(manifest)
+    if problems:
+        raise DataError(f"{output} is finished but damaged: {problems[0]}")
+    return Outcome(planned.plan, manifest, manifest.rejected, resumed=len(planned.plan.shards))
+
+
+# ---- the output folder
+
+
+def _check_places(job: Job, output: Path) -> None:
+    inputs = Path(os.path.realpath(job.input))
+    real = Path(os.path.realpath(output))
+    if inputs.is_dir() and (real == inputs or inputs in real.parents):
+        raise UsageError(f"--output {job.output!r} lies inside --input {job.input!r}; write elsewhere.")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"--output {job.output!r} is a file; it takes a folder.")
+    if output.is_dir() and any(output.iterdir()) and not (job.resume or job.overwrite or job.dry_run):
+        unfinished = (output / STATE_NAME).exists()
+        hint = "--resume goes on with the unfinished conversion there" if unfinished else "--resume verifies it"
+        raise UsageError(f"--output {job.output!r} is not empty; {hint}, --overwrite replaces a dataset there.")
+
+
+@contextlib.contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Holds the output folder against other writers. The lock goes with the process, even when that is killed."""
+    output.mkdir(parents=True, exist_ok=True)
+    handle = os.open(output, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SetupError(f"Another conversion is writing to {output}; wait for it, or choose another --output.") from error
+    else:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_if_unused(output: Path, state: Path) -> None:
+    """Takes back an empty state folder, and the output folder if nothing else is in it."""
+    if not any(state.glob("*.json")):
+        shutil.rmtree(state)
+        with contextlib.suppress(OSError):
+            output.rmdir()
+
+
+def _match_earlier_plan(path: Path, planned: _Planned) -> None:
+    """Refuses to go on with shards of another plan; writes the plan where there is none yet."""
+    document = {"recorded": planned.recorded, "plan": planned.plan.to_json()}
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        if earlier["recorded"]["plan"] != planned.recorded["plan"]:
+            found = _difference(earlier["recorded"], planned.recorded) or _difference(earlier["plan"], document["plan"])
+            raise UsageError(f"{path.parent.parent} holds an unfinished conversion of another kind: {found}; "
+                             "run it with what it had, or take --overwrite.")
+    replace_file(path, json.dumps(document).encode())
+
+
+def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first thing in which two records of a job differ, as a phrase."""
+    for name in ("options", "model"):
+        before, after = earlier.get(name) or {}, now.get(name) or {}
+        for key in sorted(set(before) | set(after)):
+            if before.get(key) != after.get(key):
+                return f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
+    for key in ("class_names", "columns", "listed", "splits"):
+        if key in earlier and earlier[key] != now.get(key):
+            return f"{key} was {str(earlier[key])[:80]} and is {str(now.get(key))[:80]}"
+    return "the input or the versions of the packages changed"
+
+
+def _check_space(output: Path, plan: Plan, missing: int) -> None:
+    needed = plan.num_bytes * missing // max(len(plan.shards), 1)
+    free = shutil.disk_usage(output).free
+    if needed > free:
+        raise SetupError(f"{output} has {free:,} bytes free; about {needed:,} are needed.")
+
+
+def _check_refusals(job: Job, output: Path, plan: Plan, refusals: Sequence[Refused]) -> None:
+    """Stops where too much was refused, with rejected.jsonl in place to look at."""
+    from beam_jobs.publish import rejected_lines
+
+    allowed = rejected_limit(job.max_rejected, plan.listed)
+    if len(refusals) <= allowed and len(refusals) < plan.listed:
+        return
+    replace_file(output / REJECTED_NAME, rejected_lines(refusals))
+    reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(r.reason for r in refusals).most_common())
+    first = min(refusals)
+    raise DataError(
+        f"{len(refusals)} of {plan.listed} inputs were refused ({reasons}), {allowed} may be (--max_rejected {job.max_rejected}); "
+        f"the first is {first.key!r}: {first.detail} All are in {output / REJECTED_NAME}. "
+        "Correct them, or go on with --resume and a higher --max_rejected."
+    )
+
+
+if __name__ == "__main__":
+    from tfpipe.cli import main
+
+    main("convert")

@@ -1,0 +1,226 @@
+"""What a conversion is asked to do: the command line's options as one frozen value. Loads neither Beam nor TensorFlow."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from tfpipe.errors import UsageError
+from tfpipe.probe import DEFAULT_MAX_PIXELS
+from tfpipe.schema import PAYLOADS
+from tfpipe.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, parse_split, split_bounds
+
+RESIZES = ("pad", "stretch", "crop")
+DTYPES = ("float32", "float16", "uint8")
+RANGES = ("0,1", "0,255", "-1,1")
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+EXAMPLES = """examples:
+  tfpipe convert --input photos --output photos_tfrecord
+      photos/CLASS/**/file to raw shards: 80 % train, 10 % validation, 10 % test
+  tfpipe convert --input labels.csv --output out --payload decoded --image_size 224,224 --dtype uint8
+      a listing of FILE,LABEL rows, to pixels
+  tfpipe convert --input photos --output out --payload embedding --model saved_model_folder
+  tfpipe convert --input photos --output out --dry_run
+      what would be written
+  tfpipe convert --input photos --output out --resume
+      goes on where a killed run stopped
+  tfpipe convert --input photos --output out -- --runner=FlinkRunner --flink_master=localhost:8081
+      Beam's own options follow the --
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One conversion.
+
+    Attributes:
+      input: a folder with a folder per class, or a CSV listing.
+      output: the folder to write.
+      payload: "raw", "decoded" or "embedding".
+      split: fractions by split; None takes the default, or the split folders of the input.
+      target_bytes: the size aimed at for each shard.
+      seed: of the split and the order.
+      labels: a file with one class name a line; None takes the names that occur, sorted.
+      image_size: (height, width) of decoded images; None keeps each image's size.
+      resize: "pad", "stretch" or "crop".
+      dtype: of decoded images.
+      model: for embedding: a SavedModel folder, a .keras file, a keras.applications name, or a TF-Hub handle.
+      model_range: the values the model takes: "0,1", "0,255" or "-1,1"; None goes by the kind of model.
+      max_rejected: how many inputs may be refused: a count such as "10", or a part such as "1%".
+      max_pixels: images with more are refused.
+      verify: "decode" decodes every raw image; "none" reads headers and end markers.
+      threads: how many images are decoded at once, per worker.
+      limit: take only the first so many inputs, a class at a time.
+      dry_run: plan, and write nothing.
+      resume: go on with an unfinished conversion.
+      overwrite: replace what is in the output folder.
+      beam_args: Beam's pipeline options.
+    """
+
+    input: str
+    output: str
+    payload: str = "raw"
+    split: Mapping[str, float] | None = None
+    target_bytes: int = DEFAULT_TARGET_BYTES
+    seed: int = 0
+    labels: str | None = None
+    image_size: tuple[int, int] | None = None
+    resize: str = "pad"
+    dtype: str = "float32"
+    model: str | None = None
+    model_range: str | None = None
+    max_rejected: str = "1%"
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    verify: str = "none"
+    threads: int = 1
+    limit: int | None = None
+    dry_run: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    beam_args: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("payload", PAYLOADS), ("resize", RESIZES), ("dtype", DTYPES), ("verify", ("none", "decode"))):
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"--{name} is {getattr(self, name)!r}; it takes one of {list(allowed)}.")
+        for name in ("target_bytes", "max_pixels", "threads"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit is {self.limit}; it must be at least 1.")
+        if self.resume and self.overwrite:
+            raise UsageError("--resume goes on with what is there, --overwrite replaces it; take one of the two.")
+        if not 0 <= self.seed < 2**64:
+            raise UsageError(f"--seed is {self.seed}; it must lie in [0, 2**64).")
+        split_bounds(self.fractions)
+        rejected_limit(self.max_rejected, 0)
+        self._check_payload()
+
+    def _check_payload(self) -> None:
+        if self.payload == "embedding" and not self.model:
+            raise UsageError("--payload embedding needs --model: a SavedModel folder, a .keras file, a "
+                             "keras.applications name, or a TF-Hub handle.")
+        if self.payload != "embedding" and (self.model or self.model_range):
+            raise UsageError(f"--model and --model_range go with --payload embedding, not {self.payload}.")
+        if self.payload == "raw" and self.image_size:
+            raise UsageError("--image_size goes with --payload decoded or embedding; raw keeps each file as it is.")
+        if self.payload != "raw" and self.verify != "none":
+            raise UsageError(f"--verify goes with --payload raw; {self.payload} decodes every image anyway.")
+        if self.model_range is not None and self.model_range not in RANGES:
+            raise UsageError(f"--model_range is {self.model_range!r}; it takes one of {list(RANGES)}.")
+
+    @property
+    def fractions(self) -> Mapping[str, float]:
+        """The fractions in force where the source does not assign splits itself."""
+        return DEFAULT_SPLIT if self.split is None else self.split
+
+    def recorded(self) -> dict[str, Any]:
+        """The options that change bytes, as the manifest records them. Paths are left out: they change no byte."""
+        options: dict[str, Any] = {"payload": self.payload, "split": dict(self.fractions), "target_bytes": self.target_bytes}
+        options |= {"seed": self.seed, "max_pixels": self.max_pixels, "limit": self.limit}
+        if self.payload == "raw":
+            options["verify"] = self.verify
+        else:
+            options |= {"image_size": list(self.image_size) if self.image_size else None, "resize": self.resize}
+        if self.payload == "decoded":
+            options["dtype"] = self.dtype
+        return options
+
+
+def rejected_limit(text: str, listed: int) -> int:
+    """How many of the listed inputs may be refused, by a count or a percentage.
+
+    Raises:
+      UsageError: the text is neither.
+    """
+    part = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    if part:
+        return int(Fraction(part[1]) * listed / 100)
+    if text.isdecimal():
+        return int(text)
+    raise UsageError(f"--max_rejected is {text!r}; it takes a count such as 10, or a part such as 1%.")
+
+
+def parse_bytes(text: str) -> int:
+    """The bytes that "64MB", "10KB" or "1000000" names; MB is 10**6."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?B?)", text.strip(), re.IGNORECASE)
+    unit = match[2].upper() if match else "?"
+    unit += "B" if unit in ("K", "M", "G") else ""
+    if match is None or unit not in _UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 64MB")
+    return int(Fraction(match[1]) * _UNITS[unit])
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """The (height, width) that "224,224" names."""
+    match = re.fullmatch(r"(\d+),(\d+)", text.replace(" ", ""))
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHT,WIDTH such as 224,224")
+    return int(match[1]), int(match[2])
+
+
+def _fractions(text: str) -> dict[str, float]:
+    try:
+        return parse_split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a conversion to a parser."""
+    add = parser.add_argument
+    add("--input", required=True, metavar="PATH", help="a folder with a folder per class, or a CSV listing of FILE,LABEL rows")
+    add("--output", required=True, metavar="DIR", help="the folder to write")
+    add("--payload", choices=PAYLOADS, default="raw", help="file bytes, pixels, or a model's vectors (default: raw)")
+    add("--split", type=_fractions, metavar="NAME=PART,...", help="default: train=0.8,validation=0.1,test=0.1, or the input's own split folders")
+    add("--target_bytes", type=parse_bytes, default=DEFAULT_TARGET_BYTES, metavar="SIZE", help="the size of a shard (default: 64MB)")
+    add("--seed", type=int, default=0, help="of the split and the order (default: 0)")
+    add("--labels", metavar="FILE", help="class names, one a line, in the order of their ids (default: those that occur, sorted)")
+    add("--image_size", type=parse_size, metavar="H,W", help="resize to this (default: keep each size; for embedding: the model's)")
+    add("--resize", choices=RESIZES, default="pad", help="how images that have another shape fit (default: pad)")
+    add("--dtype", choices=DTYPES, default="float32", help="of decoded images (default: float32, in [0, 1])")
+    add("--model", metavar="HANDLE", help="a SavedModel folder, .keras file, keras.applications name or TF-Hub handle; loading a model runs its code")
+    add("--model_range", choices=RANGES, help="the pixel values the model takes (default: by the kind of model)")
+    add("--max_rejected", default="1%", metavar="N|P%", help="how many inputs may be refused (default: 1%%)")
+    add("--max_pixels", type=int, default=DEFAULT_MAX_PIXELS, metavar="N", help=f"refuse larger images (default: {DEFAULT_MAX_PIXELS})")
+    add("--verify", choices=("none", "decode"), default="none", help="decode each raw image too (default: headers and end markers)")
+    add("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="per worker (default: the number of cores)")
+    add("--limit", type=int, metavar="N", help="take the first N inputs only, a class at a time")
+    add("--dry_run", action="store_true", help="show the plan, write nothing")
+    add("--resume", action="store_true", help="go on with a conversion that was stopped")
+    add("--overwrite", action="store_true", help="replace the dataset in the output folder once the new one is complete")
+
+
+def job_from_arguments(arguments: argparse.Namespace, beam_args: tuple[str, ...]) -> Job:
+    """The job that parsed arguments describe."""
+    names = [name for name in Job.__dataclass_fields__ if name != "beam_args"]
+    return Job(**{name: getattr(arguments, name) for name in names}, beam_args=beam_args)
+
+
+def read_labels(path: str) -> tuple[str, ...]:
+    """The class names that a labels file lists, one a line.
+
+    Raises:
+      UsageError: no such file, or a line is blank or occurs twice.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--labels {path!r} can't be read: {error}.") from error
+    names = [line.strip() for line in lines]
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise UsageError(f"{path}:{number}: the line is blank; every line is a class name.")
+        if names.index(name) != number - 1:
+            raise UsageError(f"{path}:{number}: the class {name!r} occurs twice, first in line {names.index(name) + 1}.")
+    if not names:
+        raise UsageError(f"--labels {path!r} lists no classes.")
+    return tuple(names)

@@ -1,0 +1,135 @@
+"""The two Beam graphs of a conversion: index the pieces of a listing, write the shards of a plan.
+
+Each is one line from source to sink. With branches Dask runs only the last sink, silently, and with a side input it
+repeats the main input; a plan that lies in a file between two linear graphs avoids both. Everything that crosses a
+shuffle here is a small number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from beam_jobs.options import Job
+from beam_jobs.payloads import Payload, open_payload
+from beam_jobs.plan import Indexing, Plan, index_piece, shard_refs
+from beam_jobs.shards import write_shard
+from beam_jobs.sources import Source
+from tfpipe.errors import SetupError, UsageError
+
+PROBLEM_NAME = "problem.json"
+
+
+class IndexPieces(beam.DoFn):
+    """Writes the runs of each piece of the listing."""
+
+    def __init__(self, indexing: Indexing) -> None:
+        self._indexing = indexing
+
+    def process(self, element: tuple[int, Any]) -> Iterator[int]:
+        number, piece = element
+        with _noting_problems(Path(self._indexing.runs).parent):
+            index_piece(self._indexing, number, piece)
+        yield number
+
+
+class WriteShards(beam.DoFn):
+    """Writes each shard of the plan; a call reads, encodes and writes the images of one."""
+
+    def __init__(self, job: Job, plan: Plan, source: Source, state: str) -> None:
+        self._job, self._plan, self._source, self._state = job, plan, source, state
+        self._payload: Payload | None = None
+
+    def process(self, element: int) -> Iterator[int]:
+        state = Path(self._state)
+        with _noting_problems(state):
+            # Here and not in setup(), so that a problem is noted where the driver finds it.
+            self._payload = self._payload or open_payload(self._job, self._plan, self._source)
+            shard = self._plan.shards[element]
+            refs, repeated = shard_refs(str(state / "runs"), shard)
+            write_shard(state, shard.name, refs, self._payload, refused=repeated, threads=self._job.threads)
+        yield element
+
+
+class _noting_problems:  # noqa: N801 (used as a function)
+    """Leaves the sentence of an expected error in the state folder: runners hand back a traceback as one long text."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError | SetupError | UsageError):
+            text = str(error)
+            if isinstance(error, OSError):
+                text = f"{error.filename or self._state.parent}: {error.strerror or error}"
+            (self._state / PROBLEM_NAME).write_text(json.dumps({"kind": type(error).__name__, "text": text}))
+
+
+def index_listing(pieces: Sequence[Any], indexing: Indexing, beam_args: Sequence[str]) -> None:
+    """Runs the first graph: every piece of the listing to sorted runs of references."""
+    _run("Index", list(enumerate(pieces)), IndexPieces(indexing), beam_args, Path(indexing.runs).parent)
+
+
+def write_shards(numbers: Sequence[int], job: Job, plan: Plan, source: Source, state: Path) -> None:
+    """Runs the second graph: the shards of those numbers, each by one call."""
+    _run("Write", list(numbers), WriteShards(job, plan, source, str(state)), job.beam_args, state)
+
+
+def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[str], state: Path) -> None:
+    problem = state / PROBLEM_NAME
+    problem.unlink(missing_ok=True)
+    options = _pipeline_options(beam_args)
+    # FnApiRunner in memory: "DirectRunner" first tries to download a Go binary.
+    runner = None if _names_runner(beam_args) else FnApiRunner()
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    _ = pipeline | beam.Create(elements) | beam.Reshuffle() | name >> beam.ParDo(work)
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception as error:
+        if problem.exists():
+            raise _noted_problem(problem) from error
+        raise
+
+
+def _noted_problem(path: Path) -> Exception:
+    noted = json.loads(path.read_text())
+    path.unlink()
+    kind = UsageError if noted["kind"] == "UsageError" else SetupError
+    return kind(f"{noted['text'].rstrip('.')}.")
+
+
+def _names_runner(beam_args: Sequence[str]) -> bool:
+    return any(argument.split("=")[0] == "--runner" for argument in beam_args)
+
+
+def _pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
+    """Beam's options, all of them known: Beam itself drops one that is misspelt."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for kind in _all_subclasses(PipelineOptions):
+        try:
+            kind._add_argparse_args(parser)
+        except argparse.ArgumentError:
+            continue  # Two option classes of Beam define one flag; the first has added it.
+    _, unknown = parser.parse_known_args(list(beam_args))
+    if unknown:
+        raise UsageError(f"Beam has no option {unknown[0]!r}; what follows -- goes to Beam.")
+    return PipelineOptions(list(beam_args))
+
+
+def _all_subclasses(kind: type) -> Iterator[Any]:
+    for child in kind.__subclasses__():
+        if "_add_argparse_args" in vars(child):
+            yield child
+        yield from _all_subclasses(child)

@@ -1,0 +1,188 @@
+"""Writes one shard, and leaves a sidecar that says what is in it.
+
+In the output's `_state` folder a shard lies under its planned name; a sidecar, renamed into place after it, makes it
+count. A run that is resumed finds the sidecars and writes only what has none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from beam_jobs.payloads import Encoded, Payload
+from beam_jobs.plan import Ref
+from beam_jobs.sources import Refused
+from tfpipe.moments import Moments
+from tfpipe.records import Chunks
+
+_WRITE_BYTES = 1 << 20
+
+
+@dataclass
+class ShardFacts:
+    """What one shard holds: the content of its sidecar.
+
+    Attributes:
+      name: the planned name.
+      num_records, num_bytes, digest: of the shard's file.
+      class_counts: by label_int.
+      formats: how many files of each format.
+      turned: how many files carry an EXIF turn.
+      sizes: [smallest height, width, largest height, width] of the images; None for embeddings and empty shards.
+      moments: of all pixels; None where none were decoded.
+      source_digest: the sum of the records' digests.
+      refused: inputs that could not become records.
+    """
+
+    name: str
+    num_records: int = 0
+    num_bytes: int = 0
+    digest: str = ""
+    class_counts: dict[int, int] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
+    turned: int = 0
+    sizes: tuple[int, int, int, int] | None = None
+    moments: Moments | None = None
+    source_digest: int = 0
+    refused: list[Refused] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Writes the sidecar by rename."""
+        draft = path.with_suffix(".tmp")
+        draft.write_text(json.dumps(vars(self)))
+        os.replace(draft, path)
+
+    @classmethod
+    def load(cls, path: Path) -> ShardFacts:
+        """The facts that `save` wrote."""
+        fields: dict[str, Any] = json.loads(path.read_text())
+        fields["class_counts"] = {int(label): count for label, count in fields["class_counts"].items()}
+        fields["refused"] = [Refused(*refusal) for refusal in fields["refused"]]
+        fields["sizes"] = fields["sizes"] and tuple(fields["sizes"])
+        if fields["moments"] is not None:
+            count, sums, squares = fields["moments"]
+            fields["moments"] = Moments(count, tuple(sums), tuple(squares))
+        return cls(**fields)
+
+
+def write_shard(
+    state: Path, name: str, refs: Sequence[Ref], payload: Payload, *, refused: Sequence[Refused] = (), threads: int = 1
+) -> ShardFacts:
+    """Writes a shard's file, offsets and sidecar into the state folder.
+
+    Args:
+      state: the folder.
+      name: the planned name.
+      refs: what becomes records, in order.
+      payload: how.
+      refused: inputs that are refused already, to be carried in the sidecar.
+      threads: how many batches are encoded at once.
+
+    Raises:
+      OSError: the disk is full or the folder gone; what was written of the shard is removed.
+    """
+    facts = ShardFacts(name, refused=list(refused))
+    draft = state / f"{name}.draft"
+    offsets: list[int] = []
+    try:
+        with open(draft, "wb", buffering=0) as file:
+            writer = _Writer(file)
+            for result in _encode_all(refs, payload, threads):
+                if isinstance(result, Refused):
+                    facts.refused.append(result)
+                else:
+                    offsets.append(writer.num_bytes)
+                    writer.write(result.chunks)
+                    _count(facts, result)
+            writer.flush()
+        facts.num_records, facts.num_bytes, facts.digest = len(offsets), writer.num_bytes, writer.digest()
+        np.array(offsets, "<u8").tofile(state / f"{name}.index")
+        os.replace(draft, state / f"{name}.tfrecord")
+        facts.save(state / f"{name}.json")
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    return facts
+
+
+class _Writer:
+    """Gathers chunks into writes of about a megabyte, and digests them on the way."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._pending: Chunks = []
+        self._pending_bytes = 0
+        self._digest = xxhash.xxh3_128()
+        self.num_bytes = 0
+
+    def write(self, chunks: Chunks) -> None:
+        size = sum(map(len, chunks))
+        self._pending += chunks
+        self._pending_bytes += size
+        self.num_bytes += size
+        if self._pending_bytes >= _WRITE_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        data = memoryview(b"".join(self._pending))
+        self._pending, self._pending_bytes = [], 0
+        self._digest.update(data)
+        while data:
+            data = data[self._file.write(data) :]
+
+    def digest(self) -> str:
+        return f"xxh3_128:{self._digest.hexdigest()}"
+
+
+def _count(facts: ShardFacts, record: Encoded) -> None:
+    facts.class_counts[record.label_int] = facts.class_counts.get(record.label_int, 0) + 1
+    facts.formats[record.header.format] = facts.formats.get(record.header.format, 0) + 1
+    facts.turned += record.header.orientation > 1
+    facts.source_digest += record.digest
+    if record.moments is not None:
+        facts.moments = record.moments.plus(facts.moments or Moments())
+    if record.size is not None:
+        height, width = record.size
+        low_h, low_w, high_h, high_w = facts.sizes or (height, width, height, width)
+        facts.sizes = (min(low_h, height), min(low_w, width), max(high_h, height), max(high_w, width))
+
+
+def _encode_all(refs: Sequence[Ref], payload: Payload, threads: int) -> Iterator[Encoded | Refused]:
+    step = payload.batch_refs
+    batches = (refs[i : i + step] for i in range(0, len(refs), step))
+    if threads == 1:
+        for batch in batches:
+            yield from payload.encode(batch)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from _in_order(pool, payload, batches, ahead=2 * threads)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, payload: Payload, batches: Iterable[Sequence[Ref]], *, ahead: int
+) -> Iterator[Encoded | Refused]:
+    """Yields results in the order of the batches, with at most `ahead` of them under way: memory stays bounded."""
+    waiting: deque[Future[list[Encoded | Refused]]] = deque()
+    for batch in batches:
+        waiting.append(pool.submit(payload.encode, batch))
+        if len(waiting) >= ahead:
+            yield from waiting.popleft().result()
+    while waiting:
+        yield from waiting.popleft().result()
+
+
+def merge_counts(parts: Iterable[dict[Any, int]]) -> Counter[Any]:
+    """The sum of several counts."""
+    total: Counter[Any] = Counter()
+    for part in parts:
+        total.update(part)
+    return total

@@ -1,0 +1,41 @@
+"""tfpipe: from a heap of images to a training pipeline that never lets the accelerator wait.
+
+    tfpipe convert --input photos --output photos_tfrecord
+
+    import tfpipe
+    train = tfpipe.make_dataset("photos_tfrecord", batch_size=128, image_size=(224, 224))
+    model.fit(train)
+
+Importing tfpipe loads neither TensorFlow nor Beam; the names below load their modules when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load_manifest": "tfpipe.manifest",
+    "Manifest": "tfpipe.manifest",
+    "make_dataset": "tfpipe.dataset",
+    "ReadOptions": "tfpipe.dataset",
+    "Schema": "tfpipe.schema",
+    "Feature": "tfpipe.schema",
+}
+_MODULES = ("timing",)
+
+__all__ = [*_HOMES, *_MODULES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"tfpipe.{name}")
+    raise AttributeError(f"module 'tfpipe' has no attribute {name!r}; it has {sorted(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

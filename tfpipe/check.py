@@ -1,0 +1,131 @@
+"""Checks a dataset against its manifest: files, sizes, digests, CRCs, counts and offsets.
+
+TFRecord's own CRCs miss a file that was cut between two records, repeated, replaced or left out; the manifest's counts
+and digests catch those.
+
+    problems = check_dataset(load_manifest("photos_tfrecord"))
+    for problem in problems:
+        print(problem)       # train-00003-of-00014-1f0c9a3e.tfrecord: record 117 at byte 4193204: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from tfpipe.manifest import INDEX_NAME, Manifest, Shard, digest_file
+from tfpipe.records import DamagedRecord, load_index, scan
+
+
+class Problem(NamedTuple):
+    """Something that does not match the manifest.
+
+    Attributes:
+      file: the file's name.
+      record: the number of the first record that is wrong in it; None where no single one is.
+      text: what is wrong.
+    """
+
+    file: str
+    record: int | None
+    text: str
+
+    def __str__(self) -> str:
+        place = self.file if self.record is None else f"{self.file}: record {self.record}"
+        return f"{place}: {self.text}"
+
+
+def check_dataset(
+    manifest: Manifest,
+    *,
+    quick: bool = False,
+    threads: int = 1,
+    on_shard: Callable[[Shard], None] = lambda shard: None,
+) -> list[Problem]:
+    """Everything in which a dataset differs from its manifest; an empty list where it is sound.
+
+    Args:
+      manifest: what should be there.
+      quick: look at the files' sizes only.
+      threads: how many shards are checked at once.
+      on_shard: called after each shard.
+    """
+    index, problems = _check_index(manifest)
+
+    def check(shard: Shard) -> list[Problem]:
+        found = check_shard(manifest, shard, index, quick=quick)
+        on_shard(shard)
+        return found
+
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        for found in pool.map(check, shards):
+            problems += found
+    return problems
+
+
+def _check_index(manifest: Manifest) -> tuple[np.ndarray | None, list[Problem]]:
+    if manifest.index_digest is None:
+        return None, []
+    path = manifest.directory / INDEX_NAME
+    try:
+        if digest_file(path) != manifest.index_digest:
+            return None, [Problem(INDEX_NAME, None, "its digest is not the manifest's.")]
+        return load_index(path), []
+    except FileNotFoundError:
+        return None, [Problem(INDEX_NAME, None, "the file is missing.")]
+
+
+def check_shard(manifest: Manifest, shard: Shard, index: np.ndarray | None, *, quick: bool = False) -> list[Problem]:
+    """Everything in which one shard differs from the manifest.
+
+    Args:
+      manifest: what should be there.
+      shard: one of its shards.
+      index: the offsets of all records, or None where they can't be trusted.
+      quick: look at the size only.
+    """
+    path = manifest.shard_path(shard)
+    try:
+        size = path.stat().st_size
+        if quick:
+            return [] if size == shard.num_bytes else [Problem(shard.path, None, _size_text(size, shard))]
+        found = _check_records(manifest, shard, index)
+        if not found and size != shard.num_bytes:
+            found = [Problem(shard.path, None, _size_text(size, shard))]
+        if not found and digest_file(path) != shard.digest:
+            found = [Problem(shard.path, None, "its records are sound, but not those that the manifest describes.")]
+        return found
+    except FileNotFoundError:
+        return [Problem(shard.path, None, "the file is missing.")]
+    except OSError as error:
+        return [Problem(shard.path, None, f"the file can't be read: {error.strerror}.")]
+
+
+def _size_text(size: int, shard: Shard) -> str:
+    return f"it has {size} bytes, the manifest says {shard.num_bytes}."
+
+
+def _check_records(manifest: Manifest, shard: Shard, index: np.ndarray | None) -> list[Problem]:
+    """The first record that is damaged, out of place, missing or too many."""
+    if shard.index_start is None:
+        return []  # Compressed: the digest alone speaks for it.
+    expected = None
+    if index is not None:
+        expected = index[shard.index_start : shard.index_start + shard.num_records].tolist()
+    number = 0
+    try:
+        for record in scan(manifest.shard_path(shard)):
+            if expected is not None and number < len(expected) and record.offset != expected[number]:
+                text = f"it begins at byte {record.offset}, records.index says {expected[number]}."
+                return [Problem(shard.path, number, text)]
+            number += 1
+    except DamagedRecord as error:
+        return [Problem(shard.path, error.number, f"at byte {error.offset}: {error.what}.")]
+    if number != shard.num_records:
+        text = f"it holds {number} records, the manifest says {shard.num_records}."
+        return [Problem(shard.path, min(number, shard.num_records), text)]
+    return []

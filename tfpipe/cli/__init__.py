@@ -1,0 +1,122 @@
+"""The command line: `tfpipe VERB ...`. Each verb is a module with `add_arguments(parser)` and `run(arguments) -> int`.
+
+Exit codes: 0 ok, 1 problems in the data, 2 usage, 3 the environment, 130 interrupted. Results go to stdout, progress
+and errors to stderr. Beam's options follow a literal `--` and nothing unknown is ever passed over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from absl import app, logging
+from absl.flags import argparse_flags
+
+from tfpipe import __version__
+from tfpipe.errors import DataError, SetupError, UsageError
+
+# Name, module, one line.
+VERBS = {
+    "convert": ("tfpipe.cli.convert", "write images as TFRecord shards with a manifest"),
+    "inspect": ("tfpipe.cli.inspect", "show what a dataset holds"),
+    "check": ("tfpipe.cli.check", "compare every shard with the manifest"),
+    "demo": ("tfpipe.cli.demo", "the whole way on real images, from files to a trained model"),
+    "version": ("tfpipe.cli.version", "show the versions of tfpipe and of what it stands on"),
+}
+
+_INTERRUPTED = 130
+
+
+def main(verb: str | None = None) -> None:
+    """Runs the command line of this process and exits; `verb` is put in front of its arguments."""
+    command = sys.argv[1:] if verb is None else [verb, *sys.argv[1:]]
+    arguments, beam_args = _cut_at_dashes(command)
+    _quiet_libraries()
+
+    def parse(_: Sequence[str]) -> argparse.Namespace:
+        parsed = _build_parser(arguments).parse_args(arguments)
+        if beam_args and parsed.verb != "convert":
+            raise SystemExit(f"tfpipe {parsed.verb} takes nothing after --.")
+        parsed.beam_args = tuple(beam_args)
+        return parsed
+
+    app.run(lambda parsed: sys.exit(run(parsed)), flags_parser=parse, argv=[sys.argv[0]])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the verb that was parsed, and turns what it raises into a line on stderr and an exit code."""
+    try:
+        return _module(arguments.verb).run(arguments)
+    except (DataError, UsageError, SetupError) as error:
+        return _fail(str(error), error.exit_code)
+    except (FileNotFoundError, ValueError) as error:
+        return _fail(str(error), UsageError.exit_code)
+    except ModuleNotFoundError as error:
+        return _fail(_missing_module(error), SetupError.exit_code)
+    except OSError as error:
+        return _fail(f"{error.filename or ''}: {error.strerror or error}", SetupError.exit_code)
+    except KeyboardInterrupt:
+        hint = "; --resume goes on from here" if arguments.verb == "convert" else ""
+        print(f"\ntfpipe: interrupted{hint}.", file=sys.stderr, flush=True)
+        # Beam's worker threads do not stop by themselves.
+        os._exit(_INTERRUPTED)
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"tfpipe: error: {text}", file=sys.stderr)
+    return code
+
+
+def _missing_module(error: ModuleNotFoundError) -> str:
+    extras = {"apache_beam": "beam", "tensorflow_hub": "hub", "mlxtend": "demo", "skimage": "demo", "PIL": "demo"}
+    extra = extras.get((error.name or "").partition(".")[0])
+    return f"{error}; pip install 'tfpipe[{extra}]'" if extra else str(error)
+
+
+def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse_flags.ArgumentParser(
+        prog="tfpipe",
+        description="From a heap of images to a training pipeline that never lets the accelerator wait.",
+        epilog="tfpipe VERB --help shows the options and examples of a verb.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tfpipe {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, (_, line) in VERBS.items():
+        # Only the chosen verb's module is loaded: `tfpipe --help` stays quick.
+        module = _module(name) if name == chosen else None
+        child = verbs.add_parser(
+            name,
+            help=line,
+            description=(module.__doc__ if module else line),
+            epilog=getattr(module, "EXAMPLES", None),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            inherited_absl_flags=None,
+        )
+        if module is not None:
+            module.add_arguments(child)
+            child.add_argument("--json", action="store_true", help="print the result as one JSON document")
+    return parser
+
+
+def _module(verb: str):  # noqa: ANN202 (a module)
+    return importlib.import_module(VERBS[verb][0])
+
+
+def _cut_at_dashes(command: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands before and after a literal --."""
+    if "--" not in command:
+        return list(command), []
+    place = list(command).index("--")
+    return list(command[:place]), list(command[place + 1 :])
+
+
+def _quiet_libraries() -> None:
+    """Keeps the start-up notes of TensorFlow and Beam out of the output, unless the user asked for them."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.ERROR)

@@ -1,0 +1,56 @@
+"""Compares every shard of a dataset with its manifest: sizes, digests, CRCs, counts, offsets."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from tfpipe.check import check_dataset
+from tfpipe.manifest import Shard, load_manifest
+
+EXAMPLES = """examples:
+  tfpipe check photos_tfrecord
+      exit 0 where all is sound, 1 with the shard and record named where not
+  tfpipe check photos_tfrecord --quick
+      sizes only: milliseconds
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the verb."""
+    parser.add_argument("dataset", metavar="DATASET", help="the dataset's folder")
+    parser.add_argument("--quick", action="store_true", help="compare the files' sizes only")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="shards at once (default: the cores)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints every problem; 1 where there is one."""
+    manifest = load_manifest(arguments.dataset)
+    num_shards = sum(len(split.shards) for split in manifest.splits.values())
+    problems = _check_with_bar(manifest, num_shards, arguments)
+    if arguments.json:
+        document = {"shards": num_shards, "records": manifest.num_records(), "problems": [p._asdict() for p in problems]}
+        print(json.dumps(document))
+    else:
+        for problem in problems:
+            print(problem)
+        verdict = f"{len(problems)} problems" if problems else "sound"
+        print(f"{arguments.dataset}: {num_shards} shards, {manifest.num_records():,} records: {verdict}")
+    return 1 if problems else 0
+
+
+def _check_with_bar(manifest, num_shards: int, arguments: argparse.Namespace):  # noqa: ANN001, ANN202
+    if arguments.json or not sys.stderr.isatty():
+        return check_dataset(manifest, quick=arguments.quick, threads=arguments.threads)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("checking", total=num_shards)
+
+        def advance(shard: Shard) -> None:
+            bar.advance(task)
+
+        return check_dataset(manifest, quick=arguments.quick, threads=arguments.threads, on_shard=advance)

@@ -1,0 +1,95 @@
+"""Writes images as 10-100 MB TFRecord shards with a manifest: raw bytes, pixels, or a model's vectors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+
+from beam_jobs.options import EXAMPLES as EXAMPLES
+from beam_jobs.options import add_arguments as add_arguments
+from beam_jobs.options import job_from_arguments
+from tfpipe.cli.tables import print_table
+from tfpipe.manifest import Manifest
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the conversion and says what it wrote."""
+    # One image or batch per thread: kernels that split themselves over the cores as well only get in each other's way.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    from beam_jobs.convert import Outcome, convert
+
+    job = job_from_arguments(arguments, arguments.beam_args)
+    outcome: Outcome = convert(job, quiet=arguments.json)
+    if arguments.json:
+        print(json.dumps(_document(outcome)))
+        return 0
+    if outcome.manifest is None:
+        _print_plan(outcome)
+    else:
+        _print_written(arguments.output, outcome)
+    return 0
+
+
+def _document(outcome) -> dict:  # noqa: ANN001 (imported where Beam is)
+    plan, manifest = outcome.plan, outcome.manifest
+    splits = manifest.splits if manifest else {}
+    return {
+        "dry_run": manifest is None,
+        "listed": plan.listed,
+        "written": manifest.num_records() if manifest else 0,
+        "rejected": dict(outcome.refused),
+        "shards": sum(len(split.shards) for split in splits.values()) if manifest else len(plan.shards),
+        "resumed_shards": outcome.resumed,
+        "bytes": sum(split.num_bytes for split in splits.values()) if manifest else plan.num_bytes,
+        "records": {name: split.num_records for name, split in splits.items()}
+        or {name: plan.num_refs(i) for i, name in enumerate(plan.splits)},
+        "class_names": list(plan.class_names),
+        "fingerprint": manifest.fingerprint() if manifest else None,
+    }
+
+
+def _print_plan(outcome) -> None:  # noqa: ANN001
+    plan = outcome.plan
+    rows = []
+    for number, name in enumerate(plan.splits):
+        shards = sum(shard.split == number for shard in plan.shards)
+        rows.append([name, f"{plan.num_refs(number):,}", f"{shards:,}"])
+    print(f"Would write {plan.num_bytes / 1e6:,.1f} MB of {len(plan.class_names)} classes:")
+    print_table(["split", "records", "shards"], rows)
+    _print_refused(outcome.refused, None)
+
+
+def _print_written(output: str, outcome) -> None:  # noqa: ANN001
+    manifest: Manifest = outcome.manifest
+    print(f"{output}: {manifest.num_records():,} {manifest.schema.payload} records of {len(manifest.class_names)} classes")
+    print_split_table(manifest)
+    if outcome.resumed:
+        print(f"{outcome.resumed} of {len(outcome.plan.shards)} shards were there already.")
+    _print_refused(outcome.refused, output)
+    for name in empty_classes(manifest):
+        print(f"tfpipe: warning: no record of class {name!r}.", file=sys.stderr)
+
+
+def _print_refused(refused: Mapping[str, int], output: str | None) -> None:
+    if refused:
+        text = ", ".join(f"{count} {reason}" for reason, count in refused.items())
+        print(f"Rejected {sum(refused.values())}: {text}" + (f"; see {output}/rejected.jsonl" if output else ""))
+
+
+def empty_classes(manifest: Manifest) -> list[str]:
+    """The classes that no split has a record of."""
+    totals = [sum(counts) for counts in zip(*(split.class_counts for split in manifest.splits.values()), strict=True)]
+    return [name for name, total in zip(manifest.class_names, totals, strict=True) if not total]
+
+
+def print_split_table(manifest: Manifest) -> None:
+    """Prints a line for each split: records, shards, size, and the range of the shards' sizes."""
+    rows = []
+    for name, split in manifest.splits.items():
+        sizes = [shard.num_bytes / 1e6 for shard in split.shards]
+        span = f"{min(sizes):,.1f}-{max(sizes):,.1f}" if sizes else "-"
+        rows.append([name, f"{split.num_records:,}", f"{len(sizes):,}", f"{split.num_bytes / 1e6:,.1f}", span])
+    print_table(["split", "records", "shards", "MB", "MB a shard"], rows)

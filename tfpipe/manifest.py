@@ -1,0 +1,285 @@
+"""The manifest: what a dataset consists of, the one document that passes from the writer to the reader.
+
+`dataset.json` is written last, by rename. No manifest, no dataset; and a reader opens only the files that it lists.
+Next to it lies `records.index`: the byte offset of every record, uint64 little-endian, shard after shard.
+
+    manifest = load_manifest("photos_tfrecord")
+    manifest.class_names, manifest.num_records("train"), manifest.schema["image"].shape
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from tfpipe.records import load_index
+from tfpipe.schema import Schema
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "dataset.json"
+INDEX_NAME = "records.index"
+REJECTED_NAME = "rejected.jsonl"
+STATE_NAME = "_state"
+
+_READ_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One TFRecord file.
+
+    Attributes:
+      path: the file's name, below the manifest's folder.
+      num_records: how many records it holds.
+      num_bytes: its size.
+      digest: "xxh3_128:" and 32 hex digits over its bytes.
+      index_start: the number of its first record in records.index; None where the shard is compressed.
+    """
+
+    path: str
+    num_records: int
+    num_bytes: int
+    digest: str
+    index_start: int | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """The shards of one split, and how many records each class has in it, in the order of class_names."""
+
+    shards: tuple[Shard, ...]
+    class_counts: tuple[int, ...]
+
+    @property
+    def num_records(self) -> int:
+        """The records of all shards."""
+        return sum(shard.num_records for shard in self.shards)
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes of all shards."""
+        return sum(shard.num_bytes for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was written, and how.
+
+    Attributes:
+      schema: the features of every record.
+      splits: name to Split, in the order of the job.
+      class_names: label_int is a position in this list.
+      index_digest: the digest of records.index; None where there is none.
+      rejected: how many inputs were refused, by reason.
+      mean: per channel, in [0, 1]; None where no pixels were decoded.
+      std: per channel, in [0, 1]; None where no pixels were decoded.
+      made_by: the options that change bytes, the versions, the plan's fingerprint and the digest of the source.
+      directory: where the manifest was loaded from; not stored.
+    """
+
+    schema: Schema
+    splits: Mapping[str, Split]
+    class_names: tuple[str, ...]
+    index_digest: str | None = None
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    made_by: Mapping[str, Any] = field(default_factory=dict)
+    directory: Path = field(default=Path("."), compare=False)
+
+    def split(self, name: str) -> Split:
+        """The split of that name.
+
+        Raises:
+          ValueError: there is none; the known ones are named.
+        """
+        if name not in self.splits:
+            raise ValueError(f"No split {name!r} in {self.directory}; it has {list(self.splits)}.")
+        return self.splits[name]
+
+    def num_records(self, split: str | None = None) -> int:
+        """How many records a split holds, or all of them."""
+        if split is None:
+            return sum(part.num_records for part in self.splits.values())
+        return self.split(split).num_records
+
+    def shard_path(self, shard: Shard) -> Path:
+        """The shard's file."""
+        return self.directory / shard.path
+
+    def offsets(self, split: str) -> list[np.ndarray]:
+        """For each shard of a split, the byte offset of every record: [num_records] uint64.
+
+        Raises:
+          ValueError: a shard is compressed and has no offsets, or records.index does not fit the manifest.
+        """
+        index = load_index(self.directory / INDEX_NAME)
+        parts = []
+        for shard in self.split(split).shards:
+            if shard.index_start is None:
+                raise ValueError(f"{shard.path} is compressed: its records have no offsets.")
+            part = index[shard.index_start : shard.index_start + shard.num_records]
+            if len(part) != shard.num_records:
+                raise ValueError(f"{self.directory / INDEX_NAME} ends within {shard.path}; run tfpipe check.")
+            parts.append(part)
+        return parts
+
+    def fingerprint(self) -> str:
+        """32 hex digits that change with any part of the dataset."""
+        return xxhash.xxh3_128_hexdigest(manifest_text(self).encode())
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that dataset.json holds."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "schema": self.schema.to_json(),
+            "class_names": list(self.class_names),
+            "splits": {name: _split_json(split) for name, split in self.splits.items()},
+            "index_digest": self.index_digest,
+            "rejected": dict(sorted(self.rejected.items())),
+            "mean": None if self.mean is None else list(self.mean),
+            "std": None if self.std is None else list(self.std),
+            "made_by": dict(self.made_by),
+        }
+
+
+def _split_json(split: Split) -> dict[str, Any]:
+    return {
+        "num_records": split.num_records,
+        "num_bytes": split.num_bytes,
+        "class_counts": list(split.class_counts),
+        "shards": [vars(shard) for shard in split.shards],
+    }
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The text of dataset.json."""
+    return json.dumps(manifest.to_json(), indent=1, ensure_ascii=False) + "\n"
+
+
+def parse_manifest(text: str, directory: Path) -> Manifest:
+    """The manifest that a text holds; `directory` is where its files lie.
+
+    Raises:
+      ValueError: the text is not a manifest of this format; the sentence says what is wrong.
+    """
+    place = directory / MANIFEST_NAME
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place} is not JSON: {error}.") from error
+    if not isinstance(document, dict) or "format_version" not in document:
+        raise ValueError(f"{place} is not a tfpipe manifest: it has no format_version.")
+    if document["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"{place} has format version {document['format_version']!r}; this tfpipe reads {FORMAT_VERSION}.")
+    try:
+        return _from_document(document, directory)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{place} is not a sound manifest: {type(error).__name__}: {error}.") from error
+
+
+def _from_document(document: Mapping[str, Any], directory: Path) -> Manifest:
+    classes = tuple(_checked(name, str) for name in document["class_names"])
+    splits = {}
+    for name, part in document["splits"].items():
+        shards = tuple(_shard(fields) for fields in part["shards"])
+        counts = tuple(_checked(count, int) for count in part["class_counts"])
+        splits[name] = Split(shards, counts)
+        if (splits[name].num_records, splits[name].num_bytes) != (part["num_records"], part["num_bytes"]):
+            raise ValueError(f"the shards of split {name!r} do not sum to its totals")
+        if len(counts) != len(classes):
+            raise ValueError(f"split {name!r} counts {len(counts)} classes, there are {len(classes)}")
+    mean, std = document["mean"], document["std"]
+    return Manifest(
+        schema=Schema.from_json(document["schema"]),
+        splits=splits,
+        class_names=classes,
+        index_digest=document["index_digest"],
+        rejected=dict(document["rejected"]),
+        mean=None if mean is None else tuple(map(float, mean)),
+        std=None if std is None else tuple(map(float, std)),
+        made_by=dict(document["made_by"]),
+        directory=directory,
+    )
+
+
+def _shard(fields: Mapping[str, Any]) -> Shard:
+    shard = Shard(
+        _checked(fields["path"], str),
+        _checked(fields["num_records"], int),
+        _checked(fields["num_bytes"], int),
+        _checked(fields["digest"], str),
+        fields["index_start"] if fields["index_start"] is None else _checked(fields["index_start"], int),
+    )
+    # A manifest from elsewhere must not make a reader open other files.
+    if shard.path != os.path.basename(shard.path) or shard.path in ("", ".", ".."):
+        raise ValueError(f"the shard path {shard.path!r} is not a plain file name")
+    if shard.num_records < 0 or shard.num_bytes < 0 or (shard.index_start or 0) < 0:
+        raise ValueError(f"the shard {shard.path!r} has a negative number")
+    return shard
+
+
+def _checked(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} should be of type {kind.__name__}")
+    return value
+
+
+def load_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """The manifest of a dataset.
+
+    Args:
+      path: the dataset's folder, or its dataset.json.
+
+    Raises:
+      FileNotFoundError: there is no manifest: no dataset, or a conversion that has not finished.
+      ValueError: the file is not a sound manifest.
+    """
+    place = Path(path)
+    if place.name != MANIFEST_NAME:
+        place = place / MANIFEST_NAME
+    try:
+        text = place.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        unfinished = (place.parent / STATE_NAME).is_dir()
+        hint = "its conversion has not finished: run it again with --resume" if unfinished else "tfpipe convert writes one"
+        raise FileNotFoundError(f"No manifest {place}; {hint}.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place} is not JSON: {error}.") from error
+    return parse_manifest(text, place.parent)
+
+
+def save_manifest(manifest: Manifest, directory: str | os.PathLike[str]) -> None:
+    """Writes dataset.json by rename, so that a reader sees the old or the new one, and it survives a power cut."""
+    replace_file(Path(directory) / MANIFEST_NAME, manifest_text(manifest).encode())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Puts a file in place of what was there, whole or not at all."""
+    draft = path.with_name(f".{path.name}.tmp")
+    with open(draft, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+def digest_bytes(data: bytes) -> str:
+    """The digest of bytes, as the manifest writes it."""
+    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}"
+
+
+def digest_file(path: str | os.PathLike[str]) -> str:
+    """The digest of a file, as the manifest writes it."""
+    digest = xxhash.xxh3_128()
+    with open(path, "rb", buffering=0) as file:
+        while chunk := file.read(_READ_BYTES):
+            digest.update(chunk)
+    return f"xxh3_128:{digest.hexdigest()}"

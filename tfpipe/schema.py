@@ -1,0 +1,187 @@
+"""What a record holds: the name, dtype, shape and codec of every feature, as one frozen value.
+
+A `Schema` is written into the manifest by the converter and is all that the reader knows of a record. Nothing here
+touches TensorFlow; `tfpipe.example` turns a schema into bytes and tensors.
+
+    schema = record_schema("decoded", dtype="uint8", image_size=(224, 224))
+    schema["image"].shape        # (224, 224, 3)
+    Schema.from_json(schema.to_json()) == schema
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import xxhash
+
+DTYPES = ("string", "int64", "float32", "float16", "uint8")
+PAYLOADS = ("raw", "decoded", "embedding")
+
+# plain: the values themselves, in the list of tf.train.Feature that fits their dtype.
+# pixels: one bytes value with the array's little-endian bytes.
+# jpeg, image: one bytes value with a whole image file: JPEG only, or any format that tf.io.decode_image reads.
+CODECS = ("plain", "pixels", "jpeg", "image")
+
+RESERVED = ("key", "image", "shape", "label", "label_int", "embedding", "orientation")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One named array of a record.
+
+    Attributes:
+      name: the feature's name in tf.train.Example.
+      dtype: one of DTYPES: what the reader gets. An encoded image decodes to uint8.
+      shape: sizes, None where they differ from record to record; () is a scalar.
+      codec: one of CODECS: how the values lie in the record.
+      default: the value of records that lack the feature; None where every record must have it.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] = ()
+    codec: str = "plain"
+    default: int | float | str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or not isinstance(self.name, str):
+            raise ValueError(f"A feature needs a name, not {self.name!r}.")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"Feature {self.name!r} has dtype {self.dtype!r}; known dtypes: {list(DTYPES)}.")
+        if self.codec not in CODECS:
+            raise ValueError(f"Feature {self.name!r} has codec {self.codec!r}; known codecs: {list(CODECS)}.")
+        if self.codec == "plain" and self.dtype in ("float16", "uint8"):
+            raise ValueError(f"Feature {self.name!r}: {self.dtype} is stored with the codec 'pixels', not 'plain'.")
+        if self.codec in ("jpeg", "image") and self.dtype != "uint8":
+            raise ValueError(f"Feature {self.name!r}: an encoded image decodes to uint8, not {self.dtype!r}.")
+        if not all(size is None or (isinstance(size, int) and size >= 0) for size in self.shape):
+            raise ValueError(f"Feature {self.name!r} has shape {self.shape!r}; sizes are whole numbers or None.")
+
+    @property
+    def list_type(self) -> str:
+        """Which list of tf.train.Feature holds the values: "bytes", "float" or "int64"."""
+        if self.codec != "plain":
+            return "bytes"
+        return {"string": "bytes", "float32": "float", "int64": "int64"}[self.dtype]
+
+    def to_json(self) -> dict[str, Any]:
+        """The feature as plain JSON values."""
+        fields: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape), "codec": self.codec}
+        return fields if self.default is None else {**fields, "default": self.default}
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The payload of a dataset and the features of its records, in code-point order of their names."""
+
+    payload: str
+    features: tuple[Feature, ...]
+
+    def __post_init__(self) -> None:
+        if self.payload not in PAYLOADS:
+            raise ValueError(f"Unknown payload {self.payload!r}; known payloads: {list(PAYLOADS)}.")
+        names = [feature.name for feature in self.features]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"Feature names occur twice in the schema: {twice}.")
+        object.__setattr__(self, "features", tuple(sorted(self.features, key=lambda feature: feature.name)))
+
+    def __contains__(self, name: object) -> bool:
+        return any(feature.name == name for feature in self.features)
+
+    def __getitem__(self, name: str) -> Feature:
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        raise KeyError(f"No feature {name!r} in the schema; it has {list(self.names)}.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all features, sorted."""
+        return tuple(feature.name for feature in self.features)
+
+    def to_json(self) -> dict[str, Any]:
+        """The schema as plain JSON values."""
+        return {"payload": self.payload, "features": [feature.to_json() for feature in self.features]}
+
+    @classmethod
+    def from_json(cls, document: Any) -> Schema:
+        """The schema that `to_json` wrote.
+
+        Raises:
+          ValueError: the document is not a schema; the sentence says which part.
+        """
+        try:
+            features = tuple(
+                Feature(f["name"], f["dtype"], tuple(f["shape"]), f["codec"], f.get("default"))
+                for f in document["features"]
+            )
+            return cls(document["payload"], features)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"Not a schema: {type(error).__name__}: {error}.") from error
+
+    def fingerprint(self) -> str:
+        """32 hex digits that change with any part of the schema."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How a payload stores its images.
+
+    Attributes:
+      dtype: for decoded: "float32", "float16" or "uint8"; ignored for raw.
+      size: (height, width) where all images have one size, else None.
+      jpeg_only: for raw: every file is a JPEG, so the reader may take the fast decoder.
+      turned: for raw: some file carries an EXIF turn.
+    """
+
+    dtype: str = "uint8"
+    size: tuple[int, int] | None = None
+    jpeg_only: bool = False
+    turned: bool = False
+
+
+def record_schema(
+    payload: str,
+    image: ImageSpec | None = None,
+    *,
+    embedding_size: int | None = None,
+    extras: tuple[Feature, ...] = (),
+) -> Schema:
+    """The schema of the records that the converter writes for a payload.
+
+    Args:
+      payload: "raw", "decoded" or "embedding".
+      image: how raw and decoded images are stored.
+      embedding_size: the length of the vectors, for "embedding".
+      extras: further columns of the source.
+
+    Raises:
+      ValueError: an extra column takes the name of a feature that every record has.
+    """
+    taken = sorted({extra.name for extra in extras} & set(RESERVED))
+    if taken:
+        raise ValueError(f"Columns {taken} have names that records use themselves; rename them in the listing.")
+    features = [Feature("key", "string"), Feature("label", "string"), Feature("label_int", "int64"), *extras]
+    if payload == "embedding":
+        features.append(Feature("embedding", "float32", (embedding_size,)))
+    elif payload in ("raw", "decoded"):
+        features += _image_features(payload, image or ImageSpec())
+    return Schema(payload, tuple(features))
+
+
+def _image_features(payload: str, image: ImageSpec) -> list[Feature]:
+    shape = (*(image.size or (None, None)), 3)
+    features = [Feature("shape", "int64", (3,))]
+    if payload == "raw":
+        features.append(Feature("image", "uint8", shape, "jpeg" if image.jpeg_only else "image"))
+        if image.turned:
+            features.append(Feature("orientation", "int64", default=1))
+    else:
+        # float32 lies in a float_list, so that any TFRecord reader takes it; the others have no list of their own.
+        features.append(Feature("image", image.dtype, shape, "plain" if image.dtype == "float32" else "pixels"))
+    return features

@@ -1,0 +1,124 @@
+"""Which split, which place in the order and which shard a record belongs to: pure functions of integers.
+
+A record's key and the seed give one 128-bit hash: its upper half picks the split, its lower half is the record's place
+in the order of its split. So neither depends on the listing's order, the number of workers or a random draw, and a
+record never moves between splits because others came or went.
+
+    bounds = split_bounds({"train": 0.8, "validation": 0.1, "test": 0.1})
+    split_draw, order = key_hashes("cats/1.jpg", seed=0)
+    pick_split(split_draw, bounds)        # 0: train
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+import xxhash
+
+DEFAULT_SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
+DEFAULT_TARGET_BYTES = 64_000_000
+
+_HALF = 64
+_MASK = (1 << _HALF) - 1
+
+
+def key_hashes(key: str, *, seed: int) -> tuple[int, int]:
+    """Two independent unsigned 64-bit hashes of a key: the draw for its split, and its place in the order.
+
+    XXH3-128, seeded; the same on every machine and Python, unlike hash().
+    """
+    both = xxhash.xxh3_128_intdigest(key.encode(), seed)
+    return both >> _HALF, both & _MASK
+
+
+def parse_split(text: str) -> dict[str, float]:
+    """The fractions that "train=0.8,validation=0.1,test=0.1" names.
+
+    Raises:
+      ValueError: a part is not NAME=FRACTION, a name occurs twice, or the fractions do not sum to 1.
+    """
+    fractions: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = part.strip().partition("=")
+        try:
+            fraction = float(Fraction(value.strip()))
+        except (ValueError, ZeroDivisionError):
+            equals, fraction = "", 0.0
+        if not equals or not name:
+            raise ValueError(f"{part.strip()!r} in {text!r} is not NAME=FRACTION, such as train=0.8.")
+        if name in fractions:
+            raise ValueError(f"The split {name!r} occurs twice in {text!r}.")
+        fractions[name] = fraction
+    split_bounds(fractions)
+    return fractions
+
+
+def split_bounds(fractions: Mapping[str, float]) -> list[int]:
+    """Upper bounds in [0, 2**64] of each split's draws, in the mapping's order; the last is 2**64.
+
+    Raises:
+      ValueError: a fraction is negative, a name can't be part of a file name, or the sum is not 1.
+    """
+    for name, fraction in fractions.items():
+        if not name.replace("_", "").isalnum() or not name.isascii():
+            raise ValueError(f"A split's name has letters, digits and _ only, not {name!r}.")
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"The fraction of split {name!r} is {fraction}; it must lie in [0, 1].")
+    # limit_denominator takes 0.1 as the tenth that was meant, so that ten tenths make exactly one.
+    exact = [Fraction(fraction).limit_denominator(10**9) for fraction in fractions.values()]
+    if sum(exact) != 1:
+        raise ValueError(f"The fractions of {dict(fractions)} sum to {float(sum(exact))}; they must sum to 1.")
+    return [int(sum(exact[: i + 1]) * (1 << _HALF)) for i in range(len(exact))]
+
+
+def pick_split(draw: int, bounds: Sequence[int]) -> int:
+    """The number of the split that a draw in [0, 2**64) falls into."""
+    return bisect_right(bounds, draw)
+
+
+def num_shards(num_bytes: int, *, target_bytes: int = DEFAULT_TARGET_BYTES) -> int:
+    """How many shards a split of that size gets: the count that brings each nearest to the target; at least one.
+
+    Rounding keeps every shard between 2/3 and 3/2 of the target, so 43-96 MB for 64 MB, wherever the split is larger.
+    """
+    if target_bytes <= 0:
+        raise ValueError(f"target_bytes is {target_bytes}; it must be positive.")
+    return max(1, (2 * num_bytes + target_bytes) // (2 * target_bytes))
+
+
+def cut_order(sizes: np.ndarray, shards: int) -> np.ndarray:
+    """Where to cut a split's ordered pieces into runs of nearly equal bytes.
+
+    Args:
+      sizes: [P] bytes of each piece, in order.
+      shards: how many runs are wanted; fewer come out where there are fewer non-empty pieces.
+
+    Returns:
+      [S + 1] int64, rising from 0 to P: run i is pieces [cuts[i], cuts[i + 1]), and holds some bytes unless all are 0.
+    """
+    ends = np.cumsum(np.asarray(sizes, np.int64))
+    total = int(ends[-1]) if len(ends) else 0
+    goals = np.arange(1, shards) * (total / shards)
+    # A cut after the piece whose end is nearest to the goal; pieces without bytes never make a run of their own.
+    held = np.flatnonzero(np.diff(ends, prepend=0))
+    if len(held) == 0:
+        return np.array([0, len(ends)], np.int64)
+    middles = ends[held] - np.diff(ends, prepend=0)[held] / 2
+    after = np.clip(np.searchsorted(middles, goals), 1, len(held) - 1) if len(held) > 1 else np.zeros(0, int)
+    return np.unique(np.concatenate([[0], held[after], [len(ends)]])).astype(np.int64)
+
+
+def host_batches(num_batches: int, *, host_index: int, host_count: int) -> range:
+    """The global batches that one host of several takes: host h of n takes k * n + h, equally many for each.
+
+    The up to host_count - 1 batches that can't be shared equally are left to the next epoch's other order.
+
+    Raises:
+      ValueError: host_index is not in [0, host_count).
+    """
+    if not 0 <= host_index < host_count:
+        raise ValueError(f"host_index is {host_index}; with host_count={host_count} it must be in [0, {host_count}).")
+    return range(host_index, num_batches // host_count * host_count, host_count)
