@@ -1,1 +1,1 @@
-"""Beam jobs that write and check tfpipe datasets. Nothing here is imported by tfpipe; Beam loads only when a job runs."""
+"""Beam jobs that write and check tfpipe datasets. Beam loads only when a job runs."""

@@ -148,8 +148,9 @@ def _verify_finished(job: Job, source: Source, output: Path, class_names: tuple[
         planned = _plan(job, source, Path(state), class_names)
     if manifest.made_by.get("plan") != planned.recorded["plan"]:
         earlier = {key: manifest.made_by.get(key) for key in planned.recorded}
-        raise UsageError(f"{output} holds another dataset: {_difference(earlier, planned.recorded)}; "
-                         "--overwrite replaces it.")
+        raise UsageError(
+            f"{output} holds another dataset: {_difference(earlier, planned.recorded)}; --overwrite replaces it."
+        )
     problems = check_dataset(manifest)
     if problems:
         raise DataError(f"{output} is finished but damaged: {problems[0]}")
@@ -180,7 +181,9 @@ def _locked(output: Path) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise SetupError(f"Another conversion is writing to {output}; wait for it, or choose another --output.") from error
+        raise SetupError(
+            f"Another conversion is writing to {output}; wait for it, or choose another --output."
+        ) from error
     else:
         yield
     finally:
@@ -202,8 +205,10 @@ def _match_earlier_plan(path: Path, planned: _Planned) -> None:
         earlier = json.loads(path.read_text())
         if earlier["recorded"]["plan"] != planned.recorded["plan"]:
             found = _difference(earlier["recorded"], planned.recorded) or _difference(earlier["plan"], document["plan"])
-            raise UsageError(f"{path.parent.parent} holds an unfinished conversion of another kind: {found}; "
-                             "run it with what it had, or take --overwrite.")
+            raise UsageError(
+                f"{path.parent.parent} holds an unfinished conversion of another kind: {found}; "
+                "run it with what it had, or take --overwrite."
+            )
     replace_file(path, json.dumps(document).encode())
 
 
@@ -238,7 +243,8 @@ def _check_refusals(job: Job, output: Path, plan: Plan, refusals: Sequence[Refus
     reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(r.reason for r in refusals).most_common())
     first = min(refusals)
     raise DataError(
-        f"{len(refusals)} of {plan.listed} inputs were refused ({reasons}), {allowed} may be (--max_rejected {job.max_rejected}); "
+        f"{len(refusals)} of {plan.listed} inputs were refused ({reasons}), {allowed} may be "
+        f"(--max_rejected {job.max_rejected}); "
         f"the first is {first.key!r}: {first.detail} All are in {output / REJECTED_NAME}. "
         "Correct them, or go on with --resume and a higher --max_rejected."
     )

@@ -101,7 +101,9 @@ def _load_keras(path: str, image_size: tuple[int, int] | None, scale: str | None
         raise UsageError(f"--model {path!r}: there is no such file.")
     model = keras.models.load_model(path, compile=False)
     size = image_size or _model_size(path, model.input_shape)
-    return Embedder(Path(path).name, digest_file(path), size, scale or "0,1", lambda batch: model(batch, training=False))
+    return Embedder(
+        Path(path).name, digest_file(path), size, scale or "0,1", lambda batch: model(batch, training=False)
+    )
 
 
 def _looks_like_application(handle: str) -> bool:
@@ -127,7 +129,7 @@ def _load_application(name: str, image_size: tuple[int, int] | None, scale: str 
     size = image_size or _model_size(name, model.input_shape, fallback=(224, 224))
     digest = xxhash.xxh3_128()
     for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight))
+        digest.update(np.ascontiguousarray(weight).tobytes())
     scale = scale or module.__name__.rpartition(".")[2]
     return Embedder(name, f"xxh3_128:{digest.hexdigest()}", size, scale, lambda batch: model(batch, training=False))
 
@@ -178,7 +180,7 @@ def _callable_of(loaded: Any, handle: str) -> Callable[[Any], Any]:
     signature = getattr(loaded, "signatures", {}).get("serving_default")
     if signature is None:
         raise UsageError(f"--model {handle!r} can't be called and has no serving_default signature.")
-    (name,) = signature.structured_input_signature[1] or (None,)
+    name = next(iter(signature.structured_input_signature[1]))
 
     def call(batch: Any) -> Any:
         import tensorflow as tf

@@ -1,4 +1,4 @@
-"""What a conversion is asked to do: the command line's options as one frozen value. Loads neither Beam nor TensorFlow."""
+"""What a conversion is asked to do: the options as one frozen value. Loads neither Beam nor TensorFlow."""
 
 from __future__ import annotations
 
@@ -88,7 +88,12 @@ class Job:
     beam_args: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for name, allowed in (("payload", PAYLOADS), ("resize", RESIZES), ("dtype", DTYPES), ("verify", ("none", "decode"))):
+        for name, allowed in (
+            ("payload", PAYLOADS),
+            ("resize", RESIZES),
+            ("dtype", DTYPES),
+            ("verify", ("none", "decode")),
+        ):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"--{name} is {getattr(self, name)!r}; it takes one of {list(allowed)}.")
         for name in ("target_bytes", "max_pixels", "threads"):
@@ -106,8 +111,10 @@ class Job:
 
     def _check_payload(self) -> None:
         if self.payload == "embedding" and not self.model:
-            raise UsageError("--payload embedding needs --model: a SavedModel folder, a .keras file, a "
-                             "keras.applications name, or a TF-Hub handle.")
+            raise UsageError(
+                "--payload embedding needs --model: a SavedModel folder, a .keras file, a "
+                "keras.applications name, or a TF-Hub handle."
+            )
         if self.payload != "embedding" and (self.model or self.model_range):
             raise UsageError(f"--model and --model_range go with --payload embedding, not {self.payload}.")
         if self.payload == "raw" and self.image_size:
@@ -124,7 +131,11 @@ class Job:
 
     def recorded(self) -> dict[str, Any]:
         """The options that change bytes, as the manifest records them. Paths are left out: they change no byte."""
-        options: dict[str, Any] = {"payload": self.payload, "split": dict(self.fractions), "target_bytes": self.target_bytes}
+        options: dict[str, Any] = {
+            "payload": self.payload,
+            "split": dict(self.fractions),
+            "target_bytes": self.target_bytes,
+        }
         options |= {"seed": self.seed, "max_pixels": self.max_pixels, "limit": self.limit}
         if self.payload == "raw":
             options["verify"] = self.verify
@@ -177,26 +188,38 @@ def _fractions(text: str) -> dict[str, float]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a conversion to a parser."""
     add = parser.add_argument
-    add("--input", required=True, metavar="PATH", help="a folder with a folder per class, or a CSV listing of FILE,LABEL rows")
+    add("--input", required=True, metavar="PATH", help="a folder with a folder per class, or a CSV of FILE,LABEL rows")
     add("--output", required=True, metavar="DIR", help="the folder to write")
     add("--payload", choices=PAYLOADS, default="raw", help="file bytes, pixels, or a model's vectors (default: raw)")
-    add("--split", type=_fractions, metavar="NAME=PART,...", help="default: train=0.8,validation=0.1,test=0.1, or the input's own split folders")
-    add("--target_bytes", type=parse_bytes, default=DEFAULT_TARGET_BYTES, metavar="SIZE", help="the size of a shard (default: 64MB)")
+    split_help = "default: train=0.8,validation=0.1,test=0.1, or the input's own split folders"
+    add("--split", type=_fractions, metavar="NAME=PART,...", help=split_help)
+    add(
+        "--target_bytes",
+        type=parse_bytes,
+        default=DEFAULT_TARGET_BYTES,
+        metavar="SIZE",
+        help="of a shard (default: 64MB)",
+    )
     add("--seed", type=int, default=0, help="of the split and the order (default: 0)")
-    add("--labels", metavar="FILE", help="class names, one a line, in the order of their ids (default: those that occur, sorted)")
-    add("--image_size", type=parse_size, metavar="H,W", help="resize to this (default: keep each size; for embedding: the model's)")
+    add("--labels", metavar="FILE", help="class names, one a line, in the order of their ids (default: sorted)")
+    size_help = "resize to this (default: keep each size; for embedding: the model's)"
+    add("--image_size", type=parse_size, metavar="H,W", help=size_help)
     add("--resize", choices=RESIZES, default="pad", help="how images that have another shape fit (default: pad)")
     add("--dtype", choices=DTYPES, default="float32", help="of decoded images (default: float32, in [0, 1])")
-    add("--model", metavar="HANDLE", help="a SavedModel folder, .keras file, keras.applications name or TF-Hub handle; loading a model runs its code")
+    model_help = "a SavedModel folder, .keras file, keras.applications name or TF-Hub handle; loading one runs its code"
+    add("--model", metavar="HANDLE", help=model_help)
     add("--model_range", choices=RANGES, help="the pixel values the model takes (default: by the kind of model)")
     add("--max_rejected", default="1%", metavar="N|P%", help="how many inputs may be refused (default: 1%%)")
-    add("--max_pixels", type=int, default=DEFAULT_MAX_PIXELS, metavar="N", help=f"refuse larger images (default: {DEFAULT_MAX_PIXELS})")
-    add("--verify", choices=("none", "decode"), default="none", help="decode each raw image too (default: headers and end markers)")
-    add("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="per worker (default: the number of cores)")
+    pixels_help = f"refuse larger images (default: {DEFAULT_MAX_PIXELS})"
+    add("--max_pixels", type=int, default=DEFAULT_MAX_PIXELS, metavar="N", help=pixels_help)
+    verify_help = "decode each raw image too (default: headers and end markers)"
+    add("--verify", choices=("none", "decode"), default="none", help=verify_help)
+    cores = os.cpu_count() or 1
+    add("--threads", type=int, default=cores, metavar="N", help="per worker (default: the number of cores)")
     add("--limit", type=int, metavar="N", help="take the first N inputs only, a class at a time")
     add("--dry_run", action="store_true", help="show the plan, write nothing")
     add("--resume", action="store_true", help="go on with a conversion that was stopped")
-    add("--overwrite", action="store_true", help="replace the dataset in the output folder once the new one is complete")
+    add("--overwrite", action="store_true", help="replace the dataset there once the new one is complete")
 
 
 def job_from_arguments(arguments: argparse.Namespace, beam_args: tuple[str, ...]) -> Job:
@@ -220,7 +243,9 @@ def read_labels(path: str) -> tuple[str, ...]:
         if not name:
             raise UsageError(f"{path}:{number}: the line is blank; every line is a class name.")
         if names.index(name) != number - 1:
-            raise UsageError(f"{path}:{number}: the class {name!r} occurs twice, first in line {names.index(name) + 1}.")
+            raise UsageError(
+                f"{path}:{number}: the class {name!r} occurs twice, first in line {names.index(name) + 1}."
+            )
     if not names:
         raise UsageError(f"--labels {path!r} lists no classes.")
     return tuple(names)

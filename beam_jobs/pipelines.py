@@ -128,7 +128,7 @@ def _pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
     return PipelineOptions(list(beam_args))
 
 
-def _all_subclasses(kind: type) -> Iterator[Any]:
+def _all_subclasses(kind: Any) -> Iterator[Any]:
     for child in kind.__subclasses__():
         if "_add_argparse_args" in vars(child):
             yield child

@@ -19,6 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -274,9 +275,9 @@ def _cut_splits(splits: Sequence[str], sizes: np.ndarray, counts: np.ndarray, ta
         if not counts[number].any():
             continue
         cuts = cut_order(sizes[number], num_shards(int(sizes[number].sum()), target_bytes=target))
-        for i, (low, high) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+        for i, (low, high) in enumerate(pairwise(cuts.tolist())):
             title = f"{name}-{i:05d}-of-{len(cuts) - 1:05d}"
-            yield PlannedShard(title, number, int(low), int(high), int(counts[number, low:high].sum()))
+            yield PlannedShard(title, number, low, high, int(counts[number, low:high].sum()))
 
 
 def _column_dtypes(facts: list[dict[str, Any]], columns: int) -> list[str]:

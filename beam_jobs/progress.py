@@ -44,7 +44,9 @@ class WatchedProgress:
             progress.TimeRemainingColumn(),
         )
         with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("writing", total=self._total, completed=self._written(), images=self._images(self._written()))
+            task = bar.add_task(
+                "writing", total=self._total, completed=self._written(), images=self._images(self._written())
+            )
             while not self._stop.wait(_POLL_SECONDS):
                 written = min(self._written(), self._total)
                 bar.update(task, completed=written, images=self._images(written))

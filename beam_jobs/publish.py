@@ -21,8 +21,18 @@ from beam_jobs.plan import Plan
 from beam_jobs.shards import ShardFacts, merge_counts
 from beam_jobs.sources import Refused
 from tfpipe import __version__
-from tfpipe.manifest import INDEX_NAME, REJECTED_NAME, STATE_NAME, Manifest, Shard, Split
-from tfpipe.manifest import digest_bytes, load_manifest, replace_file, save_manifest
+from tfpipe.manifest import (
+    INDEX_NAME,
+    REJECTED_NAME,
+    STATE_NAME,
+    Manifest,
+    Shard,
+    Split,
+    digest_bytes,
+    load_manifest,
+    replace_file,
+    save_manifest,
+)
 from tfpipe.moments import Moments
 from tfpipe.schema import ImageSpec, Schema, record_schema
 

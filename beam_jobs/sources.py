@@ -148,36 +148,38 @@ class FolderSource:
 
     def _walk(self, folder: _Folder) -> Iterator[Entry]:
         top = f"{self.root}/{folder.path}"
-        yield from self._walk_below(top, folder, frozenset({_identity(os.stat(top))}))
+        # A stack of folders still to be read, each with all that hold it: they may nest deeper than Python's calls.
+        waiting = [(top, frozenset({_identity(os.stat(top))}))]
+        while waiting:
+            directory, ancestors = waiting.pop()
+            try:
+                with os.scandir(directory) as found:
+                    children = sorted((child for child in found if not child.name.startswith(".")), key=lambda c: c.name)
+            except OSError as error:
+                yield self._refused(directory, "unreadable", f"The folder can't be read: {error.strerror}.")
+                continue
+            for child in children:
+                entry = self._entry(child, folder, ancestors)
+                if isinstance(entry, os.stat_result):
+                    waiting.append((child.path, ancestors | {_identity(entry)}))
+                else:
+                    yield entry
 
-    def _walk_below(self, directory: str, folder: _Folder, ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]:
-        try:
-            with os.scandir(directory) as found:
-                children = sorted((child for child in found if not child.name.startswith(".")), key=lambda c: c.name)
-        except OSError as error:
-            yield self._refused(directory, "unreadable", f"The folder can't be read: {error.strerror}.")
-            return
-        for child in children:
-            yield from self._entry(child, folder, ancestors)
-
-    def _entry(self, child: os.DirEntry[str], folder: _Folder, ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+    def _entry(
+        self, child: os.DirEntry[str], folder: _Folder, ancestors: frozenset[tuple[int, int]]
+    ) -> Entry | os.stat_result:
+        """What a child is in the listing; its status where it is a folder to be walked."""
         try:
             status = child.stat()
         except OSError as error:
-            yield self._refused(child.path, *_stat_problem(error))
-            return
+            return self._refused(child.path, *_stat_problem(error))
         if stat.S_ISDIR(status.st_mode):
             if _identity(status) in ancestors:
-                yield self._refused(child.path, "symlink_loop", "The link leads back to a folder that holds it.")
-            else:
-                yield from self._walk_below(child.path, folder, ancestors | {_identity(status)})
-            return
+                return self._refused(child.path, "symlink_loop", "The link leads back to a folder that holds it.")
+            return status
         key = child.path[len(self.root) + 1 :]
         problem = _file_problem(status) or _name_problem(key)
-        if problem:
-            yield self._refused(child.path, *problem)
-        else:
-            yield Listed(key, folder.label, folder.split, status.st_size)
+        return self._refused(child.path, *problem) if problem else Listed(key, folder.label, folder.split, status.st_size)
 
     def _refused(self, path: str, reason: str, detail: str) -> Refused:
         key = _printable(path[len(self.root) + 1 :])
@@ -190,7 +192,9 @@ def _open_folder(root: str) -> FolderSource:
     if not names:
         raise UsageError(f"{root!r} holds no folders; images lie in one folder per class: {root}/CLASS/image.jpg.")
     if set(names) <= set(SPLIT_FOLDERS) and any(_folders_in(f"{root}/{name}") for name in names):
-        parts = [(f"{name}/{label}", label, SPLIT_FOLDERS[name]) for name in names for label in _folders_in(f"{root}/{name}")]
+        parts = [
+            (f"{name}/{label}", label, SPLIT_FOLDERS[name]) for name in names for label in _folders_in(f"{root}/{name}")
+        ]
     else:
         parts = [(name, name, "") for name in names]
     bad = [path for path, _, _ in parts if _name_problem(path)]
@@ -248,7 +252,7 @@ class CsvSource:
         with _open_listing(self.listing) as file:
             rows = csv.reader(file, strict=True)
             if self.has_header:
-                next(rows)
+                next(row for row in rows if row)
             while True:
                 try:
                     row = next(rows)
@@ -266,7 +270,10 @@ class CsvSource:
             return Refused("", text, "bad_row", "The row names no file.")
         if len(row) != len(self.columns) + 2:
             return Refused(
-                _printable(key), text, "bad_row", f"The row has {len(row)} cells; the first row has {len(self.columns) + 2}."
+                _printable(key),
+                text,
+                "bad_row",
+                f"The row has {len(row)} cells; the first row has {len(self.columns) + 2}.",
             )
         if not row[1].strip():
             return Refused(_printable(key), key, "empty_label", "The row has no label.")
@@ -295,16 +302,20 @@ def _open_csv(listing: str) -> CsvSource:
     if len(first) < 2:
         raise UsageError(f"The first row of {listing!r} is {first!r}; a row holds a file and its label: photo.jpg,cat.")
     has_header = first[0].strip().lower() in HEADER_CELLS
-    columns = tuple(cell.strip() for cell in first[2:]) if has_header else tuple(f"column_{i}" for i in range(3, len(first) + 1))
+    columns = (
+        tuple(cell.strip() for cell in first[2:])
+        if has_header
+        else tuple(f"column_{i}" for i in range(3, len(first) + 1))
+    )
     _check_columns(columns, listing)
     return CsvSource(listing, has_header, columns)
 
 
 def _check_columns(columns: tuple[str, ...], listing: str) -> None:
-    bad = [name for name in columns if not name or columns.count(name) > 1 or name in RESERVED]
+    bad = [name for name in columns if not name or columns.count(name) > 1 or name in RESERVED or _name_problem(name)]
     if bad:
         raise UsageError(
-            f"The header of {listing!r} names the column {bad[0]!r}, which is empty, occurs twice, "
+            f"The header of {listing!r} names the column {bad[0]!r}, which is empty, occurs twice, is not UTF-8, "
             f"or is one that records use themselves: {list(RESERVED)}."
         )
 

@@ -20,7 +20,7 @@ _HOMES = {
     "load_manifest": "tfpipe.manifest",
     "Manifest": "tfpipe.manifest",
     "make_dataset": "tfpipe.dataset",
-    "ReadOptions": "tfpipe.dataset",
+    "ReadOptions": "tfpipe.readoptions",
     "Schema": "tfpipe.schema",
     "Feature": "tfpipe.schema",
 }

@@ -126,7 +126,9 @@ def _decode_file(feature: Feature, data: tf.Tensor, orientation: tf.Tensor | Non
     return image
 
 
-def _shaped(feature: Feature, value: tf.Tensor, *, batch: tuple[int, ...] = (), shape: tf.Tensor | None = None) -> tf.Tensor:
+def _shaped(
+    feature: Feature, value: tf.Tensor, *, batch: tuple[int, ...] = (), shape: tf.Tensor | None = None
+) -> tf.Tensor:
     import tensorflow as tf
 
     if feature.codec == "pixels":

@@ -178,10 +178,12 @@ def parse_manifest(text: str, directory: Path) -> Manifest:
     if not isinstance(document, dict) or "format_version" not in document:
         raise ValueError(f"{place} is not a tfpipe manifest: it has no format_version.")
     if document["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"{place} has format version {document['format_version']!r}; this tfpipe reads {FORMAT_VERSION}.")
+        raise ValueError(
+            f"{place} has format version {document['format_version']!r}; this tfpipe reads {FORMAT_VERSION}."
+        )
     try:
         return _from_document(document, directory)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"{place} is not a sound manifest: {type(error).__name__}: {error}.") from error
 
 
@@ -249,7 +251,9 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
         text = place.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
         unfinished = (place.parent / STATE_NAME).is_dir()
-        hint = "its conversion has not finished: run it again with --resume" if unfinished else "tfpipe convert writes one"
+        hint = (
+            "its conversion has not finished: run it again with --resume" if unfinished else "tfpipe convert writes one"
+        )
         raise FileNotFoundError(f"No manifest {place}; {hint}.") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{place} is not JSON: {error}.") from error

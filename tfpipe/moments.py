@@ -12,19 +12,19 @@ class Moments(NamedTuple):
     """Sums over pixels of uint8 levels, per channel.
 
     Attributes:
-      count: how many pixels.
+      pixels: how many.
       sums: per channel, the sum of levels.
       squares: per channel, the sum of squared levels.
     """
 
-    count: int = 0
+    pixels: int = 0
     sums: tuple[int, int, int] = (0, 0, 0)
     squares: tuple[int, int, int] = (0, 0, 0)
 
     def plus(self, other: Moments) -> Moments:
         """The moments of both sets of pixels together."""
         return Moments(
-            self.count + other.count,
+            self.pixels + other.pixels,
             _add(self.sums, other.sums),
             _add(self.squares, other.squares),
         )
@@ -32,13 +32,13 @@ class Moments(NamedTuple):
     @property
     def mean(self) -> tuple[float, ...]:
         """Per-channel mean in [0, 1]."""
-        return tuple(total / self.count / 255 for total in self.sums)
+        return tuple(total / self.pixels / 255 for total in self.sums)
 
     @property
     def std(self) -> tuple[float, ...]:
         """Per-channel standard deviation in [0, 1], of the population."""
-        variances = (self.count * q - s * s for s, q in zip(self.sums, self.squares, strict=True))
-        return tuple(variance**0.5 / self.count / 255 for variance in variances)
+        variances = (self.pixels * q - s * s for s, q in zip(self.sums, self.squares, strict=True))
+        return tuple(variance**0.5 / self.pixels / 255 for variance in variances)
 
 
 def image_moments(image: np.ndarray) -> Moments:
@@ -46,9 +46,8 @@ def image_moments(image: np.ndarray) -> Moments:
 
     The sums come from float64 products, which are exact here: every partial sum stays below 2**53 up to 2**36 pixels.
     """
-    pixels = image.reshape(-1, 3).astype(np.float64)
-    squares = np.einsum("pc,pc->c", pixels, pixels)
-    return Moments(len(pixels), _whole(pixels.sum(0)), _whole(squares))
+    levels = image.reshape(-1, 3).astype(np.float64)
+    return Moments(len(levels), _whole(levels.sum(0)), _whole(np.einsum("pc,pc->c", levels, levels)))
 
 
 def _whole(values: np.ndarray) -> tuple[int, int, int]:

@@ -86,8 +86,10 @@ def probe(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
         _refuse("bad_header", f"The {name} header breaks off; {len(data)} bytes came.")
     num_pixels = header.height * header.width
     if num_pixels > max_pixels:
-        _refuse("too_many_pixels", f"The image has {header.height} x {header.width} = {num_pixels} pixels; "
-                                   f"--max_pixels allows {max_pixels}.")
+        _refuse(
+            "too_many_pixels",
+            f"The image has {header.height} x {header.width} = {num_pixels} pixels; --max_pixels allows {max_pixels}.",
+        )
     return header
 
 
@@ -95,7 +97,7 @@ def _reader(data: bytes) -> Callable[[bytes], ImageHeader]:
     for signature, read in _READERS.items():
         if data.startswith(signature):
             return read
-    _refuse_stranger(data)
+    return _refuse_stranger(data)
 
 
 def _refuse(reason: str, sentence: str) -> NoReturn:
@@ -151,8 +153,11 @@ def _next_jpeg_marker(data: bytes, at: int) -> int:
 def _jpeg_size(data: bytes, at: int) -> tuple[int, int]:
     length, precision, height, width, components = struct.unpack_from(">HBHHB", data, at)
     if precision != 8 or components not in (1, 3, 4) or length != 8 + 3 * components:
-        _refuse("bad_header", f"The JPEG frame at byte {at} has {length} bytes for {components} components of "
-                              f"{precision} bits; read are 1, 3 or 4 components of 8.")
+        _refuse(
+            "bad_header",
+            f"The JPEG frame at byte {at} has {length} bytes for {components} components of "
+            f"{precision} bits; read are 1, 3 or 4 components of 8.",
+        )
     return _checked_size("JPEG", height, width, _JPEG_MAX_SIDE)
 
 
@@ -177,8 +182,11 @@ def _read_png(data: bytes) -> ImageHeader:
     if data[8:16] != _PNG_FIRST or zlib.crc32(data[12:29]) != crc:
         _refuse("bad_header", "The PNG does not begin with an intact IHDR chunk.")
     if depth not in _PNG_DEPTHS.get(colour, ()) or compression or filtering or interlace > 1:
-        _refuse("bad_header", f"The PNG has colour type {colour} of {depth} bits, methods {compression}, {filtering} "
-                              f"and {interlace}; no such PNG exists.")
+        _refuse(
+            "bad_header",
+            f"The PNG has colour type {colour} of {depth} bits, methods {compression}, {filtering} "
+            f"and {interlace}; no such PNG exists.",
+        )
     size = _checked_size("PNG", height, width, _PNG_MAX_SIDE)
     chunks = _png_chunks(data)
     needed = {b"IDAT", b"PLTE"} if colour == _PNG_PALETTE else {b"IDAT"}
@@ -192,10 +200,10 @@ def _png_chunks(data: bytes) -> dict[bytes, tuple[int, int]]:
     """Returns where each chunk's content starts and ends, between IHDR and IEND; the last of a name counts."""
     at, chunks = 33, {}
     while not data.startswith(_PNG_END, at):
-        name = data[at + 4:at + 8]
+        name = data[at + 4 : at + 8]
         if len(name) < 4:
             _refuse("truncated", f"The PNG is cut: no IEND chunk ends it; {len(data)} bytes came.")
-        end = at + 8 + int.from_bytes(data[at:at + 4])
+        end = at + 8 + int.from_bytes(data[at : at + 4])
         chunks[name] = at + 8, end
         at = end + 4
     return chunks
@@ -258,10 +266,10 @@ def _read_bmp(data: bytes) -> ImageHeader:
 def _check_bmp_pixels(data: bytes, start: int, header_bytes: int, bits: int, compression: int) -> None:
     # decode_image reads neither the compression nor the palette: it returns wrong pixels for these, without a word.
     bgr = bits == 32 and compression == _BMP_BITFIELDS and data.startswith(_BMP_BGR_MASKS, 54)
-    if bits not in (8, 24, 32) or compression and not bgr:
+    if bits not in (8, 24, 32) or (compression and not bgr):
         _refuse_format(f"BMP of {bits} bits a pixel with compression {compression}")
     if bits == 8:
-        palette = data[14 + header_bytes:min(start, 14 + header_bytes + 1024)]
+        palette = data[14 + header_bytes : min(start, 14 + header_bytes + 1024)]
         ramp = bytes(range(len(palette) // 4))
         if not palette[0::4] == palette[1::4] == palette[2::4] == ramp:
             _refuse_format("BMP with a palette of colours")
@@ -296,7 +304,7 @@ def _webp_chunks(data: bytes, end: int) -> dict[bytes, tuple[int, int]]:
     """Returns where each chunk's content starts and ends; the first of a name counts."""
     at, chunks = 12, dict[bytes, tuple[int, int]]()
     while at + 8 <= end:
-        name, chunk_end = data[at:at + 4], at + 8 + int.from_bytes(data[at + 4:at + 8], "little")
+        name, chunk_end = data[at : at + 4], at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
         if chunk_end > end:
             _refuse("bad_header", f"The WebP chunk {name!r} reaches byte {chunk_end}, past the end at {end}.")
         chunks.setdefault(name, (at + 8, chunk_end))
@@ -338,9 +346,9 @@ def _exif_orientation(data: bytes, start: int, end: int) -> int:
     """Returns the turn that the EXIF block data[start:end] asks for; 1 where the block is broken."""
     if data.startswith(b"Exif\0\0", start, end):
         start += 6  # some programs keep JPEG's prefix in PNG and WebP
-    if data[start:start + 4] not in _EXIF_ORDERS:
+    if data[start : start + 4] not in _EXIF_ORDERS:
         return 1
-    (order, tag), value = _EXIF_ORDERS[data[start:start + 4]], 1
+    (order, tag), value = _EXIF_ORDERS[data[start : start + 4]], 1
     try:
         first = start + struct.unpack_from(order + "I", data, start + 4)[0]
         num_entries = struct.unpack_from(order + "H", data, first)[0]
@@ -362,16 +370,29 @@ def _checked_size(name: str, height: int, width: int, max_side: int) -> tuple[in
 # ---- Everything else ----
 # Where a signature stands, the signature, its name.
 _OTHER_IMAGES = (
-    (0, b"II*\0", "TIFF"), (0, b"MM\0*", "TIFF"), (0, b"II+\0", "TIFF"), (0, b"MM\0+", "TIFF"),
-    (4, b"ftypavi", "AVIF"), (4, b"ftyphe", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftypmsf1", "HEIC"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"II+\0", "TIFF"),
+    (0, b"MM\0+", "TIFF"),
+    (4, b"ftypavi", "AVIF"),
+    (4, b"ftyphe", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+    (4, b"ftypmsf1", "HEIC"),
     # TensorFlow 2.21's decode_image knows JPEG XL; nothing else here does.
-    (0, b"\xff\x0a", "JPEG XL"), (4, b"JXL \r\n", "JPEG XL"),
-    (4, b"jP  \r\n", "JPEG 2000"), (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (0, b"\0\0\1\0", "ICO"), (0, b"8BPS", "PSD"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (4, b"JXL \r\n", "JPEG XL"),
+    (4, b"jP  \r\n", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\0\0\1\0", "ICO"),
+    (0, b"8BPS", "PSD"),
 )
 _OTHER_FILES = (
-    (0, b"%PDF", "PDF"), (0, b"PK\x03\x04", "a ZIP archive"), (0, b"\x1f\x8b", "gzip"), (4, b"ftyp", "a video"),
-    (0, b"\x89PNG", "a PNG whose line ends were rewritten"), (0, b"version https://git-lfs", "a Git LFS pointer"),
+    (0, b"%PDF", "PDF"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "gzip"),
+    (4, b"ftyp", "a video"),
+    (0, b"\x89PNG", "a PNG whose line ends were rewritten"),
+    (0, b"version https://git-lfs", "a Git LFS pointer"),
 )
 _OTHER_TEXTS = ((b"<!doctype html", "HTML"), (b"<html", "HTML"), (b"<?xml", "XML"), (b"{", "JSON"))
 

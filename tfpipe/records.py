@@ -257,11 +257,16 @@ def _int64_values(content: bytes) -> np.ndarray:
 
 
 def _raw_fields(content: bytes, unpacked_wire: int) -> list[bytes]:
-    return [value for number, wire, value in _walk(content) if number == 1 and wire in (2, unpacked_wire) and isinstance(value, bytes)]
+    wires = (2, unpacked_wire)
+    return [
+        value for number, wire, value in _walk(content) if number == 1 and wire in wires and isinstance(value, bytes)
+    ]
 
 
 def _fields(message: bytes, wanted: int) -> list[bytes]:
-    return [value for number, wire, value in _walk(message) if number == wanted and wire == 2 and isinstance(value, bytes)]
+    return [
+        value for number, wire, value in _walk(message) if number == wanted and wire == 2 and isinstance(value, bytes)
+    ]
 
 
 def _walk(message: bytes) -> Iterator[tuple[int, int, bytes | int]]:

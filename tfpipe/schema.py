@@ -68,7 +68,12 @@ class Feature:
 
     def to_json(self) -> dict[str, Any]:
         """The feature as plain JSON values."""
-        fields: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape), "codec": self.codec}
+        fields: dict[str, Any] = {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "codec": self.codec,
+        }
         return fields if self.default is None else {**fields, "default": self.default}
 
 

@@ -47,6 +47,7 @@ def parse_split(text: str) -> dict[str, float]:
             fraction = float(Fraction(value.strip()))
         except (ValueError, ZeroDivisionError):
             equals, fraction = "", 0.0
+        name = name.strip()
         if not equals or not name:
             raise ValueError(f"{part.strip()!r} in {text!r} is not NAME=FRACTION, such as train=0.8.")
         if name in fractions:

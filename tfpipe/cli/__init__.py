@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import app, logging
 from absl.flags import argparse_flags
@@ -104,7 +105,7 @@ def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _module(verb: str):  # noqa: ANN202 (a module)
+def _module(verb: str) -> Any:
     return importlib.import_module(VERBS[verb][0])
 
 

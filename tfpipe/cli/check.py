@@ -7,8 +7,8 @@ import json
 import os
 import sys
 
-from tfpipe.check import check_dataset
-from tfpipe.manifest import Shard, load_manifest
+from tfpipe.check import Problem, check_dataset
+from tfpipe.manifest import Manifest, Shard, load_manifest
 
 EXAMPLES = """examples:
   tfpipe check photos_tfrecord
@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     parser.add_argument("dataset", metavar="DATASET", help="the dataset's folder")
     parser.add_argument("--quick", action="store_true", help="compare the files' sizes only")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="shards at once (default: the cores)")
+    cores = os.cpu_count() or 1
+    parser.add_argument("--threads", type=int, default=cores, metavar="N", help="shards at once (default: the cores)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -31,7 +32,11 @@ def run(arguments: argparse.Namespace) -> int:
     num_shards = sum(len(split.shards) for split in manifest.splits.values())
     problems = _check_with_bar(manifest, num_shards, arguments)
     if arguments.json:
-        document = {"shards": num_shards, "records": manifest.num_records(), "problems": [p._asdict() for p in problems]}
+        document = {
+            "shards": num_shards,
+            "records": manifest.num_records(),
+            "problems": [p._asdict() for p in problems],
+        }
         print(json.dumps(document))
     else:
         for problem in problems:
@@ -41,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _check_with_bar(manifest, num_shards: int, arguments: argparse.Namespace):  # noqa: ANN001, ANN202
+def _check_with_bar(manifest: Manifest, num_shards: int, arguments: argparse.Namespace) -> list[Problem]:
     if arguments.json or not sys.stderr.isatty():
         return check_dataset(manifest, quick=arguments.quick, threads=arguments.threads)
     from rich.console import Console

@@ -7,11 +7,14 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from typing import Any
 
+from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import EXAMPLES as EXAMPLES
 from beam_jobs.options import add_arguments as add_arguments
 from beam_jobs.options import job_from_arguments
-from tfpipe.cli.tables import print_table
+from tfpipe.cli.quiet import load_tensorflow
+from tfpipe.cli.tables import print_split_table, print_table
 from tfpipe.manifest import Manifest
 
 
@@ -19,21 +22,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the conversion and says what it wrote."""
     # One image or batch per thread: kernels that split themselves over the cores as well only get in each other's way.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-    from beam_jobs.convert import Outcome, convert
-
     job = job_from_arguments(arguments, arguments.beam_args)
-    outcome: Outcome = convert(job, quiet=arguments.json)
+    if job.payload != "raw" or job.verify == "decode":
+        load_tensorflow()
+    outcome = convert(job, quiet=arguments.json)
     if arguments.json:
         print(json.dumps(_document(outcome)))
         return 0
     if outcome.manifest is None:
         _print_plan(outcome)
     else:
-        _print_written(arguments.output, outcome)
+        _print_written(arguments.output, outcome, outcome.manifest)
     return 0
 
 
-def _document(outcome) -> dict:  # noqa: ANN001 (imported where Beam is)
+def _document(outcome: Outcome) -> dict[str, Any]:
     plan, manifest = outcome.plan, outcome.manifest
     splits = manifest.splits if manifest else {}
     return {
@@ -51,7 +54,7 @@ def _document(outcome) -> dict:  # noqa: ANN001 (imported where Beam is)
     }
 
 
-def _print_plan(outcome) -> None:  # noqa: ANN001
+def _print_plan(outcome: Outcome) -> None:
     plan = outcome.plan
     rows = []
     for number, name in enumerate(plan.splits):
@@ -62,9 +65,9 @@ def _print_plan(outcome) -> None:  # noqa: ANN001
     _print_refused(outcome.refused, None)
 
 
-def _print_written(output: str, outcome) -> None:  # noqa: ANN001
-    manifest: Manifest = outcome.manifest
-    print(f"{output}: {manifest.num_records():,} {manifest.schema.payload} records of {len(manifest.class_names)} classes")
+def _print_written(output: str, outcome: Outcome, manifest: Manifest) -> None:
+    counted = f"{manifest.num_records():,} {manifest.schema.payload} records of {len(manifest.class_names)} classes"
+    print(f"{output}: {counted}")
     print_split_table(manifest)
     if outcome.resumed:
         print(f"{outcome.resumed} of {len(outcome.plan.shards)} shards were there already.")
@@ -83,13 +86,3 @@ def empty_classes(manifest: Manifest) -> list[str]:
     """The classes that no split has a record of."""
     totals = [sum(counts) for counts in zip(*(split.class_counts for split in manifest.splits.values()), strict=True)]
     return [name for name, total in zip(manifest.class_names, totals, strict=True) if not total]
-
-
-def print_split_table(manifest: Manifest) -> None:
-    """Prints a line for each split: records, shards, size, and the range of the shards' sizes."""
-    rows = []
-    for name, split in manifest.splits.items():
-        sizes = [shard.num_bytes / 1e6 for shard in split.shards]
-        span = f"{min(sizes):,.1f}-{max(sizes):,.1f}" if sizes else "-"
-        rows.append([name, f"{split.num_records:,}", f"{len(sizes):,}", f"{split.num_bytes / 1e6:,.1f}", span])
-    print_table(["split", "records", "shards", "MB", "MB a shard"], rows)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfpipe.manifest import Manifest
+
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints rows of text under a header, in columns."""
@@ -11,3 +13,13 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in [header, *rows]:
         first, *rest = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
         print("  " + "  ".join([first.strip().ljust(widths[0]), *rest]))
+
+
+def print_split_table(manifest: Manifest) -> None:
+    """Prints a line for each split: records, shards, size, and the range of the shards' sizes."""
+    rows = []
+    for name, split in manifest.splits.items():
+        sizes = [shard.num_bytes / 1e6 for shard in split.shards]
+        span = f"{min(sizes):,.1f}-{max(sizes):,.1f}" if sizes else "-"
+        rows.append([name, f"{split.num_records:,}", f"{len(sizes):,}", f"{split.num_bytes / 1e6:,.1f}", span])
+    print_table(["split", "records", "shards", "MB", "MB a shard"], rows)

@@ -10,7 +10,17 @@ from importlib.metadata import PackageNotFoundError, version
 from tfpipe import __version__
 from tfpipe.cli.tables import print_table
 
-PACKAGES = ("tensorflow", "keras", "numpy", "apache-beam", "tensorflow-hub", "google-crc32c", "xxhash", "absl-py", "rich")
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "apache-beam",
+    "tensorflow-hub",
+    "google-crc32c",
+    "xxhash",
+    "absl-py",
+    "rich",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

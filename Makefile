@@ -1,0 +1,35 @@
+# `make demo` and `make test` set up everything they need in .venv; the second time they start at once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETTINGS := setup.cfg pyproject.toml
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo    the main job on real images: files, Beam job, shards, training, embeddings, timing"
+	@echo "make test    linters, types and tests"
+	@echo "make lint    linters and types only"
+	@echo "make clean   remove .venv, caches and demo_output"
+
+demo: $(VENV)/demo.done
+	$(BIN)/tfpipe demo
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfpipe needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# demo.done, dev.done: the extra of that name is installed, for the present settings.
+$(VENV)/%.done: $(BIN)/python $(SETTINGS)
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo_output build *.egg-info .ruff_cache .mypy_cache .hypothesis
