@@ -109,7 +109,8 @@ def _plan(job: Job, source: Source, state: Path, class_names: tuple[str, ...] | 
         recorded["options"]["split"] = "folders"
     if embedder is not None:
         recorded["model"] = {**embedder.recorded(), "resize": job.resize, "embedding_size": size.fixed // 4}
-    identity = [recorded, plan.class_names, plan.columns, plan.splits, plan.source_digest, versions(job)]
+    # The shards too: where images keep their sizes, a sample of their headers decides the cuts.
+    identity = [recorded, plan.class_names, plan.columns, plan.splits, plan.shards, plan.source_digest, versions(job)]
     recorded["plan"] = xxhash.xxh3_128_hexdigest(json.dumps(identity, sort_keys=True).encode())
     return _Planned(plan, recorded)
 
@@ -204,7 +205,7 @@ def _match_earlier_plan(path: Path, planned: _Planned) -> None:
     if path.exists():
         earlier = json.loads(path.read_text())
         if earlier["recorded"]["plan"] != planned.recorded["plan"]:
-            found = _difference(earlier["recorded"], planned.recorded) or _difference(earlier["plan"], document["plan"])
+            found = _difference({**earlier["plan"], **earlier["recorded"]}, {**document["plan"], **planned.recorded})
             raise UsageError(
                 f"{path.parent.parent} holds an unfinished conversion of another kind: {found}; "
                 "run it with what it had, or take --overwrite."

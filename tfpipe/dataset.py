@@ -111,7 +111,7 @@ def make_dataset(
     transforms: Sequence[Transform] = (),
     training: bool | None = None,
     seed: int = 0,
-    options: ReadOptions | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
 ) -> tf.data.Dataset:
     """Batches of a split, ready for model.fit. Each new iteration is the next epoch, in another order.
 
@@ -150,7 +150,7 @@ def make_dataset(
         transforms=tuple(transforms),
         training=split == "train" if training is None else training,
         seed=seed,
-        options=options or ReadOptions(),
+        options=options,
     )
     _check_reading(reading)
     _check_files(reading)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from tfpipe.records import load_index
+from tfpipe.records import load_index, scan
 from tfpipe.schema import Schema
 
 FORMAT_VERSION = 1
@@ -117,19 +118,35 @@ class Manifest:
     def offsets(self, split: str) -> list[np.ndarray]:
         """For each shard of a split, the byte offset of every record: [num_records] uint64.
 
+        They come from records.index; from the shards themselves, with a warning, where that file is not this
+        manifest's, as it is for a moment while a dataset is being replaced.
+
         Raises:
-          ValueError: a shard is compressed and has no offsets, or records.index does not fit the manifest.
+          ValueError: a shard is compressed and has no offsets, or does not hold the records that the manifest says.
         """
-        index = load_index(self.directory / INDEX_NAME)
+        index = self._own_index()
         parts = []
         for shard in self.split(split).shards:
             if shard.index_start is None:
                 raise ValueError(f"{shard.path} is compressed: its records have no offsets.")
-            part = index[shard.index_start : shard.index_start + shard.num_records]
+            if index is None:
+                part = np.array([record.offset for record in scan(self.shard_path(shard))], np.uint64)
+            else:
+                part = index[shard.index_start : shard.index_start + shard.num_records]
             if len(part) != shard.num_records:
-                raise ValueError(f"{self.directory / INDEX_NAME} ends within {shard.path}; run tfpipe check.")
+                raise ValueError(
+                    f"{self.shard_path(shard)} has {len(part)} records, the manifest says {shard.num_records}; "
+                    "run tfpipe check."
+                )
             parts.append(part)
         return parts
+
+    def _own_index(self) -> np.ndarray | None:
+        path = self.directory / INDEX_NAME
+        if path.exists() and digest_file(path) == self.index_digest:
+            return load_index(path)
+        warnings.warn(f"{path} is not this manifest's: all shards are read for their offsets; run tfpipe check.", stacklevel=3)
+        return None
 
     def fingerprint(self) -> str:
         """32 hex digits that change with any part of the dataset."""

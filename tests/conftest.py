@@ -1,0 +1,44 @@
+"""Inputs that several test files share: made once, read only, of fixed seeds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Before anything imports TensorFlow: no GPU, few words, and one thread an op, as the command line sets it.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from pictures import KINDS, fill_folder
+
+from beam_jobs.convert import convert
+from beam_jobs.options import Job
+from tfpipe.manifest import Manifest
+
+# The first call into TensorFlow or Beam takes seconds, so no deadline; the seeds are fixed, so that a red run stays red.
+settings.register_profile("tfpipe", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tfpipe")
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of 14 JPEG files."""
+    return fill_folder(tmp_path_factory.mktemp("photos"), ("cat", "dog", "emu"), 14)
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes with two files of every kind each, one an EXIF turn."""
+    return fill_folder(tmp_path_factory.mktemp("mixed"), ("cat", "dog"), 2 * len(KINDS), KINDS)
+
+
+@pytest.fixture(scope="session")
+def raw_dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The photos as raw records in several shards a split. Copy it before you damage it."""
+    output = tmp_path_factory.mktemp("raw") / "out"
+    manifest = convert(Job(input=str(photos), output=str(output), target_bytes=8_000)).manifest
+    assert manifest is not None
+    return manifest

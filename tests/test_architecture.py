@@ -1,0 +1,144 @@
+"""The arrows of the design, the sizes of files and functions, and what an import may load."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([*ROOT.glob("tfpipe/**/*.py"), *ROOT.glob("beam_jobs/**/*.py")])
+
+# What each room may import of ours. A room that is not listed here fails the test: say where it belongs.
+ALLOWED = {
+    "tfpipe": set(),
+    "tfpipe.__main__": {"tfpipe.cli"},
+    "tfpipe.errors": set(),
+    "tfpipe.schema": set(),
+    "tfpipe.sharding": set(),
+    "tfpipe.timing": set(),
+    "tfpipe.moments": set(),
+    "tfpipe.probe": set(),
+    "tfpipe.readoptions": set(),
+    "tfpipe.images": set(),
+    "tfpipe.records": {"tfpipe.schema"},
+    "tfpipe.manifest": {"tfpipe.schema", "tfpipe.records"},
+    "tfpipe.check": {"tfpipe.manifest", "tfpipe.records"},
+    "tfpipe.example": {"tfpipe.schema", "tfpipe.records", "tfpipe.images"},
+    "tfpipe.reading": {"tfpipe.manifest", "tfpipe.readoptions"},
+    "tfpipe.dataset": {
+        "tfpipe.example",
+        "tfpipe.images",
+        "tfpipe.manifest",
+        "tfpipe.reading",
+        "tfpipe.readoptions",
+        "tfpipe.schema",
+        "tfpipe.sharding",
+    },
+    "tfpipe.statistics": {"tfpipe.example", "tfpipe.manifest", "tfpipe.moments", "tfpipe.schema"},
+}
+# These two may import any room of tfpipe; only the command line may import beam_jobs too.
+FREE = {"tfpipe.cli": ("tfpipe", "beam_jobs"), "beam_jobs": ("tfpipe", "beam_jobs")}
+WITHOUT_TENSORFLOW = [
+    "tfpipe.errors",
+    "tfpipe.schema",
+    "tfpipe.sharding",
+    "tfpipe.timing",
+    "tfpipe.moments",
+    "tfpipe.probe",
+    "tfpipe.readoptions",
+    "tfpipe.records",
+    "tfpipe.manifest",
+    "tfpipe.check",
+    "tfpipe.cli",
+    "tfpipe.cli.convert",
+    "tfpipe.cli.check",
+    "tfpipe.cli.inspect",
+    "beam_jobs.convert",
+]
+# Files and functions beyond the limits, each with its reason.
+LONG_FILES = {"tfpipe/probe.py": "five formats, each a few short functions over the same idea; apart they would repeat it"}
+LONG_FUNCTIONS: dict[str, str] = {}
+MOST_FILE_LINES, MOST_FUNCTION_LINES = 400, 60
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path):
+    """The modules of ours that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from tfpipe import x` may name a module or a value.
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in inner if (ROOT / name.replace(".", "/")).with_suffix(".py").exists()}
+            names |= modules or {node.module}
+    return {name for name in names if name.split(".")[0] in ("tfpipe", "beam_jobs")}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_imports_go_one_way(path):
+    name = module_name(path)
+    free = next((packages for prefix, packages in FREE.items() if (name + ".").startswith(prefix + ".")), None)
+    for target in imported(path):
+        if free is not None:
+            assert target.split(".")[0] in free, f"{name} imports {target}"
+        else:
+            assert target in ALLOWED[name] | {"tfpipe"}, f"{name} imports {target}"
+
+
+def test_only_the_command_line_of_tfpipe_knows_beam():
+    for path in SOURCES:
+        knows = "apache_beam" in {n.split(".")[0] for n in _all_imports(path)}
+        assert not knows or module_name(path) == "beam_jobs.pipelines", path
+
+
+def _all_imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_these_rooms_load_neither_tensorflow_nor_beam():
+    code = f"""
+import importlib, sys
+for name in {WITHOUT_TENSORFLOW!r}:
+    importlib.import_module(name)
+    loaded = {{"tensorflow", "keras", "apache_beam"}} & set(sys.modules)
+    assert not loaded, (name, loaded)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_short_list_of_files_is_long():
+    long = {str(p.relative_to(ROOT)) for p in SOURCES if len(p.read_text().splitlines()) > MOST_FILE_LINES}
+    assert long == set(LONG_FILES), "a file passes 400 lines, or a listed one no longer does"
+
+
+def test_a_short_list_of_functions_is_long():
+    long = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and _body_lines(node) > MOST_FUNCTION_LINES:
+                long.add(f"{module_name(path)}.{node.name}")
+    assert long == set(LONG_FUNCTIONS), "a function passes 60 lines, or a listed one no longer does"
+
+
+def _body_lines(node):
+    """The lines of a function's body after its docstring."""
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_asserts_stand_only_in_tests():
+    for path in SOURCES:
+        found = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)]
+        assert not found, f"{path}:{found}"
