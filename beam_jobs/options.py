@@ -101,6 +101,8 @@ class Job:
                 raise UsageError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit is {self.limit}; it must be at least 1.")
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise UsageError(f"--image_size is {self.image_size}; both sides must be at least 1.")
         if self.resume and self.overwrite:
             raise UsageError("--resume goes on with what is there, --overwrite replaces it; take one of the two.")
         if not 0 <= self.seed < 2**64:

@@ -20,6 +20,7 @@ from beam_jobs.sources import Refused, Source
 from tfpipe.example import encode_record
 from tfpipe.moments import Moments, image_moments
 from tfpipe.probe import ImageHeader, NotAnImage, probe
+from tfpipe.quiet import load_tensorflow
 from tfpipe.records import Chunks, frame
 from tfpipe.schema import Feature, ImageSpec, Schema, record_schema
 
@@ -220,6 +221,8 @@ def open_payload(job: Job, plan: Plan, source: Source, embedder: Embedder | None
     ids = {name: number for number, name in enumerate(plan.class_names)}
     reader = _Reader(source, job.max_pixels, ids, plan.columns)
     extras = extra_features(plan.columns)
+    if needs_tensorflow(job):
+        load_tensorflow()
     if job.payload == "raw":
         schema = record_schema("raw", ImageSpec(turned=True), extras=extras)
         return RawPayload(reader, schema, decode=job.verify == "decode")
@@ -230,8 +233,14 @@ def open_payload(job: Job, plan: Plan, source: Source, embedder: Embedder | None
     return EmbeddingPayload(reader, record_schema("embedding", extras=extras), embedder, job.resize)
 
 
+def needs_tensorflow(job: Job) -> bool:
+    """Whether a job decodes pixels; raw records are packed without TensorFlow."""
+    return job.payload != "raw" or job.verify == "decode"
+
+
 def open_embedder(job: Job) -> Embedder:
     """The model of an embedding job."""
+    load_tensorflow()
     return load_embedder(str(job.model), job.image_size, job.model_range)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import xxhash
 
 from beam_jobs.options import Job
-from beam_jobs.payloads import extra_features
+from beam_jobs.payloads import extra_features, needs_tensorflow
 from beam_jobs.plan import Plan
 from beam_jobs.shards import ShardFacts, merge_counts
 from beam_jobs.sources import Refused
@@ -175,7 +175,7 @@ def _schema(job: Job, plan: Plan, facts: Sequence[ShardFacts], recorded: dict[st
 def versions(job: Job) -> dict[str, str]:
     """The versions that decide the bytes: TensorFlow's and Keras's only where they take part."""
     names = ["numpy", "xxhash"]
-    names += [] if job.payload == "raw" and job.verify == "none" else ["tensorflow"]
+    names += ["tensorflow"] if needs_tensorflow(job) else []
     names += ["keras"] if job.payload == "embedding" else []
     return {"tfpipe": __version__, **{name: version(name) for name in names}}
 

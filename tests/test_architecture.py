@@ -20,6 +20,7 @@ ALLOWED = {
     "tfpipe.timing": set(),
     "tfpipe.moments": set(),
     "tfpipe.probe": set(),
+    "tfpipe.quiet": set(),
     "tfpipe.readoptions": set(),
     "tfpipe.images": set(),
     "tfpipe.records": {"tfpipe.schema"},

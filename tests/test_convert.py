@@ -386,9 +386,11 @@ def test_overwriting_shows_a_reader_the_old_or_the_new_and_never_a_mix(
     output = tmp_path / "out"
     old = converted(own_photos, output)
     old_offsets = all_offsets(old)
-    for file in sorted(own_photos.rglob("*.jpg")):
+    for file in own_photos.rglob("*.jpg") if not options else ():
         # Of equal size, so that names, counts and plan stay: only the content differs.
-        file.write_bytes(file.read_bytes()[:-2] + b"\xff\xd9" if options else changed_bit(file.read_bytes()))
+        data = bytearray(file.read_bytes())
+        data[-30] ^= 1
+        file.write_bytes(data)
     real = publish_module.save_manifest
     checked: list[str] = []
 
@@ -408,10 +410,6 @@ def test_overwriting_shows_a_reader_the_old_or_the_new_and_never_a_mix(
     assert {path.name for path in output.glob("*.tfrecord")} == shard_paths(new)
     assert (new.made_by["plan"] == old.made_by["plan"]) is (not options)
     assert check_dataset(new) == []
-
-
-def changed_bit(data: bytes) -> bytes:
-    return data[:-30] + bytes([data[-30] ^ 1]) + data[-29:]
 
 
 def test_overwriting_with_the_same_gives_the_same(photos: Path, raw_dataset: Manifest, tmp_path: Path) -> None:
@@ -464,7 +462,7 @@ def test_a_run_that_dies_among_the_shards_is_resumed_to_the_same_bytes(
         return real(*args, **options)
 
     monkeypatch.setattr(pipelines, "write_shard", write)
-    with pytest.raises(KilledError):
+    with pytest.raises(RuntimeError, match="KilledError"):
         converted(photos, tmp_path / "out")
     monkeypatch.undo()
     with pytest.raises(FileNotFoundError, match="its conversion has not finished: run it again with --resume"):

@@ -13,7 +13,6 @@ from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import EXAMPLES as EXAMPLES
 from beam_jobs.options import add_arguments as add_arguments
 from beam_jobs.options import job_from_arguments
-from tfpipe.cli.quiet import load_tensorflow
 from tfpipe.cli.tables import print_split_table, print_table
 from tfpipe.manifest import Manifest
 
@@ -23,8 +22,6 @@ def run(arguments: argparse.Namespace) -> int:
     # One image or batch per thread: kernels that split themselves over the cores as well only get in each other's way.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     job = job_from_arguments(arguments, arguments.beam_args)
-    if job.payload != "raw" or job.verify == "decode":
-        load_tensorflow()
     outcome = convert(job, quiet=arguments.json)
     if arguments.json:
         print(json.dumps(_document(outcome)))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tfpipe.cli.quiet import load_tensorflow
+from tfpipe.quiet import load_tensorflow
 from tfpipe.cli.tables import print_split_table, print_table
 from tfpipe.manifest import Manifest
 

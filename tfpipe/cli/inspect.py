@@ -7,7 +7,7 @@ import dataclasses
 import json
 import sys
 
-from tfpipe.cli.quiet import load_tensorflow
+from tfpipe.quiet import load_tensorflow
 from tfpipe.cli.tables import print_split_table, print_table
 from tfpipe.manifest import Manifest, load_manifest, save_manifest
 
