@@ -7,7 +7,7 @@ manifest, so that the vectors can be made again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,10 @@ class Embedder:
         """
         full = np.zeros((BATCH, *images.shape[1:]), np.uint8)
         full[: len(images)] = images
-        vectors = np.asarray(self.function(full if self.takes_uint8 else self._scaled(full)), np.float32)
-        return vectors.reshape(BATCH, -1)[: len(images)]
+        outputs = self.function(full if self.takes_uint8 else self._scaled(full))
+        if isinstance(outputs, Mapping | list | tuple):
+            raise UsageError(f"--model {self.name!r} gives {len(outputs)} outputs; it has to give one, the vectors.")
+        return np.asarray(outputs, np.float32).reshape(BATCH, -1)[: len(images)]
 
     def _scaled(self, images: np.ndarray) -> np.ndarray:
         pixels = images.astype(np.float32)
@@ -87,6 +89,7 @@ def load_embedder(handle: str, image_size: tuple[int, int] | None, scale: str | 
       UsageError: there is no such model, or its image size has to be given.
       SetupError: an extra is missing, or the model can't be fetched.
     """
+    handle = handle.removeprefix("file://")
     if handle.endswith(".keras"):
         return _load_keras(handle, image_size, scale)
     if _looks_like_application(handle):
@@ -141,6 +144,8 @@ def _application_module(name: str) -> Any:
 
 
 def _load_saved_model(handle: str, image_size: tuple[int, int] | None, scale: str | None) -> Embedder:
+    import tensorflow as tf
+
     try:
         import tensorflow_hub as hub
     except ImportError as error:
@@ -148,8 +153,8 @@ def _load_saved_model(handle: str, image_size: tuple[int, int] | None, scale: st
     path = _resolve(hub, handle)
     try:
         loaded = hub.load(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--model {handle!r} is not a SavedModel: {error}") from error
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise UsageError(f"--model {handle!r} is not a sound SavedModel: {error}") from error
     function = _callable_of(loaded, handle)
     spec = _input_spec(function, loaded)
     size = image_size or _model_size(handle, None if spec is None else spec.shape.as_list())

@@ -92,7 +92,8 @@ def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[st
     options = _pipeline_options(beam_args)
     # FnApiRunner in memory: "DirectRunner" first tries to download a Go binary.
     runner = None if _names_runner(beam_args) else FnApiRunner()
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    # Beam logs the traceback of an error and raises it as well.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     pipeline = beam.Pipeline(runner=runner, options=options)
     _ = pipeline | beam.Create(elements) | beam.Reshuffle() | name >> beam.ParDo(work)
     try:
@@ -100,7 +101,16 @@ def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[st
     except Exception as error:
         if problem.exists():
             raise _noted_problem(problem) from error
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from None
         raise
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error began as Ctrl-C: Beam turns what stops a step, even that, into a RuntimeError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _noted_problem(path: Path) -> Exception:

@@ -154,7 +154,7 @@ class FolderSource:
             directory, ancestors = waiting.pop()
             try:
                 with os.scandir(directory) as found:
-                    children = sorted((child for child in found if not child.name.startswith(".")), key=lambda c: c.name)
+                    children = sorted((c for c in found if not c.name.startswith(".")), key=lambda c: c.name)
             except OSError as error:
                 yield self._refused(directory, "unreadable", f"The folder can't be read: {error.strerror}.")
                 continue
@@ -179,7 +179,9 @@ class FolderSource:
             return status
         key = child.path[len(self.root) + 1 :]
         problem = _file_problem(status) or _name_problem(key)
-        return self._refused(child.path, *problem) if problem else Listed(key, folder.label, folder.split, status.st_size)
+        if problem:
+            return self._refused(child.path, *problem)
+        return Listed(key, folder.label, folder.split, status.st_size)
 
     def _refused(self, path: str, reason: str, detail: str) -> Refused:
         key = _printable(path[len(self.root) + 1 :])

@@ -1,4 +1,4 @@
-"""Small pictures that look like photographs, the files of many formats made of them, and a reader that knows no tfpipe."""
+"""Small pictures that look like photographs, files of many formats made of them, and a reader that knows no tfpipe."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ EXIF_ORIENTATION = 0x0112
 
 
 def photo(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """A smooth scene of a few blobs over a slope, with a little grain: uint8 [height, width, 3], the same for a number."""
+    """A few blobs over a slope, with a little grain: uint8 [height, width, 3], always the same for a number."""
     rng = np.random.default_rng(number)
-    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j][:, :, :, None]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j][:, :, :, None]
     scene = 90 + 60 * (x * rng.uniform(-1, 1, 3) + y * rng.uniform(-1, 1, 3))
     for _ in range(4):
         distance = (x - rng.uniform()) ** 2 + (y - rng.uniform()) ** 2
@@ -87,7 +87,9 @@ def write_listing(path: Path, rows: Iterable[Iterable[str]]) -> Path:
 
 def files_of(directory: Path) -> dict[str, bytes]:
     """Every file below a directory, by its path: the whole directory as a value."""
-    return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()
+    }
 
 
 def upright_pixels(data: bytes) -> np.ndarray:

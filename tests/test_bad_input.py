@@ -7,13 +7,17 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tensorflow as tf
+from pictures import KINDS, files_of, fill_folder, stock_read, turned, write_listing
 
+from beam_jobs import convert as convert_module
+from beam_jobs import payloads
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import Job, read_labels
-from pictures import KINDS, fill_folder, files_of, stock_read, turned, write_listing
 from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, UsageError
 from tfpipe.manifest import load_manifest
@@ -21,6 +25,7 @@ from tfpipe.probe import DEFAULT_MAX_PIXELS
 
 JPEG, PNG = KINDS[".jpg"](1), KINDS[".png"](1)
 REJECTED = "rejected.jsonl"
+IMAGE = tf.io.FixedLenFeature([], tf.string)
 
 
 def bomb() -> bytes:
@@ -41,7 +46,7 @@ FILES: dict[str, tuple[bytes, str | None]] = {
     "two words.jpg": (JPEG, None),
     "line\nbreak.jpg": (JPEG, None),
     "[x]*?.jpg": (JPEG, None),
-    'quote"\'`$(id).jpg': (JPEG, None),
+    "quote\"'`$(id).jpg": (JPEG, None),
     "x" * 240 + ".jpg": (JPEG, None),
     "e\u0301.jpg": (JPEG, None),
     "é.jpg": (JPEG, None),
@@ -68,7 +73,9 @@ UNDECODABLE = PNG[:41] + bytes(len(PNG) - 57) + PNG[-16:]
 
 
 def run(source: Path, output: Path, **options: Any) -> Outcome:
-    return convert(Job(input=str(source), output=str(output), **{"max_rejected": "99%", "target_bytes": 8_000, **options}))
+    return convert(
+        Job(input=str(source), output=str(output), **{"max_rejected": "99%", "target_bytes": 8_000, **options})
+    )
 
 
 def reasons_in(output: Path) -> dict[str, str]:
@@ -89,8 +96,11 @@ def assert_accounted(outcome: Outcome, output: Path) -> None:
     assert check_dataset(manifest) == []
 
 
-@pytest.mark.parametrize("options", [{}, {"threads": 3, "verify": "decode"}, {"payload": "decoded", "dtype": "uint8"}],
-                         ids=["raw", "raw, decoded once", "decoded"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"threads": 3, "verify": "decode"}, {"payload": "decoded", "dtype": "uint8"}],
+    ids=["raw", "raw, decoded once", "decoded"],
+)
 def test_every_bad_file_of_a_folder_is_refused_with_its_reason(tmp_path: Path, options: dict[str, Any]) -> None:
     folder = tmp_path / "in" / "cat"
     folder.mkdir(parents=True)
@@ -104,8 +114,13 @@ def test_every_bad_file_of_a_folder_is_refused_with_its_reason(tmp_path: Path, o
     (folder / "undecodable.png").write_bytes(UNDECODABLE)
     decodes = options.get("verify") == "decode" or "payload" in options
     expected = {f"cat/{name}": reason for name, (_, reason) in FILES.items() if reason}
-    expected |= {"cat/pipe.jpg": "not_a_file", "cat/loop": "symlink_loop", "cat/self.jpg": "symlink_loop",
-                 "cat/gone.jpg": "missing", "cat/caf\\udce9.jpg": "bad_name"}
+    expected |= {
+        "cat/pipe.jpg": "not_a_file",
+        "cat/loop": "symlink_loop",
+        "cat/self.jpg": "symlink_loop",
+        "cat/gone.jpg": "missing",
+        "cat/caf\\udce9.jpg": "bad_name",
+    }
     expected |= {"cat/undecodable.png": "undecodable"} if decodes else {}
     outcome = run(tmp_path / "in", tmp_path / "out", **options)
     assert reasons_in(tmp_path / "out") == expected
@@ -121,9 +136,17 @@ def test_every_bad_row_of_a_listing_is_refused_with_its_reason(tmp_path: Path) -
     (tmp_path / "cat/cut.jpg").write_bytes(JPEG[:-2])
     (tmp_path / "cat/zero.jpg").touch()
     bad = [
-        ("cat/gone.jpg", "cat", "1"), ("cat/cut.jpg", "cat", "1"), ("cat/zero.jpg", "cat", "1"), ("cat/008.jpg", "cat"),
-        ("cat/009.jpg", "cat", "1", "2"), ("cat/010.jpg", "", "1"), ("cat/011.jpg", "owl", "1"), ("cat", "cat", "1"),
-        ("y" * 300, "cat", "1"), ("", "cat", "1"), ("z\0.jpg", "cat", "1"),
+        ("cat/gone.jpg", "cat", "1"),
+        ("cat/cut.jpg", "cat", "1"),
+        ("cat/zero.jpg", "cat", "1"),
+        ("cat/008.jpg", "cat"),
+        ("cat/009.jpg", "cat", "1", "2"),
+        ("cat/010.jpg", "", "1"),
+        ("cat/011.jpg", "owl", "1"),
+        ("cat", "cat", "1"),
+        ("y" * 300, "cat", "1"),
+        ("", "cat", "1"),
+        ("z\0.jpg", "cat", "1"),
     ]
     listing = write_listing(tmp_path / "list.csv", [("uri", "label", "age"), *good, *bad])
     with open(listing, "ab") as file:
@@ -131,9 +154,18 @@ def test_every_bad_row_of_a_listing_is_refused_with_its_reason(tmp_path: Path) -
     (tmp_path / "labels.txt").write_text("cat\n")
     outcome = run(listing, tmp_path / "out", labels=str(tmp_path / "labels.txt"))
     assert reasons_in(tmp_path / "out") == {
-        "cat/gone.jpg": "missing", "cat/cut.jpg": "truncated", "cat/zero.jpg": "empty", "cat/008.jpg": "bad_row",
-        "cat/009.jpg": "bad_row", "cat/010.jpg": "empty_label", "cat/011.jpg": "unknown_label", "cat": "not_a_file",
-        "y" * 300: "unreadable", "": "bad_row", "z\0.jpg": "bad_name", "\\udcff.jpg": "bad_name",
+        "cat/gone.jpg": "missing",
+        "cat/cut.jpg": "truncated",
+        "cat/zero.jpg": "empty",
+        "cat/008.jpg": "bad_row",
+        "cat/009.jpg": "bad_row",
+        "cat/010.jpg": "empty_label",
+        "cat/011.jpg": "unknown_label",
+        "cat": "not_a_file",
+        "y" * 300: "unreadable",
+        "": "bad_row",
+        "z\0.jpg": "bad_name",
+        "\\udcff.jpg": "bad_name",
     }
     assert_accounted(outcome, tmp_path / "out")
     assert outcome.manifest is not None
@@ -159,9 +191,9 @@ def test_a_file_of_which_every_row_is_bad_is_no_duplicate(tmp_path: Path) -> Non
     assert_accounted(outcome, tmp_path / "out")
 
 
-def test_a_file_that_goes_away_between_listing_and_reading_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from beam_jobs import convert as convert_module
-
+def test_a_file_that_goes_away_between_listing_and_reading_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill_folder(tmp_path / "in", ["cat"], 12)
     real = convert_module._check_space
 
@@ -173,6 +205,26 @@ def test_a_file_that_goes_away_between_listing_and_reading_is_refused(tmp_path: 
     outcome = run(tmp_path / "in", tmp_path / "out")
     assert reasons_in(tmp_path / "out") == {"cat/003.jpg": "unreadable"}
     assert_accounted(outcome, tmp_path / "out")
+
+
+@pytest.mark.parametrize("most", [100, 10**9], ids=["short reads", "whole reads"])
+def test_a_file_that_changes_its_size_is_read_whole_however_short_the_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    fill_folder(tmp_path / "in", ["cat"], 12)
+    real = convert_module._check_space
+
+    def grow(*args: Any) -> None:
+        (tmp_path / "in/cat/003.jpg").write_bytes(KINDS[".png"](99))
+        real(*args)
+
+    short = SimpleNamespace(**{**vars(os), "read": lambda handle, count: os.read(handle, min(count, most))})
+    monkeypatch.setattr(payloads, "os", short)
+    monkeypatch.setattr(convert_module, "_check_space", grow)
+    manifest = run(tmp_path / "in", tmp_path / "out").manifest
+    assert manifest is not None
+    images = {record["key"].decode(): record["image"] for record in stock_read(manifest, image=IMAGE)}
+    assert images == files_of(tmp_path / "in")
 
 
 def test_max_pixels_draws_the_line(tmp_path: Path) -> None:
@@ -196,9 +248,19 @@ def with_bad(folder: Path, *, good: int, cut: int, zero: int) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("allowed", "enough"), [
-    ("0", False), ("3", False), ("4", True), ("1000", True), ("0%", False), ("19.9%", False), ("20%", True), ("100%", True),
-])
+@pytest.mark.parametrize(
+    ("allowed", "enough"),
+    [
+        ("0", False),
+        ("3", False),
+        ("4", True),
+        ("1000", True),
+        ("0%", False),
+        ("19.9%", False),
+        ("20%", True),
+        ("100%", True),
+    ],
+)
 def test_as_many_as_allowed_may_be_refused_and_no_more(tmp_path: Path, allowed: str, enough: bool) -> None:
     source = with_bad(tmp_path / "in", good=16, cut=2, zero=2)
     if enough:
@@ -216,12 +278,22 @@ def test_the_default_is_one_in_a_hundred(tmp_path: Path) -> None:
         convert(Job(input=str(source), output=str(tmp_path / "other")))
 
 
-@pytest.mark.parametrize(("counts", "sentence"), [
-    ({"cut": 0, "zero": 3}, "3 of 19 inputs were refused (3 empty), 2 may be (--max_rejected 2); the first is 'cat/zero0.jpg': "
-                            "The file has no bytes. All are in "),
-    ({"cut": 2, "zero": 1}, "3 of 19 inputs were refused (2 truncated, 1 empty), 2 may be (--max_rejected 2); the first is "
-                            "'cat/cut0.jpg': The JPEG is cut: "),
-], ids=["while listing", "while reading"])
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        (
+            {"cut": 0, "zero": 3},
+            "3 of 19 inputs were refused (3 empty), 2 may be (--max_rejected 2); the first is 'cat/zero0.jpg': "
+            "The file has no bytes. All are in ",
+        ),
+        (
+            {"cut": 2, "zero": 1},
+            "3 of 19 inputs were refused (2 truncated, 1 empty), 2 may be (--max_rejected 2); the first is "
+            "'cat/cut0.jpg': The JPEG is cut: ",
+        ),
+    ],
+    ids=["while listing", "while reading"],
+)
 def test_too_many_refusals_stop_before_the_manifest_and_a_higher_limit_goes_on(
     tmp_path: Path, counts: dict[str, int], sentence: str
 ) -> None:
@@ -260,36 +332,50 @@ def test_an_overwrite_with_too_many_refusals_leaves_the_old_dataset(tmp_path: Pa
 # ---- options
 
 
-@pytest.mark.parametrize(("options", "sentence"), [
-    ({"payload": "video"}, r"--payload is 'video'; it takes one of \['raw', 'decoded', 'embedding'\]"),
-    ({"resize": "squash"}, r"--resize is 'squash'; it takes one of \['pad', 'stretch', 'crop'\]"),
-    ({"dtype": "int8"}, "--dtype is 'int8'; it takes one of"),
-    ({"target_bytes": 0}, "--target_bytes is 0; it must be at least 1"),
-    ({"threads": 0}, "--threads is 0; it must be at least 1"),
-    ({"limit": 0}, "--limit is 0; it must be at least 1"),
-    ({"seed": -1}, r"--seed is -1; it must lie in \[0, 2\*\*64\)"),
-    ({"resume": True, "overwrite": True}, "--resume goes on with what is there, --overwrite replaces it; take one of the two"),
-    ({"max_rejected": "some"}, "--max_rejected is 'some'; it takes a count such as 10, or a part such as 1%"),
-    ({"max_rejected": "-1"}, "--max_rejected is '-1'"),
-    ({"split": {"train": 0.5}}, "sum to 0.5; they must sum to 1"),
-    ({"payload": "embedding"}, "--payload embedding needs --model"),
-    ({"model": "MobileNetV2"}, "--model and --model_range go with --payload embedding, not raw"),
-    ({"image_size": (3, 3)}, "--image_size goes with --payload decoded or embedding; raw keeps each file as it is"),
-    ({"payload": "decoded", "verify": "decode"}, "--verify goes with --payload raw; decoded decodes every image anyway"),
-    ({"payload": "decoded", "image_size": (0, 5)}, r"--image_size is \(0, 5\); "),
-    ({"payload": "embedding", "model": "x", "model_range": "0,2"}, "--model_range is '0,2'; it takes one of"),
-])
-def test_a_job_that_contradicts_itself_is_refused_before_anything_is_read(options: dict[str, Any], sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"payload": "video"}, r"--payload is 'video'; it takes one of \['raw', 'decoded', 'embedding'\]"),
+        ({"resize": "squash"}, r"--resize is 'squash'; it takes one of \['pad', 'stretch', 'crop'\]"),
+        ({"dtype": "int8"}, "--dtype is 'int8'; it takes one of"),
+        ({"target_bytes": 0}, "--target_bytes is 0; it must be at least 1"),
+        ({"threads": 0}, "--threads is 0; it must be at least 1"),
+        ({"limit": 0}, "--limit is 0; it must be at least 1"),
+        ({"seed": -1}, r"--seed is -1; it must lie in \[0, 2\*\*64\)"),
+        (
+            {"resume": True, "overwrite": True},
+            "--resume goes on with what is there, --overwrite replaces it; take one of the two",
+        ),
+        ({"max_rejected": "some"}, "--max_rejected is 'some'; it takes a count such as 10, or a part such as 1%"),
+        ({"max_rejected": "-1"}, "--max_rejected is '-1'"),
+        ({"split": {"train": 0.5}}, "sum to 0.5; they must sum to 1"),
+        ({"payload": "embedding"}, "--payload embedding needs --model"),
+        ({"model": "MobileNetV2"}, "--model and --model_range go with --payload embedding, not raw"),
+        ({"image_size": (3, 3)}, "--image_size goes with --payload decoded or embedding; raw keeps each file as it is"),
+        (
+            {"payload": "decoded", "verify": "decode"},
+            "--verify goes with --payload raw; decoded decodes every image anyway",
+        ),
+        ({"payload": "decoded", "image_size": (0, 5)}, r"--image_size is \(0, 5\); "),
+        ({"payload": "embedding", "model": "x", "model_range": "0,2"}, "--model_range is '0,2'; it takes one of"),
+    ],
+)
+def test_a_job_that_contradicts_itself_is_refused_before_anything_is_read(
+    options: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
         Job(input="in", output="out", **options)
 
 
-@pytest.mark.parametrize(("content", "sentence"), [
-    (b"cat\n\ndog\n", "labels.txt:2: the line is blank; every line is a class name"),
-    (b"cat\ndog\ncat\n", "labels.txt:3: the class 'cat' occurs twice, first in line 1"),
-    (b"", "lists no classes"),
-    (b"\xff\n", "can't be read: "),
-])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"cat\n\ndog\n", "labels.txt:2: the line is blank; every line is a class name"),
+        (b"cat\ndog\ncat\n", "labels.txt:3: the class 'cat' occurs twice, first in line 1"),
+        (b"", "lists no classes"),
+        (b"\xff\n", "can't be read: "),
+    ],
+)
 def test_a_labels_file_that_is_wrong_is_refused_with_its_line(tmp_path: Path, content: bytes, sentence: str) -> None:
     (tmp_path / "labels.txt").write_bytes(content)
     with pytest.raises(UsageError, match=sentence):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from tfpipe.check import Problem, check_dataset
 from tfpipe.manifest import INDEX_NAME, Manifest, Shard, load_manifest
-from tfpipe.records import scan_bytes
+from tfpipe.records import frame, scan_bytes
 
 
 @pytest.fixture
@@ -37,7 +38,9 @@ def problem_of(manifest: Manifest, *, quick: bool = False) -> Problem:
 
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_sound_dataset_has_no_problem_and_every_shard_is_looked_at(raw_dataset: Manifest, quick: bool, threads: int) -> None:
+def test_a_sound_dataset_has_no_problem_and_every_shard_is_looked_at(
+    raw_dataset: Manifest, quick: bool, threads: int
+) -> None:
     seen: list[Shard] = []
     assert check_dataset(raw_dataset, quick=quick, threads=threads, on_shard=seen.append) == []
     assert sorted(seen, key=lambda shard: shard.path) == sorted(shards_of(raw_dataset), key=lambda shard: shard.path)
@@ -64,7 +67,10 @@ def test_a_shard_cut_anywhere_is_found_at_the_record_cut(dataset: Manifest) -> N
     for end in random.Random(0).sample(range(len(data)), 100):
         path.write_bytes(data[:end])
         problem = problem_of(dataset)
-        assert (problem.file, problem.record) == (shard.path, np.searchsorted(starts, end, "right") - (end not in starts))
+        assert (problem.file, problem.record) == (
+            shard.path,
+            np.searchsorted(starts, end, "right") - (end not in starts),
+        )
 
 
 def test_a_flipped_bit_is_found_in_its_record_wherever_it_lies(dataset: Manifest) -> None:
@@ -102,8 +108,11 @@ def with_last_twice(records: list[bytes]) -> list[bytes]:
 
 # What is done to the records of a shard, and the first record that is out of place.
 REWRITTEN: list[tuple[Callable[[list[bytes]], list[bytes]], Callable[[int], int]]] = [
-    (without_first, lambda count: 1), (without_third, lambda count: 3), (with_second_twice, lambda count: 3),
-    (swapped, lambda count: 1), (with_last_twice, lambda count: count),
+    (without_first, lambda count: 1),
+    (without_third, lambda count: 3),
+    (with_second_twice, lambda count: 3),
+    (swapped, lambda count: 1),
+    (with_last_twice, lambda count: count),
 ]
 
 
@@ -113,7 +122,7 @@ def test_sound_records_in_the_wrong_place_are_found_at_the_first_of_them(dataset
     path = dataset.shard_path(shard)
     data = path.read_bytes()
     starts = [*starts_of(data), len(data)]
-    records = [data[low:high] for low, high in zip(starts[:-1], starts[1:], strict=True)]
+    records = [data[low:high] for low, high in pairwise(starts)]
     assert len({len(one) for one in records}) == len(records)  # else two could change places at the same offsets
     path.write_bytes(b"".join(rewrite(records)))
     problem = problem_of(dataset)
@@ -134,15 +143,16 @@ def test_an_emptied_a_missing_and_a_swapped_shard_are_named(dataset: Manifest) -
 
 
 def test_other_content_of_the_same_sizes_is_found_by_its_digest(dataset: Manifest) -> None:
-    from tfpipe.records import frame
-
     shard = shards_of(dataset)[0]
     path = dataset.shard_path(shard)
     payloads = [record.data for record in scan_bytes(path.read_bytes())]
     payloads[2] = payloads[2].replace(b"cat", b"cow").replace(b"dog", b"cow").replace(b"emu", b"cow")
     path.write_bytes(b"".join(chunk for payload in payloads for chunk in frame([payload])))
     problem = problem_of(dataset)
-    assert (problem.file, problem.text) == (shard.path, "its records are sound, but not those that the manifest describes.")
+    assert (problem.file, problem.text) == (
+        shard.path,
+        "its records are sound, but not those that the manifest describes.",
+    )
     assert check_dataset(dataset, quick=True) == []  # sizes only: this is what quick gives up
 
 

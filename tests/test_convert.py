@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from pictures import KINDS, file_bytes, files_of, fill_folder, photo, stock_read, upright_pixels, write_listing
+from test_images import TOLERANCES
 
 from beam_jobs import pipelines
 from beam_jobs import publish as publish_module
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import Job
-from pictures import KINDS, fill_folder, file_bytes, files_of, photo, stock_read, upright_pixels, write_listing
-from test_images import TOLERANCES
 from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.images import resize_image
@@ -60,7 +60,9 @@ def own_photos(photos: Path, tmp_path: Path) -> Path:
 # ---- the same bytes
 
 
-@pytest.mark.parametrize("options", [{}, {"payload": "decoded", "dtype": "uint8", "target_bytes": 40_000}], ids=["raw", "decoded"])
+@pytest.mark.parametrize(
+    "options", [{}, {"payload": "decoded", "dtype": "uint8", "target_bytes": 40_000}], ids=["raw", "decoded"]
+)
 def test_threads_and_places_change_no_byte(photos: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     converted(photos, tmp_path / "one", threads=1, **options)
     elsewhere = shutil.copytree(photos, tmp_path / "deep/er/copy")
@@ -188,13 +190,20 @@ def test_the_manifest_says_what_was_written(raw_dataset: Manifest, photos: Path)
             assert [record.offset for record in scan(raw_dataset.shard_path(shard))] == offsets.tolist()
             assert TARGET / 2 < shard.num_bytes < 2 * TARGET or len(split.shards) == 1
     assert set(os.listdir(raw_dataset.directory)) == {
-        "dataset.json", "records.index", "rejected.jsonl",
+        "dataset.json",
+        "records.index",
+        "rejected.jsonl",
         *(shard.path for split in raw_dataset.splits.values() for shard in split.shards),
     }
     assert check_dataset(raw_dataset) == []
     assert raw_dataset.made_by["options"] == {
-        "payload": "raw", "split": {"train": 0.8, "validation": 0.1, "test": 0.1}, "target_bytes": TARGET, "seed": 0,
-        "max_pixels": 2**26, "limit": None, "verify": "none",
+        "payload": "raw",
+        "split": {"train": 0.8, "validation": 0.1, "test": 0.1},
+        "target_bytes": TARGET,
+        "seed": 0,
+        "max_pixels": 2**26,
+        "limit": None,
+        "verify": "none",
     }
     assert set(raw_dataset.made_by) == {"options", "plan", "source_digest", "versions"}
     assert set(raw_dataset.made_by["versions"]) == {"tfpipe", "numpy", "xxhash"}
@@ -221,7 +230,9 @@ def test_a_labels_file_gives_the_ids_and_refuses_other_classes(photos: Path, tmp
 
 COLUMNS = "uri,label,age,weight,note,hole,gap\n"
 ROWS = [
-    ("7", "0.1", "größe, rot", "", "1"), ("-3", "2", 'say "x"', "", ""), ("9007199254740993", "1e-3", "two\nlines", "", "3"),
+    ("7", "0.1", "größe, rot", "", "1"),
+    ("-3", "2", 'say "x"', "", ""),
+    ("9007199254740993", "1e-3", "two\nlines", "", "3"),
     ("0", "-5.5", "", "", "4"),
 ]
 
@@ -230,7 +241,9 @@ def test_further_columns_ride_along_by_type(photos: Path, tmp_path: Path) -> Non
     names = [f"cat/{i:03d}.jpg" for i in range(len(ROWS))]
     with open(photos.parent / f"{tmp_path.name}.csv", "w", newline="") as file:
         file.write(COLUMNS)
-        csv.writer(file).writerows([f"{photos.name}/{name}", "cat", *row] for name, row in zip(names, ROWS, strict=True))
+        csv.writer(file).writerows(
+            [f"{photos.name}/{name}", "cat", *row] for name, row in zip(names, ROWS, strict=True)
+        )
     manifest = converted(Path(file.name), tmp_path / "out")
     dtypes = {name: manifest.schema[name].dtype for name in ("age", "weight", "note", "hole", "gap")}
     assert dtypes == {"age": "int64", "weight": "float32", "note": "string", "hole": "string", "gap": "float32"}
@@ -248,10 +261,16 @@ def test_split_folders_keep_their_split_and_no_other_may_be_asked_for(photos: Pa
     for split in ("train", "val", "test"):
         shutil.copytree(photos / "cat", tmp_path / "in" / split / "cat")
     manifest = converted(tmp_path / "in", tmp_path / "out")
-    assert {name: split.num_records for name, split in manifest.splits.items()} == {"train": 14, "validation": 14, "test": 14}
+    assert {name: split.num_records for name, split in manifest.splits.items()} == {
+        "train": 14,
+        "validation": 14,
+        "test": 14,
+    }
     assert {record["key"].partition(b"/")[0] for record in stock_read(manifest, "validation")} == {b"val"}
     assert manifest.made_by["options"]["split"] == "folders"
-    with pytest.raises(UsageError, match=r"has split folders \['train', 'validation', 'test'\]; --split can't change them"):
+    with pytest.raises(
+        UsageError, match=r"has split folders \['train', 'validation', 'test'\]; --split can't change them"
+    ):
         converted(tmp_path / "in", tmp_path / "other", split={"train": 1.0})
 
 
@@ -305,11 +324,18 @@ def test_files_of_others_are_kept(photos: Path, raw_dataset: Manifest, tmp_path:
     assert files_of(output) == {**expected, "train-00000-of-00099-deadbeef.tfrecord": b"not ours"}
 
 
-@pytest.mark.parametrize(("place", "sentence"), [
-    ("photos", "lies inside --input"), ("photos/cat/out", "lies inside --input"), ("link", "lies inside --input"),
-    ("file", "is a file; it takes a folder"),
-])
-def test_an_output_that_would_harm_something_is_refused(own_photos: Path, tmp_path: Path, place: str, sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("photos", "lies inside --input"),
+        ("photos/cat/out", "lies inside --input"),
+        ("link", "lies inside --input"),
+        ("file", "is a file; it takes a folder"),
+    ],
+)
+def test_an_output_that_would_harm_something_is_refused(
+    own_photos: Path, tmp_path: Path, place: str, sentence: str
+) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("photos/dog")
     before = files_of(tmp_path)
@@ -451,7 +477,12 @@ def test_resume_on_nothing_starts_and_on_a_finished_dataset_verifies(
 @pytest.mark.parametrize("written", [0, 1, 3])
 @pytest.mark.parametrize("other", [{}, {"threads": 3}])
 def test_a_run_that_dies_among_the_shards_is_resumed_to_the_same_bytes(
-    photos: Path, raw_dataset: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int, other: dict[str, Any]
+    photos: Path,
+    raw_dataset: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    written: int,
+    other: dict[str, Any],
 ) -> None:
     real, left = pipelines.write_shard, [written]
 
@@ -487,18 +518,35 @@ def fail_at(call: int, real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # What publishing does, one after the other, and at which of its calls it dies.
-STEPS = [("os.replace", 0), ("os.replace", 3), ("replace_file", 0), ("replace_file", 1), ("save_manifest", 0), ("shutil.rmtree", 0)]
+STEPS = [
+    ("os.replace", 0),
+    ("os.replace", 3),
+    ("replace_file", 0),
+    ("replace_file", 1),
+    ("save_manifest", 0),
+    ("shutil.rmtree", 0),
+]
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["fresh", "overwriting"])
 @pytest.mark.parametrize(("step", "call"), STEPS, ids=[f"{step} {call}" for step, call in STEPS])
 def test_a_run_that_dies_while_publishing_is_resumed_to_the_same_bytes(
-    photos: Path, raw_dataset: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, call: int, before: bool
+    photos: Path,
+    raw_dataset: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    call: int,
+    before: bool,
 ) -> None:
     output = tmp_path / "out"
     if before:
         converted(photos, output, seed=5)
-    owner, name = (getattr(publish_module, step.partition(".")[0]), step.partition(".")[2]) if "." in step else (publish_module, step)
+    owner, name = (
+        (getattr(publish_module, step.partition(".")[0]), step.partition(".")[2])
+        if "." in step
+        else (publish_module, step)
+    )
     stand_in = type("module", (), {**vars(owner), name: staticmethod(fail_at(call, getattr(owner, name)))})
     if owner is publish_module:
         monkeypatch.setattr(publish_module, name, fail_at(call, getattr(owner, name)))
@@ -523,7 +571,9 @@ convert(Job(input=sys.argv[1], output=sys.argv[2], target_bytes=int(sys.argv[3])
 
 def test_a_run_that_is_killed_is_resumed_to_the_same_bytes(photos: Path, raw_dataset: Manifest, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    process = subprocess.Popen([sys.executable, "-c", SLOWLY, str(photos), str(output), str(TARGET)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, str(photos), str(output), str(TARGET)], stderr=subprocess.DEVNULL
+    )
     while len(list((output / "_state").glob("*-of-*.json"))) < 2:
         assert process.poll() is None
         time.sleep(0.01)

@@ -10,8 +10,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
 from pictures import file_bytes, photo, turned, upright_pixels
+
 from tfpipe.example import decode_batch, decode_record, encode_record, is_vectorizable
 from tfpipe.schema import Feature, Schema
 
@@ -26,7 +26,11 @@ CASES: dict[str, tuple[Feature, Any, Any]] = {
     "numbers": (Feature("v", "int64", (3,)), (4, 5, 3), tf.io.FixedLenFeature([3], tf.int64)),
     "vector": (Feature("v", "float32", (4,)), np.arange(4, dtype=np.float32), tf.io.FixedLenFeature([4], tf.float32)),
     "matrix": (Feature("v", "float32", (2, 2)), np.eye(2, dtype=np.float32), tf.io.FixedLenFeature([2, 2], tf.float32)),
-    "float32 image": (Feature("v", "float32", (6, 8, 3)), PIXELS / np.float32(255), tf.io.FixedLenFeature([6, 8, 3], tf.float32)),
+    "float32 image": (
+        Feature("v", "float32", (6, 8, 3)),
+        PIXELS / np.float32(255),
+        tf.io.FixedLenFeature([6, 8, 3], tf.float32),
+    ),
     "float16 pixels": (Feature("v", "float16", (6, 8, 3), "pixels"), (PIXELS / 255).astype(np.float16), None),
     "float32 pixels": (Feature("v", "float32", (6, 8, 3), "pixels"), PIXELS / np.float32(255), None),
     "uint8 pixels": (Feature("v", "uint8", (6, 8, 3), "pixels"), PIXELS, None),
@@ -87,7 +91,10 @@ def test_decoding_in_a_graph_gives_what_it_gives_eagerly_and_keeps_the_shape(nam
 
 
 @settings(max_examples=60)
-@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3))), st.sampled_from(["uint8", "float16", "float32"]))
+@given(
+    hnp.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3))),
+    st.sampled_from(["uint8", "float16", "float32"]),
+)
 def test_an_image_of_any_size_comes_back_through_its_shape(pixels: np.ndarray, dtype: str) -> None:
     codec = "plain" if dtype == "float32" else "pixels"
     schema = Schema("decoded", (Feature("image", dtype, (None, None, 3), codec), Feature("shape", "int64", (3,))))
@@ -110,19 +117,25 @@ def test_a_record_without_one_of_its_values_is_refused() -> None:
 
 def test_the_reader_takes_examples_of_other_writers() -> None:
     schema = Schema("raw", (Feature("label", "string"), Feature("label_int", "int64"), Feature("weight", "float32")))
-    stock = tf.train.Example(features=tf.train.Features(feature={
-        "weight": tf.train.Feature(float_list=tf.train.FloatList(value=[0.5])),
-        "label": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"cat"])),
-        "label_int": tf.train.Feature(int64_list=tf.train.Int64List(value=[3])),
-        "unknown": tf.train.Feature(int64_list=tf.train.Int64List(value=[1, 2])),
-    }))
+    stock = tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                "weight": tf.train.Feature(float_list=tf.train.FloatList(value=[0.5])),
+                "label": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"cat"])),
+                "label_int": tf.train.Feature(int64_list=tf.train.Int64List(value=[3])),
+                "unknown": tf.train.Feature(int64_list=tf.train.Int64List(value=[1, 2])),
+            }
+        )
+    )
     found = decode_record(schema, tf.constant(stock.SerializeToString()))
     assert {name: value.numpy() for name, value in found.items()} == {"label": b"cat", "label_int": 3, "weight": 0.5}
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_raw_file_decodes_upright(orientation: int) -> None:
-    schema = Schema("raw", (Feature("image", "uint8", (None, None, 3), "jpeg"), Feature("orientation", "int64", default=1)))
+    schema = Schema(
+        "raw", (Feature("image", "uint8", (None, None, 3), "jpeg"), Feature("orientation", "int64", default=1))
+    )
     data = turned(3, orientation)
     record = tf.constant(b"".join(encode_record(schema, {"image": data, "orientation": orientation})))
     exact = decode_record(schema, record, exact=True)["image"].numpy().astype(int)

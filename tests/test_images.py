@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import KINDS, photo, turned, upright_pixels
 from PIL import Image
 
-from pictures import KINDS, photo, turned, upright_pixels
 from tfpipe.images import RESIZES, decode_file, resize_image, turn_upright
 
 # Largest difference to Pillow's levels. JPEG: other roundings of the inverse DCT; CMYK: another product of ink and key.
@@ -68,12 +68,21 @@ def test_an_image_is_turned_as_pillow_turns_it(orientation: int) -> None:
 def in_a_map(size: tuple[int, int], resize: str):
     """resize_image as a tf.data map runs it: with no size known beforehand."""
     return tf.function(
-        lambda image: resize_image(image, size, resize=resize), input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)]
+        lambda image: resize_image(image, size, resize=resize),
+        input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
     )
 
 
 @settings(max_examples=150)
-@given(SIZES, SIZES, SIZES, SIZES, st.sampled_from(RESIZES), st.sampled_from(["uint8", "float16", "float32"]), st.booleans())
+@given(
+    SIZES,
+    SIZES,
+    SIZES,
+    SIZES,
+    st.sampled_from(RESIZES),
+    st.sampled_from(["uint8", "float16", "float32"]),
+    st.booleans(),
+)
 def test_any_image_fits_any_size_and_keeps_its_dtype_and_range(
     height: int, width: int, new_height: int, new_width: int, resize: str, dtype: str, antialias: bool
 ) -> None:
@@ -88,9 +97,13 @@ def test_any_image_fits_any_size_and_keeps_its_dtype_and_range(
 
 @settings(max_examples=30)
 @given(SIZES, SIZES, st.sampled_from([(8, 8), (5, 11)]), st.sampled_from(RESIZES))
-def test_resizing_in_a_map_gives_what_it_gives_eagerly(height: int, width: int, size: tuple[int, int], resize: str) -> None:
+def test_resizing_in_a_map_gives_what_it_gives_eagerly(
+    height: int, width: int, size: tuple[int, int], resize: str
+) -> None:
     image = tf.constant(photo(height * width, height, width))
-    np.testing.assert_array_equal(in_a_map(size, resize)(image).numpy(), resize_image(image, size, resize=resize).numpy())
+    np.testing.assert_array_equal(
+        in_a_map(size, resize)(image).numpy(), resize_image(image, size, resize=resize).numpy()
+    )
     assert in_a_map(size, resize).get_concrete_function().structured_outputs.shape == (*size, 3)
 
 
@@ -111,7 +124,9 @@ def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
         centres = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
         return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(source)))
 
-    return np.einsum("yr,rsc,xs->yxc", taps(image.shape[0], height), image.astype(np.float64), taps(image.shape[1], width))
+    return np.einsum(
+        "yr,rsc,xs->yxc", taps(image.shape[0], height), image.astype(np.float64), taps(image.shape[1], width)
+    )
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
@@ -133,10 +148,18 @@ def test_antialiased_stretch_is_pillow_s_bilinear_reduction(size: tuple[int, int
     assert np.abs(found - oracle).max() <= 1  # Pillow rounds between its two passes
 
 
-@pytest.mark.parametrize(("size", "inner", "corner"), [
-    ((20, 20), (15, 20), (2, 0)), ((60, 40), (30, 40), (15, 0)), ((30, 41), (30, 40), (0, 0)), ((10, 90), (10, 13), (0, 38)),
-])
-def test_pad_keeps_the_aspect_and_centres_it_on_black(size: tuple[int, int], inner: tuple[int, int], corner: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "inner", "corner"),
+    [
+        ((20, 20), (15, 20), (2, 0)),
+        ((60, 40), (30, 40), (15, 0)),
+        ((30, 41), (30, 40), (0, 0)),
+        ((10, 90), (10, 13), (0, 38)),
+    ],
+)
+def test_pad_keeps_the_aspect_and_centres_it_on_black(
+    size: tuple[int, int], inner: tuple[int, int], corner: tuple[int, int]
+) -> None:
     found = resize_image(tf.constant(photo(4)), size, resize="pad").numpy().astype(int)
     (y, x), (height, width) = corner, inner
     assert np.abs(found[y : y + height, x : x + width] - rounded(bilinear(photo(4), *inner))).max() <= 1
@@ -144,10 +167,17 @@ def test_pad_keeps_the_aspect_and_centres_it_on_black(size: tuple[int, int], inn
     assert not found.any()
 
 
-@pytest.mark.parametrize(("size", "inner", "corner"), [
-    ((20, 20), (20, 27), (0, 3)), ((60, 40), (60, 80), (0, 20)), ((10, 90), (68, 90), (29, 0)),
-])
-def test_crop_keeps_the_aspect_and_cuts_what_overhangs(size: tuple[int, int], inner: tuple[int, int], corner: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "inner", "corner"),
+    [
+        ((20, 20), (20, 27), (0, 3)),
+        ((60, 40), (60, 80), (0, 20)),
+        ((10, 90), (68, 90), (29, 0)),
+    ],
+)
+def test_crop_keeps_the_aspect_and_cuts_what_overhangs(
+    size: tuple[int, int], inner: tuple[int, int], corner: tuple[int, int]
+) -> None:
     found = resize_image(tf.constant(photo(4)), size, resize="crop").numpy().astype(int)
     whole = rounded(bilinear(photo(4), *inner))
     (y, x), (height, width) = corner, size

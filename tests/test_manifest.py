@@ -14,8 +14,8 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
-
 from test_schema import SCHEMAS
+
 from tfpipe.manifest import (
     INDEX_NAME,
     MANIFEST_NAME,
@@ -35,7 +35,9 @@ from tfpipe.records import frame
 from tfpipe.schema import record_schema
 
 COUNTS = st.integers(0, 2**50)
-NAMES = st.text(min_size=1, max_size=8).filter(lambda name: "/" not in name and "\0" not in name and name not in (".", ".."))
+NAMES = st.text(min_size=1, max_size=8).filter(
+    lambda name: "/" not in name and "\0" not in name and name not in (".", "..")
+)
 SHARDS = st.builds(Shard, NAMES, COUNTS, COUNTS, st.text(max_size=8), st.none() | COUNTS)
 CHANNELS = st.none() | st.tuples(*[st.floats(0, 1)] * 3)
 TREE = st.recursive(
@@ -66,7 +68,10 @@ def example() -> Manifest:
     shards = (Shard("train-0.tfrecord", 2, 70, "xxh3_128:aa", 0), Shard("train-1.tfrecord", 1, 30, "xxh3_128:bb", 2))
     return Manifest(
         schema=record_schema("raw"),
-        splits={"train": Split(shards, (2, 1)), "test": Split((Shard("test-0.tfrecord", 1, 40, "xxh3_128:cc", 3),), (0, 1))},
+        splits={
+            "train": Split(shards, (2, 1)),
+            "test": Split((Shard("test-0.tfrecord", 1, 40, "xxh3_128:cc", 3),), (0, 1)),
+        },
         class_names=("cat", "dog"),
         index_digest="xxh3_128:dd",
         rejected={"truncated": 2},
@@ -105,10 +110,20 @@ def test_the_text_says_nothing_of_where_it_lies() -> None:
     assert json.loads(manifest_text(example()))["format_version"] == 1
 
 
-@pytest.mark.parametrize("change", [
-    {"class_names": ("cat", "doe")}, {"index_digest": None}, {"rejected": {}}, {"mean": (0.0,) * 3}, {"std": (0.0,) * 3},
-    {"made_by": {"options": {"seed": 1}}}, {"schema": record_schema("embedding", embedding_size=3)}, {"splits": {}},
-], ids=lambda change: next(iter(change)))
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"class_names": ("cat", "doe")},
+        {"index_digest": None},
+        {"rejected": {}},
+        {"mean": (0.0,) * 3},
+        {"std": (0.0,) * 3},
+        {"made_by": {"options": {"seed": 1}}},
+        {"schema": record_schema("embedding", embedding_size=3)},
+        {"splits": {}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
 def test_the_fingerprint_changes_with_every_part(change: dict[str, Any]) -> None:
     assert replace(example(), **change).fingerprint() != example().fingerprint()
 
@@ -126,7 +141,11 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("splits/train/num_bytes", 101, "the shards of split 'train' do not sum to its totals"),
     ("splits/train/class_counts", [3], "split 'train' counts 1 classes, there are 2"),
     ("splits/train/class_counts/0", True, "True should be of type int"),
-    ("splits/train/shards/0/path", "../train-0.tfrecord", "the shard path '../train-0.tfrecord' is not a plain file name"),
+    (
+        "splits/train/shards/0/path",
+        "../train-0.tfrecord",
+        "the shard path '../train-0.tfrecord' is not a plain file name",
+    ),
     ("splits/train/shards/0/path", "/etc/passwd", "the shard path '/etc/passwd' is not a plain file name"),
     ("splits/train/shards/0/path", "", "the shard path '' is not a plain file name"),
     ("splits/train/shards/0/path", "..", "the shard path '..' is not a plain file name"),
@@ -141,15 +160,21 @@ REFUSED: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "sentence"), REFUSED, ids=[f"{path}={str(value)[:20]}" for path, value, _ in REFUSED])
-def test_a_manifest_that_is_not_sound_is_refused_with_its_place_and_reason(path: str, value: Any, sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"), REFUSED, ids=[f"{path}={str(value)[:20]}" for path, value, _ in REFUSED]
+)
+def test_a_manifest_that_is_not_sound_is_refused_with_its_place_and_reason(
+    path: str, value: Any, sentence: str
+) -> None:
     with pytest.raises(ValueError) as caught:
         parse_manifest(json.dumps(changed(path, value)), Path("photos"))
     assert str(caught.value).startswith("photos/dataset.json ")
     assert sentence in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\ufeff{}", "[]", "3", "null", '"format_version"'], ids=lambda text: text[:9])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, "\ufeff{}", "[]", "3", "null", '"format_version"'], ids=lambda text: text[:9]
+)
 def test_text_that_is_no_manifest_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="^photos/dataset.json is not (JSON|a tfpipe manifest): "):
         parse_manifest(text, Path("photos"))
@@ -161,7 +186,7 @@ def test_a_document_with_any_part_replaced_is_a_manifest_or_a_value_error(draw: 
 
     def places(node: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-        return [way, *(place for key, child in children for place in places(child, (*way, key)))][bool(not way):]
+        return [way, *(place for key, child in children for place in places(child, (*way, key)))][bool(not way) :]
 
     broken = copy.deepcopy(document)
     *way, last = draw.draw(st.sampled_from(places(document)))
@@ -206,7 +231,9 @@ def test_offsets_are_cut_from_the_index_by_shard(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stale", [None, b"", bytes(32), bytes(7)])
-def test_offsets_come_from_the_shards_where_the_index_is_another_manifest_s(tmp_path: Path, stale: bytes | None) -> None:
+def test_offsets_come_from_the_shards_where_the_index_is_another_manifest_s(
+    tmp_path: Path, stale: bytes | None
+) -> None:
     manifest = indexed(tmp_path, 0, 21, 0, 0)
     (tmp_path / "train-0.tfrecord").write_bytes(b"".join([*frame([b"first"]), *frame([b"second"])]))
     (tmp_path / "train-1.tfrecord").write_bytes(b"".join(frame([b"third"])))

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from pictures import KINDS, files_of, stock_read, upright_pixels
 
 from beam_jobs.convert import convert
 from beam_jobs.models import load_embedder
 from beam_jobs.options import Job
-from pictures import KINDS, files_of, stock_read, upright_pixels
 from tfpipe.check import check_dataset
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.images import resize_image
@@ -27,10 +27,10 @@ SIZE = (12, 16)
 class Means(tf.Module):
     """Nine numbers of an image: means of its thirds, each with a weight."""
 
-    def __init__(self, dtype: tf.DType = tf.float32) -> None:
+    def __init__(self, dtype: tf.DType = tf.float32, size: tuple[int | None, int | None] = SIZE) -> None:
         super().__init__()
         self.weights = tf.Variable(tf.constant([1.0, 2.0, -3.0]))
-        spec = tf.TensorSpec([None, *SIZE, 3], dtype)
+        spec = tf.TensorSpec([None, *size, 3], dtype)
         self.__call__ = tf.function(self.call, input_signature=[spec])
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
@@ -40,8 +40,13 @@ class Means(tf.Module):
 
 def keras_model() -> keras.Model:
     keras.utils.set_random_seed(0)
-    layers = [keras.layers.Input((*SIZE, 3)), keras.layers.Conv2D(4, 3, strides=2, activation="relu"),
-              keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(5)]
+    layers = [
+        keras.layers.Input((*SIZE, 3)),
+        keras.layers.Conv2D(4, 3, strides=2, activation="relu"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Flatten(),
+        keras.layers.Dense(5),
+    ]
     return keras.Sequential(layers)
 
 
@@ -51,12 +56,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Any
     root = tmp_path_factory.mktemp("models")
     module, byte_module, model = Means(), Means(tf.uint8), keras_model()
     tf.saved_model.save(module, str(root / "module"), signatures=module.__call__.get_concrete_function())
-    tf.saved_model.save(module, str(root / "unsigned"))
+    tf.saved_model.save(Means(size=(None, None)), str(root / "any size"))
     tf.saved_model.save(byte_module, str(root / "uint8"), signatures=byte_module.__call__.get_concrete_function())
     model.export(str(root / "exported"), verbose=False)
     model.save(root / "model.keras")
     called = lambda images: model(images, training=False)  # noqa: E731
-    direct = {"module": module.call, "unsigned": module.call, "uint8": byte_module.call, "exported": called, "model.keras": called}
+    direct = {
+        "module": module.call,
+        "any size": module.call,
+        "uint8": byte_module.call,
+        "exported": called,
+        "model.keras": called,
+    }
     return {name: (str(root / name), function) for name, function in direct.items()}
 
 
@@ -76,13 +87,13 @@ def pixels_for(path: Path, resize: str = "pad") -> np.ndarray:
     return resize_image(tf.constant(upright_pixels(path.read_bytes())), SIZE, resize=resize, antialias=True).numpy()
 
 
-@pytest.mark.parametrize("name", ["module", "unsigned", "uint8", "exported", "model.keras"])
+@pytest.mark.parametrize("name", ["module", "any size", "uint8", "exported", "model.keras"])
 def test_vectors_are_those_of_the_model_called_directly(
     photos: Path, models: dict[str, tuple[str, Any]], tmp_path: Path, name: str
 ) -> None:
     handle, function = models[name]
-    manifest = embedded(photos, tmp_path / "out", handle, image_size=SIZE if name == "unsigned" else None)
-    width = 9 if name in ("module", "unsigned", "uint8") else 5
+    manifest = embedded(photos, tmp_path / "out", handle, image_size=SIZE if name == "any size" else None)
+    width = 9 if name in ("module", "any size", "uint8") else 5
     found = vectors_of(manifest, width)
     keys = sorted(found)
     assert keys == sorted(files_of(photos))
@@ -122,8 +133,13 @@ def test_threads_and_the_place_of_the_model_change_no_byte(
     for data in files_of(tmp_path / "one").values():
         assert str(tmp_path.parent).encode() not in data
     assert one.made_by["model"] == {
-        "name": "exported", "digest": one.made_by["model"]["digest"], "image_size": list(SIZE), "scale": "0,1", "batch": 32,
-        "resize": "pad", "embedding_size": 5,
+        "name": "exported",
+        "digest": one.made_by["model"]["digest"],
+        "image_size": list(SIZE),
+        "scale": "0,1",
+        "batch": 32,
+        "resize": "pad",
+        "embedding_size": 5,
     }
     assert set(one.made_by["versions"]) == {"tfpipe", "numpy", "xxhash", "tensorflow", "keras"}
 
@@ -155,7 +171,9 @@ def test_another_model_under_the_same_name_is_another_dataset(
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(None, 1.0), ("0,1", 1.0), ("0,255", 255.0), ("-1,1", 1.0)])
-def test_the_range_of_values_can_be_chosen(models: dict[str, tuple[str, Any]], scale: str | None, expected: float) -> None:
+def test_the_range_of_values_can_be_chosen(
+    models: dict[str, tuple[str, Any]], scale: str | None, expected: float
+) -> None:
     embedder = load_embedder(models["module"][0], None, scale)
     white = embedder.embed(np.full((1, *SIZE, 3), 255, np.uint8))
     black = embedder.embed(np.zeros((1, *SIZE, 3), np.uint8))
@@ -179,24 +197,47 @@ def test_a_vector_does_not_depend_on_its_neighbours(models: dict[str, tuple[str,
     assert embedder.embed(images[:count]).dtype == np.float32
 
 
-def test_the_digest_is_that_of_the_weights_wherever_they_lie(models: dict[str, tuple[str, Any]], tmp_path: Path) -> None:
+def test_the_digest_is_that_of_the_weights_wherever_they_lie(
+    models: dict[str, tuple[str, Any]], tmp_path: Path
+) -> None:
     handle = models["exported"][0]
     copy = shutil.copytree(handle, tmp_path / "copy")
     digest = load_embedder(handle, None, None).digest
     assert load_embedder(str(copy), None, None).digest == digest
-    with open(copy / "variables/variables.data-00000-of-00001", "r+b") as file:
-        byte = file.read(1)
-        file.seek(0)
-        file.write(bytes([byte[0] ^ 1]))
-    assert load_embedder(str(copy), None, None).digest != digest
+    (copy / "fingerprint.pb").unlink()  # it holds a random number
+    assert load_embedder(str(copy), None, None).digest == digest
+    other = Means()
+    other.weights.assign([1.0, 2.0, 3.0])
+    tf.saved_model.save(other, str(tmp_path / "module"))
+    assert (
+        load_embedder(str(tmp_path / "module"), None, None).digest
+        != load_embedder(models["module"][0], None, None).digest
+    )
 
 
-def test_a_handle_never_carries_a_path_into_the_manifest(models: dict[str, tuple[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_or_empty_folder_is_no_model(models: dict[str, tuple[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    damaged = shutil.copytree(models["exported"][0], tmp_path / "damaged")
+    with open(damaged / "variables/variables.data-00000-of-00001", "r+b") as file:
+        file.write(b"junk")
+    for folder in (tmp_path / "empty", damaged):
+        with pytest.raises(UsageError, match=f"{folder}' is not a sound SavedModel: "):
+            load_embedder(str(folder), None, None)
+
+
+def test_a_handle_never_carries_a_path_into_the_manifest(
+    models: dict[str, tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     handle = models["module"][0]
     monkeypatch.chdir(Path(handle).parent)
-    for name in (handle, "module", "./module", f"{handle}/", f"file://{handle}", "../models0/module"):
-        if "../" in name and Path(handle).parent.name != "models0":
-            continue
+    for name in (
+        handle,
+        "module",
+        "./module",
+        f"{handle}/",
+        f"file://{handle}",
+        f"../{Path(handle).parent.name}/module",
+    ):
         recorded = load_embedder(name, None, None).recorded()
         assert (recorded["name"], recorded["image_size"]) == ("module", list(SIZE)), name
 
@@ -213,7 +254,9 @@ def test_an_application_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, wi
 
     monkeypatch.setattr(keras.applications, "MobileNetV2", build)
     if without:
-        with pytest.raises(SetupError, match=r"--model MobileNetV2: its weights could not be loaded \(no route to host\)"):
+        with pytest.raises(
+            SetupError, match=r"--model MobileNetV2: its weights could not be loaded \(no route to host\)"
+        ):
             load_embedder("MobileNetV2", (32, 32), None)
         return
     embedder = load_embedder("MobileNetV2", (32, 32), None)
@@ -225,25 +268,28 @@ def test_an_application_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, wi
     assert ranged.scale == "-1,1"
 
 
-@pytest.mark.parametrize(("handle", "error", "sentence"), [
-    ("nowhere.keras", UsageError, "--model 'nowhere.keras': there is no such file"),
-    ("./nowhere", UsageError, "--model './nowhere': there is no such folder"),
-    ("NoSuchNet", UsageError, r"--model 'NoSuchNet' is no file, no folder and no keras.applications model; those are \["),
-])
+@pytest.mark.parametrize(
+    ("handle", "error", "sentence"),
+    [
+        ("nowhere.keras", UsageError, "--model 'nowhere.keras': there is no such file"),
+        ("./nowhere", UsageError, "--model './nowhere': there is no such folder"),
+        (
+            "NoSuchNet",
+            UsageError,
+            r"--model 'NoSuchNet' is no file, no folder and no keras.applications model; those are \[",
+        ),
+    ],
+)
 def test_a_model_that_is_not_there_is_named(handle: str, error: type[Exception], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         load_embedder(handle, None, None)
 
 
-def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="empty' is not a SavedModel: "):
-        load_embedder(str(tmp_path / "empty"), None, None)
-
-
-def test_a_model_without_an_image_size_has_to_be_told(models: dict[str, tuple[str, Any]], photos: Path, tmp_path: Path) -> None:
+def test_a_model_without_an_image_size_has_to_be_told(
+    models: dict[str, tuple[str, Any]], photos: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="does not say which image size it takes; give --image_size H,W"):
-        embedded(photos, tmp_path / "out", models["unsigned"][0])
+        embedded(photos, tmp_path / "out", models["any size"][0])
     assert not (tmp_path / "out").exists()
 
 
@@ -252,5 +298,5 @@ def test_a_model_that_gives_no_vectors_is_refused(tmp_path: Path) -> None:
     spec = tf.TensorSpec([None, *SIZE, 3], tf.float32)
     module.__call__ = tf.function(lambda images: {"a": images, "b": images}, input_signature=[spec])
     tf.saved_model.save(module, str(tmp_path / "two"), signatures=module.__call__.get_concrete_function())
-    with pytest.raises(UsageError, match="two' gives "):
+    with pytest.raises(UsageError, match="--model 'two' gives 2 outputs; it has to give one, the vectors"):
         load_embedder(str(tmp_path / "two"), None, None).embed(np.zeros((1, *SIZE, 3), np.uint8))

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
 from pictures import photo
+
 from tfpipe.moments import Moments, image_moments
 
-IMAGES = st.lists(hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))), min_size=1, max_size=6)
+IMAGES = st.lists(
+    hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))), min_size=1, max_size=6
+)
 
 
 def together(parts: list[Moments]) -> Moments:
@@ -51,7 +53,9 @@ def test_one_level_has_no_deviation(level: int) -> None:
 def test_the_sums_of_a_large_image_are_exact() -> None:
     image = np.tile(photo(1, 50, 50), (40, 40, 1))
     one = image_moments(photo(1, 50, 50))
-    assert image_moments(image) == Moments(1600 * one.pixels, tuple(1600 * s for s in one.sums), tuple(1600 * q for q in one.squares))
+    assert image_moments(image) == Moments(
+        1600 * one.pixels, tuple(1600 * s for s in one.sums), tuple(1600 * q for q in one.squares)
+    )
 
 
 def test_the_moments_of_many_images_survive_beyond_64_bits() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -106,7 +107,9 @@ def test_shards_are_named_by_split_place_and_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run_refs", [1, 7, 1 << 16])
-def test_the_plan_does_not_depend_on_order_pieces_or_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_refs: int) -> None:
+def test_the_plan_does_not_depend_on_order_pieces_or_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_refs: int
+) -> None:
     entries = entries_of(120)
     before = planned(tmp_path / "before", MadeSource((tuple(entries),)))
     shuffled = random.Random(1).sample(entries, len(entries))
@@ -149,7 +152,9 @@ def test_the_source_digest_changes_with_every_part_of_an_entry(tmp_path: Path, c
 
 
 def test_a_payload_of_a_fixed_size_makes_shards_of_equal_counts(tmp_path: Path) -> None:
-    plan = planned(tmp_path / "runs", MadeSource((tuple(entries_of(400)),)), size=RecordSize(fixed=1000, per_file_byte=0))
+    plan = planned(
+        tmp_path / "runs", MadeSource((tuple(entries_of(400)),)), size=RecordSize(fixed=1000, per_file_byte=0)
+    )
     train = [shard.num_refs for shard in plan.shards if shard.split == 0]
     assert max(train) - min(train) <= 1
     assert plan.num_bytes == pytest.approx(400 * 1150, rel=0.05)
@@ -157,11 +162,11 @@ def test_a_payload_of_a_fixed_size_makes_shards_of_equal_counts(tmp_path: Path) 
 
 @given(st.integers(1, 20))
 def test_no_target_is_too_small_or_too_large(count: int) -> None:
-    import tempfile
-
     for target in (1, 10**12):
         with tempfile.TemporaryDirectory() as folder:
-            plan = planned(Path(folder, "runs"), MadeSource((tuple(entries_of(count)),)), replace(JOB, target_bytes=target))
+            plan = planned(
+                Path(folder, "runs"), MadeSource((tuple(entries_of(count)),)), replace(JOB, target_bytes=target)
+            )
         assert sum(shard.num_refs for shard in plan.shards) == count
         assert all(shard.num_refs for shard in plan.shards)
         assert len(plan.shards) == count if target == 1 else len(plan.shards) <= 3
@@ -172,7 +177,7 @@ def test_no_target_is_too_small_or_too_large(count: int) -> None:
 
 def test_every_copy_of_a_key_is_refused_whatever_else_differs(tmp_path: Path) -> None:
     twice = [Listed("a", "cat", "", 5), Listed("a", "dog", "", 5), Listed("b", "cat", "", 5), Listed("c", "dog", "", 9)]
-    source = MadeSource((tuple(twice[:1]), tuple([*twice[1:], Listed("c", "dog", "", 9), Listed("c", "dog", "", 9)])))
+    source = MadeSource((tuple(twice[:1]), (*twice[1:], Listed("c", "dog", "", 9), Listed("c", "dog", "", 9))))
     plan = planned(tmp_path / "runs", source)
     kept, refused = [], []
     for shard in plan.shards:
@@ -236,7 +241,9 @@ COLUMNS = [
 
 
 @pytest.mark.parametrize(("cells", "dtype"), COLUMNS, ids=[" ".join(map(repr, cells)) for cells, _ in COLUMNS])
-def test_a_column_has_the_narrowest_dtype_that_holds_all_its_cells(tmp_path: Path, cells: tuple[str, ...], dtype: str) -> None:
+def test_a_column_has_the_narrowest_dtype_that_holds_all_its_cells(
+    tmp_path: Path, cells: tuple[str, ...], dtype: str
+) -> None:
     entries = tuple(Listed(f"k{i}", "cat", "", 5, (cell, "x")) for i, cell in enumerate(cells))
     for name, parts in (("one", (entries,)), ("many", tuple((entry,) for entry in entries))):
         plan = planned(tmp_path / name, MadeSource(parts, ("mine", "text")))
@@ -250,8 +257,6 @@ def test_a_column_has_the_narrowest_dtype_that_holds_all_its_cells(tmp_path: Pat
 
 @given(st.integers(1, 60), st.integers(500, 30_000))
 def test_a_plan_survives_json(count: int, target: int) -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         entries = tuple(entry._replace(extras=("1",)) for entry in entries_of(count))
         plan = planned(Path(folder, "runs"), MadeSource((entries,), ("mine",)), replace(JOB, target_bytes=target))

@@ -40,7 +40,9 @@ VALUES = st.one_of(
     st.lists(INT64, max_size=5).map(lambda numbers: np.array(numbers, np.int64)),
     st.lists(st.floats(width=32), max_size=5).map(lambda numbers: np.array(numbers, np.float32)),
 )
-FEATURES = st.dictionaries(st.text(max_size=6) | st.sampled_from(["label", "label_int", "image", "key"]), VALUES, max_size=6)
+FEATURES = st.dictionaries(
+    st.text(max_size=6) | st.sampled_from(["label", "label_int", "image", "key"]), VALUES, max_size=6
+)
 
 
 def pack(value: Any) -> Packed:
@@ -58,7 +60,9 @@ def stock_feature(value: Any) -> tf.train.Feature:
 
 
 def stock_example(features: dict[str, Any]) -> tf.train.Example:
-    return tf.train.Example(features=tf.train.Features(feature={name: stock_feature(v) for name, v in features.items()}))
+    return tf.train.Example(
+        features=tf.train.Features(feature={name: stock_feature(v) for name, v in features.items()})
+    )
 
 
 def assert_same_features(found: dict[str, Any], features: dict[str, Any]) -> None:
@@ -91,7 +95,9 @@ def test_a_packed_example_is_what_deterministic_serialization_gives(features: di
 def test_what_is_packed_is_parsed_by_the_stock_parser_and_by_ours(features: dict[str, Any]) -> None:
     data = b"".join(pack_example({name: pack(value) for name, value in features.items()}))
     stock = tf.train.Example.FromString(data).features.feature
-    assert {name: list(getattr(stock[name], stock[name].WhichOneof("kind")).value) for name in stock}.keys() == features.keys()
+    assert {
+        name: list(getattr(stock[name], stock[name].WhichOneof("kind")).value) for name in stock
+    }.keys() == features.keys()
     assert_same_features(parse_example(data), features)
 
 
@@ -202,12 +208,16 @@ def test_every_flipped_bit_is_seen_in_its_record() -> None:
         assert caught.value.number == sum(start <= bit // 8 for start in STARTS) - 1
 
 
-@pytest.mark.parametrize(("data", "sentence"), [
-    (SHARD + b"junk", f"s: record 3 at byte {len(SHARD)}: the file ends 4 bytes into the record."),
-    (SHARD[:-1], "s: record 2 at byte 37: it should take 32 bytes, the file ends after 31."),
-    (bytes(40), "s: record 0 at byte 0: its length does not match its CRC."),
-    (SHARD[:13] + b"X" + SHARD[14:], "s: record 0 at byte 0: the 5 bytes of its payload do not match their CRC."),
-], ids=["junk", "cut", "zeros", "changed"])
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (SHARD + b"junk", f"s: record 3 at byte {len(SHARD)}: the file ends 4 bytes into the record."),
+        (SHARD[:-1], "s: record 2 at byte 37: it should take 32 bytes, the file ends after 31."),
+        (bytes(40), "s: record 0 at byte 0: its length does not match its CRC."),
+        (SHARD[:13] + b"X" + SHARD[14:], "s: record 0 at byte 0: the 5 bytes of its payload do not match their CRC."),
+    ],
+    ids=["junk", "cut", "zeros", "changed"],
+)
 def test_damage_is_named_with_file_record_and_byte(data: bytes, sentence: str) -> None:
     with pytest.raises(DamagedRecord) as caught:
         list(scan_bytes(data, "s"))

@@ -14,8 +14,16 @@ from hypothesis import strategies as st
 from tfpipe.schema import CODECS, DTYPES, PAYLOADS, RESERVED, Feature, ImageSpec, Schema, record_schema
 
 SIZES = st.one_of(st.none(), st.integers(0, 2**40))
-KINDS = [("string", "plain"), ("int64", "plain"), ("float32", "plain"), ("float32", "pixels"), ("float16", "pixels"),
-         ("uint8", "pixels"), ("uint8", "jpeg"), ("uint8", "image")]
+KINDS = [
+    ("string", "plain"),
+    ("int64", "plain"),
+    ("float32", "plain"),
+    ("float32", "pixels"),
+    ("float16", "pixels"),
+    ("uint8", "pixels"),
+    ("uint8", "jpeg"),
+    ("uint8", "image"),
+]
 FEATURES = st.builds(
     lambda name, kind, shape, default: Feature(name, kind[0], tuple(shape), kind[1], default),
     st.text(min_size=1, max_size=8),
@@ -30,25 +38,41 @@ SCHEMAS = st.builds(
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["payload", "features", "name", "dtype", "shape", "codec", "default"]), inner, max_size=6
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["payload", "features", "name", "dtype", "shape", "codec", "default"]), inner, max_size=6
+        )
     ),
     max_leaves=12,
 )
 
 # Name -> payload, image, length of vectors; then the features besides key, label and label_int.
 WRITTEN: dict[str, tuple[tuple[Any, ...], dict[str, Feature]]] = {
-    "raw": (("raw", None, None), {
-        "image": Feature("image", "uint8", (None, None, 3), "image"), "shape": Feature("shape", "int64", (3,))}),
-    "raw jpeg of one size, turned": (("raw", ImageSpec(size=(4, 5), jpeg_only=True, turned=True), None), {
-        "image": Feature("image", "uint8", (4, 5, 3), "jpeg"), "shape": Feature("shape", "int64", (3,)),
-        "orientation": Feature("orientation", "int64", default=1)}),
-    "decoded float32": (("decoded", ImageSpec("float32", (4, 5)), None), {
-        "image": Feature("image", "float32", (4, 5, 3)), "shape": Feature("shape", "int64", (3,))}),
-    "decoded float16": (("decoded", ImageSpec("float16", (4, 5)), None), {
-        "image": Feature("image", "float16", (4, 5, 3), "pixels"), "shape": Feature("shape", "int64", (3,))}),
-    "decoded uint8": (("decoded", ImageSpec("uint8"), None), {
-        "image": Feature("image", "uint8", (None, None, 3), "pixels"), "shape": Feature("shape", "int64", (3,))}),
+    "raw": (
+        ("raw", None, None),
+        {"image": Feature("image", "uint8", (None, None, 3), "image"), "shape": Feature("shape", "int64", (3,))},
+    ),
+    "raw jpeg of one size, turned": (
+        ("raw", ImageSpec(size=(4, 5), jpeg_only=True, turned=True), None),
+        {
+            "image": Feature("image", "uint8", (4, 5, 3), "jpeg"),
+            "shape": Feature("shape", "int64", (3,)),
+            "orientation": Feature("orientation", "int64", default=1),
+        },
+    ),
+    "decoded float32": (
+        ("decoded", ImageSpec("float32", (4, 5)), None),
+        {"image": Feature("image", "float32", (4, 5, 3)), "shape": Feature("shape", "int64", (3,))},
+    ),
+    "decoded float16": (
+        ("decoded", ImageSpec("float16", (4, 5)), None),
+        {"image": Feature("image", "float16", (4, 5, 3), "pixels"), "shape": Feature("shape", "int64", (3,))},
+    ),
+    "decoded uint8": (
+        ("decoded", ImageSpec("uint8"), None),
+        {"image": Feature("image", "uint8", (None, None, 3), "pixels"), "shape": Feature("shape", "int64", (3,))},
+    ),
     "embedding": (("embedding", None, 7), {"embedding": Feature("embedding", "float32", (7,))}),
 }
 
@@ -61,9 +85,16 @@ REFUSED: list[tuple[str, Any]] = [
     ("Feature 'a' has shape (-1,); sizes are whole numbers or None.", lambda: Feature("a", "int64", (-1,))),
     ("Feature 'a' has shape ('3',); sizes are whole numbers or None.", lambda: Feature("a", "int64", ("3",))),
     (f"Unknown payload 'video'; known payloads: {list(PAYLOADS)}.", lambda: Schema("video", ())),
-    ("Feature names occur twice in the schema: ['a'].", lambda: Schema("raw", (Feature("a", "int64"), Feature("a", "string")))),
-    ("Columns ['key', 'shape'] have names that records use themselves; rename them in the listing.",
-     lambda: record_schema("raw", extras=(Feature("shape", "int64"), Feature("key", "string"), Feature("mine", "string")))),
+    (
+        "Feature names occur twice in the schema: ['a'].",
+        lambda: Schema("raw", (Feature("a", "int64"), Feature("a", "string"))),
+    ),
+    (
+        "Columns ['key', 'shape'] have names that records use themselves; rename them in the listing.",
+        lambda: record_schema(
+            "raw", extras=(Feature("shape", "int64"), Feature("key", "string"), Feature("mine", "string"))
+        ),
+    ),
 ]
 
 
@@ -90,9 +121,18 @@ def test_any_json_is_a_schema_or_a_value_error(document: Any) -> None:
         assert str(error)
 
 
-@pytest.mark.parametrize("change", [
-    {"name": "other"}, {"dtype": "float32"}, {"shape": (3,)}, {"shape": (2, None)}, {"default": 0}, {"codec": "pixels", "dtype": "uint8"},
-], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"dtype": "float32"},
+        {"shape": (3,)},
+        {"shape": (2, None)},
+        {"default": 0},
+        {"codec": "pixels", "dtype": "uint8"},
+    ],
+    ids=str,
+)
 def test_the_fingerprint_changes_with_every_part(change: dict[str, Any]) -> None:
     feature = Feature("a", "int64", (2,))
     before = Schema("raw", (feature,))
@@ -110,15 +150,29 @@ def test_the_fingerprint_is_the_same_on_every_machine() -> None:
 def test_each_payload_has_its_features(name: str) -> None:
     (payload, image, length), features = WRITTEN[name]
     schema = record_schema(payload, image, embedding_size=length, extras=(Feature("age", "int64"),))
-    common = {"key": Feature("key", "string"), "label": Feature("label", "string"), "label_int": Feature("label_int", "int64")}
-    assert {feature.name: feature for feature in schema.features} == {**common, **features, "age": Feature("age", "int64")}
+    common = {
+        "key": Feature("key", "string"),
+        "label": Feature("label", "string"),
+        "label_int": Feature("label_int", "int64"),
+    }
+    assert {feature.name: feature for feature in schema.features} == {
+        **common,
+        **features,
+        "age": Feature("age", "int64"),
+    }
     assert set(schema.names) <= {*RESERVED, "age"}
 
 
-@pytest.mark.parametrize(("feature", "list_type"), [
-    (Feature("a", "string"), "bytes"), (Feature("a", "int64"), "int64"), (Feature("a", "float32"), "float"),
-    (Feature("a", "float32", (), "pixels"), "bytes"), (Feature("a", "uint8", (), "jpeg"), "bytes"),
-])
+@pytest.mark.parametrize(
+    ("feature", "list_type"),
+    [
+        (Feature("a", "string"), "bytes"),
+        (Feature("a", "int64"), "int64"),
+        (Feature("a", "float32"), "float"),
+        (Feature("a", "float32", (), "pixels"), "bytes"),
+        (Feature("a", "uint8", (), "jpeg"), "bytes"),
+    ],
+)
 def test_a_feature_knows_its_list_in_an_example(feature: Feature, list_type: str) -> None:
     assert feature.list_type == list_type
 
@@ -139,8 +193,19 @@ def test_what_no_record_can_hold_is_refused_with_a_sentence(sentence: str, make:
     assert str(caught.value) == sentence
 
 
-@pytest.mark.parametrize("document", [None, [], {}, {"payload": "raw"}, {"payload": "raw", "features": [{}]},
-                                      {"payload": "raw", "features": 3}, {"payload": "raw", "features": [7]}], ids=str)
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        {},
+        {"payload": "raw"},
+        {"payload": "raw", "features": [{}]},
+        {"payload": "raw", "features": 3},
+        {"payload": "raw", "features": [7]},
+    ],
+    ids=str,
+)
 def test_a_document_that_is_no_schema_says_so(document: Any) -> None:
     with pytest.raises(ValueError, match="^Not a schema: "):
         Schema.from_json(document)

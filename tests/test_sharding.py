@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -24,8 +25,10 @@ from tfpipe.sharding import (
 DRAWS = st.integers(0, 2**64 - 1)
 SEEDS = st.integers(0, 2**64 - 1)
 # Fractions that sum to one: parts of a whole.
-FRACTIONS = st.lists(st.integers(0, 50), min_size=1, max_size=6).filter(any).map(
-    lambda parts: {f"s{i}": part / sum(parts) for i, part in enumerate(parts)}
+FRACTIONS = (
+    st.lists(st.integers(0, 50), min_size=1, max_size=6)
+    .filter(any)
+    .map(lambda parts: {f"s{i}": part / sum(parts) for i, part in enumerate(parts)})
 )
 
 
@@ -61,6 +64,9 @@ def test_bounds_rise_to_the_end_of_all_draws_in_steps_of_the_fractions(fractions
     widths = np.diff([0, *(bound / 2**64 for bound in bounds)])
     assert bounds == sorted(bounds)
     assert bounds[-1] == 2**64
+    for number, bound in enumerate(bounds[:-1]):
+        assert pick_split(bound, bounds) > number
+        assert bound == 0 or pick_split(bound - 1, bounds) <= number
     # 1e-9: fractions are taken as the nearest ratio with a denominator up to 10**9.
     np.testing.assert_allclose(widths, list(fractions.values()), atol=1e-9)
 
@@ -80,32 +86,38 @@ def test_another_seed_gives_another_split() -> None:
     assert 60 < sum(a != b for a, b in zip(*splits, strict=True)) < 140
 
 
-@pytest.mark.parametrize(("text", "fractions"), [
-    ("train=0.8,validation=0.1,test=0.1", DEFAULT_SPLIT),
-    (" train = 1 ", {"train": 1.0}),
-    ("a=1/3,b=1/3,c=1/3", {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}),
-    (",".join(f"s{i}=0.1" for i in range(10)), {f"s{i}": 0.1 for i in range(10)}),
-    ("train=1,test=0", {"train": 1.0, "test": 0.0}),
-])
+@pytest.mark.parametrize(
+    ("text", "fractions"),
+    [
+        ("train=0.8,validation=0.1,test=0.1", DEFAULT_SPLIT),
+        (" train = 1 ", {"train": 1.0}),
+        ("a=1/3,b=1/3,c=1/3", {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}),
+        (",".join(f"s{i}=0.1" for i in range(10)), {f"s{i}": 0.1 for i in range(10)}),
+        ("train=1,test=0", {"train": 1.0, "test": 0.0}),
+    ],
+)
 def test_a_split_is_read_as_it_is_written(text: str, fractions: dict[str, float]) -> None:
     assert parse_split(text) == fractions
     assert split_bounds(parse_split(text))[-1] == 2**64
 
 
-@pytest.mark.parametrize(("text", "sentence"), [
-    ("", "'' in '' is not NAME=FRACTION, such as train=0.8."),
-    ("train", "'train' in 'train' is not NAME=FRACTION, such as train=0.8."),
-    ("train=0.5,=0.5", "'=0.5' in 'train=0.5,=0.5' is not NAME=FRACTION, such as train=0.8."),
-    ("train=most", "'train=most' in 'train=most' is not NAME=FRACTION, such as train=0.8."),
-    ("train=1/0", "'train=1/0' in 'train=1/0' is not NAME=FRACTION, such as train=0.8."),
-    ("a=0.5,a=0.5", "The split 'a' occurs twice in 'a=0.5,a=0.5'."),
-    ("a=0.5,b=0.4", "The fractions of {'a': 0.5, 'b': 0.4} sum to 0.9; they must sum to 1."),
-    ("a=-1,b=2", "The fraction of split 'a' is -1.0; it must lie in [0, 1]."),
-    ("a=nan", "'a=nan' in 'a=nan' is not NAME=FRACTION, such as train=0.8."),
-    ("../a=1", "A split's name has letters, digits and _ only, not '../a'."),
-    ("größe=1", "A split's name has letters, digits and _ only, not 'größe'."),
-    ("a-b=1", "A split's name has letters, digits and _ only, not 'a-b'."),
-])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "'' in '' is not NAME=FRACTION, such as train=0.8."),
+        ("train", "'train' in 'train' is not NAME=FRACTION, such as train=0.8."),
+        ("train=0.5,=0.5", "'=0.5' in 'train=0.5,=0.5' is not NAME=FRACTION, such as train=0.8."),
+        ("train=most", "'train=most' in 'train=most' is not NAME=FRACTION, such as train=0.8."),
+        ("train=1/0", "'train=1/0' in 'train=1/0' is not NAME=FRACTION, such as train=0.8."),
+        ("a=0.5,a=0.5", "The split 'a' occurs twice in 'a=0.5,a=0.5'."),
+        ("a=0.5,b=0.4", "The fractions of {'a': 0.5, 'b': 0.4} sum to 0.9; they must sum to 1."),
+        ("a=-1,b=2", "The fraction of split 'a' is -1.0; it must lie in [0, 1]."),
+        ("a=nan", "'a=nan' in 'a=nan' is not NAME=FRACTION, such as train=0.8."),
+        ("../a=1", "A split's name has letters, digits and _ only, not '../a'."),
+        ("größe=1", "A split's name has letters, digits and _ only, not 'größe'."),
+        ("a-b=1", "A split's name has letters, digits and _ only, not 'a-b'."),
+    ],
+)
 def test_a_split_that_makes_no_sense_is_refused_with_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_split(text)
@@ -124,7 +136,9 @@ def test_shards_lie_within_two_thirds_and_three_halves_of_the_target(num_bytes: 
         assert 3 * num_bytes >= 2 * target * shards
 
 
-@pytest.mark.parametrize(("num_bytes", "shards"), [(0, 1), (95_999_999, 1), (96_000_000, 2), (10**9, 16), (138 * 10**9, 2156)])
+@pytest.mark.parametrize(
+    ("num_bytes", "shards"), [(0, 1), (95_999_999, 1), (96_000_000, 2), (10**9, 16), (138 * 10**9, 2156)]
+)
 def test_the_default_target_is_64_megabytes(num_bytes: int, shards: int) -> None:
     assert num_shards(num_bytes) == shards
 
@@ -134,13 +148,18 @@ def test_a_target_of_nothing_is_refused() -> None:
         num_shards(5, target_bytes=0)
 
 
+def runs_of(sizes: np.ndarray, shards: int) -> list[int]:
+    """The bytes of each run."""
+    return [int(sizes[low:high].sum()) for low, high in pairwise(cut_order(sizes, shards))]
+
+
 @given(st.lists(st.integers(0, 1000), max_size=60), st.integers(1, 80))
 def test_cuts_cover_all_pieces_once_and_leave_no_run_empty(sizes: list[int], shards: int) -> None:
     cuts = cut_order(np.array(sizes, np.int64), shards)
     assert (cuts[0], cuts[-1]) == (0, len(sizes))
     if any(sizes):
         assert (np.diff(cuts) > 0).all()
-        runs = [sum(sizes[low:high]) for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+        runs = runs_of(np.array(sizes), shards)
         assert all(runs)
         assert 1 <= len(runs) <= min(shards, np.count_nonzero(sizes))
 
@@ -148,8 +167,7 @@ def test_cuts_cover_all_pieces_once_and_leave_no_run_empty(sizes: list[int], sha
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=400), st.integers(2_000, 5_000))
 def test_runs_of_small_pieces_keep_near_the_target(sizes: list[int], target: int) -> None:
     shards = num_shards(sum(sizes), target_bytes=target)
-    cuts = cut_order(np.array(sizes), shards)
-    runs = [sum(sizes[low:high]) for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+    runs = runs_of(np.array(sizes), shards)
     assert len(runs) == shards
     # A cut misses its goal by half a piece at most, so a run its share by one piece.
     assert max(abs(run - sum(sizes) / shards) for run in runs) <= max(sizes)
@@ -160,9 +178,7 @@ def test_runs_of_small_pieces_keep_near_the_target(sizes: list[int], target: int
 def test_pieces_without_bytes_change_no_cut(sizes: list[int], shards: int, empties: int) -> None:
     wide = np.repeat(np.array(sizes, np.int64), empties)
     wide[np.arange(len(wide)) % empties != 0] = 0
-    runs = [wide[low:high].sum() for low, high in zip(*(lambda c: (c[:-1], c[1:]))(cut_order(wide, shards)), strict=True)]
-    cuts = cut_order(np.array(sizes, np.int64), shards)
-    assert runs == [sum(sizes[low:high]) for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+    assert runs_of(wide, shards) == runs_of(np.array(sizes, np.int64), shards)
 
 
 # ---- hosts

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures import write_listing
 
 from beam_jobs.sources import Entry, Listed, Refused, open_source
-from pictures import write_listing
 from tfpipe.errors import UsageError
 
 LONG = "x" * 250
@@ -44,7 +44,16 @@ def touch(root: Path, *names: str, content: bytes = b"x") -> Path:
 
 
 def test_a_folder_is_a_class_and_whatever_lies_below_it_is_of_that_class(tmp_path: Path) -> None:
-    touch(tmp_path, "cat/1.jpg", "cat/deep/er/2.jpg", "dog/3.txt", "top.jpg", "cat/.hidden", ".git/4.jpg", "cat/.dir/5.jpg")
+    touch(
+        tmp_path,
+        "cat/1.jpg",
+        "cat/deep/er/2.jpg",
+        "dog/3.txt",
+        "top.jpg",
+        "cat/.hidden",
+        ".git/4.jpg",
+        "cat/.dir/5.jpg",
+    )
     (tmp_path / "empty").mkdir()
     assert listed(tmp_path) == {"cat/1.jpg": "cat", "cat/deep/er/2.jpg": "cat", "dog/3.txt": "dog"}
     source = open_source(f"{tmp_path}/")
@@ -52,10 +61,27 @@ def test_a_folder_is_a_class_and_whatever_lies_below_it_is_of_that_class(tmp_pat
     assert (source.columns, source.splits) == ((), ())
 
 
-@pytest.mark.parametrize("name", [
-    "größe.jpg", "日本.png", "two words.jpg", "line\nbreak.jpg", "a[x].jpg", "*?.jpg", "quote\"'.jpg", "a,b.jpg", f"{LONG}.jpg",
-    "-rf.jpg", "back\\slash.jpg", "\u202e.jpg", "e\u0301.jpg", "é.jpg", "%s.jpg", "no_ending",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "größe.jpg",
+        "日本.png",
+        "two words.jpg",
+        "line\nbreak.jpg",
+        "a[x].jpg",
+        "*?.jpg",
+        "quote\"'.jpg",
+        "a,b.jpg",
+        f"{LONG}.jpg",
+        "-rf.jpg",
+        "back\\slash.jpg",
+        "\u202e.jpg",
+        "e\u0301.jpg",
+        "é.jpg",
+        "%s.jpg",
+        "no_ending",
+    ],
+)
 def test_any_name_of_a_file_is_a_key(tmp_path: Path, name: str) -> None:
     touch(tmp_path, f"cat/{name}")
     source = open_source(str(tmp_path))
@@ -80,8 +106,14 @@ def test_what_is_no_readable_file_is_refused_with_its_reason(tmp_path: Path) -> 
     (tmp_path / "cat/device").symlink_to("/dev/null")
     os.symlink("good.jpg", os.fsencode(tmp_path / "cat") + b"/\xff.jpg")
     assert listed(tmp_path) == {
-        "cat/good.jpg": "cat", "cat/link.jpg": "cat", "cat/empty.jpg": "empty", "cat/pipe.jpg": "not_a_file",
-        "cat/up/cat": "symlink_loop", "cat/self": "symlink_loop", "cat/gone.jpg": "missing", "cat/device": "not_a_file",
+        "cat/good.jpg": "cat",
+        "cat/link.jpg": "cat",
+        "cat/empty.jpg": "empty",
+        "cat/pipe.jpg": "not_a_file",
+        "cat/up/cat": "symlink_loop",
+        "cat/self": "symlink_loop",
+        "cat/gone.jpg": "missing",
+        "cat/device": "not_a_file",
         "cat/\\udcff.jpg": "bad_name",
     }
 
@@ -91,8 +123,12 @@ def test_a_link_to_a_folder_beside_is_followed_once(tmp_path: Path) -> None:
     (tmp_path / "cat/dogs").symlink_to("../dog")
     (tmp_path / "dog/cats").symlink_to("../cat")
     assert listed(tmp_path) == {
-        "cat/1.jpg": "cat", "cat/dogs/2.jpg": "cat", "cat/dogs/cats": "symlink_loop",
-        "dog/2.jpg": "dog", "dog/cats/1.jpg": "dog", "dog/cats/dogs": "symlink_loop",
+        "cat/1.jpg": "cat",
+        "cat/dogs/2.jpg": "cat",
+        "cat/dogs/cats": "symlink_loop",
+        "dog/2.jpg": "dog",
+        "dog/cats/1.jpg": "dog",
+        "dog/cats/dogs": "symlink_loop",
     }
 
 
@@ -105,15 +141,31 @@ def test_folders_nested_some_hundreds_deep_are_walked(tmp_path: Path) -> None:
 
 
 def test_split_folders_keep_their_split(tmp_path: Path) -> None:
-    touch(tmp_path, "train/cat/1.jpg", "val/cat/2.jpg", "validation/dog/3.jpg", "test/dog/4.jpg", "train/top.jpg", "readme.txt")
+    touch(
+        tmp_path,
+        "train/cat/1.jpg",
+        "val/cat/2.jpg",
+        "validation/dog/3.jpg",
+        "test/dog/4.jpg",
+        "train/top.jpg",
+        "readme.txt",
+    )
     found = {(entry.key, entry.label, entry.split) for entry in entries_of(tmp_path) if isinstance(entry, Listed)}
-    assert found == {("train/cat/1.jpg", "cat", "train"), ("val/cat/2.jpg", "cat", "validation"),
-                     ("validation/dog/3.jpg", "dog", "validation"), ("test/dog/4.jpg", "dog", "test")}
+    assert found == {
+        ("train/cat/1.jpg", "cat", "train"),
+        ("val/cat/2.jpg", "cat", "validation"),
+        ("validation/dog/3.jpg", "dog", "validation"),
+        ("test/dog/4.jpg", "dog", "test"),
+    }
     assert open_source(str(tmp_path)).splits == ("train", "validation", "test")
 
 
-@pytest.mark.parametrize("names", [("train/cat/1.jpg", "other/cat/2.jpg"), ("train/1.jpg", "test/2.jpg")], ids=["beside others", "flat"])
-def test_folders_named_like_splits_are_classes_where_they_can_t_be_splits(tmp_path: Path, names: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "names", [("train/cat/1.jpg", "other/cat/2.jpg"), ("train/1.jpg", "test/2.jpg")], ids=["beside others", "flat"]
+)
+def test_folders_named_like_splits_are_classes_where_they_can_t_be_splits(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
     touch(tmp_path, *names)
     assert open_source(str(tmp_path)).splits == ()
     assert listed(tmp_path) == {name: name.partition("/")[0] for name in names}
@@ -154,8 +206,10 @@ def csv_file(root: Path, content: str | bytes) -> Path:
 LISTINGS: dict[str, tuple[str | bytes, dict[str, str]]] = {
     "no header": ("a.jpg,cat\nb.jpg,dog\n", {"a.jpg": "cat", "b.jpg": "dog"}),
     "no last newline": ("a.jpg,cat\nb.jpg,dog", {"a.jpg": "cat", "b.jpg": "dog"}),
-    **{f"header {cell}": (f"{cell},label\na.jpg,cat\n", {"a.jpg": "cat"})
-       for cell in ("uri", "URL", "Path", "file", "FileName", " image ")},
+    **{
+        f"header {cell}": (f"{cell},label\na.jpg,cat\n", {"a.jpg": "cat"})
+        for cell in ("uri", "URL", "Path", "file", "FileName", " image ")
+    },
     "a first row that is no header": ("photo,label\na.jpg,cat\n", {"photo": "missing", "a.jpg": "cat"}),
     "byte order mark": ("\ufeffa.jpg,cat\n", {"a.jpg": "cat"}),
     "byte order mark and header": ("\ufeffuri,label\na.jpg,cat\n", {"a.jpg": "cat"}),
@@ -173,13 +227,22 @@ LISTINGS: dict[str, tuple[str | bytes, dict[str, str]]] = {
     "no file": ("a.jpg,cat\n,dog\n", {"a.jpg": "cat", "": "bad_row"}),
     "a blank cell": ("a.jpg,cat\n   \n", {"a.jpg": "cat", "": "bad_row"}),
     "a missing file": ("a.jpg,cat\nz.jpg,dog\n", {"a.jpg": "cat", "z.jpg": "missing"}),
-    "a folder for a file": ("a.jpg,cat\nsub,dog\na.jpg/x,dog\n", {"a.jpg": "cat", "sub": "not_a_file", "a.jpg/x": "missing"}),
+    "a folder for a file": (
+        "a.jpg,cat\nsub,dog\na.jpg/x,dog\n",
+        {"a.jpg": "cat", "sub": "not_a_file", "a.jpg/x": "missing"},
+    ),
     "a name too long": (f"a.jpg,cat\n{LONG * 2},dog\n", {"a.jpg": "cat", LONG * 2: "unreadable"}),
-    "not utf-8": (b"a.jpg,cat\n\xff.jpg,dog\nb.jpg,\xfe\n", {"a.jpg": "cat", "\\udcff.jpg": "bad_name", "b.jpg": "bad_name"}),
+    "not utf-8": (
+        b"a.jpg,cat\n\xff.jpg,dog\nb.jpg,\xfe\n",
+        {"a.jpg": "cat", "\\udcff.jpg": "bad_name", "b.jpg": "bad_name"},
+    ),
     "a NUL": ("a.jpg,cat\nb\0.jpg,dog\nb.jpg,d\0g\n", {"a.jpg": "cat", "b\0.jpg": "bad_name", "b.jpg": "bad_name"}),
     "a stray quote": ('a.jpg,cat\n"b"x.jpg,dog\nb.jpg,dog\n', {"a.jpg": "cat", "": "bad_row", "b.jpg": "dog"}),
     "a quote that never ends": ('a.jpg,cat\n"b.jpg,dog\n', {"a.jpg": "cat", "": "bad_row"}),
-    "a cell beyond csv's limit": (f"a.jpg,cat\n{'y' * 140_000},dog\nb.jpg,dog\n", {"a.jpg": "cat", "": "bad_row", "b.jpg": "dog"}),
+    "a cell beyond csv's limit": (
+        f"a.jpg,cat\n{'y' * 140_000},dog\nb.jpg,dog\n",
+        {"a.jpg": "cat", "": "bad_row", "b.jpg": "dog"},
+    ),
 }
 
 
@@ -211,10 +274,15 @@ def test_files_are_absolute_or_lie_beside_the_listing(tmp_path: Path, monkeypatc
 
 
 def test_a_limit_takes_the_first_rows(tmp_path: Path) -> None:
-    assert listed(csv_file(tmp_path, "uri,label\na.jpg,cat\nz.jpg,dog\nb.jpg,dog\n"), 2) == {"a.jpg": "cat", "z.jpg": "missing"}
+    assert listed(csv_file(tmp_path, "uri,label\na.jpg,cat\nz.jpg,dog\nb.jpg,dog\n"), 2) == {
+        "a.jpg": "cat",
+        "z.jpg": "missing",
+    }
 
 
-@given(st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), st.text(max_size=3)), max_size=6))
+@given(
+    st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), st.text(max_size=3)), max_size=6)
+)
 def test_any_quoted_rows_are_accounted_for(rows: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write_listing(Path(folder, "list.csv"), [("uri", "label"), *rows])
@@ -224,23 +292,47 @@ def test_any_quoted_rows_are_accounted_for(rows: list[tuple[str, str]]) -> None:
 # ---- what is refused at the start
 
 
-@pytest.mark.parametrize(("make", "sentence"), [
-    (lambda root: root / "nowhere", "No input at '{root}/nowhere'; --input takes a folder with a folder per class, or a CSV listing."),
-    (lambda root: root, "'{root}' holds no folders; images lie in one folder per class: {root}/CLASS/image.jpg."),
-    (lambda root: touch(root, "a.png") / "a.png", "'{root}/a.png' is neither a folder nor a .csv or .txt listing."),
-    (lambda root: csv_file(root, ""), "'{root}/list.csv' lists nothing."),
-    (lambda root: csv_file(root, "\n\n"), "'{root}/list.csv' lists nothing."),
-    (lambda root: csv_file(root, "a.jpg\n"),
-     "The first row of '{root}/list.csv' is ['a.jpg']; a row holds a file and its label: photo.jpg,cat."),
-    (lambda root: csv_file(root, "a.jpg;cat\n"),
-     "The first row of '{root}/list.csv' is ['a.jpg;cat']; a row holds a file and its label: photo.jpg,cat."),
-    (lambda root: csv_file(root, '"a"b,cat\n'), "'{root}/list.csv' is not CSV: its first row: "),
-    (lambda root: csv_file(root, "uri,label,age,age\n"), "The header of '{root}/list.csv' names the column 'age', which is empty, "),
-    (lambda root: csv_file(root, "uri,label,,b\n"), "The header of '{root}/list.csv' names the column '', which is empty, "),
-    (lambda root: csv_file(root, "uri,label,image\n"), "The header of '{root}/list.csv' names the column 'image', which is empty, "),
-    (lambda root: csv_file(root, b"uri,label,\xff\na.jpg,cat,1\n"), "The header of '{root}/list.csv' names the column "),
-])
-def test_an_input_that_is_wrong_as_a_whole_is_refused_with_one_sentence(tmp_path: Path, make: Any, sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (
+            lambda root: root / "nowhere",
+            "No input at '{root}/nowhere'; --input takes a folder with a folder per class, or a CSV listing.",
+        ),
+        (lambda root: root, "'{root}' holds no folders; images lie in one folder per class: {root}/CLASS/image.jpg."),
+        (lambda root: touch(root, "a.png") / "a.png", "'{root}/a.png' is neither a folder nor a .csv or .txt listing."),
+        (lambda root: csv_file(root, ""), "'{root}/list.csv' lists nothing."),
+        (lambda root: csv_file(root, "\n\n"), "'{root}/list.csv' lists nothing."),
+        (
+            lambda root: csv_file(root, "a.jpg\n"),
+            "The first row of '{root}/list.csv' is ['a.jpg']; a row holds a file and its label: photo.jpg,cat.",
+        ),
+        (
+            lambda root: csv_file(root, "a.jpg;cat\n"),
+            "The first row of '{root}/list.csv' is ['a.jpg;cat']; a row holds a file and its label: photo.jpg,cat.",
+        ),
+        (lambda root: csv_file(root, '"a"b,cat\n'), "'{root}/list.csv' is not CSV: its first row: "),
+        (
+            lambda root: csv_file(root, "uri,label,age,age\n"),
+            "The header of '{root}/list.csv' names the column 'age', which is empty, ",
+        ),
+        (
+            lambda root: csv_file(root, "uri,label,,b\n"),
+            "The header of '{root}/list.csv' names the column '', which is empty, ",
+        ),
+        (
+            lambda root: csv_file(root, "uri,label,image\n"),
+            "The header of '{root}/list.csv' names the column 'image', which is empty, ",
+        ),
+        (
+            lambda root: csv_file(root, b"uri,label,\xff\na.jpg,cat,1\n"),
+            "The header of '{root}/list.csv' names the column ",
+        ),
+    ],
+)
+def test_an_input_that_is_wrong_as_a_whole_is_refused_with_one_sentence(
+    tmp_path: Path, make: Any, sentence: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         open_source(str(make(tmp_path)))
     assert str(caught.value).startswith(sentence.replace("{root}", str(tmp_path)))

@@ -11,11 +11,12 @@ Encoding needs no TensorFlow; decoding imports it. What a codec means is written
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfpipe.records import Chunks, Packed, bytes_feature, float_feature, int64_feature, pack_example
+from tfpipe.records import Chunks, Packed, bytes_feature, float_feature, int64_feature, join_entries, pack_entry
 from tfpipe.schema import Feature, Schema
 
 if TYPE_CHECKING:
@@ -37,12 +38,23 @@ def encode_record(schema: Schema, values: Mapping[str, Any]) -> Chunks:
     Raises:
       KeyError: a value is missing.
     """
-    packed = {}
-    for feature in schema.features:
-        value = values.get(feature.name, feature.default) if feature.default is not None else values[feature.name]
-        if feature.default is None or value != feature.default:
-            packed[feature.name] = _encode(feature, value)
-    return pack_example(packed)
+    entries = []
+    for feature in schema.in_map_order:
+        name, default = feature.name, feature.default
+        value = values[name] if default is None else values.get(name, default)
+        if default is not None and value == default:
+            continue
+        entries.append(_repeated_entry(feature, value) if name in _REPEATED else _entry(feature, value))
+    return join_entries(entries)
+
+
+def _entry(feature: Feature, value: Any) -> Packed:
+    return pack_entry(feature.name, _encode(feature, value))
+
+
+# Few values occur over and over: packing one takes 3 us, finding it again 0.2 us.
+_REPEATED = frozenset({"label", "label_int", "shape", "orientation"})
+_repeated_entry = lru_cache(maxsize=4096)(_entry)
 
 
 def _encode(feature: Feature, value: Any) -> Packed:

@@ -145,7 +145,8 @@ class Manifest:
         path = self.directory / INDEX_NAME
         if path.exists() and digest_file(path) == self.index_digest:
             return load_index(path)
-        warnings.warn(f"{path} is not this manifest's: all shards are read for their offsets; run tfpipe check.", stacklevel=3)
+        text = f"{path} is not this manifest's: all shards are read for their offsets; run tfpipe check."
+        warnings.warn(text, stacklevel=3)
         return None
 
     def fingerprint(self) -> str:

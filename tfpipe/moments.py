@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# 6 MB as float64: stays in a cache, and a photograph of 67 million pixels takes no 1.6 GB.
+_BLOCK_PIXELS = 1 << 18
+
 
 class Moments(NamedTuple):
     """Sums over pixels of uint8 levels, per channel.
@@ -44,10 +47,15 @@ class Moments(NamedTuple):
 def image_moments(image: np.ndarray) -> Moments:
     """The moments of one uint8 image [H, W, 3].
 
-    The sums come from float64 products, which are exact here: every partial sum stays below 2**53 up to 2**36 pixels.
+    The sums come from float64 products, which are exact here: every partial sum of a block stays far below 2**53.
     """
-    levels = image.reshape(-1, 3).astype(np.float64)
-    return Moments(len(levels), _whole(levels.sum(0)), _whole(np.einsum("pc,pc->c", levels, levels)))
+    pixels = image.reshape(-1, 3)
+    total = Moments()
+    for start in range(0, len(pixels), _BLOCK_PIXELS):
+        levels = pixels[start : start + _BLOCK_PIXELS].astype(np.float64)
+        squares = np.einsum("pc,pc->c", levels, levels)
+        total = total.plus(Moments(len(levels), _whole(levels.sum(0)), _whole(squares)))
+    return total
 
 
 def _whole(values: np.ndarray) -> tuple[int, int, int]:

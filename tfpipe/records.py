@@ -172,8 +172,9 @@ def _packed_list(tag: bytes, values: bytes) -> Packed:
 
 
 @functools.lru_cache(maxsize=4096)
-def _map_order(name: str) -> bytes:
-    # The stock serializer puts a name before its own prefixes: label_int, then label. UTF-8 has no byte 0xff.
+def map_order(name: str) -> bytes:
+    """What the names in an Example sort by: the stock serializer puts a name before its own prefixes."""
+    # label_int, then label: UTF-8 has no byte 0xff.
     return name.encode() + b"\xff"
 
 
@@ -183,25 +184,36 @@ def _entry_head(name: str) -> bytes:
     return b"\x0a" + varint(len(coded)) + coded + b"\x12"
 
 
+def pack_entry(name: str, feature: Packed) -> Packed:
+    """One entry of the map that an Example is: the packed feature under its name."""
+    head, tail = feature
+    entry = _entry_head(name) + varint(len(head) + len(tail)) + head
+    return b"\x0a" + varint(len(entry) + len(tail)) + entry, tail
+
+
+def join_entries(entries: Iterable[Packed]) -> Chunks:
+    """The chunks of a serialized tf.train.Example of entries, which are in map_order."""
+    chunks: Chunks = []
+    small: Chunks = []
+    total = 0
+    for head, tail in entries:
+        total += len(head) + len(tail)
+        small.append(head)
+        if len(tail) < _SMALL_BYTES:
+            small.append(tail)
+        else:
+            chunks += [b"".join(small), tail]
+            small = []
+    first = b"\x0a" + varint(total)
+    if not chunks:
+        return [first + b"".join(small)]
+    chunks[0] = first + chunks[0]
+    return [*chunks, b"".join(small)] if small else chunks
+
+
 def pack_example(features: Mapping[str, Packed]) -> Chunks:
     """The chunks of a serialized tf.train.Example: what SerializeToString(deterministic=True) gives."""
-    chunks: Chunks = [b""]
-    small = b""
-    total = 0
-    for name in sorted(features, key=_map_order):
-        head, tail = features[name]
-        entry = _entry_head(name) + varint(len(head) + len(tail)) + head
-        size = len(entry) + len(tail)
-        prefix = b"\x0a" + varint(size)
-        total += len(prefix) + size
-        if len(tail) < _SMALL_BYTES:
-            small += prefix + entry + tail
-        else:
-            chunks += [small + prefix + entry, tail]
-            small = b""
-    chunks.append(small)
-    chunks[0] = b"\x0a" + varint(total)
-    return [chunks[0] + chunks[1], *chunks[2:]]
+    return join_entries([pack_entry(name, features[name]) for name in sorted(features, key=map_order)])
 
 
 class NotAnExample(ValueError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import xxhash
@@ -101,6 +102,11 @@ class Schema:
             if feature.name == name:
                 return feature
         raise KeyError(f"No feature {name!r} in the schema; it has {list(self.names)}.")
+
+    @cached_property
+    def in_map_order(self) -> tuple[Feature, ...]:
+        """The features in the order in which an Example holds them: a name before its own prefixes."""
+        return tuple(sorted(self.features, key=lambda feature: feature.name.encode() + b"\xff"))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def main(verb: str | None = None) -> None:
     def parse(_: Sequence[str]) -> argparse.Namespace:
         parsed = _build_parser(arguments).parse_args(arguments)
         if beam_args and parsed.verb != "convert":
-            raise SystemExit(f"tfpipe {parsed.verb} takes nothing after --.")
+            raise SystemExit(_fail(f"tfpipe {parsed.verb} takes nothing after --.", UsageError.exit_code))
         parsed.beam_args = tuple(beam_args)
         return parsed
 

@@ -1,0 +1,124 @@
+"""Conversion of photo-sized JPEG files: tfpipe against the hand-written loop, TFDS and img2dataset, in one run.
+
+    python benchmarks/bench_convert.py [--count 20000] [--repeats 3] [--peers loop,tfds,tfds_beam,img2dataset]
+
+All read the same files from a warm page cache and write to the same disk, in turn and in another order each round;
+medians. The loop's TensorFlow import is not counted. tfpipe's start-up (the same command with --limit 1) is taken off
+and reported apart. A peer that is not installed is named and left out: `make bench` installs what can be had.
+Prints one JSON line for each run and a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from photos import write_photos
+
+PEERS = Path(__file__).parent / "peers"
+SCRIPTS = {
+    "loop": ["convert_loop.py"],
+    "tfds": ["convert_tfds.py"],
+    "tfds_beam": ["convert_tfds.py", "--beam"],
+    "img2dataset": ["convert_img2dataset.py"],
+}
+
+
+def run_tfpipe(folder: Path, output: Path, extra: tuple[str, ...] = ()) -> dict[str, float]:
+    """Runs `tfpipe convert` in its own process: wall seconds of all of it, and its peak memory."""
+    command = [
+        sys.executable,
+        "-m",
+        "tfpipe",
+        "convert",
+        "--input",
+        str(folder),
+        "--output",
+        str(output),
+        "--json",
+        *extra,
+    ]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    text = process.stdout.read() if process.stdout else b""
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{command} failed")
+    wall = time.perf_counter() - started
+    return {"seconds": wall, "images": json.loads(text)["written"], "peak_mb": usage.ru_maxrss / 1e3}
+
+
+def run_peer(name: str, folder: Path, output: Path) -> dict[str, float] | None:
+    """Runs a peer's script; None where it is not installed."""
+    script, *flags = SCRIPTS[name]
+    command = [sys.executable, str(PEERS / script), str(folder), str(output), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "ModuleNotFoundError" in done.stderr:
+        return None
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def warm(folder: Path) -> int:
+    """Reads every file once; returns their bytes."""
+    return sum(len(path.read_bytes()) for path in folder.glob("*/*.jpg"))
+
+
+def main() -> None:
+    """Runs the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir(), "tfpipe_bench_photos"))
+    parser.add_argument("--peers", default=",".join(SCRIPTS))
+    arguments = parser.parse_args()
+    folder = arguments.folder / str(arguments.count)
+    write_photos(folder, arguments.count)
+    num_bytes = warm(folder)
+    runs: dict[str, list[dict[str, float]]] = {}
+    names = ["tfpipe", "start-up", *arguments.peers.split(",")]
+    draw = random.Random(0)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
+        for round_number in range(arguments.repeats):
+            for name in draw.sample(names, len(names)):
+                output = Path(scratch, f"{name}-{round_number}")
+                if name in ("tfpipe", "start-up"):
+                    result = run_tfpipe(folder, output, ("--limit", "1") if name == "start-up" else ())
+                else:
+                    result = run_peer(name, folder, output)
+                if result is None:
+                    print(f"{name} is not installed", file=sys.stderr)
+                    names.remove(name)
+                    continue
+                shutil.rmtree(output, ignore_errors=True)
+                runs.setdefault(name, []).append(result)
+                print(json.dumps({"name": name, "load": os.getloadavg()[0], **result}), flush=True)
+    print_table(runs, num_bytes)
+
+
+def print_table(runs: dict[str, list[dict[str, float]]], num_bytes: int) -> None:
+    """Prints medians, and ratios to the loop."""
+    startup = statistics.median(run["seconds"] for run in runs.pop("start-up"))
+    seconds = {name: statistics.median(run["seconds"] for run in some) for name, some in runs.items()}
+    images = runs["tfpipe"][0]["images"]
+    rates = {name: images / (value - (startup if name == "tfpipe" else 0)) for name, value in seconds.items()}
+    print(f"{images:.0f} files, {num_bytes / 1e6:.0f} MB; start-up of tfpipe {startup:.2f} s, not counted")
+    print(f"{'':14}{'images/s':>10}{'MB/s':>8}{'to the loop':>13}")
+    for name, rate in sorted(rates.items(), key=lambda item: -item[1]):
+        ratio = f"{rate / rates['loop']:.2f}" if "loop" in rates else "-"
+        print(f"{name:14}{rate:>10,.0f}{rate * num_bytes / images / 1e6:>8,.0f}{ratio:>13}")
+    print(f"peak memory of tfpipe {max(run['peak_mb'] for run in runs['tfpipe']):.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
