@@ -28,7 +28,7 @@ from beam_jobs.options import Job, read_labels, rejected_limit
 from beam_jobs.payloads import open_embedder, record_size
 from beam_jobs.plan import Indexing, Plan, index_refusals, lowest_refs, make_indexing, make_plan
 from beam_jobs.progress import WatchedProgress
-from beam_jobs.publish import publish, shard_is_written, versions
+from beam_jobs.publish import publish, shard_is_written, sweep, versions
 from beam_jobs.shards import ShardFacts
 from beam_jobs.sources import Refused, Source, open_source
 from tfpipe.check import check_dataset
@@ -117,8 +117,8 @@ def _plan(job: Job, source: Source, state: Path, class_names: tuple[str, ...] | 
 
 def _write(job: Job, source: Source, output: Path, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
     state = output / STATE_NAME
-    if job.overwrite:
-        shutil.rmtree(state, ignore_errors=True)
+    if job.overwrite and state.exists():
+        sweep(output)
     state.mkdir(exist_ok=True)
     try:
         planned = _plan(job, source, state, class_names)

@@ -58,7 +58,7 @@ class Job:
       max_pixels: images with more are refused.
       verify: "decode" decodes every raw image; "none" reads headers and end markers.
       threads: how many images are decoded at once, per worker.
-      limit: take only the first so many inputs, a class at a time.
+      limit: take only the first so many inputs; of a folder, one of each class in turn.
       dry_run: plan, and write nothing.
       resume: go on with an unfinished conversion.
       overwrite: replace what is in the output folder.
@@ -218,7 +218,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--verify", choices=("none", "decode"), default="none", help=verify_help)
     cores = os.cpu_count() or 1
     add("--threads", type=int, default=cores, metavar="N", help="per worker (default: the number of cores)")
-    add("--limit", type=int, metavar="N", help="take the first N inputs only, a class at a time")
+    add("--limit", type=int, metavar="N", help="take the first N inputs only; of a folder, one of each class in turn")
     add("--dry_run", action="store_true", help="show the plan, write nothing")
     add("--resume", action="store_true", help="go on with a conversion that was stopped")
     add("--overwrite", action="store_true", help="replace the dataset there once the new one is complete")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_jobs.options import Job
 from beam_jobs.payloads import Payload, open_payload
-from beam_jobs.plan import Indexing, Plan, index_piece, shard_refs
+from beam_jobs.plan import Indexing, Plan, index_piece, refused_keys, shard_refs
 from beam_jobs.shards import write_shard
 from beam_jobs.sources import Source
 from tfpipe.errors import SetupError, UsageError
@@ -47,14 +48,17 @@ class WriteShards(beam.DoFn):
     def __init__(self, job: Job, plan: Plan, source: Source, state: str) -> None:
         self._job, self._plan, self._source, self._state = job, plan, source, state
         self._payload: Payload | None = None
+        self._refused: Counter[str] | None = None
 
     def process(self, element: int) -> Iterator[int]:
         state = Path(self._state)
         with _noting_problems(state):
             # Here and not in setup(), so that a problem is noted where the driver finds it.
             self._payload = self._payload or open_payload(self._job, self._plan, self._source)
+            runs = str(state / "runs")
+            self._refused = refused_keys(runs) if self._refused is None else self._refused
             shard = self._plan.shards[element]
-            refs, repeated = shard_refs(str(state / "runs"), shard)
+            refs, repeated = shard_refs(runs, shard, self._refused)
             write_shard(state, shard.name, refs, self._payload, refused=repeated, threads=self._job.threads)
         yield element
 

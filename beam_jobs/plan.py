@@ -19,8 +19,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +42,10 @@ _RECORD_OVERHEAD = 110
 
 _RUN_DTYPE = np.dtype([("order", "<u8"), ("size", "<i8"), ("begin", "<u8"), ("split", "u1")])
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
-_INT, _FLOAT, _TEXT, _EMPTY = 1, 2, 4, 8
+_NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
+_INT, _FLOAT, _TEXT, _EMPTY, _LARGE = 1, 2, 4, 8, 16
+# float32 holds every whole number up to here.
+_MOST_EXACT = 1 << 24
 
 
 class Ref(NamedTuple):
@@ -73,6 +77,11 @@ class Indexing:
     splits: tuple[str, ...]
     bounds: tuple[int, ...]
     class_names: tuple[str, ...] | None
+
+    @cached_property
+    def known_classes(self) -> frozenset[str]:
+        """The classes that are known, for a quick look."""
+        return frozenset(self.class_names or ())
 
 
 def make_indexing(job: Job, source: Source, runs: str, class_names: tuple[str, ...] | None) -> Indexing:
@@ -145,7 +154,7 @@ def index_piece(indexing: Indexing, number: int, piece: Any) -> None:
 
 
 def _unknown_label(entry: Listed, indexing: Indexing) -> Refused | None:
-    if indexing.class_names is None or entry.label in indexing.class_names:
+    if indexing.class_names is None or entry.label in indexing.known_classes:
         return None
     return Refused(entry.key, entry.key, "unknown_label", f"The labels file has no class {entry.label!r}.")
 
@@ -154,15 +163,19 @@ def _cell_kind(cell: str) -> int:
     if not cell:
         return _EMPTY
     if _WHOLE.fullmatch(cell):
-        return _INT
-    return _FLOAT if _NUMBER.fullmatch(cell) else _TEXT
+        return _INT if abs(int(cell)) <= _MOST_EXACT else _INT | _LARGE
+    # 007 and numbers beyond int64 are names, not quantities.
+    return _FLOAT if _NUMBER.fullmatch(cell) and not cell.lstrip("-").isdecimal() else _TEXT
 
 
 def _column_dtype(kinds: int) -> str:
-    """int64 where every cell is a whole number; float32 where each is a number or empty (NaN); else string."""
-    if kinds & _TEXT or kinds == _EMPTY or kinds == 0:
-        return "string"
-    return "int64" if kinds == _INT else "float32"
+    """int64 where every cell is a whole number; float32 where each is a number or empty (NaN); else string.
+
+    A column whose whole numbers float32 would change is kept as string.
+    """
+    if kinds & ~_LARGE == _INT:
+        return "int64"
+    return "float32" if kinds & (_INT | _FLOAT) and not kinds & (_TEXT | _LARGE) else "string"
 
 
 # ---- the plan
@@ -294,14 +307,28 @@ def index_refusals(runs: str) -> Iterator[Refused]:
             yield Refused(*fields)
 
 
-def shard_refs(runs: str, shard: PlannedShard) -> tuple[list[Ref], list[Refused]]:
-    """A shard's references in order, and the refusals of every copy of a key that is listed more than once."""
+def refused_keys(runs: str) -> Counter[str]:
+    """How often each key was refused while indexing."""
+    return Counter(refusal.key for refusal in index_refusals(runs) if refusal.key)
+
+
+def shard_refs(
+    runs: str, shard: PlannedShard, refused: Mapping[str, int] = MappingProxyType({})
+) -> tuple[list[Ref], list[Refused]]:
+    """A shard's references in order, and the refusals of every copy of a key that is listed more than once.
+
+    Args:
+      runs: the folder of runs.
+      shard: the part of the order to take.
+      refused: copies that indexing refused; they count as listed.
+    """
     refs: list[Ref] = []
     for path in sorted(Path(runs).glob("*.npy")):
         refs += _run_slice(path, shard)
     refs.sort()
     # Equal keys have equal hashes, so all copies lie side by side in one shard.
     copies = Counter(ref.key for ref in refs)
+    copies.update({key: refused[key] for key in copies if key in refused})
     kept = [ref for ref in refs if copies[ref.key] == 1]
     repeated = [
         Refused(ref.key, ref.key, "duplicate_key", f"The key is listed {copies[ref.key]} times.")

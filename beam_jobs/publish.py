@@ -36,6 +36,8 @@ from tfpipe.manifest import (
 from tfpipe.moments import Moments
 from tfpipe.schema import ImageSpec, Schema, record_schema
 
+_NOTES_NAME = "files.json"
+
 
 def publish(output: Path, job: Job, plan: Plan, refusals: Sequence[Refused], recorded: dict[str, Any]) -> Manifest:
     """Makes the dataset visible, and removes what it replaces.
@@ -53,9 +55,9 @@ def publish(output: Path, job: Job, plan: Plan, refusals: Sequence[Refused], rec
     state = output / STATE_NAME
     facts = [ShardFacts.load(state / f"{shard.name}.json") for shard in plan.shards]
     mark = _content_mark(recorded, facts)
-    old = _shard_files(output)
     index = b"".join((state / f"{fact.name}.index").read_bytes() for fact in facts)
     manifest = _manifest(job, plan, facts, mark, index, refusals, recorded)
+    _note_files(output, _shard_files(output) | {shard.path for shard in _all_shards(manifest)})
     for fact, shard in zip(facts, _all_shards(manifest), strict=True):
         draft = state / f"{fact.name}.tfrecord"
         if draft.exists():
@@ -63,10 +65,28 @@ def publish(output: Path, job: Job, plan: Plan, refusals: Sequence[Refused], rec
     replace_file(output / INDEX_NAME, index)
     replace_file(output / REJECTED_NAME, rejected_lines(refusals))
     save_manifest(manifest, output)
-    for path in old - {shard.path for shard in _all_shards(manifest)}:
-        (output / path).unlink(missing_ok=True)
-    shutil.rmtree(state)
+    sweep(output)
     return load_manifest(output)
+
+
+def sweep(output: Path) -> None:
+    """Removes the state folder, and every shard of a dataset before or of one that was never finished.
+
+    Only files that a run noted down itself are removed, and none that the manifest lists.
+    """
+    state = output / STATE_NAME
+    notes = state / _NOTES_NAME
+    if notes.exists():
+        for path in set(json.loads(notes.read_text())) - _shard_files(output):
+            (output / path).unlink(missing_ok=True)
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def _note_files(output: Path, paths: set[str]) -> None:
+    """Notes down, before the first rename, which shards are about to come or go; adds to what a killed run noted."""
+    notes = output / STATE_NAME / _NOTES_NAME
+    earlier = json.loads(notes.read_text()) if notes.exists() else []
+    replace_file(notes, json.dumps(sorted(paths | set(earlier))).encode())
 
 
 def _content_mark(recorded: dict[str, Any], facts: Sequence[ShardFacts]) -> str:

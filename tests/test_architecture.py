@@ -59,7 +59,9 @@ WITHOUT_TENSORFLOW = [
     "beam_jobs.convert",
 ]
 # Files and functions beyond the limits, each with its reason.
-LONG_FILES = {"tfpipe/probe.py": "five formats, each a few short functions over the same idea; apart they would repeat it"}
+LONG_FILES = {
+    "tfpipe/probe.py": "five formats, each a few short functions over the same idea; apart they would repeat it"
+}
 LONG_FUNCTIONS: dict[str, str] = {}
 MOST_FILE_LINES, MOST_FUNCTION_LINES = 400, 60
 

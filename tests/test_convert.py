@@ -588,7 +588,7 @@ def test_a_run_that_is_killed_is_resumed_to_the_same_bytes(photos: Path, raw_dat
 def test_a_half_written_shard_or_sidecar_of_a_killed_run_does_not_count(
     photos: Path, raw_dataset: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish_module, "replace_file", fail_at(0, publish_module.replace_file))
+    monkeypatch.setattr(publish_module, "replace_file", fail_at(1, publish_module.replace_file))
     monkeypatch.setattr(publish_module.os, "replace", os.replace)
     with pytest.raises(KilledError):
         converted(photos, tmp_path / "out")

@@ -25,6 +25,10 @@ def keys(dataset):
     return [list(batch["key"].numpy()) for batch in dataset]
 
 
+def flat(batches):
+    return [key for batch in batches for key in batch]
+
+
 def keyed(source, **settings):
     return make_dataset(source, labels=None, **{"batch_size": 8, "image_size": SIZE, **settings})
 
@@ -76,7 +80,9 @@ def test_without_labels_batches_hold_every_feature(raw_dataset):
     dataset = keyed(raw_dataset, training=False)
     assert set(dataset.element_spec) == set(raw_dataset.schema.names)
     for batch in dataset:
-        for key, label, number in zip(batch["key"].numpy(), batch["label"].numpy(), batch["label_int"].numpy(), strict=True):
+        for key, label, number in zip(
+            batch["key"].numpy(), batch["label"].numpy(), batch["label_int"].numpy(), strict=True
+        ):
             assert key.decode().split("/")[0] == label.decode() == raw_dataset.class_names[number]
 
 
@@ -130,7 +136,7 @@ def test_turned_photographs_come_out_upright(mixed, tmp_path):
 
 def test_each_epoch_holds_every_record_once_in_another_order(raw_dataset):
     dataset = keyed(raw_dataset, batch_size=1)
-    first, second = sum(keys(dataset), []), sum(keys(dataset), [])
+    first, second = flat(keys(dataset)), flat(keys(dataset))
     assert sorted(first) == sorted(second)
     assert len(set(first)) == raw_dataset.num_records("train")
     assert first != second
@@ -196,7 +202,7 @@ def test_a_cache_gives_the_same_records(raw_dataset, tmp_path, cache, place):
     folder = str(tmp_path) if cache == "disk" else None
     options = ReadOptions(cache=cache, cache_place=place, cache_dir=folder)
     dataset = keyed(raw_dataset, batch_size=1, options=options)
-    epochs = [sum(keys(dataset), []) for _ in range(3)]
+    epochs = [flat(keys(dataset)) for _ in range(3)]
     assert len(set(epochs[0])) == raw_dataset.num_records("train")
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
     assert (epochs[1] == epochs[2]) == (place == "batches")
@@ -213,7 +219,7 @@ def test_a_disk_cache_left_by_a_killed_run_is_cleared(raw_dataset, tmp_path):
 @pytest.mark.parametrize("variant", ["plain", "parallel_map", "interleave", "interleave_parallel_map", "book"])
 def test_every_variant_reads_the_same_records(raw_dataset, variant):
     dataset = keyed(raw_dataset, batch_size=1, options=getattr(ReadOptions, variant)())
-    assert sorted(sum(keys(dataset), [])) == sorted(sum(keys(keyed(raw_dataset, batch_size=1)), []))
+    assert sorted(flat(keys(dataset))) == sorted(flat(keys(keyed(raw_dataset, batch_size=1))))
 
 
 # ---- transforms
@@ -255,12 +261,12 @@ def test_evaluation_is_not_transformed(raw_dataset):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (dict(split="valid"), r"No split 'valid' in .*; it has \['train', 'validation', 'test'\]"),
-        (dict(batch_size=0), "batch_size is 0; it must be at least 1"),
-        (dict(batch_size=1000), "records: not one batch of 1000"),
-        (dict(resize="fit"), "Unknown resize 'fit'"),
-        (dict(labels="one-hot"), "labels is 'one-hot'; it takes one of"),
-        (dict(image_size=(0, 5)), r"image_size is \(0, 5\)"),
+        ({"split": "valid"}, r"No split 'valid' in .*; it has \['train', 'validation', 'test'\]"),
+        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ({"batch_size": 1000}, "records: not one batch of 1000"),
+        ({"resize": "fit"}, "Unknown resize 'fit'"),
+        ({"labels": "one-hot"}, "labels is 'one-hot'; it takes one of"),
+        ({"image_size": (0, 5)}, r"image_size is \(0, 5\)"),
     ],
 )
 def test_arguments_out_of_range_are_refused(raw_dataset, settings, sentence):

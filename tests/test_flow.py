@@ -21,7 +21,10 @@ train = tfpipe.make_dataset(sys.argv[1], batch_size=16)
 test = tfpipe.make_dataset(sys.argv[1], "test", batch_size=16)
 keras.utils.set_random_seed(0)
 model = keras.Sequential([
-    keras.Input((12, 12, 3)), keras.layers.Rescaling(1 / 127.5, offset=-1), keras.layers.Flatten(), keras.layers.Dense(2, "softmax"),
+    keras.Input((12, 12, 3)),
+    keras.layers.Rescaling(1 / 127.5, offset=-1),
+    keras.layers.Flatten(),
+    keras.layers.Dense(2, "softmax"),
 ])
 model.compile(keras.optimizers.Adam(0.005), "categorical_crossentropy", metrics=["accuracy"])
 model.fit(train, epochs=8, shuffle=False, verbose=0)

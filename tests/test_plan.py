@@ -22,14 +22,17 @@ from beam_jobs.plan import (
     Plan,
     RecordSize,
     Ref,
+    _cell_kind,
+    _column_dtype,
     index_piece,
     index_refusals,
     lowest_refs,
     make_indexing,
     make_plan,
+    refused_keys,
     shard_refs,
 )
-from beam_jobs.sources import Entry, Listed, Refused
+from beam_jobs.sources import Entry, Listed, Refused, open_source
 from tfpipe.sharding import key_hashes, pick_split
 
 JOB = Job(input="in", output="out", target_bytes=20_000)
@@ -262,3 +265,43 @@ def test_a_plan_survives_json(count: int, target: int) -> None:
         plan = planned(Path(folder, "runs"), MadeSource((entries,), ("mine",)), replace(JOB, target_bytes=target))
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     assert Counter(shard.split for shard in plan.shards).keys() <= {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("cells", "dtype"),
+    [
+        (["1", "-2", "0"], "int64"),
+        (["1", "2.5"], "float32"),
+        (["1", ""], "float32"),
+        (["1e3", ".5", "5.", "-0.25", "nan"], "float32"),
+        (["007"], "string"),
+        (["1", "007"], "string"),
+        (["123456789", "1"], "int64"),
+        (["123456789", ""], "string"),
+        (["123456789", "0.5"], "string"),
+        (["9" * 19], "string"),
+        ([""], "string"),
+        (["."], "string"),
+        (["1_000"], "string"),
+    ],
+)
+def test_a_column_takes_the_dtype_that_loses_nothing(cells, dtype):
+    kinds = 0
+    for cell in cells:
+        kinds |= _cell_kind(cell)
+    assert _column_dtype(kinds) == dtype
+
+
+def test_a_copy_that_indexing_refused_counts_as_listed(tmp_path):
+    listing = tmp_path / "list.csv"
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "b.jpg").write_bytes(b"x")
+    listing.write_text("a.jpg,cat\na.jpg,\nb.jpg,cat\n")
+    (tmp_path / "runs").mkdir()
+    job = Job(input=str(listing), output="out", split={"train": 1})
+    indexing = make_indexing(job, open_source(str(listing)), str(tmp_path / "runs"), None)
+    index_piece(indexing, 0, None)
+    plan = make_plan(job, indexing, RecordSize())
+    refs, repeated = shard_refs(indexing.runs, plan.shards[0], refused_keys(indexing.runs))
+    assert [ref.key for ref in refs] == ["b.jpg"]
+    assert [refusal.detail for refusal in repeated] == ["The key is listed 2 times."]

@@ -7,18 +7,21 @@ import pytest
 from tfpipe.readoptions import AUTOTUNE, ReadOptions
 
 REFUSED = {
-    "unknown cache": (dict(cache="ram"), r"cache is 'ram'; it takes one of \['none', 'memory', 'disk'\]"),
-    "unknown place": (dict(cache_place="images"), "cache_place is 'images'"),
-    "unknown shuffle": (dict(shuffle="yes"), "shuffle is 'yes'"),
-    "no readers": (dict(parallel_reads=0), "parallel_reads is 0; it must be at least 1"),
-    "no calls": (dict(parallel_calls=0), "parallel_calls is 0"),
-    "no buffer": (dict(shuffle_buffer=0), "shuffle_buffer is 0"),
-    "prefetch below automatic": (dict(prefetch=-2), "prefetch is -2"),
-    "disk without a folder": (dict(cache="disk"), "cache='disk' goes with a cache_dir"),
-    "a folder without disk": (dict(cache_dir="/x"), "cache='disk' goes with a cache_dir"),
-    "a host beyond the count": (dict(host_index=2, host_count=2), r"host_index is 2; it must be in \[0, host_count=2\)"),
-    "hosts with a cache": (dict(host_count=2, cache="memory"), "With host_count > 1"),
-    "hosts with a buffer": (dict(host_count=2, shuffle="buffer"), "With host_count > 1"),
+    "unknown cache": ({"cache": "ram"}, r"cache is 'ram'; it takes one of \['none', 'memory', 'disk'\]"),
+    "unknown place": ({"cache_place": "images"}, "cache_place is 'images'"),
+    "unknown shuffle": ({"shuffle": "yes"}, "shuffle is 'yes'"),
+    "no readers": ({"parallel_reads": 0}, "parallel_reads is 0; it must be at least 1"),
+    "no calls": ({"parallel_calls": 0}, "parallel_calls is 0"),
+    "no buffer": ({"shuffle_buffer": 0}, "shuffle_buffer is 0"),
+    "prefetch below automatic": ({"prefetch": -2}, "prefetch is -2"),
+    "disk without a folder": ({"cache": "disk"}, "cache='disk' goes with a cache_dir"),
+    "a folder without disk": ({"cache_dir": "/x"}, "cache='disk' goes with a cache_dir"),
+    "a host beyond the count": (
+        {"host_index": 2, "host_count": 2},
+        r"host_index is 2; it must be in \[0, host_count=2\)",
+    ),
+    "hosts with a cache": ({"host_count": 2, "cache": "memory"}, "With host_count > 1"),
+    "hosts with a buffer": ({"host_count": 2, "shuffle": "buffer"}, "With host_count > 1"),
 }
 
 
@@ -39,5 +42,7 @@ def test_the_variants_of_the_tables_differ_where_their_names_say():
     assert (plain.parallel_reads, plain.parallel_calls, plain.prefetch) == (1, 1, 0)
     assert dataclasses.replace(plain, parallel_calls=AUTOTUNE) == ReadOptions.parallel_map()
     assert dataclasses.replace(plain, parallel_reads=2) == ReadOptions.interleave()
-    assert dataclasses.replace(plain, parallel_reads=2, parallel_calls=AUTOTUNE) == ReadOptions.interleave_parallel_map()
+    assert (
+        dataclasses.replace(plain, parallel_reads=2, parallel_calls=AUTOTUNE) == ReadOptions.interleave_parallel_map()
+    )
     assert ReadOptions.book().shuffle == "buffer"

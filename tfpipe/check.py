@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe.manifest import INDEX_NAME, Manifest, Shard, digest_file
+from tfpipe.manifest import INDEX_NAME, STATE_NAME, Manifest, Shard, digest_file
 from tfpipe.records import DamagedRecord, load_index, scan
 
 
@@ -64,7 +64,15 @@ def check_dataset(
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         for found in pool.map(check, shards):
             problems += found
-    return problems
+    return problems + _check_strangers(manifest, {shard.path for shard in shards})
+
+
+def _check_strangers(manifest: Manifest, known: set[str]) -> list[Problem]:
+    """Shards that lie in the folder without being part of the dataset; while a conversion runs there, none are told."""
+    if (manifest.directory / STATE_NAME).exists():
+        return []
+    strangers = sorted(path.name for path in manifest.directory.glob("*.tfrecord") if path.name not in known)
+    return [Problem(name, None, "the manifest does not list it; no reader opens it.") for name in strangers]
 
 
 def _check_index(manifest: Manifest) -> tuple[np.ndarray | None, list[Problem]]:

@@ -7,9 +7,9 @@ import dataclasses
 import json
 import sys
 
-from tfpipe.quiet import load_tensorflow
 from tfpipe.cli.tables import print_split_table, print_table
 from tfpipe.manifest import Manifest, load_manifest, save_manifest
+from tfpipe.quiet import load_tensorflow
 
 EXAMPLES = """examples:
   tfpipe inspect photos_tfrecord
