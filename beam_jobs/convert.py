@@ -120,6 +120,8 @@ def _write(job: Job, source: Source, output: Path, class_names: tuple[str, ...] 
     if job.overwrite and state.exists():
         sweep(output)
     state.mkdir(exist_ok=True)
+    for draft in state.glob("*.draft"):  # Of a run that was killed.
+        draft.unlink()
     try:
         planned = _plan(job, source, state, class_names)
         _match_earlier_plan(state / "plan.json", planned)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_jobs.options import Job
-from beam_jobs.payloads import Payload, open_payload
-from beam_jobs.plan import Indexing, Plan, index_piece, refused_keys, shard_refs
-from beam_jobs.shards import write_shard
+from beam_jobs.plan import Indexing, Plan, index_piece
 from beam_jobs.sources import Source
+from beam_jobs.workers import ShardWriting
 from tfpipe.errors import SetupError, UsageError
 
 PROBLEM_NAME = "problem.json"
@@ -43,24 +41,23 @@ class IndexPieces(beam.DoFn):
 
 
 class WriteShards(beam.DoFn):
-    """Writes each shard of the plan; a call reads, encodes and writes the images of one."""
+    """Writes shards of the plan: each reads, encodes and writes the images of one."""
 
-    def __init__(self, job: Job, plan: Plan, source: Source, state: str) -> None:
-        self._job, self._plan, self._source, self._state = job, plan, source, state
-        self._payload: Payload | None = None
-        self._refused: Counter[str] | None = None
+    def __init__(self, writing: ShardWriting) -> None:
+        self._writing = writing
+        self._numbers: list[int] = []
 
-    def process(self, element: int) -> Iterator[int]:
-        state = Path(self._state)
-        with _noting_problems(state):
-            # Here and not in setup(), so that a problem is noted where the driver finds it.
-            self._payload = self._payload or open_payload(self._job, self._plan, self._source)
-            runs = str(state / "runs")
-            self._refused = refused_keys(runs) if self._refused is None else self._refused
-            shard = self._plan.shards[element]
-            refs, repeated = shard_refs(runs, shard, self._refused)
-            write_shard(state, shard.name, refs, self._payload, refused=repeated, threads=self._job.threads)
-        yield element
+    def start_bundle(self) -> None:
+        """Begins a bundle: the shards of one are written together, so that several processes can share them."""
+        self._numbers = []
+
+    def process(self, element: int) -> None:
+        self._numbers.append(element)
+
+    def finish_bundle(self) -> None:
+        """Writes the bundle's shards."""
+        with _noting_problems(Path(self._writing.state)):
+            self._writing.write_all(self._numbers)
 
 
 class _noting_problems:  # noqa: N801 (used as a function)
@@ -87,7 +84,7 @@ def index_listing(pieces: Sequence[Any], indexing: Indexing, beam_args: Sequence
 
 def write_shards(numbers: Sequence[int], job: Job, plan: Plan, source: Source, state: Path) -> None:
     """Runs the second graph: the shards of those numbers, each by one call."""
-    _run("Write", list(numbers), WriteShards(job, plan, source, str(state)), job.beam_args, state)
+    _run("Write", list(numbers), WriteShards(ShardWriting(job, plan, source, str(state))), job.beam_args, state)
 
 
 def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[str], state: Path) -> None:

@@ -24,9 +24,9 @@ from beam_jobs.sources import Refused
 from tfpipe.moments import Moments
 from tfpipe.records import Chunks
 
-_WRITE_BYTES = 1 << 20
-# Megabytes that may wait for the disk.
-_WRITES_UNDER_WAY = 4
+_WRITE_BYTES = 1 << 18
+# The kernel takes up to 1024 chunks in one call.
+_WRITE_CHUNKS = 1000
 
 
 @dataclass
@@ -93,19 +93,23 @@ def write_shard(
       OSError: the disk is full or the folder gone; what was written of the shard is removed.
     """
     facts = ShardFacts(name, refused=list(refused))
-    draft = state / f"{name}.draft"
+    # The process's own: another that was left behind by a killed run may still write the same shard.
+    draft = state / f"{name}.{os.getpid()}.draft"
     offsets: list[int] = []
+    offset = 0
     try:
-        with open(draft, "wb", buffering=0) as file, _Writer(file) as writer:
+        with open(draft, "wb", buffering=0) as file:
+            writer = _Writer(file)
             for result in _encode_all(refs, payload, threads):
                 if isinstance(result, Refused):
                     facts.refused.append(result)
                 else:
-                    offsets.append(writer.num_bytes)
+                    offsets.append(offset)
+                    offset += sum(map(len, result.chunks))
                     writer.write(result.chunks)
                     _count(facts, result)
             facts.digest = writer.finish()
-        facts.num_records, facts.num_bytes = len(offsets), writer.num_bytes
+        facts.num_records, facts.num_bytes = len(offsets), offset
         np.array(offsets, "<u8").tofile(state / f"{name}.index")
         os.replace(draft, state / f"{name}.tfrecord")
         facts.save(state / f"{name}.json")
@@ -116,52 +120,37 @@ def write_shard(
 
 
 class _Writer:
-    """Gathers chunks into writes of about a megabyte, which a thread digests and writes meanwhile.
+    """Hands chunks to the disk some 256 kB at a time, uncopied, and digests them while they are in the cache.
 
-    Both release the interpreter's lock, so on two cores a third of the cost of a raw record leaves the critical path.
+    A thread for it made raw records slower, not faster: 70 us against 58, for all the handing over of Python's lock.
     """
 
     def __init__(self, file: Any) -> None:
-        self._file = file
+        self._handle = file.fileno()
         self._pending: Chunks = []
         self._pending_bytes = 0
         self._digest = xxhash.xxh3_128()
-        self._thread = ThreadPoolExecutor(1)
-        self._under_way: deque[Future[None]] = deque()
-        self.num_bytes = 0
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._thread.shutdown(cancel_futures=True)
 
     def write(self, chunks: Chunks) -> None:
-        size = sum(map(len, chunks))
+        for chunk in chunks:
+            self._digest.update(chunk)
+            self._pending_bytes += len(chunk)
         self._pending += chunks
-        self._pending_bytes += size
-        self.num_bytes += size
-        if self._pending_bytes >= _WRITE_BYTES:
-            self._hand_over()
-            if len(self._under_way) > _WRITES_UNDER_WAY:
-                self._under_way.popleft().result()
+        if self._pending_bytes >= _WRITE_BYTES or len(self._pending) > _WRITE_CHUNKS:
+            self._flush()
 
     def finish(self) -> str:
-        """Waits for all writes; returns the digest of what was written."""
-        self._hand_over()
-        while self._under_way:
-            self._under_way.popleft().result()
+        """Writes what is left; returns the digest of everything."""
+        self._flush()
         return f"xxh3_128:{self._digest.hexdigest()}"
 
-    def _hand_over(self) -> None:
-        self._under_way.append(self._thread.submit(self._write_out, self._pending))
+    def _flush(self) -> None:
+        written = os.writev(self._handle, self._pending)
+        if written < self._pending_bytes:  # A signal, or the last bytes of a disk that fills up.
+            rest = memoryview(b"".join(self._pending))[written:]
+            while rest:
+                rest = rest[os.write(self._handle, rest) :]
         self._pending, self._pending_bytes = [], 0
-
-    def _write_out(self, chunks: Chunks) -> None:
-        data = memoryview(b"".join(chunks))
-        self._digest.update(data)
-        while data:
-            data = data[self._file.write(data) :]
 
 
 def _count(facts: ShardFacts, record: Encoded) -> None:

@@ -76,9 +76,11 @@ def masked_crc(chunks: Iterable[bytes]) -> int:
 
 
 def frame(payload: Sequence[bytes]) -> Chunks:
-    """The chunks of one TFRecord frame around a payload."""
+    """The chunks of one TFRecord frame around a payload, which has at least one chunk."""
     length = _LENGTH.pack(sum(map(len, payload)))
-    return [length + _CRC.pack(masked_crc((length,))), *payload, _CRC.pack(masked_crc(payload))]
+    chunks = [length + _CRC.pack(masked_crc((length,))) + payload[0], *payload[1:]]
+    chunks[-1] += _CRC.pack(masked_crc(payload))
+    return chunks
 
 
 def scan(path: str | os.PathLike[str]) -> Iterator[Record]:

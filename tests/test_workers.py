@@ -1,0 +1,105 @@
+"""Shards written by several processes: the same files, and problems that come back with their sentence."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from beam_jobs import workers
+from beam_jobs.convert import convert
+from beam_jobs.options import Job
+from beam_jobs.plan import RecordSize, index_piece, make_indexing, make_plan
+from beam_jobs.sources import open_source
+from beam_jobs.workers import ShardWriting
+
+TARGET = 8_000
+
+
+@pytest.fixture
+def writing(photos, tmp_path):
+    """The photos, indexed and planned."""
+    job = Job(input=str(photos), output=str(tmp_path / "out"), target_bytes=TARGET, threads=3)
+    (tmp_path / "runs").mkdir()
+    source = open_source(str(photos))
+    indexing = make_indexing(job, source, str(tmp_path / "runs"), None)
+    for number, piece in enumerate(source.pieces(None)):
+        index_piece(indexing, number, piece)
+    return ShardWriting(job, make_plan(job, indexing, RecordSize()), source, str(tmp_path))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+
+
+def test_processes_write_what_one_process_writes(photos, tmp_path):
+    for threads in (1, 3):
+        job = Job(input=str(photos), output=str(tmp_path / str(threads)), target_bytes=TARGET, threads=threads)
+        assert len(convert(job).plan.shards) > 5
+    assert contents(tmp_path / "1") == contents(tmp_path / "3")
+
+
+def test_helpers_share_the_shards(writing, monkeypatch):
+    here = []
+    alone = ShardWriting.write
+    # Slow here, so that the helpers get their share on however busy a machine.
+    monkeypatch.setattr(
+        ShardWriting, "write", lambda self, number: (here.append(number), time.sleep(1), alone(self, number))
+    )
+    count = len(writing.plan.shards)
+    writing.write_all(range(count))
+    assert len(here) < count
+    assert len(list(Path(writing.state).glob("*.tfrecord"))) == count
+
+
+def test_one_shard_starts_no_process(writing, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a process"))
+    writing.write_all([0])
+
+
+def test_a_problem_of_a_helper_is_raised_here(writing, monkeypatch):
+    """The disk of every shard but the one that this process writes is full."""
+    names = [shard.name for shard in writing.plan.shards]
+    hold = threading.Event()
+    alone = ShardWriting.write
+
+    def write(self, number):
+        hold.wait(20)
+        return alone(self, number)
+
+    monkeypatch.setattr(ShardWriting, "write", write)
+    for name in names:
+        (Path(writing.state) / f"{name}.index").mkdir()  # where the offsets should go
+    threading.Timer(2, hold.set).start()
+    with pytest.raises(IsADirectoryError, match="index"):
+        writing.write_all(range(len(names)))
+
+
+def test_a_helper_that_is_killed_is_a_problem(writing, monkeypatch):
+    alone, started = ShardWriting.write, subprocess.Popen
+    processes = []
+
+    def start(*arguments, **settings):
+        processes.append(started(*arguments, **settings))
+        return processes[-1]
+
+    def write(self, number):
+        deadline = time.monotonic() + 20
+        while not processes and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(processes[0].pid, signal.SIGKILL)
+        return alone(self, number)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(ShardWriting, "write", write)
+    with pytest.raises(ChildProcessError, match="a worker process ended with -9"):
+        writing.write_all(range(len(writing.plan.shards)))
+
+
+def test_helpers_load_neither_tensorflow_nor_beam():
+    code = "import sys, beam_jobs.workers; assert not {'tensorflow', 'apache_beam'} & set(sys.modules)"
+    subprocess.run([os.sys.executable, "-c", code], check=True)
+    assert workers.main.__doc__
