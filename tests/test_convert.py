@@ -23,8 +23,8 @@ import tensorflow as tf
 from pictures import KINDS, file_bytes, files_of, fill_folder, photo, stock_read, upright_pixels, write_listing
 from test_images import TOLERANCES
 
-from beam_jobs import pipelines
 from beam_jobs import publish as publish_module
+from beam_jobs import workers
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import Job
 from tfpipe.check import check_dataset
@@ -384,7 +384,7 @@ def test_a_disk_that_fills_up_is_one_sentence_and_can_be_resumed(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "x.draft")
 
-    monkeypatch.setattr(pipelines, "write_shard", full)
+    monkeypatch.setattr(workers, "write_shard", full)
     with pytest.raises(SetupError, match=r"^x\.draft: No space left on device\.$"):
         converted(photos, tmp_path / "out")
     monkeypatch.undo()
@@ -484,7 +484,7 @@ def test_a_run_that_dies_among_the_shards_is_resumed_to_the_same_bytes(
     written: int,
     other: dict[str, Any],
 ) -> None:
-    real, left = pipelines.write_shard, [written]
+    real, left = workers.write_shard, [written]
 
     def write(*args: Any, **options: Any) -> Any:
         if not left[0]:
@@ -492,7 +492,7 @@ def test_a_run_that_dies_among_the_shards_is_resumed_to_the_same_bytes(
         left[0] -= 1
         return real(*args, **options)
 
-    monkeypatch.setattr(pipelines, "write_shard", write)
+    monkeypatch.setattr(workers, "write_shard", write)
     with pytest.raises(RuntimeError, match="KilledError"):
         converted(photos, tmp_path / "out")
     monkeypatch.undo()

@@ -118,7 +118,7 @@ def test_large_records_are_written_as_they_come(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_full_disk_leaves_nothing_of_the_shard(tmp_path: Path) -> None:
-    (tmp_path / "train-0.draft").symlink_to("/dev/full")  # where every write finds the disk full
+    (tmp_path / f"train-0.{os.getpid()}.draft").symlink_to("/dev/full")  # where every write finds the disk full
     with pytest.raises(OSError, match="No space left on device"):
         write_shard(tmp_path, "train-0", refs_of("a"), MadePayload())
     assert os.listdir(tmp_path) == []
