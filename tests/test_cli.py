@@ -329,7 +329,7 @@ def test_a_missing_extra_is_named(
 
 # Something happens when the first shard is done, in whatever thread Beam runs.
 HAPPENING = """
-import _thread, sys
+import os, signal, time
 from beam_jobs import shards
 from tfpipe.cli import main
 
@@ -345,7 +345,7 @@ main("convert")
 @pytest.mark.parametrize(
     ("happening", "code", "line"),
     [
-        ("_thread.interrupt_main()", 130, "tfpipe: interrupted; --resume goes on from here."),
+        ("os.kill(os.getpid(), signal.SIGINT), time.sleep(30)", 130, "tfpipe: interrupted; --resume goes on from here."),
         ("full()", 3, "tfpipe: error: x.draft: No space left on device."),
     ],
     ids=["interrupt", "full disk"],
@@ -353,7 +353,7 @@ main("convert")
 def test_what_stops_a_run_is_one_line_and_can_be_resumed(
     photos: Path, raw_dataset: Manifest, tmp_path: Path, happening: str, code: int, line: str
 ) -> None:
-    arguments = ["--input", photos, "--output", tmp_path / "out", "--target_bytes", 8000]
+    arguments = ["--input", photos, "--output", tmp_path / "out", "--target_bytes", 8000, "--threads", 1]
     result = process("-c", HAPPENING.replace("{}", happening), *arguments)
     assert (result.returncode, result.stdout, result.stderr.split("\n")[-2:]) == (code, "", [line, ""])
     assert len(result.stderr.splitlines()) <= 2, result.stderr
