@@ -35,6 +35,8 @@ class Encoded(NamedTuple):
       header: what the image file says of itself.
       size: (height, width) of the image that a reader gets; None for an embedding.
       moments: of its pixels; None where they were not decoded.
+      content: a digest of the file's bytes: 16 bytes.
+      file_bytes: the file's size.
       digest: of key, size and content of the file, for the order-free digest of the source.
     """
 
@@ -43,6 +45,8 @@ class Encoded(NamedTuple):
     header: ImageHeader
     size: tuple[int, int] | None
     moments: Moments | None
+    content: bytes
+    file_bytes: int
     digest: int
 
 
@@ -95,8 +99,10 @@ class _Reader:
         values |= {"key": ref.key, "label": ref.label, "label_int": label_int}
         for (name, dtype), cell in zip(self.columns, ref.extras, strict=True):
             values[name] = _CELLS[dtype](cell)
-        digest = xxhash.xxh3_128_intdigest(f"{ref.key}\0{len(data)}\0".encode() + xxhash.xxh3_128_digest(data))
-        return Encoded(label_int, frame(encode_record(schema, values)), header, size, moments, digest)
+        content = xxhash.xxh3_128_digest(data)
+        digest = xxhash.xxh3_128_intdigest(f"{ref.key}\0{len(data)}\0".encode() + content)
+        chunks = frame(encode_record(schema, values))
+        return Encoded(label_int, chunks, header, size, moments, content, len(data), digest)
 
 
 def _read_file(path: str, expected: int) -> bytes:

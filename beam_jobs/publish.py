@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xxhash
 
+from beam_jobs.census import census_json, find_duplicates
 from beam_jobs.options import Job
 from beam_jobs.payloads import extra_features, needs_tensorflow
 from beam_jobs.plan import Plan
@@ -56,7 +58,8 @@ def publish(output: Path, job: Job, plan: Plan, refusals: Sequence[Refused], rec
     facts = [ShardFacts.load(state / f"{shard.name}.json") for shard in plan.shards]
     mark = _content_mark(recorded, facts)
     index = b"".join((state / f"{fact.name}.index").read_bytes() for fact in facts)
-    manifest = _manifest(job, plan, facts, mark, index, refusals, recorded)
+    duplicates = find_duplicates(_contents(state, plan))
+    manifest = _manifest(job, plan, facts, mark, index, refusals, recorded, duplicates)
     _note_files(output, _shard_files(output) | {shard.path for shard in _all_shards(manifest)})
     for fact, shard in zip(facts, _all_shards(manifest), strict=True):
         draft = state / f"{fact.name}.tfrecord"
@@ -87,6 +90,15 @@ def _note_files(output: Path, paths: set[str]) -> None:
     notes = output / STATE_NAME / _NOTES_NAME
     earlier = json.loads(notes.read_text()) if notes.exists() else []
     replace_file(notes, json.dumps(sorted(paths | set(earlier))).encode())
+
+
+def _contents(state: Path, plan: Plan) -> dict[str, np.ndarray]:
+    """For each split, the digest of every record's file."""
+    contents = {}
+    for number, name in enumerate(plan.splits):
+        parts = [(state / f"{shard.name}.contents").read_bytes() for shard in plan.shards if shard.split == number]
+        contents[name] = np.frombuffer(b"".join(parts), "S16")
+    return contents
 
 
 def _content_mark(recorded: dict[str, Any], facts: Sequence[ShardFacts]) -> str:
@@ -142,6 +154,7 @@ def _manifest(
     index: bytes,
     refusals: Sequence[Refused],
     recorded: dict[str, Any],
+    duplicates: Mapping[str, int],
 ) -> Manifest:
     moments = [fact.moments for fact in facts if fact.moments is not None]
     total = sum_moments(moments) if moments else None
@@ -154,6 +167,7 @@ def _manifest(
         rejected=merge_counts({refusal.reason: 1} for refusal in refusals),
         mean=total and total.mean,
         std=total and total.std,
+        statistics=census_json([fact.image_sizes for fact in facts], duplicates),
         made_by={**recorded, "source_digest": f"xxh3_128_sum:{digest:032x}", "versions": versions(job)},
     )
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from beam_jobs.census import Sizes, count_sizes
 from beam_jobs.payloads import Encoded, Payload
 from beam_jobs.plan import Ref
 from beam_jobs.sources import Refused
@@ -40,6 +41,7 @@ class ShardFacts:
       formats: how many files of each format.
       turned: how many files carry an EXIF turn.
       sizes: [smallest height, width, largest height, width] of the images; None for embeddings and empty shards.
+      image_sizes: how large the images and their files are; see census.
       moments: of all pixels; None where none were decoded.
       source_digest: the sum of the records' digests.
       refused: inputs that could not become records.
@@ -53,6 +55,7 @@ class ShardFacts:
     formats: dict[str, int] = field(default_factory=dict)
     turned: int = 0
     sizes: tuple[int, int, int, int] | None = None
+    image_sizes: Sizes = field(default_factory=dict)
     moments: Moments | None = None
     source_digest: int = 0
     refused: list[Refused] = field(default_factory=list)
@@ -95,28 +98,36 @@ def write_shard(
     facts = ShardFacts(name, refused=list(refused))
     # The process's own: another that was left behind by a killed run may still write the same shard.
     draft = state / f"{name}.{os.getpid()}.draft"
-    offsets: list[int] = []
-    offset = 0
     try:
         with open(draft, "wb", buffering=0) as file:
-            writer = _Writer(file)
-            for result in _encode_all(refs, payload, threads):
-                if isinstance(result, Refused):
-                    facts.refused.append(result)
-                else:
-                    offsets.append(offset)
-                    offset += sum(map(len, result.chunks))
-                    writer.write(result.chunks)
-                    _count(facts, result)
-            facts.digest = writer.finish()
-        facts.num_records, facts.num_bytes = len(offsets), offset
-        np.array(offsets, "<u8").tofile(state / f"{name}.index")
+            _write_records(file, facts, _encode_all(refs, payload, threads), state)
         os.replace(draft, state / f"{name}.tfrecord")
         facts.save(state / f"{name}.json")
     except OSError:
         draft.unlink(missing_ok=True)
         raise
     return facts
+
+
+def _write_records(file: Any, facts: ShardFacts, results: Iterable[Encoded | Refused], state: Path) -> None:
+    """Writes the records, and beside them NAME.index (their offsets) and NAME.contents (their files' digests)."""
+    writer = _Writer(file)
+    offsets: list[int] = []
+    contents: list[bytes] = []
+    sizes: list[tuple[int, int, int]] = []
+    for result in results:
+        if isinstance(result, Refused):
+            facts.refused.append(result)
+            continue
+        offsets.append(facts.num_bytes)
+        contents.append(result.content)
+        sizes.append((result.file_bytes, *result.header.upright_size))
+        facts.num_bytes += sum(map(len, result.chunks))
+        writer.write(result.chunks)
+        _count(facts, result)
+    facts.num_records, facts.digest, facts.image_sizes = len(offsets), writer.finish(), count_sizes(sizes)
+    np.array(offsets, "<u8").tofile(state / f"{facts.name}.index")
+    (state / f"{facts.name}.contents").write_bytes(b"".join(contents))
 
 
 class _Writer:

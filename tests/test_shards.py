@@ -13,6 +13,7 @@ import pytest
 from pictures import files_of
 
 from beam_jobs import shards
+from beam_jobs.census import count_sizes
 from beam_jobs.payloads import Encoded
 from beam_jobs.plan import Ref
 from beam_jobs.shards import ShardFacts, merge_counts, write_shard
@@ -49,7 +50,16 @@ class MadePayload:
             return Refused(ref.key, ref.key, "truncated", "It is cut.")
         header = ImageHeader("png" if ref.order % 2 else "jpeg", ref.size, 2 * ref.size, 1 + ref.order % 2)
         moments = Moments(ref.size, (ref.size,) * 3, (ref.size,) * 3)
-        return Encoded(ref.order % 3, frame([ref.key.encode() * 50]), header, header.upright_size, moments, ref.order)
+        return Encoded(
+            ref.order % 3,
+            frame([ref.key.encode() * 50]),
+            header,
+            header.upright_size,
+            moments,
+            b"0" * 16,
+            99,
+            ref.order,
+        )
 
 
 def refs_of(*keys: str) -> list[Ref]:
@@ -72,7 +82,12 @@ def test_a_shard_holds_the_records_in_order_with_their_offsets(tmp_path: Path) -
     records = list(scan(tmp_path / "train-0.tfrecord"))
     assert [record.data for record in records] == [key.encode() * 50 for key in KEYS if not key.endswith("x")]
     assert np.fromfile(tmp_path / "train-0.index", "<u8").tolist() == [record.offset for record in records]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["train-0.index", "train-0.json", "train-0.tfrecord"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "train-0.contents",
+        "train-0.index",
+        "train-0.json",
+        "train-0.tfrecord",
+    ]
     assert facts.num_records == len(records)
 
 
@@ -89,6 +104,7 @@ def test_the_sidecar_says_what_was_written(tmp_path: Path) -> None:
         {"jpeg": 1, "png": 2},
         2,
         (1, 2, 4, 8),
+        count_sizes([(99, 1, 2), (99, 2, 4), (99, 4, 8)]),
         Moments(7, (7, 7, 7), (7, 7, 7)),
         0 + 1 + 3,
         [earlier, Refused("cx", "cx", "truncated", "It is cut.")],

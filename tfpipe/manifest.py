@@ -81,6 +81,7 @@ class Manifest:
       rejected: how many inputs were refused, by reason.
       mean: per channel, in [0, 1]; None where no pixels were decoded.
       std: per channel, in [0, 1]; None where no pixels were decoded.
+      statistics: file sizes, image sizes, aspect ratios and duplicates, as conversion found them.
       made_by: the options that change bytes, the versions, the plan's fingerprint and the digest of the source.
       directory: where the manifest was loaded from; not stored.
     """
@@ -92,6 +93,7 @@ class Manifest:
     rejected: Mapping[str, int] = field(default_factory=dict)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    statistics: Mapping[str, Any] = field(default_factory=dict)
     made_by: Mapping[str, Any] = field(default_factory=dict)
     directory: Path = field(default=Path("."), compare=False)
 
@@ -164,6 +166,7 @@ class Manifest:
             "rejected": dict(sorted(self.rejected.items())),
             "mean": None if self.mean is None else list(self.mean),
             "std": None if self.std is None else list(self.std),
+            "statistics": dict(self.statistics),
             "made_by": dict(self.made_by),
         }
 
@@ -225,6 +228,7 @@ def _from_document(document: Mapping[str, Any], directory: Path) -> Manifest:
         rejected=dict(document["rejected"]),
         mean=None if mean is None else tuple(map(float, mean)),
         std=None if std is None else tuple(map(float, std)),
+        statistics=dict(document.get("statistics", {})),
         made_by=dict(document["made_by"]),
         directory=directory,
     )

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from beam_jobs.census import manifest_warnings
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import EXAMPLES as EXAMPLES
 from beam_jobs.options import add_arguments as add_arguments
@@ -46,6 +47,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "bytes": sum(split.num_bytes for split in splits.values()) if manifest else plan.num_bytes,
         "records": {name: split.num_records for name, split in splits.items()}
         or {name: plan.num_refs(i) for i, name in enumerate(plan.splits)},
+        "warnings": manifest_warnings(manifest) if manifest else [],
         "class_names": list(plan.class_names),
         "fingerprint": manifest.fingerprint() if manifest else None,
     }
@@ -69,17 +71,11 @@ def _print_written(output: str, outcome: Outcome, manifest: Manifest) -> None:
     if outcome.resumed:
         print(f"{outcome.resumed} of {len(outcome.plan.shards)} shards were there already.")
     _print_refused(outcome.refused, output)
-    for name in empty_classes(manifest):
-        print(f"tfpipe: warning: no record of class {name!r}.", file=sys.stderr)
+    for warning in manifest_warnings(manifest):
+        print(f"tfpipe: warning: {warning}", file=sys.stderr)
 
 
 def _print_refused(refused: Mapping[str, int], output: str | None) -> None:
     if refused:
         text = ", ".join(f"{count} {reason}" for reason, count in refused.items())
         print(f"Rejected {sum(refused.values())}: {text}" + (f"; see {output}/rejected.jsonl" if output else ""))
-
-
-def empty_classes(manifest: Manifest) -> list[str]:
-    """The classes that no split has a record of."""
-    totals = [sum(counts) for counts in zip(*(split.class_counts for split in manifest.splits.values()), strict=True)]
-    return [name for name, total in zip(manifest.class_names, totals, strict=True) if not total]
