@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETTINGS := setup.cfg pyproject.toml
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint faults engines fuzz clean
 
 help:
 	@echo "make demo    the main job on real images: files, Beam job, shards, training, embeddings, timing"
 	@echo "make test    linters, types and tests"
 	@echo "make lint    linters and types only"
+	@echo "make faults  kills, full disks, damage and memory: some 20 minutes, prints its figures"
+	@echo "make engines conversions on Dask"
+	@echo "make fuzz    1,100,000 broken inputs"
 	@echo "make clean   remove .venv, caches and demo_output"
 
 demo: $(VENV)/demo.done
@@ -21,6 +24,16 @@ test: lint
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# As root, so that small disks can be mounted; otherwise those tests are skipped and say so.
+faults: $(VENV)/dev.done
+	$(BIN)/python -m pytest tests/faults -m faults
+
+engines: $(VENV)/dev.done $(VENV)/dask.done
+	$(BIN)/python -m pytest tests/engines -m engines
+
+fuzz: $(VENV)/dev.done
+	$(BIN)/python benchmarks/fuzz.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfpipe needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'

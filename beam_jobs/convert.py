@@ -25,11 +25,12 @@ from typing import Any
 import xxhash
 
 from beam_jobs.options import Job, read_labels, rejected_limit
-from beam_jobs.payloads import open_embedder, record_size
-from beam_jobs.plan import Indexing, Plan, index_refusals, lowest_refs, make_indexing, make_plan
+from beam_jobs.payloads import open_embedder, record_size, shrink_gain
+from beam_jobs.plan import Indexing, Plan, RecordSize, index_refusals, lowest_refs, make_indexing, make_plan
 from beam_jobs.progress import WatchedProgress
 from beam_jobs.publish import publish, shard_is_written, sweep, versions
 from beam_jobs.shards import ShardFacts
+from beam_jobs.shrink import Gain
 from beam_jobs.sources import Refused, Source, open_source
 from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, SetupError, UsageError
@@ -48,12 +49,14 @@ class Outcome:
       manifest: what was written; None for a dry run.
       refused: how many inputs were refused, by reason.
       resumed: how many shards a run before had finished.
+      gain: what re-encoding brings, measured on a sample; None where nothing is re-encoded.
     """
 
     plan: Plan
     manifest: Manifest | None
     refused: Mapping[str, int]
     resumed: int = 0
+    gain: Gain | None = None
 
 
 def convert(job: Job, *, quiet: bool = True) -> Outcome:
@@ -68,26 +71,46 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
       DataError: more inputs were refused than allowed; nothing is published, and --resume can go on.
       SetupError: the disk is full, another writer holds the output, a model or an extra is missing.
     """
-    source = open_source(job.input)
-    class_names = read_labels(job.labels) if job.labels else None
-    if job.split is not None and source.splits:
-        raise UsageError(f"{job.input!r} has split folders {list(source.splits)}; --split can't change them.")
     output = Path(os.path.abspath(job.output))
+    finished = job.resume and (output / MANIFEST_NAME).exists() and not (output / STATE_NAME).exists()
+    # Only what is written may be copied first; a dry run and a look at what is there read everything in place.
+    spool = None if job.dry_run or finished else str(output / STATE_NAME / "spool")
+    source = open_source(job.input, spool=spool, label_kind=job.label_kind)
+    class_names = _known_classes(job, source)
     _check_places(job, output)
     if job.dry_run:
         with tempfile.TemporaryDirectory() as state:
             planned = _plan(job, source, Path(state), class_names)
-            return Outcome(planned.plan, None, planned.plan.refused)
+            return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain)
     with _locked(output):
-        if job.resume and (output / MANIFEST_NAME).exists() and not (output / STATE_NAME).exists():
+        if finished:
             return _verify_finished(job, source, output, class_names)
         return _write(job, source, output, class_names, quiet)
+
+
+def _known_classes(job: Job, source: Source) -> tuple[str, ...] | None:
+    """The classes and their order, by the labels file or the source; None where those that occur will do.
+
+    Raises:
+      UsageError: the source can't give what the job asks for.
+    """
+    if job.split is not None and source.splits:
+        raise UsageError(f"{job.input!r} assigns the splits {list(source.splits)}; --split can't change them.")
+    if job.label_kind not in source.label_kinds:
+        kinds = list(source.label_kinds)
+        raise UsageError(f"{job.input!r} can't hold labels of --label_kind {job.label_kind}; it takes one of {kinds}.")
+    if "boxes" in source.columns and job.payload != "embedding" and (job.image_size or job.shrink):
+        raise UsageError(f"{job.input!r} has boxes in pixels; --image_size and --max_side would resize away from them.")
+    if job.labels:
+        return read_labels(job.labels)
+    return None if job.label_kind == "number" else source.class_names
 
 
 @dataclass(frozen=True)
 class _Planned:
     plan: Plan
     recorded: dict[str, Any]
+    gain: Gain | None
 
 
 def _plan(job: Job, source: Source, state: Path, class_names: tuple[str, ...] | None) -> _Planned:
@@ -99,8 +122,10 @@ def _plan(job: Job, source: Source, state: Path, class_names: tuple[str, ...] | 
     indexing: Indexing = make_indexing(job, source, str(runs), class_names)
     index_listing(source.pieces(job.limit), indexing, job.beam_args)
     embedder = open_embedder(job) if job.payload == "embedding" else None
-    sample = lowest_refs(str(runs), _SAMPLE) if job.payload == "decoded" and not job.image_size else []
-    size = record_size(job, sample, source, embedder)
+    sampled = job.shrink is not None or (job.payload == "decoded" and not job.image_size)
+    sample = lowest_refs(str(runs), _SAMPLE) if sampled else []
+    gain = shrink_gain(job.shrink, sample, source, job.max_pixels) if job.shrink else None
+    size = RecordSize(per_file_byte=gain.bytes_ratio) if gain else record_size(job, sample, source, embedder)
     plan = make_plan(job, indexing, size)
     if not plan.listed:
         raise UsageError(f"{job.input!r} lists no images.")
@@ -112,7 +137,7 @@ def _plan(job: Job, source: Source, state: Path, class_names: tuple[str, ...] | 
     # The shards too: where images keep their sizes, a sample of their headers decides the cuts.
     identity = [recorded, plan.class_names, plan.columns, plan.splits, plan.shards, plan.source_digest, versions(job)]
     recorded["plan"] = xxhash.xxh3_128_hexdigest(json.dumps(identity, sort_keys=True).encode())
-    return _Planned(plan, recorded)
+    return _Planned(plan, recorded, gain)
 
 
 def _write(job: Job, source: Source, output: Path, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
@@ -142,7 +167,7 @@ def _write(job: Job, source: Source, output: Path, class_names: tuple[str, ...] 
         refusals += ShardFacts.load(state / f"{shard.name}.json").refused
     _check_refusals(job, output, plan, refusals)
     manifest = publish(output, job, plan, refusals, planned.recorded)
-    return Outcome(plan, manifest, manifest.rejected, resumed=len(plan.shards) - len(missing))
+    return Outcome(plan, manifest, manifest.rejected, resumed=len(plan.shards) - len(missing), gain=planned.gain)
 
 
 def _verify_finished(job: Job, source: Source, output: Path, class_names: tuple[str, ...] | None) -> Outcome:

@@ -11,9 +11,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from beam_jobs.shrink import DEFAULT_QUALITY, Shrink
 from tfpipe.errors import UsageError
 from tfpipe.probe import DEFAULT_MAX_PIXELS
-from tfpipe.schema import PAYLOADS
+from tfpipe.schema import LABEL_KINDS, PAYLOADS
 from tfpipe.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, parse_split, split_bounds
 
 RESIZES = ("pad", "stretch", "crop")
@@ -27,7 +28,19 @@ EXAMPLES = """examples:
       photos/CLASS/**/file to raw shards: 80 % train, 10 % validation, 10 % test
   tfpipe convert --input labels.csv --output out --payload decoded --image_size 224,224 --dtype uint8
       a listing of FILE,LABEL rows, to pixels
+  tfpipe convert --input labels.jsonl --output out --label_kind multi
+      rows such as {"file": "a.jpg", "label": ["cat", "dog"], "width": 640}; .parquet alike
+  tfpipe convert --input 'shards/*.tar' --output out
+      WebDataset archives, read in place; photos.zip with CLASS/**/file alike
+  tfpipe convert --input data --output out
+      Parquet files with images inside, as the Hugging Face hub has them
+  tfpipe convert --input annotations/instances_train.json --output out --label_kind multi
+      COCO: images beside the file, boxes and box_labels as further features
+  tfpipe convert --input old_dataset --output out --target_bytes 100MB
+      a tfpipe dataset, sharded anew; 'old/*.tfrecord' splits it anew too
   tfpipe convert --input photos --output out --payload embedding --model saved_model_folder
+  tfpipe convert --input photos --output out --max_side 256 --quality 90
+      smaller JPEG files, for faster reading
   tfpipe convert --input photos --output out --dry_run
       what would be written
   tfpipe convert --input photos --output out --resume
@@ -42,18 +55,21 @@ class Job:
     """One conversion.
 
     Attributes:
-      input: a folder with a folder per class, or a CSV listing.
+      input: a folder with a folder per class, a listing, archives, or what else beam_jobs.sources.READS names.
       output: the folder to write.
       payload: "raw", "decoded" or "embedding".
       split: fractions by split; None takes the default, or the split folders of the input.
       target_bytes: the size aimed at for each shard.
       seed: of the split and the order.
       labels: a file with one class name a line; None takes the names that occur, sorted.
+      label_kind: "class", one class name a record; "multi", any number of them; "number", a float for regression.
       image_size: (height, width) of decoded images; None keeps each image's size.
       resize: "pad", "stretch" or "crop".
       dtype: of decoded images.
       model: for embedding: a SavedModel folder, a .keras file, a keras.applications name, or a TF-Hub handle.
       model_range: the values the model takes: "0,1", "0,255" or "-1,1"; None goes by the kind of model.
+      max_side: re-encode larger raw images so that their longer side has so many pixels; None keeps their size.
+      quality: of re-encoded JPEG files; given alone, every image is re-encoded.
       max_rejected: how many inputs may be refused: a count such as "10", or a part such as "1%".
       max_pixels: images with more are refused.
       verify: "decode" decodes every raw image; "none" reads headers and end markers.
@@ -72,11 +88,14 @@ class Job:
     target_bytes: int = DEFAULT_TARGET_BYTES
     seed: int = 0
     labels: str | None = None
+    label_kind: str = "class"
     image_size: tuple[int, int] | None = None
     resize: str = "pad"
     dtype: str = "float32"
     model: str | None = None
     model_range: str | None = None
+    max_side: int | None = None
+    quality: int | None = None
     max_rejected: str = "1%"
     max_pixels: int = DEFAULT_MAX_PIXELS
     verify: str = "none"
@@ -90,6 +109,7 @@ class Job:
     def __post_init__(self) -> None:
         for name, allowed in (
             ("payload", PAYLOADS),
+            ("label_kind", LABEL_KINDS),
             ("resize", RESIZES),
             ("dtype", DTYPES),
             ("verify", ("none", "decode")),
@@ -109,6 +129,8 @@ class Job:
             raise UsageError(f"--seed is {self.seed}; it must lie in [0, 2**64).")
         split_bounds(self.fractions)
         rejected_limit(self.max_rejected, 0)
+        if self.labels is not None and self.label_kind == "number":
+            raise UsageError("--labels lists class names; with --label_kind number there are none.")
         self._check_payload()
 
     def _check_payload(self) -> None:
@@ -123,6 +145,14 @@ class Job:
             raise UsageError("--image_size goes with --payload decoded or embedding; raw keeps each file as it is.")
         if self.payload != "raw" and self.verify != "none":
             raise UsageError(f"--verify goes with --payload raw; {self.payload} decodes every image anyway.")
+        if self.payload != "raw" and (self.max_side or self.quality):
+            raise UsageError(
+                f"--max_side and --quality go with --payload raw; for {self.payload} there is --image_size."
+            )
+        if self.max_side is not None and self.max_side < 1:
+            raise UsageError(f"--max_side is {self.max_side}; it must be at least 1.")
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise UsageError(f"--quality is {self.quality}; it must lie in [1, 100].")
         if self.model_range is not None and self.model_range not in RANGES:
             raise UsageError(f"--model_range is {self.model_range!r}; it takes one of {list(RANGES)}.")
 
@@ -130,6 +160,13 @@ class Job:
     def fractions(self) -> Mapping[str, float]:
         """The fractions in force where the source does not assign splits itself."""
         return DEFAULT_SPLIT if self.split is None else self.split
+
+    @property
+    def shrink(self) -> Shrink | None:
+        """How raw images are re-encoded; None where they keep their bytes."""
+        if self.max_side is None and self.quality is None:
+            return None
+        return Shrink(self.max_side, DEFAULT_QUALITY if self.quality is None else self.quality)
 
     def recorded(self) -> dict[str, Any]:
         """The options that change bytes, as the manifest records them. Paths are left out: they change no byte."""
@@ -139,8 +176,12 @@ class Job:
             "target_bytes": self.target_bytes,
         }
         options |= {"seed": self.seed, "max_pixels": self.max_pixels, "limit": self.limit}
+        if self.label_kind != "class":
+            options["label_kind"] = self.label_kind
         if self.payload == "raw":
             options["verify"] = self.verify
+            if self.shrink is not None:
+                options |= {"max_side": self.shrink.max_side, "quality": self.shrink.quality}
         else:
             options |= {"image_size": list(self.image_size) if self.image_size else None, "resize": self.resize}
         if self.payload == "decoded":
@@ -190,7 +231,8 @@ def _fractions(text: str) -> dict[str, float]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a conversion to a parser."""
     add = parser.add_argument
-    add("--input", required=True, metavar="PATH", help="a folder with a folder per class, or a CSV of FILE,LABEL rows")
+    input_help = "a folder with a folder per class, a listing, archives, Parquet, COCO or TFRecords; see the examples"
+    add("--input", required=True, metavar="PATH", help=input_help)
     add("--output", required=True, metavar="DIR", help="the folder to write")
     add("--payload", choices=PAYLOADS, default="raw", help="file bytes, pixels, or a model's vectors (default: raw)")
     split_help = "default: train=0.8,validation=0.1,test=0.1, or the input's own split folders"
@@ -203,6 +245,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a shard (default: 64MB)",
     )
     add("--seed", type=int, default=0, help="of the split and the order (default: 0)")
+    kind_help = "one class a record, any number of them, or a number for regression (default: class)"
+    add("--label_kind", choices=LABEL_KINDS, default="class", help=kind_help)
     add("--labels", metavar="FILE", help="class names, one a line, in the order of their ids (default: sorted)")
     size_help = "resize to this (default: keep each size; for embedding: the model's)"
     add("--image_size", type=parse_size, metavar="H,W", help=size_help)
@@ -211,6 +255,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model_help = "a SavedModel folder, .keras file, keras.applications name or TF-Hub handle; loading one runs its code"
     add("--model", metavar="HANDLE", help=model_help)
     add("--model_range", choices=RANGES, help="the pixel values the model takes (default: by the kind of model)")
+    add("--max_side", type=int, metavar="N", help="re-encode larger raw images to N pixels on their longer side")
+    quality_help = f"of re-encoded JPEG files (default: {DEFAULT_QUALITY}); alone, it re-encodes every image"
+    add("--quality", type=int, metavar="Q", help=quality_help)
     add("--max_rejected", default="1%", metavar="N|P%", help="how many inputs may be refused (default: 1%%)")
     pixels_help = f"refuse larger images (default: {DEFAULT_MAX_PIXELS})"
     add("--max_pixels", type=int, default=DEFAULT_MAX_PIXELS, metavar="N", help=pixels_help)

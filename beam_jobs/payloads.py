@@ -6,7 +6,6 @@ TensorFlow unless it is told to decode.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +16,9 @@ import xxhash
 from beam_jobs.models import BATCH, Embedder, load_embedder
 from beam_jobs.options import Job
 from beam_jobs.plan import Plan, RecordSize, Ref
-from beam_jobs.sources import Refused, Source
+from beam_jobs.shrink import Gain, Shrink, measure_gain
+from beam_jobs.sources import Refused, Source, Unreadable
+from beam_jobs.sources.labels import split_labels
 from tfpipe.example import encode_record
 from tfpipe.moments import Moments, image_moments
 from tfpipe.probe import ImageHeader, NotAnImage, probe
@@ -30,7 +31,7 @@ class Encoded(NamedTuple):
     """A record, ready to be written.
 
     Attributes:
-      label_int: its class.
+      classes: the ids of its classes: one, several with --label_kind multi, none where the label is a number.
       chunks: its whole frame.
       header: what the image file says of itself.
       size: (height, width) of the image that a reader gets; None for an embedding.
@@ -40,7 +41,7 @@ class Encoded(NamedTuple):
       digest: of key, size and content of the file, for the order-free digest of the source.
     """
 
-    label_int: int
+    classes: tuple[int, ...]
     chunks: Chunks
     header: ImageHeader
     size: tuple[int, int] | None
@@ -74,10 +75,13 @@ class _Reader:
     max_pixels: int
     class_ids: Mapping[str, int]
     columns: tuple[tuple[str, str], ...]
+    label_kind: str = "class"
 
     def load(self, ref: Ref) -> _Loaded | Refused:
         try:
-            data = _read_file(self.source.path(ref.key), ref.size)
+            data = self.source.read(ref)
+        except Unreadable as error:
+            return Refused(ref.key, ref.key, error.reason, error.detail)
         except OSError as error:
             return Refused(ref.key, ref.key, "unreadable", f"The file can't be read: {error.strerror}.")
         try:
@@ -95,29 +99,26 @@ class _Reader:
         moments: Moments | None = None,
     ) -> Encoded:
         ref, data, header = loaded
-        label_int = self.class_ids[ref.label]
-        values |= {"key": ref.key, "label": ref.label, "label_int": label_int}
+        values["key"] = ref.key
+        classes = self._add_label(ref.label, values)
         for (name, dtype), cell in zip(self.columns, ref.extras, strict=True):
-            values[name] = _CELLS[dtype](cell)
+            values[name] = _CELLS[dtype](cell) if dtype in _CELLS else _array_cell(cell, dtype)
         content = xxhash.xxh3_128_digest(data)
         digest = xxhash.xxh3_128_intdigest(f"{ref.key}\0{len(data)}\0".encode() + content)
         chunks = frame(encode_record(schema, values))
-        return Encoded(label_int, chunks, header, size, moments, content, len(data), digest)
+        return Encoded(classes, chunks, header, size, moments, content, len(data), digest)
 
-
-def _read_file(path: str, expected: int) -> bytes:
-    """The file's bytes: three system calls where the size is as expected; open() makes seven."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = os.read(handle, expected + 1)
-        while len(data) != expected:  # It changed since it was listed, or the read came short, as across a network.
-            more = os.read(handle, 1 << 20)
-            if not more:
-                break
-            data += more
-        return data
-    finally:
-        os.close(handle)
+    def _add_label(self, label: str, values: dict[str, Any]) -> tuple[int, ...]:
+        """Adds the label's features to a record's values; returns the ids of its classes."""
+        if self.label_kind == "class":
+            values["label"], values["label_int"] = label, self.class_ids[label]
+            return (values["label_int"],)
+        if self.label_kind == "number":
+            values["label"] = float(label)
+            return ()
+        pairs = sorted((self.class_ids[name], name) for name in split_labels(label))
+        values["label"], values["label_int"] = tuple(name for _, name in pairs), tuple(number for number, _ in pairs)
+        return values["label_int"]
 
 
 _CELLS: dict[str, Callable[[str], Any]] = {
@@ -127,13 +128,19 @@ _CELLS: dict[str, Callable[[str], Any]] = {
 }
 
 
+def _array_cell(cell: str, dtype: str) -> list[Any]:
+    """The numbers of an array's cell, which stand between blanks, in one flat list."""
+    return [*map(int if dtype.startswith("int64") else float, cell.split())]
+
+
 @dataclass
 class RawPayload:
-    """The file's bytes as they are, checked by signature, header and end marker."""
+    """The file's bytes as they are, checked by signature, header and end marker; or a smaller JPEG of it."""
 
     reader: _Reader
     schema: Schema
     decode: bool
+    shrink: Shrink | None = None
     batch_refs: int = 64
 
     def encode(self, refs: Sequence[Ref]) -> list[Encoded | Refused]:
@@ -143,15 +150,29 @@ class RawPayload:
         loaded = self.reader.load(ref)
         if isinstance(loaded, Refused):
             return loaded
+        stored = self._shrunk(loaded)
+        if isinstance(stored, Refused):
+            return stored
         moments = None
         if self.decode:
-            pixels = _decode(loaded)
+            pixels = _decode(stored)
             if isinstance(pixels, Refused):
                 return pixels
             moments = image_moments(pixels)
-        header = loaded.header
-        values = {"image": loaded.data, "shape": (header.height, header.width, 3), "orientation": header.orientation}
-        return self.reader.encoded(self.schema, loaded, values, size=header.upright_size, moments=moments)
+        header = stored.header
+        values = {"image": stored.data, "shape": (header.height, header.width, 3), "orientation": header.orientation}
+        encoded = self.reader.encoded(self.schema, loaded, values, size=header.upright_size, moments=moments)
+        return encoded._replace(header=header, file_bytes=len(stored.data))
+
+    def _shrunk(self, loaded: _Loaded) -> _Loaded | Refused:
+        size = self.shrink.size(loaded.header) if self.shrink else None
+        if self.shrink is None or size is None:
+            return loaded
+        try:
+            data = self.shrink.encode(loaded.data, loaded.header, size)
+        except Exception as error:  # An OpError, told apart without importing TensorFlow here.
+            return _undecodable(loaded.ref, error)
+        return _Loaded(loaded.ref, data, ImageHeader("jpeg", *size, 1))
 
 
 @dataclass
@@ -234,29 +255,36 @@ def _decode(loaded: _Loaded, size: tuple[int, int] | None = None, resize: str = 
                 pixels = images.resize_image(pixels, size, resize=resize, antialias=True)
             return pixels.numpy()
     except tf.errors.OpError as error:
-        return Refused(ref.key, ref.key, "undecodable", f"The decoder refuses it: {error.message.splitlines()[0]}.")
+        return _undecodable(ref, error)
+
+
+def _undecodable(ref: Ref, error: Exception) -> Refused:
+    said = str(getattr(error, "message", error)).splitlines()[0]
+    return Refused(ref.key, ref.key, "undecodable", f"The decoder refuses it: {said}.")
 
 
 def open_payload(job: Job, plan: Plan, source: Source, embedder: Embedder | None = None) -> Payload:
     """The payload of a job. Loads the model of an embedding, where it is not handed in."""
     ids = {name: number for number, name in enumerate(plan.class_names)}
-    reader = _Reader(source, job.max_pixels, ids, plan.columns)
+    reader = _Reader(source, job.max_pixels, ids, plan.columns, job.label_kind)
     extras = extra_features(plan.columns)
     if needs_tensorflow(job):
         load_tensorflow()
     if job.payload == "raw":
-        schema = record_schema("raw", ImageSpec(turned=True), extras=extras)
-        return RawPayload(reader, schema, decode=job.verify == "decode")
+        schema = record_schema("raw", ImageSpec(turned=True), extras=extras, label_kind=job.label_kind)
+        return RawPayload(reader, schema, decode=job.verify == "decode", shrink=job.shrink)
     if job.payload == "decoded":
-        schema = record_schema("decoded", ImageSpec(job.dtype, job.image_size), extras=extras)
+        spec = ImageSpec(job.dtype, job.image_size)
+        schema = record_schema("decoded", spec, extras=extras, label_kind=job.label_kind)
         return DecodedPayload(reader, schema, job.image_size, job.resize, job.dtype)
     embedder = embedder or open_embedder(job)
-    return EmbeddingPayload(reader, record_schema("embedding", extras=extras), embedder, job.resize)
+    schema = record_schema("embedding", extras=extras, label_kind=job.label_kind)
+    return EmbeddingPayload(reader, schema, embedder, job.resize)
 
 
 def needs_tensorflow(job: Job) -> bool:
     """Whether a job decodes pixels; raw records are packed without TensorFlow."""
-    return job.payload != "raw" or job.verify == "decode"
+    return job.payload != "raw" or job.verify == "decode" or job.shrink is not None
 
 
 def open_embedder(job: Job) -> Embedder:
@@ -266,8 +294,17 @@ def open_embedder(job: Job) -> Embedder:
 
 
 def extra_features(columns: Sequence[tuple[str, str]]) -> tuple[Feature, ...]:
-    """The features of the source's further columns."""
-    return tuple(Feature(name, dtype) for name, dtype in columns)
+    """The features of the source's further columns.
+
+    A column's dtype is "string", "int64" or "float32"; "int64[]" is an array of any length, "float32[4]" one of rows of
+    four numbers.
+    """
+    features = []
+    for name, text in columns:
+        dtype, bracket, width = text.rstrip("]").partition("[")
+        shape = (None, *([int(width)] if width else [])) if bracket else ()
+        features.append(Feature(name, dtype, shape))
+    return tuple(features)
 
 
 def record_size(job: Job, sample: Sequence[Ref], source: Source, embedder: Embedder | None) -> RecordSize:
@@ -289,6 +326,14 @@ def record_size(job: Job, sample: Sequence[Ref], source: Source, embedder: Embed
         file_bytes += ref.size
         pixels += header.height * header.width
     return RecordSize(per_file_byte=item * pixels / file_bytes if file_bytes else item)
+
+
+def shrink_gain(shrink: Shrink, sample: Sequence[Ref], source: Source, max_pixels: int) -> Gain:
+    """What re-encoding brings, on those files of a sample that can be taken."""
+    load_tensorflow()
+    reader = _Reader(source, max_pixels, {}, ())
+    loaded = [reader.load(ref) for ref in sample]
+    return measure_gain(shrink, [one.data for one in loaded if isinstance(one, _Loaded)])
 
 
 def _headers(refs: Sequence[Ref], source: Source, max_pixels: int) -> Iterator[tuple[Ref, ImageHeader]]:

@@ -8,6 +8,8 @@ shuffle here is a small number.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_jobs.options import Job
@@ -24,7 +26,15 @@ from beam_jobs.sources import Source
 from beam_jobs.workers import ShardWriting
 from tfpipe.errors import SetupError, UsageError
 
-PROBLEM_NAME = "problem.json"
+_PROBLEM_NAME = "problem.txt"
+# Taken before the work begins: a disk that fills up has no room left for the sentence that says so.
+_PROBLEM_BYTES = 8192
+_MOST_TEXT = 2000
+
+_DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
+_DASK_PARTITIONS = ("--dask_npartitions", "--dask_partition_size")
+# What --runner takes, by short name: all that Beam lists itself, and Dask, which it leaves out.
+RUNNERS = {path.rpartition(".")[2]: path for path in (*StandardOptions.ALL_KNOWN_RUNNERS, _DASK)}
 
 
 class IndexPieces(beam.DoFn):
@@ -60,21 +70,21 @@ class WriteShards(beam.DoFn):
             self._writing.write_all(self._numbers)
 
 
-class _noting_problems:  # noqa: N801 (used as a function)
+@contextlib.contextmanager
+def _noting_problems(state: Path) -> Iterator[None]:
     """Leaves the sentence of an expected error in the state folder: runners hand back a traceback as one long text."""
-
-    def __init__(self, state: Path) -> None:
-        self._state = state
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError | SetupError | UsageError):
-            text = str(error)
-            if isinstance(error, OSError):
-                text = f"{error.filename or self._state.parent}: {error.strerror or error}"
-            (self._state / PROBLEM_NAME).write_text(json.dumps({"kind": type(error).__name__, "text": text}))
+    try:
+        yield
+    except (OSError, SetupError, UsageError) as error:
+        text = str(error)
+        if isinstance(error, OSError):
+            # NumPy's error has no number where the disk takes only part of an array.
+            text = f"{error.filename or state.parent}: {error.strerror or f'No space left on device ({error})'}"
+        note = json.dumps({"kind": type(error).__name__, "text": text[:_MOST_TEXT]}, ensure_ascii=False)
+        # Over the blanks that are there, in one call: of two workers with problems, either's sentence comes out whole.
+        with contextlib.suppress(OSError), open(state / _PROBLEM_NAME, "r+b", buffering=0) as file:
+            file.write(note.encode("utf-8", "backslashreplace").ljust(_PROBLEM_BYTES))
+        raise
 
 
 def index_listing(pieces: Sequence[Any], indexing: Indexing, beam_args: Sequence[str]) -> None:
@@ -88,23 +98,36 @@ def write_shards(numbers: Sequence[int], job: Job, plan: Plan, source: Source, s
 
 
 def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[str], state: Path) -> None:
-    problem = state / PROBLEM_NAME
-    problem.unlink(missing_ok=True)
-    options = _pipeline_options(beam_args)
-    # FnApiRunner in memory: "DirectRunner" first tries to download a Go binary.
-    runner = None if _names_runner(beam_args) else FnApiRunner()
+    runner, options = _open_runner(beam_args)
     # Beam logs the traceback of an error and raises it as well.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     pipeline = beam.Pipeline(runner=runner, options=options)
     _ = pipeline | beam.Create(elements) | beam.Reshuffle() | name >> beam.ParDo(work)
+    with _raising_problems(state / _PROBLEM_NAME):
+        result = pipeline.run()
+        try:
+            result.wait_until_finish()
+        finally:
+            # Dask's result holds a client, and with it the cluster that it may have started for this graph.
+            if hasattr(result, "client"):
+                result.client.close()
+
+
+@contextlib.contextmanager
+def _raising_problems(problem: Path) -> Iterator[None]:
+    """Raises what a worker noted in place of what the runner made of it."""
+    problem.write_bytes(bytes(_PROBLEM_BYTES))
     try:
-        pipeline.run().wait_until_finish()
+        yield
     except Exception as error:
-        if problem.exists():
-            raise _noted_problem(problem) from error
+        noted = problem.read_bytes().strip(b"\0 ")
+        if noted:
+            raise _noted_problem(noted) from error
         if _was_interrupted(error):
             raise KeyboardInterrupt from None
         raise
+    finally:
+        problem.unlink(missing_ok=True)
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
@@ -114,15 +137,45 @@ def _was_interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _noted_problem(path: Path) -> Exception:
-    noted = json.loads(path.read_text())
-    path.unlink()
+def _noted_problem(note: bytes) -> Exception:
+    noted = json.loads(note)
     kind = UsageError if noted["kind"] == "UsageError" else SetupError
     return kind(f"{noted['text'].rstrip('.')}.")
 
 
-def _names_runner(beam_args: Sequence[str]) -> bool:
-    return any(argument.split("=")[0] == "--runner" for argument in beam_args)
+# ---- runners and their options
+
+
+def _open_runner(beam_args: Sequence[str]) -> tuple[Any, PipelineOptions]:
+    """The runner that Beam's options name, and the options. Its module is loaded first: it may bring options along."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--runner")
+    named, rest = parser.parse_known_args(list(beam_args))
+    # FnApiRunner in memory: "DirectRunner" first tries to download a Go binary.
+    runner = FnApiRunner() if named.runner is None else _runner_class(named.runner)()
+    if "Dask" in type(runner).__name__ and not any(argument.startswith(_DASK_PARTITIONS) for argument in rest):
+        # One element a partition: by default Dask takes 128 at a time, which for shards is all of them on one worker.
+        rest.append("--dask_partition_size=1")
+    return runner, _pipeline_options(rest if named.runner is None else [*rest, f"--runner={named.runner}"])
+
+
+def _runner_class(name: str) -> Any:
+    by_short_name = {short.lower(): path for short, path in RUNNERS.items()}
+    short = name.lower()
+    path = by_short_name.get(short) or by_short_name.get(f"{short}runner") or name
+    module, dot, attribute = path.rpartition(".")
+    if not dot:
+        known = sorted(RUNNERS)
+        raise UsageError(f"Beam has no runner {name!r}; --runner takes one of {known}, or a class by its full path.")
+    try:
+        if path == _DASK:
+            importlib.import_module("distributed")  # Beam's own module loads without it, and fails later.
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        hint = "pip install 'tfpipe[dask]'" if path == _DASK else "it takes an extra of apache-beam"
+        raise SetupError(f"--runner {name!r} can't be loaded: {error}; {hint}.") from error
+    except AttributeError as error:
+        raise UsageError(f"--runner {name!r}: the module {module} has no {attribute}.") from error
 
 
 def _pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:

@@ -29,7 +29,8 @@ import numpy as np
 import xxhash
 
 from beam_jobs.options import Job
-from beam_jobs.sources import Listed, Refused, Source
+from beam_jobs.sources import Listed, Ref, Refused, Source
+from beam_jobs.sources.labels import label_problem, names_in
 from tfpipe.sharding import cut_order, key_hashes, num_shards, pick_split, split_bounds
 
 # Some 250 B each while they are gathered: 16 MB.
@@ -40,22 +41,12 @@ _PARTS = 1 << _PART_BITS
 # Key, label, shape and framing of a record, besides the strings themselves and the payload.
 _RECORD_OVERHEAD = 110
 
-_RUN_DTYPE = np.dtype([("order", "<u8"), ("size", "<i8"), ("begin", "<u8"), ("split", "u1")])
+_RUN_DTYPE = np.dtype([("order", "<u8"), ("size", "<i8"), ("begin", "<u8"), ("place", "<u4"), ("split", "u1")])
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 _INT, _FLOAT, _TEXT, _EMPTY, _LARGE = 1, 2, 4, 8, 16
 # float32 holds every whole number up to here.
 _MOST_EXACT = 1 << 24
-
-
-class Ref(NamedTuple):
-    """One input that will become a record; refs sort into the order of their split."""
-
-    order: int
-    key: str
-    label: str
-    size: int
-    extras: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -69,6 +60,7 @@ class Indexing:
       splits: the names of the splits.
       bounds: of the draws of each split; see split_bounds.
       class_names: the classes that are known; None takes what occurs.
+      label_kind: "class", "multi" or "number".
     """
 
     source: Source
@@ -77,18 +69,19 @@ class Indexing:
     splits: tuple[str, ...]
     bounds: tuple[int, ...]
     class_names: tuple[str, ...] | None
+    label_kind: str = "class"
 
     @cached_property
-    def known_classes(self) -> frozenset[str]:
+    def known_classes(self) -> frozenset[str] | None:
         """The classes that are known, for a quick look."""
-        return frozenset(self.class_names or ())
+        return None if self.class_names is None else frozenset(self.class_names)
 
 
 def make_indexing(job: Job, source: Source, runs: str, class_names: tuple[str, ...] | None) -> Indexing:
     """The indexing of a job's source into a folder of runs."""
     splits = source.splits or tuple(job.fractions)
     bounds = (1 << 64,) * len(splits) if source.splits else tuple(split_bounds(job.fractions))
-    return Indexing(source, runs, job.seed, splits, bounds, class_names)
+    return Indexing(source, runs, job.seed, splits, bounds, class_names, job.label_kind)
 
 
 # ---- runs
@@ -98,7 +91,7 @@ class _Run:
     """References and refusals that are being gathered for one run."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, int, int]] = []  # split, order, size
+        self.rows: list[tuple[int, int, int, int]] = []  # split, order, size, bytes of the place
         self.blobs: list[bytes] = []
         self.labels: Counter[str] = Counter()
         self.kinds: list[int] = []
@@ -106,13 +99,16 @@ class _Run:
         self.digest = 0
 
     def add(self, entry: Listed, indexing: Indexing) -> None:
-        key, label, split, size, extras = entry
+        key, label, split, size, extras, place = entry
         draw, order = key_hashes(key, seed=indexing.seed)
         number = indexing.splits.index(split) if split else pick_split(draw, indexing.bounds)
         blob = "\0".join((key, label, *extras)).encode()
-        self.rows.append((number, order, size))
-        self.blobs.append(blob)
-        self.labels[label] += 1
+        # The place is no part of the digest, nor of the plan: it changes with the order in which an archive was packed.
+        end = b"\0" + place.encode() if place else b""
+        self.rows.append((number, order, size, len(end)))
+        self.blobs.append(blob + end)
+        if indexing.label_kind != "number":
+            self.labels[label] += 1
         if extras:
             self.kinds = [a | b for a, b in zip(self.kinds or [0] * len(extras), map(_cell_kind, extras), strict=True)]
         # A sum does not depend on the order of what is listed.
@@ -129,9 +125,9 @@ class _Run:
 
     def _save_refs(self, stem: Path) -> None:
         table = np.empty(len(self.rows), _RUN_DTYPE)
-        rows = np.array(self.rows, np.uint64).reshape(-1, 3)
+        rows = np.array(self.rows, np.uint64).reshape(-1, 4)
         places = np.lexsort((rows[:, 1], rows[:, 0]))
-        table["split"], table["order"], table["size"] = rows[places].T
+        table["split"], table["order"], table["size"], table["place"] = rows[places].T
         blobs = [self.blobs[place] for place in places]
         table["begin"] = np.cumsum([0, *map(len, blobs)])[:-1]
         stem.with_suffix(".blob").write_bytes(b"".join(blobs))
@@ -141,8 +137,9 @@ class _Run:
 def index_piece(indexing: Indexing, number: int, piece: Any) -> None:
     """Writes the runs of one piece of the listing; the same piece always writes the same files."""
     run, saved = _Run(), 0
+    kind, known = indexing.label_kind, indexing.known_classes
     for entry in indexing.source.entries(piece):
-        refused = entry if isinstance(entry, Refused) else _unknown_label(entry, indexing)
+        refused = entry if isinstance(entry, Refused) else label_problem(entry, kind, known)
         if refused:
             run.refused.append(refused)
         elif isinstance(entry, Listed):
@@ -151,12 +148,6 @@ def index_piece(indexing: Indexing, number: int, piece: Any) -> None:
             run.save(Path(indexing.runs, f"{number:04d}-{saved:05d}"))
             run, saved = _Run(), saved + 1
     run.save(Path(indexing.runs, f"{number:04d}-{saved:05d}"))
-
-
-def _unknown_label(entry: Listed, indexing: Indexing) -> Refused | None:
-    if indexing.class_names is None or entry.label in indexing.known_classes:
-        return None
-    return Refused(entry.key, entry.key, "unknown_label", f"The labels file has no class {entry.label!r}.")
 
 
 def _cell_kind(cell: str) -> int:
@@ -253,14 +244,14 @@ def make_plan(job: Job, indexing: Indexing, size: RecordSize) -> Plan:
     """The plan for all runs: a pure function of what was listed and the options, not of how it was cut into runs."""
     facts = [json.loads(path.read_text()) for path in sorted(Path(indexing.runs).glob("*.json"))]
     sizes, counts = _order_histogram(indexing, size)
-    labels = set().union(*(fact["labels"] for fact in facts)) if facts else set()
+    labels = {name for fact in facts for label in fact["labels"] for name in names_in(label, indexing.label_kind)}
     refused = Counter(refusal[2] for fact in facts for refusal in fact["refused"])
     digest = sum(fact["digest"] for fact in facts) % (1 << 128)
     return Plan(
         splits=indexing.splits,
         shards=tuple(_cut_splits(indexing.splits, sizes, counts, job.target_bytes)),
         class_names=indexing.class_names or tuple(sorted(labels)),
-        columns=tuple(zip(indexing.source.columns, _column_dtypes(facts, len(indexing.source.columns)), strict=True)),
+        columns=_typed_columns(facts, indexing.source),
         listed=int(counts.sum()) + sum(refused.values()),
         refused=dict(sorted(refused.items())),
         source_digest=f"{digest:032x}",
@@ -276,6 +267,7 @@ def _order_histogram(indexing: Indexing, size: RecordSize) -> tuple[np.ndarray, 
         table = np.load(path)
         parts = (table["order"] >> np.uint64(64 - _PART_BITS)).astype(np.int64)
         lengths = np.diff(table["begin"].astype(np.int64), append=os.path.getsize(path.with_suffix(".blob")))
+        lengths -= table["place"].astype(np.int64)
         places = (table["split"].astype(np.int64), parts)
         payload = size.fixed + np.floor(table["size"] * size.per_file_byte).astype(np.int64)
         np.add.at(sizes, places, payload + lengths + _RECORD_OVERHEAD)
@@ -293,11 +285,12 @@ def _cut_splits(splits: Sequence[str], sizes: np.ndarray, counts: np.ndarray, ta
             yield PlannedShard(title, number, low, high, int(counts[number, low:high].sum()))
 
 
-def _column_dtypes(facts: list[dict[str, Any]], columns: int) -> list[str]:
-    kinds = [0] * columns
+def _typed_columns(facts: list[dict[str, Any]], source: Source) -> tuple[tuple[str, str], ...]:
+    """Every column with its dtype: the source's word, else what all cells allow."""
+    known, kinds = dict(source.dtypes), [0] * len(source.columns)
     for fact in facts:
-        kinds = [a | b for a, b in zip(kinds, fact["kinds"] or [0] * columns, strict=True)]
-    return [_column_dtype(kind) for kind in kinds]
+        kinds = [a | b for a, b in zip(kinds, fact["kinds"] or [0] * len(kinds), strict=True)]
+    return tuple((name, known.get(name) or _column_dtype(k)) for name, k in zip(source.columns, kinds, strict=True))
 
 
 def index_refusals(runs: str) -> Iterator[Refused]:
@@ -371,8 +364,10 @@ def _refs(table: np.ndarray, blobs: bytes, base: int, low: int, high: int) -> li
     if high == len(table):
         begins.append(len(blobs))
     orders, sizes = table["order"][low:high].tolist(), table["size"][low:high].tolist()
+    places = table["place"][low:high].tolist()
     refs = []
-    for i, (order, size) in enumerate(zip(orders, sizes, strict=True)):
+    for i, (order, size, place) in enumerate(zip(orders, sizes, places, strict=True)):
         key, label, *extras = blobs[begins[i] : begins[i + 1]].decode().split("\0")
-        refs.append(Ref(order, key, label, size, tuple(extras)))
+        where = extras.pop() if place else ""
+        refs.append(Ref(order, key, label, size, tuple(extras), where))
     return refs

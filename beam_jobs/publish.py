@@ -203,7 +203,8 @@ def _schema(job: Job, plan: Plan, facts: Sequence[ShardFacts], recorded: dict[st
         turned=any(fact.turned for fact in facts),
     )
     size = recorded.get("model", {}).get("embedding_size")
-    return record_schema(job.payload, spec, embedding_size=size, extras=extra_features(plan.columns))
+    extras = extra_features(plan.columns)
+    return record_schema(job.payload, spec, embedding_size=size, extras=extras, label_kind=job.label_kind)
 
 
 def versions(job: Job) -> dict[str, str]:

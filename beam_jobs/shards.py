@@ -165,7 +165,8 @@ class _Writer:
 
 
 def _count(facts: ShardFacts, record: Encoded) -> None:
-    facts.class_counts[record.label_int] = facts.class_counts.get(record.label_int, 0) + 1
+    for number in record.classes:
+        facts.class_counts[number] = facts.class_counts.get(number, 0) + 1
     facts.formats[record.header.format] = facts.formats.get(record.header.format, 0) + 1
     facts.turned += record.header.orientation > 1
     facts.source_digest += record.digest

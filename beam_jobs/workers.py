@@ -9,6 +9,7 @@ TensorFlow, in 0.2 s and 50 MB; it is sent its work, and never imports the user'
 from __future__ import annotations
 
 import ctypes
+import os
 import pickle
 import queue
 import signal
@@ -91,9 +92,8 @@ def _drain(waiting: queue.SimpleQueue[int], writing: ShardWriting, helpers: int)
 
 def _drive(waiting: queue.SimpleQueue[int], writing: ShardWriting, problems: list[BaseException]) -> None:
     """Has one helper process write shards until none waits, or somebody has a problem."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "beam_jobs.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    command = [sys.executable, "-m", "beam_jobs.workers", str(os.getpid())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("a process started with pipes has them")
         try:
@@ -120,6 +120,8 @@ def main() -> None:
     """Serves the process that started this one: takes a ShardWriting, then numbers, and answers each."""
     # Nobody would wait for the shard of a parent that was killed; and a Ctrl-C is the parent's to answer.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.argv[1:] != [str(os.getppid())]:
+        return  # It was killed before this was asked for; its first shard may lie in the pipe all the same.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # Nothing else may be printed between the answers.

@@ -1,10 +1,11 @@
 """Conversion of photo-sized JPEG files: tfpipe against the hand-written loop, TFDS and img2dataset, in one run.
 
-    python benchmarks/bench_convert.py [--count 20000] [--repeats 3] [--peers loop,tfds,tfds_beam,img2dataset]
+    python benchmarks/bench_convert.py [--count 20000] [--repeats 3] [--peers loop,tfds] [--peer_python PYTHON]
 
 All read the same files from a warm page cache and write to the same disk, in turn and in another order each round;
 medians. The loop's TensorFlow import is not counted. tfpipe's start-up (the same command with --limit 1) is taken off
-and reported apart. A peer that is not installed is named and left out: `make bench` installs what can be had.
+and reported apart. A peer that is not installed is named and left out; --peer_python names an environment that has
+tensorflow-datasets and img2dataset, which do not install together with the newest of everything.
 Prints one JSON line for each run and a table.
 """
 
@@ -57,10 +58,10 @@ def run_tfpipe(folder: Path, output: Path, extra: tuple[str, ...] = ()) -> dict[
     return {"seconds": wall, "images": json.loads(text)["written"], "peak_mb": usage.ru_maxrss / 1e3}
 
 
-def run_peer(name: str, folder: Path, output: Path) -> dict[str, float] | None:
+def run_peer(name: str, folder: Path, output: Path, python: str) -> dict[str, float] | None:
     """Runs a peer's script; None where it is not installed."""
     script, *flags = SCRIPTS[name]
-    command = [sys.executable, str(PEERS / script), str(folder), str(output), *flags]
+    command = [python, str(PEERS / script), str(folder), str(output), *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "ModuleNotFoundError" in done.stderr:
         return None
@@ -74,6 +75,18 @@ def warm(folder: Path) -> int:
     return sum(len(path.read_bytes()) for path in folder.glob("*/*.jpg"))
 
 
+def touch_memory(path: Path, num_bytes: int) -> None:
+    """Writes a file and removes it, so that the page cache has memory at hand.
+
+    A virtual machine's host takes back free memory; whoever writes next pays for getting it again: 100 us an image.
+    """
+    block = bytes(1 << 24)
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(num_bytes // len(block)):
+            file.write(block)
+    path.unlink()
+
+
 def main() -> None:
     """Runs the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,6 +94,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir(), "tfpipe_bench_photos"))
     parser.add_argument("--peers", default=",".join(SCRIPTS))
+    parser.add_argument("--peer_python", default=sys.executable, help="the interpreter whose environment has the peers")
     arguments = parser.parse_args()
     folder = arguments.folder / str(arguments.count)
     write_photos(folder, arguments.count)
@@ -92,10 +106,11 @@ def main() -> None:
         for round_number in range(arguments.repeats):
             for name in draw.sample(names, len(names)):
                 output = Path(scratch, f"{name}-{round_number}")
+                touch_memory(Path(scratch, "touched"), 2 * num_bytes)
                 if name in ("tfpipe", "start-up"):
                     result = run_tfpipe(folder, output, ("--limit", "1") if name == "start-up" else ())
                 else:
-                    result = run_peer(name, folder, output)
+                    result = run_peer(name, folder, output, arguments.peer_python)
                 if result is None:
                     print(f"{name} is not installed", file=sys.stderr)
                     names.remove(name)

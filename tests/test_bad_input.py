@@ -15,9 +15,9 @@ import tensorflow as tf
 from pictures import KINDS, files_of, fill_folder, stock_read, turned, write_listing
 
 from beam_jobs import convert as convert_module
-from beam_jobs import payloads
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import Job, read_labels
+from beam_jobs.sources import listing
 from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, UsageError
 from tfpipe.manifest import load_manifest
@@ -219,7 +219,7 @@ def test_a_file_that_changes_its_size_is_read_whole_however_short_the_reads(
         real(*args)
 
     short = SimpleNamespace(**{**vars(os), "read": lambda handle, count: os.read(handle, min(count, most))})
-    monkeypatch.setattr(payloads, "os", short)
+    monkeypatch.setattr(listing, "os", short)
     monkeypatch.setattr(convert_module, "_check_space", grow)
     manifest = run(tmp_path / "in", tmp_path / "out").manifest
     assert manifest is not None

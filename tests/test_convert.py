@@ -269,7 +269,7 @@ def test_split_folders_keep_their_split_and_no_other_may_be_asked_for(photos: Pa
     assert {record["key"].partition(b"/")[0] for record in stock_read(manifest, "validation")} == {b"val"}
     assert manifest.made_by["options"]["split"] == "folders"
     with pytest.raises(
-        UsageError, match=r"has split folders \['train', 'validation', 'test'\]; --split can't change them"
+        UsageError, match=r"assigns the splits \['train', 'validation', 'test'\]; --split can't change them"
     ):
         converted(tmp_path / "in", tmp_path / "other", split={"train": 1.0})
 

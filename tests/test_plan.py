@@ -45,12 +45,18 @@ class MadeSource:
     parts: tuple[tuple[Entry, ...], ...]
     columns: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
+    dtypes: tuple[tuple[str, str], ...] = ()
+    class_names: tuple[str, ...] | None = None
+    label_kinds: tuple[str, ...] = ("class", "multi", "number")
 
     def pieces(self, limit: int | None) -> list[Any]:
         return list(self.parts)
 
     def entries(self, piece: Sequence[Entry]) -> Iterator[Entry]:
         yield from piece
+
+    def read(self, ref: Ref) -> bytes:
+        raise OSError
 
 
 def entries_of(count: int, *, seed: int = 0) -> list[Listed]:
@@ -305,3 +311,27 @@ def test_a_copy_that_indexing_refused_counts_as_listed(tmp_path):
     refs, repeated = shard_refs(indexing.runs, plan.shards[0], refused_keys(indexing.runs))
     assert [ref.key for ref in refs] == ["b.jpg"]
     assert [refusal.detail for refusal in repeated] == ["The key is listed 2 times."]
+
+
+def test_places_come_back_and_are_no_part_of_the_plan(tmp_path: Path) -> None:
+    entries = [entry._replace(extras=("1",)) for entry in entries_of(60)]
+    plain = planned(tmp_path / "plain", MadeSource((tuple(entries),), ("n",)))
+    placed = [entry._replace(place=f"0:{'9' * i}" if i % 3 else "") for i, entry in enumerate(entries)]
+    plan = planned(tmp_path / "placed", MadeSource((tuple(placed),), ("n",)))
+    assert plan == plain
+    places = {ref.key: (ref.place, ref.extras) for refs in all_refs(tmp_path / "placed", plan) for ref in refs}
+    assert places == {entry.key: (entry.place, ("1",)) for entry in placed}
+
+
+def test_the_source_s_word_on_a_column_overrules_its_cells(tmp_path: Path) -> None:
+    source = MadeSource(((Listed("a", "cat", "", 5, ("7", "1 2")),),), ("text", "boxes"))
+    source = replace(source, dtypes=(("text", "string"), ("boxes", "float32[4]")))
+    assert planned(tmp_path / "runs", source).columns == (("text", "string"), ("boxes", "float32[4]"))
+
+
+def test_classes_of_several_labels_are_gathered_and_numbers_have_none(tmp_path: Path) -> None:
+    several = MadeSource(((Listed("a", "cat\x1fdog", "", 5), Listed("b", "", "", 5)),))
+    assert planned(tmp_path / "multi", several, replace(JOB, label_kind="multi")).class_names == ("cat", "dog")
+    numbers = MadeSource(((Listed("a", "2.5", "", 5), Listed("b", "x", "", 5)),))
+    plan = planned(tmp_path / "number", numbers, replace(JOB, label_kind="number"))
+    assert (plan.class_names, plan.refused) == ((), {"bad_label": 1})

@@ -51,7 +51,7 @@ class MadePayload:
         header = ImageHeader("png" if ref.order % 2 else "jpeg", ref.size, 2 * ref.size, 1 + ref.order % 2)
         moments = Moments(ref.size, (ref.size,) * 3, (ref.size,) * 3)
         return Encoded(
-            ref.order % 3,
+            (ref.order % 3,),
             frame([ref.key.encode() * 50]),
             header,
             header.upright_size,

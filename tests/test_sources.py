@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import write_listing
 
-from beam_jobs.sources import Entry, Listed, Refused, open_source
-from tfpipe.errors import UsageError
+from beam_jobs.sources import Entry, Listed, Ref, Refused, open_source
+from tfpipe.errors import SetupError, UsageError
 
 LONG = "x" * 250
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 def entries_of(location: Path, limit: int | None = None) -> list[Entry]:
@@ -289,6 +298,88 @@ def test_any_quoted_rows_are_accounted_for(rows: list[tuple[str, str]]) -> None:
         assert len(entries_of(path)) == len(rows)
 
 
+# ---- JSON lines and Parquet
+
+
+def row_file(root: Path, rows: list[Any], kind: str = "jsonl") -> Path:
+    """A listing of rows; in JSON lines a row may be a text, which stands there as it is."""
+    touch(root, "a.jpg", "b.jpg", "größe.jpg", "sub/e.jpg")
+    path = root / f"list.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=2)
+        return path
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "ndjson", "parquet"])
+@pytest.mark.parametrize("column", ["file", "image", "path", "filename", "file_name", "uri", "url"])
+def test_rows_with_named_columns_are_a_listing(tmp_path: Path, kind: str, column: str) -> None:
+    rows = [
+        {"label": "cat", "age": 3, column: "a.jpg", "text": None, "weight": 0.1, "tags": ["x", "y"], "new": True},
+        {"label": "dog", "age": None, column: "größe.jpg", "text": "007", "weight": 1e-30, "tags": [], "new": False},
+        {
+            "label": "dog",
+            "age": 4,
+            column: f"{tmp_path}/sub/e.jpg",
+            "text": "",
+            "weight": 2.0,
+            "tags": None,
+            "new": None,
+        },
+    ]
+    path = row_file(tmp_path, rows, kind)
+    source = open_source(str(path))
+    found = {entry.key: entry for entry in entries_of(path)}
+    assert set(source.columns) == {"age", "text", "weight", "tags", "new"}
+    cells = {key: dict(zip(source.columns, entry.extras, strict=True)) for key, entry in found.items()}
+    assert cells == {
+        "a.jpg": {"age": "3", "text": "", "weight": "0.1", "tags": '["x", "y"]', "new": "true"},
+        "größe.jpg": {"age": "", "text": "007", "weight": "1e-30", "tags": "[]", "new": "false"},
+        f"{tmp_path}/sub/e.jpg": {"age": "4", "text": "", "weight": "2.0", "tags": "", "new": ""},
+    }
+    assert [entry.label for entry in found.values()] == ["cat", "dog", "dog"]
+    assert source.read(Ref(0, "größe.jpg", "dog", 1, ())) == b"x"
+    assert len(entries_of(path, 2)) == 2
+
+
+def test_each_line_of_json_is_an_entry_or_a_refusal(tmp_path: Path) -> None:
+    rows = [
+        *['{"file": "a.jpg", "label": "cat"}', "", "   ", "not json", "[1]", "3", '{"file": "b.jpg"', "[" * 5000],
+        *['{"file": "b.jpg", "label": %s}' % ("9" * 5000), '{"label": "cat"}', '{"file": " ", "label": "cat"}'],
+        *['{"file": "x.jpg", "label": "cat"}', '{"file": "sub", "label": "cat"}', '{"file": "n\\u0000", "label": "c"}'],
+        *['{"file": "\\ud800.jpg", "label": "cat"}', '{"file": "\udcff.jpg", "label": "cat"}'],
+        *['{"file": "größe.jpg"}', '{"file": "sub/e.jpg", "label": {"a": 1}}'],
+    ]
+    found = entries_of(row_file(tmp_path, rows))
+    assert [(e.key, e.label if isinstance(e, Listed) else e.reason) for e in found] == [
+        *[("a.jpg", "cat"), *[("", "bad_row")] * 8, ("x.jpg", "missing"), ("sub", "not_a_file"), ("n\0", "bad_name")],
+        *[("\\ud800.jpg", "bad_name"), ("\\udcff.jpg", "bad_name"), ("größe.jpg", "empty_label")],
+        ("sub/e.jpg", "bad_label"),
+    ]
+
+
+def test_the_order_of_lines_and_of_names_in_them_changes_no_column(tmp_path: Path) -> None:
+    rows = [{"file": "a.jpg", "label": "cat", "b": 1}, {"a": 2, "label": "dog", "file": "b.jpg"}]
+    one = open_source(str(row_file(tmp_path / "one", rows)))
+    two = open_source(str(row_file(tmp_path / "two", rows[::-1])))
+    assert one.columns == two.columns == ("a", "b")
+
+
+@given(
+    st.lists(
+        st.one_of(st.text(max_size=20), st.dictionaries(st.sampled_from(["file", "label", "x"]), JSON)), max_size=6
+    )
+)
+def test_any_lines_are_accounted_for(rows: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        first = {"file": "a.jpg", "label": "cat"}
+        lines = [row if isinstance(row, dict) else " ".join(row.split()) for row in rows]
+        path = row_file(Path(folder), [first, *lines])
+        assert len(entries_of(path)) == 1 + sum(row != "" for row in lines)
+
+
 # ---- what is refused at the start
 
 
@@ -297,10 +388,13 @@ def test_any_quoted_rows_are_accounted_for(rows: list[tuple[str, str]]) -> None:
     [
         (
             lambda root: root / "nowhere",
-            "No input at '{root}/nowhere'; --input takes a folder with a folder per class, or a CSV listing.",
+            "No input at '{root}/nowhere'; --input takes a folder with a folder per class; a listing (.csv, .txt, ",
         ),
         (lambda root: root, "'{root}' holds no folders; images lie in one folder per class: {root}/CLASS/image.jpg."),
-        (lambda root: touch(root, "a.png") / "a.png", "'{root}/a.png' is neither a folder nor a .csv or .txt listing."),
+        (
+            lambda root: touch(root, "a.png") / "a.png",
+            "tfpipe can't read '{root}/a.png'; --input takes a folder with a folder per class; ",
+        ),
         (lambda root: csv_file(root, ""), "'{root}/list.csv' lists nothing."),
         (lambda root: csv_file(root, "\n\n"), "'{root}/list.csv' lists nothing."),
         (
@@ -325,6 +419,23 @@ def test_any_quoted_rows_are_accounted_for(rows: list[tuple[str, str]]) -> None:
             "The header of '{root}/list.csv' names the column 'image', which is empty, ",
         ),
         (
+            lambda root: row_file(root, [{"file": "a.jpg", "class": "cat"}]),
+            "The rows of '{root}/list.jsonl' have the columns ['class', 'file']; a row needs a label in one of ",
+        ),
+        (
+            lambda root: row_file(root, [{"label": "cat"}], "parquet"),
+            "The rows of '{root}/list.parquet' have the columns ['label']; a row needs a file in one of ['image', ",
+        ),
+        (lambda root: row_file(root, []), "'{root}/list.jsonl' lists nothing."),
+        (
+            lambda root: row_file(root, ["no"]),
+            "'{root}/list.jsonl' lists nothing but its row 'no': The row is not JSON",
+        ),
+        (
+            lambda root: row_file(root, [{"file": "a.jpg", "label": "cat", "shape": 1}]),
+            "The header of '{root}/list.jsonl' names the column 'shape', which is empty, ",
+        ),
+        (
             lambda root: csv_file(root, b"uri,label,\xff\na.jpg,cat,1\n"),
             "The header of '{root}/list.csv' names the column ",
         ),
@@ -343,3 +454,10 @@ def test_a_class_folder_whose_name_is_not_utf8_is_refused_at_the_start(tmp_path:
     os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
     with pytest.raises(UsageError, match=r"The folder name 'caf\\\\udce9' in .* is not UTF-8; rename it"):
         open_source(str(tmp_path))
+
+
+def test_a_missing_pyarrow_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = row_file(tmp_path, [{"file": "a.jpg", "label": "cat"}], "parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(SetupError, match=r"Reading Parquet takes pyarrow; pip install 'tfpipe\[beam\]'"):
+        open_source(str(path))

@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "load_manifest": "tfpipe.manifest",
     "Manifest": "tfpipe.manifest",
+    "index": "tfpipe.adopt",
     "make_dataset": "tfpipe.dataset",
     "ReadOptions": "tfpipe.readoptions",
     "Schema": "tfpipe.schema",

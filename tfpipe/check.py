@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe.manifest import INDEX_NAME, STATE_NAME, Manifest, Shard, digest_file
-from tfpipe.records import DamagedRecord, load_index, scan
+from tfpipe.compressed import scan_shard
+from tfpipe.manifest import INDEX_NAME, MANIFEST_NAME, STATE_NAME, Manifest, Shard, digest_file, is_as_saved
+from tfpipe.records import DamagedRecord, load_index
 
 
 class Problem(NamedTuple):
@@ -54,6 +55,7 @@ def check_dataset(
       on_shard: called after each shard.
     """
     index, problems = _check_index(manifest)
+    problems = _check_manifest(manifest) + problems
 
     def check(shard: Shard) -> list[Problem]:
         found = check_shard(manifest, shard, index, quick=quick)
@@ -68,11 +70,22 @@ def check_dataset(
 
 
 def _check_strangers(manifest: Manifest, known: set[str]) -> list[Problem]:
-    """Shards that lie in the folder without being part of the dataset; while a conversion runs there, none are told."""
-    if (manifest.directory / STATE_NAME).exists():
+    """Shards that lie in the folder without being part of the dataset.
+
+    None are told while a conversion runs there, nor where the dataset was adopted: the folder is another writer's.
+    """
+    if "adopted" in manifest.made_by or (manifest.directory / STATE_NAME).exists():
         return []
     strangers = sorted(path.name for path in manifest.directory.glob("*.tfrecord") if path.name not in known)
     return [Problem(name, None, "the manifest does not list it; no reader opens it.") for name in strangers]
+
+
+def _check_manifest(manifest: Manifest) -> list[Problem]:
+    """Whether dataset.json is as it was written; one that was never saved has nothing to compare."""
+    path = manifest.directory / MANIFEST_NAME
+    if not path.exists() or is_as_saved(path.read_text(encoding="utf-8")):
+        return []
+    return [Problem(MANIFEST_NAME, None, "it was changed after it was written: its digest is not that of its text.")]
 
 
 def _check_index(manifest: Manifest) -> tuple[np.ndarray | None, list[Problem]]:
@@ -119,14 +132,12 @@ def _size_text(size: int, shard: Shard) -> str:
 
 def _check_records(manifest: Manifest, shard: Shard, index: np.ndarray | None) -> list[Problem]:
     """The first record that is damaged, out of place, missing or too many."""
-    if shard.index_start is None:
-        return []  # Compressed: the digest alone speaks for it.
     expected = None
-    if index is not None:
+    if index is not None and shard.index_start is not None:
         expected = index[shard.index_start : shard.index_start + shard.num_records].tolist()
     number = 0
     try:
-        for record in scan(manifest.shard_path(shard)):
+        for record in scan_shard(manifest.shard_path(shard), shard.compression):
             if expected is not None and number < len(expected) and record.offset != expected[number]:
                 text = f"it begins at byte {record.offset}, records.index says {expected[number]}."
                 return [Problem(shard.path, number, text)]

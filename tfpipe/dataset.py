@@ -27,7 +27,7 @@ import xxhash
 from tfpipe.example import decode_batch, decode_record, is_vectorizable
 from tfpipe.images import RESIZES, resize_image
 from tfpipe.manifest import Manifest, Shard, load_manifest
-from tfpipe.reading import TRANSFORM_STREAM, Order, read_by_position, read_in_order, steps, stream_bits
+from tfpipe.reading import TRANSFORM_STREAM, Order, read_by_position, read_in_order, read_mixed, steps, stream_bits
 from tfpipe.readoptions import AUTOTUNE, ReadOptions
 from tfpipe.schema import Schema
 from tfpipe.sharding import host_batches
@@ -94,6 +94,10 @@ class _Reading:
         )
 
     @property
+    def is_seekable(self) -> bool:
+        return self.manifest.split(self.split).is_seekable
+
+    @property
     def vectorized(self) -> bool:
         needs_resize = self.image_size is not None
         return self.options.vectorize and is_vectorizable(self.schema) and not needs_resize
@@ -122,7 +126,9 @@ def make_dataset(
       image_size: (height, width) to resize to; None where the manifest shows that all images have one size.
       resize: "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts what overhangs).
       antialias: average over the source where an image shrinks: closer to Pillow, and some three times slower.
-      labels: "one_hot": float32 [B, classes]; "int": int64 [B]; None: batches are dicts of every feature.
+      labels: "one_hot": float32 [B, classes], with a 1 for each class of a record that has several, or float32 [B]
+        where the labels are numbers; "int": int64 [B], for one class a record; None: batches are dicts of every
+        feature, and those whose length differs from record to record are ragged.
       transforms: applied in order to whole training batches; each takes ({"image", "label", ...}, seed int32 [2]).
       training: shuffle, drop the last partial batch, and apply the transforms; None means split == "train".
       seed: of the order and of the transforms.
@@ -165,7 +171,8 @@ def _needed_schema(schema: Schema, labels: str | None) -> Schema:
     """The features to parse: all for dict batches, else only what images and labels take."""
     if labels is None:
         return schema
-    needed = {"embedding", "label_int"} if schema.payload == "embedding" else {"image", "orientation", "label_int"}
+    needed = {"embedding"} if schema.payload == "embedding" else {"image", "orientation"}
+    needed.add("label" if schema.label_kind == "number" else "label_int")
     if "image" in schema and None in schema["image"].shape and schema["image"].codec in ("plain", "pixels"):
         needed.add("shape")
     return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in needed))
@@ -196,6 +203,19 @@ def _check_reading(reading: _Reading) -> None:
         raise ValueError(f"Unknown resize {reading.resize!r}; known: {list(RESIZES)}.")
     if reading.labels not in LABELS:
         raise ValueError(f"labels is {reading.labels!r}; it takes one of {list(LABELS)}.")
+    if reading.options.host_count > 1 and not reading.is_seekable:
+        raise ValueError(
+            f"host_count is {reading.options.host_count}, but split {reading.split!r} has compressed shards: "
+            "each host seeks its own records, and those have no offsets."
+        )
+    kind = reading.manifest.schema.label_kind
+    if reading.labels == "int" and kind != "class":
+        what = "floats" if kind == "number" else "several classes a record"
+        raise ValueError(f"labels is 'int', but the labels are {what}; 'one_hot' gives them as float32.")
+    if reading.labels is not None and kind != "number" and "label_int" not in reading.schema:
+        raise ValueError(
+            f"The records in {reading.manifest.directory} have no label_int; labels=None gives dicts of what they have."
+        )
     if reading.num_batches == 0:
         share = f" for each of {reading.options.host_count} hosts" if reading.options.host_count > 1 else ""
         raise ValueError(
@@ -229,14 +249,23 @@ def _batches(reading: _Reading) -> tf.data.Dataset:
         records = _shuffled_by_buffer(_cached(_parsed(_in_order(reading), reading), reading), reading)
     else:
         records = _parsed(_serialized(reading), reading)
-    batches = records.batch(reading.batch_size, drop_remainder=not reading.has_partial_batch)
+    batches = _batched(records, reading)
     if reading.vectorized:
         batches = _mapped(batches, lambda serialized: decode_batch(reading.schema, serialized), options)
     return _cached(batches, reading) if cached == "batches" else batches
 
 
+def _batched(records: tf.data.Dataset, reading: _Reading) -> tf.data.Dataset:
+    """Records in batches; as ragged ones where a dict holds arrays of any length."""
+    ragged = reading.labels is None and any(f.codec == "plain" and None in f.shape for f in reading.schema.features)
+    batch = records.ragged_batch if ragged else records.batch
+    return batch(reading.batch_size, drop_remainder=not reading.has_partial_batch)
+
+
 def _serialized(reading: _Reading) -> tf.data.Dataset:
     """Serialized records, in the order of the epoch."""
+    if reading.shuffle == "global" and not reading.is_seekable:
+        return read_mixed(reading.manifest, reading.split, reading.seed, reading.options)
     if reading.shuffle == "global" or reading.options.host_count > 1:
         return read_by_position(reading.manifest, reading.split, reading.order, reading.options)
     return _shuffled_by_buffer(_in_order(reading), reading)
@@ -253,6 +282,9 @@ def _parsed(records: tf.data.Dataset, reading: _Reading) -> tf.data.Dataset:
 
     def parse(serialized: tf.Tensor) -> Batch:
         features = decode_record(reading.schema, serialized)
+        if reading.labels is not None and reading.manifest.schema.label_kind == "multi":
+            # By record, unlike all else: rows of unequal length don't batch.
+            features["label_int"] = _multi_hot(features["label_int"], len(reading.manifest.class_names))
         if reading.image_size is not None:
             features["image"] = resize_image(
                 features["image"], reading.image_size, resize=reading.resize, antialias=reading.antialias
@@ -260,6 +292,11 @@ def _parsed(records: tf.data.Dataset, reading: _Reading) -> tf.data.Dataset:
         return features
 
     return _mapped(records, parse, reading.options)
+
+
+def _multi_hot(ids: tf.Tensor, classes: int) -> tf.Tensor:
+    """float32 [classes] with a 1 for each of the ids [N]; all 0 where there are none."""
+    return tf.cast(tf.reduce_any(tf.one_hot(ids, classes, True, False, dtype=tf.bool), axis=0), tf.float32)
 
 
 def _mapped(dataset: tf.data.Dataset, function: Callable[..., Any], options: ReadOptions) -> tf.data.Dataset:
@@ -298,14 +335,15 @@ def _cache_name(reading: _Reading) -> str:
 
 def _finished(batches: tf.data.Dataset, reading: _Reading) -> tf.data.Dataset:
     """Labels, transforms and structure, on whole batches: behind the caches, so that every epoch draws anew."""
-    classes = len(reading.manifest.class_names)
+    classes, kind = len(reading.manifest.class_names), reading.manifest.schema.label_kind
     image_name = "embedding" if reading.schema.payload == "embedding" else "image"
 
     def finish(step: tuple[tf.Tensor, tf.Tensor], features: Batch) -> Any:
         if reading.labels is None:
             return _transformed(reading, step, features)
-        ids = features["label_int"]
-        label = tf.one_hot(ids, classes) if reading.labels == "one_hot" else ids
+        label = features["label" if kind == "number" else "label_int"]
+        if kind == "class" and reading.labels == "one_hot":
+            label = tf.one_hot(label, classes)
         batch = _transformed(reading, step, {"image": features[image_name], "label": label})
         return batch["image"], batch["label"]
 

@@ -49,7 +49,7 @@ def encode_record(schema: Schema, values: Mapping[str, Any]) -> Chunks:
 
 
 def _entry(feature: Feature, value: Any) -> Packed:
-    return pack_entry(feature.name, _encode(feature, value))
+    return pack_entry(feature.stored_name, _encode(feature, value))
 
 
 # Few values occur over and over: packing one takes 3 us, finding it again 0.2 us.
@@ -61,7 +61,8 @@ def _encode(feature: Feature, value: Any) -> Packed:
     if feature.codec == "pixels":
         return bytes_feature(np.ascontiguousarray(value, _PIXEL_DTYPES[feature.dtype]).tobytes())
     if feature.list_type == "bytes":
-        return bytes_feature(value.encode() if isinstance(value, str) else value)
+        values = value if feature.codec == "plain" and feature.shape else (value,)
+        return bytes_feature(*[one.encode() if isinstance(one, str) else one for one in values])
     if feature.list_type == "int64":
         return int64_feature(value if feature.shape else (value,))
     return float_feature(value)
@@ -88,7 +89,8 @@ def decode_record(schema: Schema, serialized: tf.Tensor, *, exact: bool = False)
     """
     import tensorflow as tf
 
-    parsed = tf.io.parse_single_example(serialized, {f.name: _parse_spec(f) for f in schema.features})
+    stored = tf.io.parse_single_example(serialized, _parse_specs(schema))
+    parsed = {f.name: stored[f.stored_name] for f in schema.features}
     return {f.name: _decode(f, parsed, exact) for f in schema.features}
 
 
@@ -104,18 +106,23 @@ def decode_batch(schema: Schema, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """
     import tensorflow as tf
 
-    parsed = tf.io.parse_example(serialized, {f.name: _parse_spec(f) for f in schema.features})
-    return {f.name: _shaped(f, parsed[f.name], batch=(-1,)) for f in schema.features}
+    stored = tf.io.parse_example(serialized, _parse_specs(schema))
+    return {f.name: _shaped(f, stored[f.stored_name], batch=(-1,)) for f in schema.features}
+
+
+def _parse_specs(schema: Schema) -> dict[str, Any]:
+    return {f.stored_name: _parse_spec(f) for f in schema.features}
 
 
 def _parse_spec(feature: Feature) -> Any:
     import tensorflow as tf
 
-    if feature.list_type == "bytes":
+    if feature.list_type == "bytes" and not (feature.codec == "plain" and feature.shape):
         return tf.io.FixedLenFeature([], tf.string, feature.default)
     dtype = tf.as_dtype(feature.dtype)
     if None in feature.shape:
-        return tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True)
+        rows = [] if None in feature.shape[1:] else list(feature.shape[1:])
+        return tf.io.FixedLenSequenceFeature(rows, dtype, allow_missing=True)
     return tf.io.FixedLenFeature(list(feature.shape), dtype, feature.default)
 
 

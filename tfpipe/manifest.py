@@ -42,6 +42,7 @@ class Shard:
       num_bytes: its size.
       digest: "xxh3_128:" and 32 hex digits over its bytes.
       index_start: the number of its first record in records.index; None where the shard is compressed.
+      compression: "GZIP", or None: only shards that others wrote are compressed.
     """
 
     path: str
@@ -49,6 +50,7 @@ class Shard:
     num_bytes: int
     digest: str
     index_start: int | None
+    compression: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class Split:
     def num_bytes(self) -> int:
         """The bytes of all shards."""
         return sum(shard.num_bytes for shard in self.shards)
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether single records can be read through their offsets: no shard is compressed."""
+        return all(shard.compression is None and shard.index_start is not None for shard in self.shards)
 
 
 @dataclass(frozen=True)
@@ -126,15 +133,14 @@ class Manifest:
         Raises:
           ValueError: a shard is compressed and has no offsets, or does not hold the records that the manifest says.
         """
+        starts = [(shard, self._index_start(shard)) for shard in self.split(split).shards]
         index = self._own_index()
         parts = []
-        for shard in self.split(split).shards:
-            if shard.index_start is None:
-                raise ValueError(f"{shard.path} is compressed: its records have no offsets.")
+        for shard, start in starts:
             if index is None:
                 part = np.array([record.offset for record in scan(self.shard_path(shard))], np.uint64)
             else:
-                part = index[shard.index_start : shard.index_start + shard.num_records]
+                part = index[start : start + shard.num_records]
             if len(part) != shard.num_records:
                 raise ValueError(
                     f"{self.shard_path(shard)} has {len(part)} records, the manifest says {shard.num_records}; "
@@ -142,6 +148,12 @@ class Manifest:
                 )
             parts.append(part)
         return parts
+
+    @staticmethod
+    def _index_start(shard: Shard) -> int:
+        if shard.index_start is None:
+            raise ValueError(f"{shard.path} is compressed: its records have no offsets.")
+        return shard.index_start
 
     def _own_index(self) -> np.ndarray | None:
         path = self.directory / INDEX_NAME
@@ -176,13 +188,33 @@ def _split_json(split: Split) -> dict[str, Any]:
         "num_records": split.num_records,
         "num_bytes": split.num_bytes,
         "class_counts": list(split.class_counts),
-        "shards": [vars(shard) for shard in split.shards],
+        "shards": [_shard_json(shard) for shard in split.shards],
     }
+
+
+def _shard_json(shard: Shard) -> dict[str, Any]:
+    fields = dict(vars(shard))
+    if shard.compression is None:
+        del fields["compression"]
+    return fields
 
 
 def manifest_text(manifest: Manifest) -> str:
     """The text of dataset.json."""
-    return json.dumps(manifest.to_json(), indent=1, ensure_ascii=False) + "\n"
+    return _document_text(manifest.to_json())
+
+
+def _document_text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def is_as_saved(text: str) -> bool:
+    """Whether the text of a dataset.json is as save_manifest wrote it: its last entry is the digest of the others.
+
+    Readers do not ask, and take one that was edited; `check` does, since a changed class name has no other witness.
+    """
+    document = json.loads(text)
+    return document.pop("digest", None) == digest_bytes(_document_text(document).encode("utf-8", "surrogatepass"))
 
 
 def parse_manifest(text: str, directory: Path) -> Manifest:
@@ -241,12 +273,15 @@ def _shard(fields: Mapping[str, Any]) -> Shard:
         _checked(fields["num_bytes"], int),
         _checked(fields["digest"], str),
         fields["index_start"] if fields["index_start"] is None else _checked(fields["index_start"], int),
+        fields.get("compression"),
     )
     # A manifest from elsewhere must not make a reader open other files.
     if shard.path != os.path.basename(shard.path) or shard.path in ("", ".", ".."):
         raise ValueError(f"the shard path {shard.path!r} is not a plain file name")
     if shard.num_records < 0 or shard.num_bytes < 0 or (shard.index_start or 0) < 0:
         raise ValueError(f"the shard {shard.path!r} has a negative number")
+    if shard.compression not in (None, "GZIP") or (shard.compression and shard.index_start is not None):
+        raise ValueError(f"the shard {shard.path!r} has compression {shard.compression!r}; known: null, GZIP unindexed")
     return shard
 
 
@@ -284,7 +319,8 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
 
 def save_manifest(manifest: Manifest, directory: str | os.PathLike[str]) -> None:
     """Writes dataset.json by rename, so that a reader sees the old or the new one, and it survives a power cut."""
-    replace_file(Path(directory) / MANIFEST_NAME, manifest_text(manifest).encode())
+    signed = {**manifest.to_json(), "digest": digest_bytes(manifest_text(manifest).encode())}
+    replace_file(Path(directory) / MANIFEST_NAME, _document_text(signed).encode())
 
 
 def replace_file(path: Path, data: bytes) -> None:

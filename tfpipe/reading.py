@@ -120,12 +120,35 @@ def read_by_position(manifest: Manifest, split: str, order: Order, options: Read
 
 def read_in_order(manifest: Manifest, split: str, options: ReadOptions) -> tf.data.Dataset:
     """Serialized records shard by shard, or in turn from several shards at a time."""
-    files = [str(manifest.shard_path(shard)) for shard in _shards(manifest, split)]
-    return _interleaved(
-        tf.data.Dataset.from_tensor_slices(files),
-        lambda file: tf.data.TFRecordDataset(file, buffer_size=_BUFFER_BYTES),
-        options,
-    )
+    return _interleaved(tf.data.Dataset.from_tensor_slices(_files(manifest, split)), _read_file, options)
+
+
+def read_mixed(manifest: Manifest, split: str, seed: int, options: ReadOptions) -> tf.data.Dataset:
+    """Serialized records of compressed shards, which can't be sought: shards in a permutation, then a buffer.
+
+    The order is a pure function of (seed, epoch), as far as one buffer mixes. Each iteration is the next epoch.
+    """
+    files, compressions = _files(manifest, split)
+
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = Order(len(files), len(files), 1, 0, 1, seed, shuffled=True)
+        places = _permuted(order, epoch, tf.range(len(files), dtype=tf.int64))
+        chosen = tf.gather(files, places), tf.gather(compressions, places)
+        draw = stream_bits(seed, _ORDER_STREAM, epoch, [2], tf.int64)[1]
+        records = _interleaved(tf.data.Dataset.from_tensor_slices(chosen), _read_file, options)
+        return records.shuffle(options.shuffle_buffer, seed=draw, reshuffle_each_iteration=False)
+
+    return _epochs().flat_map(of_epoch)
+
+
+def _files(manifest: Manifest, split: str) -> tuple[list[str], list[str]]:
+    """The paths of a split's shards, and how TensorFlow calls their compression."""
+    shards = _shards(manifest, split)
+    return [str(manifest.shard_path(shard)) for shard in shards], [shard.compression or "" for shard in shards]
+
+
+def _read_file(file: tf.Tensor, compression: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(file, compression_type=compression, buffer_size=_BUFFER_BYTES)
 
 
 def _shards(manifest: Manifest, split: str) -> list[Shard]:

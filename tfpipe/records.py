@@ -25,9 +25,10 @@ from typing import NamedTuple
 import google_crc32c
 import numpy as np
 
+from tfpipe.resync import HEADER_BYTES, MASK_DELTA, HeaderSearch
+
 Chunks = list[bytes]
 
-HEADER_BYTES = 12
 FOOTER_BYTES = 4
 FRAME_BYTES = HEADER_BYTES + FOOTER_BYTES
 
@@ -35,7 +36,6 @@ _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _FOOTER = struct.Struct("<I")
 _HEADER = struct.Struct("<QI")
-_MASK_DELTA = 0xA282EAD8
 # Below this size copying beats handing another chunk on.
 _SMALL_BYTES = 1024
 
@@ -72,7 +72,7 @@ def masked_crc(chunks: Iterable[bytes]) -> int:
     crc = 0
     for chunk in chunks:
         crc = google_crc32c.extend(crc, chunk)
-    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF
 
 
 def frame(payload: Sequence[bytes]) -> Chunks:
@@ -125,6 +125,59 @@ def _record_length(data: bytes | mmap.mmap, offset: int, number: int, path: str)
             path, number, offset, f"it should take {FRAME_BYTES + length} bytes, the file ends after {end - offset}"
         )
     return length
+
+
+# ---- salvage
+
+
+def sound_length(head: bytes) -> int | None:
+    """The length that a record's header states; None where it does not match its CRC, or the header is cut."""
+    if len(head) < HEADER_BYTES:
+        return None
+    length, stored = _HEADER.unpack_from(head)
+    return length if stored == masked_crc((head[:8],)) else None
+
+
+def salvage(data: bytes | mmap.mmap, *, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """Yields the offset and payload of every sound record between two bytes of a shard, whatever lies around them.
+
+    Behind damage it goes on where the damaged record says that it ends, if a header stands there; else at the next
+    byte where a sound header stands. Both CRCs of what is yielded are checked.
+    """
+    end = len(data) if end is None else end
+    headers = HeaderSearch(data, end)
+    offset = begin
+    while offset + FRAME_BYTES <= end:
+        length = sound_length(data[offset : offset + HEADER_BYTES])
+        follows = end + 1 if length is None else offset + FRAME_BYTES + length
+        payload = data[offset + HEADER_BYTES : follows - FOOTER_BYTES] if follows <= end else None
+        if payload is not None and _FOOTER.unpack_from(data, follows - FOOTER_BYTES)[0] == masked_crc((payload,)):
+            yield offset, payload
+            offset = follows
+        elif follows == end or (follows < end and sound_length(data[follows : follows + HEADER_BYTES]) is not None):
+            offset = _chain_start(data, headers, offset, follows)
+        else:
+            offset = headers.next_from(offset + 1)
+
+
+def _chain_start(data: bytes | mmap.mmap, headers: HeaderSearch, offset: int, stop: int) -> int:
+    """Where records begin that end exactly where the damaged record at the offset says that it ends; else there.
+
+    Such records follow one that lost as many bytes as they have. A TFRecord file inside the damaged payload is none of
+    them: the payload's own CRC comes behind it.
+    """
+    visited: set[int] = set()
+    start = headers.next_from(offset + 1)
+    while start < stop:
+        at = start
+        while at < stop and at not in visited:
+            visited.add(at)
+            length = sound_length(data[at : at + HEADER_BYTES])
+            at = at if length is None else at + FRAME_BYTES + length
+        if at == stop:
+            return start
+        start = headers.next_from(start + 1)
+    return stop
 
 
 # ---- tf.train.Example: Example {1: Features}, Features {1: map entry}, entry {1: name, 2: Feature},

@@ -19,6 +19,8 @@ import xxhash
 
 DTYPES = ("string", "int64", "float32", "float16", "uint8")
 PAYLOADS = ("raw", "decoded", "embedding")
+# class: one class name a record; multi: any number of them; number: a float, for regression.
+LABEL_KINDS = ("class", "multi", "number")
 
 # plain: the values themselves, in the list of tf.train.Feature that fits their dtype.
 # pixels: one bytes value with the array's little-endian bytes.
@@ -33,11 +35,12 @@ class Feature:
     """One named array of a record.
 
     Attributes:
-      name: the feature's name in tf.train.Example.
+      name: the feature's name for the reader, and in tf.train.Example unless stored_as gives another.
       dtype: one of DTYPES: what the reader gets. An encoded image decodes to uint8.
       shape: sizes, None where they differ from record to record; () is a scalar.
       codec: one of CODECS: how the values lie in the record.
       default: the value of records that lack the feature; None where every record must have it.
+      stored_as: its name in tf.train.Example, where another writer chose one of its own; None where it is `name`.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Feature:
     shape: tuple[int | None, ...] = ()
     codec: str = "plain"
     default: int | float | str | None = None
+    stored_as: str | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
@@ -59,6 +63,13 @@ class Feature:
             raise ValueError(f"Feature {self.name!r}: an encoded image decodes to uint8, not {self.dtype!r}.")
         if not all(size is None or (isinstance(size, int) and size >= 0) for size in self.shape):
             raise ValueError(f"Feature {self.name!r} has shape {self.shape!r}; sizes are whole numbers or None.")
+        if self.stored_as is not None and (not self.stored_as or not isinstance(self.stored_as, str)):
+            raise ValueError(f"Feature {self.name!r} is stored as {self.stored_as!r}; it takes a name or None.")
+
+    @property
+    def stored_name(self) -> str:
+        """Its name in tf.train.Example."""
+        return self.stored_as or self.name
 
     @property
     def list_type(self) -> str:
@@ -75,7 +86,8 @@ class Feature:
             "shape": list(self.shape),
             "codec": self.codec,
         }
-        return fields if self.default is None else {**fields, "default": self.default}
+        extras = {"default": self.default, "stored_as": self.stored_as}
+        return fields | {name: value for name, value in extras.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,10 @@ class Schema:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"Feature names occur twice in the schema: {twice}.")
+        stored = [feature.stored_name for feature in self.features]
+        twice = sorted({name for name in stored if stored.count(name) > 1})
+        if twice:
+            raise ValueError(f"Two features of the schema are stored under one name: {twice}.")
         object.__setattr__(self, "features", tuple(sorted(self.features, key=lambda feature: feature.name)))
 
     def __contains__(self, name: object) -> bool:
@@ -106,12 +122,19 @@ class Schema:
     @cached_property
     def in_map_order(self) -> tuple[Feature, ...]:
         """The features in the order in which an Example holds them: a name before its own prefixes."""
-        return tuple(sorted(self.features, key=lambda feature: feature.name.encode() + b"\xff"))
+        return tuple(sorted(self.features, key=lambda feature: feature.stored_name.encode() + b"\xff"))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all features, sorted."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def label_kind(self) -> str:
+        """One of LABEL_KINDS, as the features say it: a float `label`, several `label_int`, or one class."""
+        if "label" in self and self["label"].dtype == "float32":
+            return "number"
+        return "multi" if "label_int" in self and self["label_int"].shape == (None,) else "class"
 
     def to_json(self) -> dict[str, Any]:
         """The schema as plain JSON values."""
@@ -126,7 +149,7 @@ class Schema:
         """
         try:
             features = tuple(
-                Feature(f["name"], f["dtype"], tuple(f["shape"]), f["codec"], f.get("default"))
+                Feature(f["name"], f["dtype"], tuple(f["shape"]), f["codec"], f.get("default"), f.get("stored_as"))
                 for f in document["features"]
             )
             return cls(document["payload"], features)
@@ -162,6 +185,7 @@ def record_schema(
     *,
     embedding_size: int | None = None,
     extras: tuple[Feature, ...] = (),
+    label_kind: str = "class",
 ) -> Schema:
     """The schema of the records that the converter writes for a payload.
 
@@ -170,6 +194,7 @@ def record_schema(
       image: how raw and decoded images are stored.
       embedding_size: the length of the vectors, for "embedding".
       extras: further columns of the source.
+      label_kind: one of LABEL_KINDS.
 
     Raises:
       ValueError: an extra column takes the name of a feature that every record has.
@@ -177,12 +202,19 @@ def record_schema(
     taken = sorted({extra.name for extra in extras} & set(RESERVED))
     if taken:
         raise ValueError(f"Columns {taken} have names that records use themselves; rename them in the listing.")
-    features = [Feature("key", "string"), Feature("label", "string"), Feature("label_int", "int64"), *extras]
+    features = [Feature("key", "string"), *_label_features(label_kind), *extras]
     if payload == "embedding":
         features.append(Feature("embedding", "float32", (embedding_size,)))
     elif payload in ("raw", "decoded"):
         features += _image_features(payload, image or ImageSpec())
     return Schema(payload, tuple(features))
+
+
+def _label_features(kind: str) -> list[Feature]:
+    if kind == "number":
+        return [Feature("label", "float32")]
+    shape = (None,) if kind == "multi" else ()
+    return [Feature("label", "string", shape), Feature("label_int", "int64", shape)]
 
 
 def _image_features(payload: str, image: ImageSpec) -> list[Feature]:

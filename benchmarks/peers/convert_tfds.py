@@ -9,6 +9,7 @@ import sys
 import time
 
 import tensorflow_datasets as tfds
+from etils import epath
 
 FOLDER = sys.argv[1]
 
@@ -27,6 +28,7 @@ class Photos(tfds.core.GeneratorBasedBuilder):
     """The folder's photos."""
 
     VERSION = tfds.core.Version("1.0.0")
+    pkg_dir_path = epath.Path(__file__).parent  # TFDS looks for it as a package, which a script is not.
 
     def _info(self):
         features = {

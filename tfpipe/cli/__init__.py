@@ -24,11 +24,13 @@ VERBS = {
     "convert": ("tfpipe.cli.convert", "write images as TFRecord shards with a manifest"),
     "inspect": ("tfpipe.cli.inspect", "show what a dataset holds"),
     "check": ("tfpipe.cli.check", "compare every shard with the manifest"),
+    "repair": ("tfpipe.cli.repair", "save what damaged shards still hold into a new dataset"),
+    "index": ("tfpipe.cli.index", "adopt TFRecords that others wrote"),
     "demo": ("tfpipe.cli.demo", "the whole way on real images, from files to a trained model"),
     "version": ("tfpipe.cli.version", "show the versions of tfpipe and of what it stands on"),
 }
 
-_INTERRUPTED = 130
+INTERRUPTED = 130
 
 
 def main(verb: str | None = None) -> None:
@@ -60,10 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         return _fail(f"{error.filename or ''}: {error.strerror or error}", SetupError.exit_code)
     except KeyboardInterrupt:
-        hint = "; --resume goes on from here" if arguments.verb == "convert" else ""
-        print(f"\ntfpipe: interrupted{hint}.", file=sys.stderr, flush=True)
-        # Beam's worker threads do not stop by themselves.
-        os._exit(_INTERRUPTED)
+        print("\ntfpipe: interrupted.", file=sys.stderr, flush=True)
+        return INTERRUPTED
 
 
 def _fail(text: str, code: int) -> int:

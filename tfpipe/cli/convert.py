@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import EXAMPLES as EXAMPLES
 from beam_jobs.options import add_arguments as add_arguments
 from beam_jobs.options import job_from_arguments
+from tfpipe.cli import INTERRUPTED
 from tfpipe.cli.tables import print_split_table, print_table
 from tfpipe.manifest import Manifest
 
@@ -22,6 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the conversion and says what it wrote."""
     # One image or batch per thread: kernels that split themselves over the cores as well only get in each other's way.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _stop_at_once)
     job = job_from_arguments(arguments, arguments.beam_args)
     outcome = convert(job, quiet=arguments.json)
     if arguments.json:
@@ -32,6 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print_written(arguments.output, outcome, outcome.manifest)
     return 0
+
+
+def _stop_at_once(*_: object) -> None:
+    # An exception would first wait for Beam's threads to finish their shards; what is written can be resumed anyway.
+    print("\ntfpipe: interrupted; --resume goes on from here.", file=sys.stderr, flush=True)
+    os._exit(INTERRUPTED)
 
 
 def _document(outcome: Outcome) -> dict[str, Any]:
@@ -47,6 +58,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "bytes": sum(split.num_bytes for split in splits.values()) if manifest else plan.num_bytes,
         "records": {name: split.num_records for name, split in splits.items()}
         or {name: plan.num_refs(i) for i, name in enumerate(plan.splits)},
+        "gain": outcome.gain._asdict() if outcome.gain else None,
         "warnings": manifest_warnings(manifest) if manifest else [],
         "class_names": list(plan.class_names),
         "fingerprint": manifest.fingerprint() if manifest else None,
@@ -68,11 +80,18 @@ def _print_written(output: str, outcome: Outcome, manifest: Manifest) -> None:
     counted = f"{manifest.num_records():,} {manifest.schema.payload} records of {len(manifest.class_names)} classes"
     print(f"{output}: {counted}")
     print_split_table(manifest)
+    _print_gain(outcome)
     if outcome.resumed:
         print(f"{outcome.resumed} of {len(outcome.plan.shards)} shards were there already.")
     _print_refused(outcome.refused, output)
     for warning in manifest_warnings(manifest):
         print(f"tfpipe: warning: {warning}", file=sys.stderr)
+
+
+def _print_gain(outcome: Outcome) -> None:
+    if outcome.gain is not None:
+        size, speed = outcome.gain
+        print(f"Re-encoded: {size:.2f} of the files' bytes, decoded {speed:.1f} times as fast (measured on a sample).")
 
 
 def _print_refused(refused: Mapping[str, int], output: str | None) -> None:

@@ -38,16 +38,22 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(f"{arguments.dataset}: {manifest.num_records():,} {manifest.schema.payload} records")
     print_split_table(manifest)
-    _print_features(manifest)
+    print_features(manifest)
     _print_classes(manifest)
     _print_facts(manifest)
     return 0
 
 
-def _print_features(manifest: Manifest) -> None:
+def print_features(manifest: Manifest) -> None:
+    """Prints a line for each feature of the schema."""
     print("Features:")
-    rows = [[f.name, f.dtype, str(list(f.shape)).replace("None", "any"), f.codec] for f in manifest.schema.features]
-    print_table(["name", "dtype", "shape", "codec"], rows)
+    header, rows = ["name", "dtype", "shape", "codec"], []
+    for f in manifest.schema.features:
+        rows.append([f.name, f.dtype, str(list(f.shape)).replace("None", "any"), f.codec])
+    if any(f.stored_as for f in manifest.schema.features):
+        header.append("stored as")
+        rows = [[*row, f.stored_name] for row, f in zip(rows, manifest.schema.features, strict=True)]
+    print_table(header, rows)
 
 
 def _print_classes(manifest: Manifest) -> None:
@@ -63,6 +69,9 @@ def _print_classes(manifest: Manifest) -> None:
 
 
 def _print_facts(manifest: Manifest) -> None:
+    compressed = [name for name, split in manifest.splits.items() if not split.is_seekable]
+    if compressed:
+        print(f"Compressed: {', '.join(compressed)}; without offsets, training shuffles shards and a buffer of records")
     for name, values in (("Mean", manifest.mean), ("Std", manifest.std)):
         known = (
             "not known; --statistics decodes the images for it" if manifest.schema.payload == "raw" else "of no pixels"

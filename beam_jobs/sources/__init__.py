@@ -1,0 +1,137 @@
+"""Where images come from: a listing is cut into pieces, and a piece yields one entry for everything that it lists.
+
+    source = open_source("photos")            # photos/CLASS/**/file
+    for piece in source.pieces(limit=None):
+        for entry in source.entries(piece):
+            ...
+
+One module a family: `folder`; `csvlist`, `rows` (JSON lines and Parquet listings) and `coco`; `tar`, `zips`, `embedded`
+(images inside Parquet) and `tfrecords`, whose images are parts of larger files. `listing` and `labels` hold what all
+share.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+
+from beam_jobs.sources.coco import CocoSource as CocoSource
+from beam_jobs.sources.coco import open_coco
+from beam_jobs.sources.csvlist import HEADER_CELLS as HEADER_CELLS
+from beam_jobs.sources.csvlist import CsvSource as CsvSource
+from beam_jobs.sources.csvlist import open_csv
+from beam_jobs.sources.embedded import EmbeddedSource as EmbeddedSource
+from beam_jobs.sources.embedded import image_column, open_embedded
+from beam_jobs.sources.folder import FolderSource as FolderSource
+from beam_jobs.sources.folder import open_folder
+from beam_jobs.sources.listing import SPLIT_FOLDERS as SPLIT_FOLDERS
+from beam_jobs.sources.listing import Entry as Entry
+from beam_jobs.sources.listing import Listed as Listed
+from beam_jobs.sources.listing import Ref as Ref
+from beam_jobs.sources.listing import Refused as Refused
+from beam_jobs.sources.listing import Source as Source
+from beam_jobs.sources.listing import Unreadable as Unreadable
+from beam_jobs.sources.rows import RowSource as RowSource
+from beam_jobs.sources.rows import open_parquet, open_rows
+from beam_jobs.sources.tar import TarSource as TarSource
+from beam_jobs.sources.tar import open_tars
+from beam_jobs.sources.tfrecords import RecordSource as RecordSource
+from beam_jobs.sources.tfrecords import open_dataset, open_records
+from beam_jobs.sources.zips import ZipSource as ZipSource
+from beam_jobs.sources.zips import open_zip
+from tfpipe.errors import UsageError
+from tfpipe.manifest import MANIFEST_NAME
+
+READS = (
+    "a folder with a folder per class; a listing (.csv, .txt, .jsonl, .ndjson, .parquet); COCO .json; Parquet files "
+    "with images inside; .tar archives (WebDataset), one, a folder or a pattern as 'shards/*.tar'; a .zip archive; "
+    "a tfpipe dataset or .tfrecord files"
+)
+
+
+def open_source(location: str, *, spool: str | None = None, label_kind: str = "class") -> Source:
+    """The source that lies at a path.
+
+    Args:
+      location: a file, a folder or a pattern; see READS.
+      spool: a folder that a source may fill while it is listed, with images that it could not find again in place.
+      label_kind: "class" or "multi": which of the classes of an image's boxes a COCO file gives as its label.
+
+    Raises:
+      UsageError: nothing is there, or nothing that tfpipe can read.
+      SetupError: a package is missing.
+    """
+    if os.path.isdir(location):
+        return _open_directory(location, spool)
+    if os.path.isfile(location) and location.lower().endswith(".json"):
+        return open_coco(location, label_kind)
+    if os.path.isfile(location):
+        return _open_files([location], [os.path.basename(location)], location, spool)
+    paths = sorted(path for path in glob.glob(location, recursive=True) if os.path.isfile(path))
+    if not paths:
+        raise UsageError(f"No input at {location!r}; --input takes {READS}.")
+    # A key holds what differs between the paths: another folder that holds them changes nothing.
+    top = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return _open_files(paths, [os.path.relpath(path, top or ".") for path in paths], location, spool)
+
+
+def _open_directory(location: str, spool: str | None) -> Source:
+    if os.path.exists(os.path.join(location, MANIFEST_NAME)):
+        return open_dataset(location)
+    with os.scandir(location) as found:
+        children = [child for child in found if not child.name.startswith(".")]
+    if not any(child.is_dir() for child in children):
+        names = sorted(child.name for child in children if _family(child.name) in _SEVERAL)
+        if names:
+            return _open_files([os.path.join(location, name) for name in names], names, location, spool)
+    return open_folder(location)
+
+
+# How a file's name ends, and what reads it.
+_ENDINGS = {
+    (".csv", ".txt"): "csv",
+    (".jsonl", ".ndjson"): "rows",
+    (".parquet", ".pq"): "parquet",
+    (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"): "tar",
+    (".zip",): "zip",
+    (".tfrecord", ".tfrecords"): "tfrecord",
+}
+# Those of which there may be several files.
+_SEVERAL = ("parquet", "tar", "tfrecord")
+
+
+def _family(name: str) -> str | None:
+    lowered = name.lower()
+    if ".tfrecord-" in lowered:  # TFDS: mnist-train.tfrecord-00000-of-00001.
+        return "tfrecord"
+    return next((family for endings, family in _ENDINGS.items() if lowered.endswith(endings)), None)
+
+
+def _open_files(paths: Sequence[str], names: Sequence[str], location: str, spool: str | None) -> Source:
+    families = {_family(path) for path in paths}
+    family = families.pop() if len(families) == 1 else None
+    if family is None:
+        raise UsageError(f"tfpipe can't read {location!r}; --input takes {READS}.")
+    if len(paths) > 1 and family not in _SEVERAL:
+        raise UsageError(f"{location!r} names {len(paths)} files; of {family} --input takes one.")
+    if family == "tar":
+        return open_tars(paths, names)
+    if family == "tfrecord":
+        return open_records(paths)
+    if family == "parquet":
+        return _open_parquet(paths, names, spool)
+    if family == "zip":
+        return open_zip(paths[0])
+    return open_csv(paths[0]) if family == "csv" else open_rows(paths[0])
+
+
+def _open_parquet(paths: Sequence[str], names: Sequence[str], spool: str | None) -> Source:
+    """Files with images inside, or one listing."""
+    with open_parquet(paths[0]) as file:
+        embedded = image_column(file.schema_arrow) is not None
+    if embedded:
+        return open_embedded(paths, names, spool)
+    if len(paths) > 1:
+        raise UsageError(f"{paths[0]!r} holds no images; of Parquet listings --input takes one.")
+    return open_rows(paths[0])

@@ -1,0 +1,160 @@
+"""COCO annotations: the images of a JSON file, with their boxes.
+
+    annotations/instances_train.json        {"images": [...], "categories": [...], "annotations": [...]}
+    train/000000000009.jpg                  found beside the file, in images/, or in the folder that the name ends with
+
+A record's class is its most frequent category, the lowest id where several are; with --label_kind multi it is all of
+them. `boxes` is float32 [N, 4] as x0, y0, x1, y1 in pixels, `box_labels` int64 [N] the classes' ids, in the order of
+the annotations' ids. Crowds are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from beam_jobs.sources.labels import label_text
+from beam_jobs.sources.listing import Entry, Problem, Ref, Refused, cell_text, name_problem, printable, read_whole
+from beam_jobs.sources.rows import listed_file
+from tfpipe.errors import UsageError
+
+
+@dataclass(frozen=True)
+class CocoSource:
+    """The images of one COCO file.
+
+    Attributes:
+      listing: the file.
+      folder: where the images lie.
+      classes: (id, name) of every category, by id; a class's number is its place here.
+      label_kind: "class" gives each record its most frequent category, "multi" all.
+    """
+
+    listing: str
+    folder: str
+    classes: tuple[tuple[int, str], ...]
+    label_kind: str
+    columns: tuple[str, ...] = ("boxes", "box_labels")
+    dtypes: tuple[tuple[str, str], ...] = (("boxes", "float32[4]"), ("box_labels", "int64[]"))
+    splits: tuple[str, ...] = ()
+    label_kinds: tuple[str, ...] = ("class", "multi")
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return tuple(name for _, name in self.classes)
+
+    def pieces(self, limit: int | None) -> list[Any]:
+        return [limit]
+
+    def entries(self, piece: int | None) -> Iterator[Entry]:
+        document = _load(self.listing)
+        marks: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for annotation in document["annotations"]:
+            if isinstance(annotation, dict) and not annotation.get("iscrowd"):
+                marks[str(annotation.get("image_id"))].append(annotation)
+        for image in islice(document["images"], piece):
+            yield self._entry(image, marks)
+
+    def read(self, ref: Ref) -> bytes:
+        return read_whole(os.path.join(self.folder, ref.key), ref.size)
+
+    def _entry(self, image: Any, marks: Mapping[str, list[Mapping[str, Any]]]) -> Entry:
+        key = cell_text(image.get("file_name")) if isinstance(image, dict) else ""
+        shown = printable(key)
+        if not key.strip():
+            return Refused("", printable(str(image)[:200]), "bad_row", "The image names no file.")
+        problem = name_problem(key)
+        if problem:
+            return Refused(shown, shown, *problem)
+        # As text: what is no number, in a damaged file, need not be hashable.
+        numbers = {str(number): place for place, (number, _) in enumerate(self.classes)}
+        mine = sorted(marks.get(str(image.get("id")), []), key=lambda one: str(one.get("id")).zfill(20))
+        boxes: list[float] = []
+        for mark in mine:
+            box = _corners(mark.get("bbox"))
+            if isinstance(box, tuple) or str(mark.get("category_id")) not in numbers:
+                return Refused(key, key, *(box if isinstance(box, tuple) else _unknown(mark)))
+            boxes += box
+        ids = [numbers[str(mark["category_id"])] for mark in mine]
+        label = label_text(self._label(ids))
+        if isinstance(label, tuple):
+            return Refused(key, key, *label)
+        extras = (" ".join(map(repr, boxes)), " ".join(map(str, ids)))
+        return listed_file(os.path.join(self.folder, key), key, label, extras)
+
+    def _label(self, ids: Sequence[int]) -> Any:
+        if self.label_kind == "multi":
+            return [self.classes[number][1] for number in set(ids)]
+        counts = Counter(ids)
+        return self.classes[min(counts, key=lambda number: (-counts[number], number))][1] if counts else None
+
+
+def _unknown(mark: Mapping[str, Any]) -> Problem:
+    return "unknown_label", f"An annotation has category_id {mark.get('category_id')!r}, which no category has."
+
+
+def _corners(box: Any) -> list[float] | Problem:
+    """x0, y0, x1, y1 of a COCO box, which is x, y, width, height."""
+    problem = "bad_box", f"An annotation has the bbox {str(box)[:80]}; it is [x, y, width, height] with positive sides."
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) for side in box):
+        return problem
+    x, y, width, height = map(float, box)
+    if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
+        return problem
+    return [x, y, x + width, y + height]
+
+
+def open_coco(listing: str, label_kind: str) -> CocoSource:
+    """The source of a COCO file.
+
+    Args:
+      listing: the file, such as instances_train.json.
+      label_kind: "class" or "multi".
+
+    Raises:
+      UsageError: it is no COCO file, lists nothing, or its images are nowhere near.
+    """
+    listing = os.path.abspath(listing)
+    document = _load(listing)
+    try:
+        classes = tuple(sorted((int(one["id"]), str(one["name"])) for one in document["categories"]))
+        first = str(document["images"][0]["file_name"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UsageError(f"{listing!r} is not sound COCO: {type(error).__name__}: {error}.") from error
+    names = [name for _, name in classes]
+    if len(set(names)) < len(names) or len({number for number, _ in classes}) < len(classes):
+        raise UsageError(f"Two categories of {listing!r} have one name or one id.")
+    return CocoSource(listing, _image_folder(listing, first), classes, label_kind)
+
+
+def _load(listing: str) -> dict[str, Any]:
+    try:
+        with open(listing, encoding="utf-8-sig") as file:
+            document = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{listing!r} is not JSON: {error}.") from error
+    parts = ("images", "annotations", "categories")
+    if not isinstance(document, dict) or not all(isinstance(document.get(part), list) for part in parts):
+        raise UsageError(f"{listing!r} is not a COCO file: that is an object with the lists {list(parts)}.")
+    return document
+
+
+def _image_folder(listing: str, first: str) -> str:
+    """The first folder that holds the first image: beside the file, images/, or what the file's name ends with."""
+    beside = os.path.dirname(listing)
+    last = os.path.splitext(os.path.basename(listing))[0].rpartition("_")[2]
+    folders = [
+        os.path.join(top, *parts)
+        for top in (beside, os.path.dirname(beside))
+        for parts in ((), ("images",), (last,), ("images", last))
+    ]
+    found = next((folder for folder in folders if os.path.isfile(os.path.join(folder, first))), None)
+    if found is None:
+        raise UsageError(f"The first image of {listing!r}, {first!r}, is in none of {folders}.")
+    return found

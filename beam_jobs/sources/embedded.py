@@ -1,0 +1,211 @@
+"""Images embedded in Parquet files, as the Hugging Face hub has them: a column of {bytes, path} and one of labels.
+
+The images of a shard lie all over the files, since its order is that of the hash, and Parquet unpacks whole row groups.
+So the images are copied once, while they are listed, into a spool of plain bytes; each is one pread away afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import IO, Any
+
+from beam_jobs.sources.labels import label_text
+from beam_jobs.sources.listing import (
+    FILE_COLUMNS,
+    LABEL_COLUMNS,
+    Entry,
+    Listed,
+    Ref,
+    Refused,
+    cell_text,
+    check_columns,
+    in_groups,
+    name_problem,
+    ordered_splits,
+    printable,
+    splits_of_names,
+)
+from beam_jobs.sources.rows import open_parquet
+from beam_jobs.sources.slices import Slices
+from tfpipe.errors import UsageError
+
+# Rows that are unpacked into Python values at a time.
+_BATCH_ROWS = 64
+
+
+@dataclass(frozen=True)
+class EmbeddedSource:
+    """Parquet files with images inside. The key is the `key` column, the image's path, or else FILE/ROW.
+
+    Attributes:
+      files: the Parquet files.
+      names: what each is called in keys.
+      image: the column of images.
+      label: the column of labels.
+      spool: where the images are copied to while they are listed; None leaves them, and reading one costs a row group.
+    """
+
+    files: tuple[str, ...]
+    names: tuple[str, ...]
+    image: str
+    label: str
+    columns: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    file_splits: tuple[str, ...]
+    spool: str | None
+    spooled: Slices
+    dtypes: tuple[tuple[str, str], ...] = ()
+    label_kinds: tuple[str, ...] = ("class", "multi", "number")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ordered_splits(self.file_splits)
+
+    def pieces(self, limit: int | None) -> list[Any]:
+        numbers = range(len(self.files))
+        return [(tuple(numbers), limit)] if limit is not None else [(group, None) for group in in_groups(numbers)]
+
+    def entries(self, piece: tuple[Sequence[int], int | None]) -> Iterator[Entry]:
+        numbers, limit = piece
+        yield from islice((entry for number in numbers for entry in self._entries_of(number)), limit)
+
+    def read(self, ref: Ref) -> bytes:
+        kind, _, place = ref.place.partition(":")
+        if kind == "spool":
+            return self.spooled.read_place(place, ref.size)
+        number, group, row = map(int, place.split(":"))
+        with open_parquet(self.files[number]) as file:
+            return image_of(file.read_row_group(group, [self.image])[self.image][row].as_py())[0]
+
+    def _entries_of(self, number: int) -> Iterator[Entry]:
+        if self.spool is None:
+            yield from self._rows(number, None)
+            return
+        os.makedirs(self.spool, exist_ok=True)
+        with open(self.spooled.paths[number], "wb") as spool:
+            yield from self._rows(number, spool)
+
+    def _rows(self, number: int, spool: IO[bytes] | None) -> Iterator[Entry]:
+        wanted = [self.image, self.label, *self.columns]
+        place = ""
+        with open_parquet(self.files[number]) as file:
+            wanted += ["key"] if "key" in file.schema_arrow.names else []
+            first = 0
+            for group in range(file.num_row_groups):
+                row = 0
+                for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=wanted):
+                    for values in batch.to_pylist():
+                        data, path = image_of(values[self.image])
+                        if spool is None:
+                            place = f"row:{number}:{group}:{row}"
+                        else:
+                            place = f"spool:{number}:{spool.tell()}"
+                            spool.write(data)
+                        yield self._entry(number, first + row, values, path, len(data), place)
+                        row += 1
+                first += row
+
+    def _entry(self, number: int, row: int, values: Mapping[str, Any], path: str, size: int, place: str) -> Entry:
+        name = self.names[number]
+        key = cell_text(values.get("key")) or (f"{name}/{path}" if len(self.files) > 1 and path else path)
+        key = key or f"{name}/{row}"
+        label = label_text(self._named(values[self.label]))
+        extras = tuple(cell_text(values[column]) for column in self.columns)
+        shown = printable(key)
+        if isinstance(label, tuple):
+            return Refused(shown, shown, *label)
+        problem = next((problem for cell in (key, label, *extras) if (problem := name_problem(cell))), None)
+        if problem:
+            return Refused(shown, shown, *problem)
+        if not size:
+            return Refused(key, key, "empty", "The row has no image bytes.")
+        return Listed(key, label, self.file_splits[number], size, extras, place)
+
+    def _named(self, value: Any) -> Any:
+        """Class numbers as the names that the file's metadata gives them."""
+        if isinstance(value, list):
+            return [self._named(one) for one in value]
+        if self.class_names is None or not isinstance(value, int):
+            return value
+        # -1 is what the hub writes where a label is withheld.
+        return self.class_names[value] if 0 <= value < len(self.class_names) else None
+
+
+def image_of(value: Any) -> tuple[bytes, str]:
+    """The bytes and the path of a cell that holds an image; empty where it has none."""
+    if isinstance(value, Mapping):
+        return value.get("bytes") or b"", value.get("path") or ""
+    return value or b"", ""
+
+
+def image_column(schema: Any) -> str | None:
+    """The column of a pyarrow schema that holds images: a struct with `bytes`, or bytes under a usual name."""
+    import pyarrow
+
+    for field in schema:
+        names = [inner.name for inner in field.type] if pyarrow.types.is_struct(field.type) else []
+        if "bytes" in names or (_is_bytes(field.type) and field.name in (*FILE_COLUMNS, "img", "bytes", "jpg", "png")):
+            return field.name
+    return None
+
+
+def _is_bytes(kind: Any) -> bool:
+    import pyarrow
+
+    return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+
+
+def open_embedded(paths: Sequence[str], names: Sequence[str], spool: str | None) -> EmbeddedSource:
+    """The source of one or several Parquet files with images inside.
+
+    Args:
+      paths: the files.
+      names: what each is called in keys.
+      spool: a folder that images are copied to while they are listed; see EmbeddedSource.
+
+    Raises:
+      UsageError: the files differ in their columns, or have no image or no label.
+    """
+    paths = tuple(os.path.abspath(path) for path in paths)
+    schemas = [_schema(path) for path in paths]
+    first = schemas[0]
+    for path, schema in zip(paths, schemas, strict=True):
+        if schema.names != first.names:
+            raise UsageError(f"{path!r} has the columns {schema.names}, {paths[0]!r} has {first.names}.")
+    image, label = image_column(first), next((name for name in LABEL_COLUMNS if name in first.names), None)
+    if image is None or label is None:
+        missing = "images, {bytes, path}" if image is None else f"labels, one of {list(LABEL_COLUMNS)}"
+        raise UsageError(f"{paths[0]!r} has the columns {first.names}; it needs a column of {missing}.")
+    columns = tuple(
+        field.name for field in first if field.name not in (image, label, "key") and not _holds_bytes(field.type)
+    )
+    check_columns(columns, paths[0])
+    splits = tuple(splits_of_names(paths) or [""] * len(paths))
+    spooled = Slices(tuple(f"{spool}/{number:05d}" for number in range(len(paths))))
+    return EmbeddedSource(paths, tuple(names), image, label, columns, _hub_names(first, label), splits, spool, spooled)
+
+
+def _schema(path: str) -> Any:
+    with open_parquet(path) as file:
+        return file.schema_arrow
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Whether a column holds further images or other bytes: they are left out."""
+    import pyarrow
+
+    return _is_bytes(kind) or (pyarrow.types.is_struct(kind) and any(_is_bytes(inner.type) for inner in kind))
+
+
+def _hub_names(schema: Any, label: str) -> tuple[str, ...] | None:
+    """The names of a ClassLabel column, or of a list of them, from the metadata that the hub's library leaves."""
+    try:
+        feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]
+        feature = feature if "names" in feature else feature["feature"]
+        return tuple(str(name) for name in feature["names"])
+    except (KeyError, TypeError, ValueError):
+        return None

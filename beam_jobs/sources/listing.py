@@ -1,0 +1,259 @@
+"""What a source lists, and what may be wrong with it: the values that all kinds of sources share.
+
+A source is small and picklable. `pieces` says what can be read independently; `entries` reads one piece. Everything
+listed comes out exactly once, as `Listed` or, where it can't be taken, as `Refused`. `read` gives the bytes of an image
+later, in another process and in the order of the hash: what it needs to find them again is the entry's `place`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
+
+from tfpipe.errors import UsageError
+from tfpipe.schema import RESERVED
+
+# Folders of these names directly in ROOT are splits where nothing else lies beside them.
+SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+# Each worker reads whole pieces; more of them would only make more files to merge.
+MAX_PIECES = 16
+# The columns that may name the image's file, and those that may hold its label, the first that occurs.
+FILE_COLUMNS = ("image", "file", "path", "filename", "file_name", "uri", "url")
+LABEL_COLUMNS = ("label", "labels")
+# Between the class names of a record with several. No name may hold it; NUL separates the fields of a reference.
+BETWEEN_LABELS = "\x1f"
+
+
+class Listed(NamedTuple):
+    r"""An input as the source lists it.
+
+    Attributes:
+      key: its name in the dataset.
+      label: the class's name, the names of several with "\x1f" between them, or a number as text.
+      split: the split that the source assigns, or "" where the hash decides.
+      size: the image file's bytes.
+      extras: the further columns' cells.
+      place: where the source finds the bytes again; "" where that follows from the key.
+    """
+
+    key: str
+    label: str
+    split: str
+    size: int
+    extras: tuple[str, ...] = ()
+    place: str = ""
+
+
+class Refused(NamedTuple):
+    """An input that can't be taken: a line of rejected.jsonl.
+
+    Attributes:
+      key: its name in the dataset, or "" where it has none.
+      source: the file as the source names it.
+      reason: one snake_case word.
+      detail: a sentence.
+    """
+
+    key: str
+    source: str
+    reason: str
+    detail: str
+
+
+Entry = Listed | Refused
+# A reason and a sentence.
+Problem = tuple[str, str]
+
+
+class Ref(NamedTuple):
+    """One input that will become a record; refs sort into the order of their split."""
+
+    order: int
+    key: str
+    label: str
+    size: int
+    extras: tuple[str, ...]
+    place: str = ""
+
+
+class Unreadable(Exception):
+    """An image that was listed and can't be read now.
+
+    Attributes:
+      reason: one snake_case word.
+      detail: a sentence.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+class Source(Protocol):
+    """A listing of images."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the further columns, in the order of Listed.extras."""
+
+    @property
+    def dtypes(self) -> tuple[tuple[str, str], ...]:
+        """The columns whose dtype the source knows; the cells decide for the others. See payloads.extra_features."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that the source assigns itself; empty where the hash decides."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The classes in the order of their ids, where the source knows them."""
+
+    @property
+    def label_kinds(self) -> tuple[str, ...]:
+        """The kinds of labels, of "class", "multi" and "number", that it can hold."""
+
+    def pieces(self, limit: int | None) -> list[Any]:
+        """The parts that can be read independently; at most `limit` entries come out of all of them."""
+
+    def entries(self, piece: Any) -> Iterator[Entry]:
+        """Yields what a piece lists."""
+
+    def read(self, ref: Ref) -> bytes:
+        """The bytes of an image file.
+
+        Raises:
+          OSError: it can't be read.
+          Unreadable: what is there is not what was listed.
+        """
+
+
+def in_groups(items: Sequence[Any], *, most: int = MAX_PIECES) -> list[tuple[Any, ...]]:
+    """The items cut into at most so many groups of neighbours."""
+    step = -(-len(items) // most) or 1
+    return [tuple(items[i : i + step]) for i in range(0, len(items), step)]
+
+
+def in_turn(walks: Iterable[Iterator[Entry]]) -> Iterator[Entry]:
+    """One entry of each in turn, so that a limit takes from every class."""
+    walks = list(walks)
+    while walks:
+        going = []
+        for walk in walks:
+            for entry in islice(walk, 1):
+                yield entry
+                going.append(walk)
+        walks = going
+
+
+def splits_of_names(names: Sequence[str]) -> list[str] | None:
+    """The split that each file's name begins with, as in train-00000-of-00004.parquet.
+
+    None where a name begins with none, or where all are of one split: then the hash is to decide.
+    """
+    found = [SPLIT_FOLDERS.get(os.path.basename(name).partition("-")[0], "") for name in names]
+    return found if all(found) and len(set(found)) > 1 else None
+
+
+def ordered_splits(found: Iterable[str]) -> tuple[str, ...]:
+    """The splits that occur, in their usual order."""
+    names = set(found)
+    return tuple(name for name in ("train", "validation", "test") if name in names)
+
+
+# ---- values as text
+
+
+def cell_text(value: Any) -> str:
+    """A value as the text of a cell: "" for none, JSON for lists and objects."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+# ---- what is wrong with a file, a name or a header
+
+
+def file_problem(status: os.stat_result) -> Problem | None:
+    """What is wrong with a file by its status."""
+    if not stat.S_ISREG(status.st_mode):
+        return "not_a_file", "It is not a regular file."
+    if status.st_size == 0:
+        return "empty", "The file has no bytes."
+    return None
+
+
+def stat_problem(error: Exception) -> Problem:
+    """Why a file has no status."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "missing", "There is no such file."
+    text = getattr(error, "strerror", None) or str(error)
+    if "symbolic link" in text:
+        return "symlink_loop", "The link leads back to itself."
+    return "unreadable", f"The file can't be read: {text}."
+
+
+def name_problem(text: str) -> Problem | None:
+    """Why a text can't be a key, a label or a cell."""
+    if text.isascii() and "\0" not in text:
+        return None
+    if "\0" in text:
+        return "bad_name", "The name holds a NUL character."
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "bad_name", "The name is not UTF-8."
+    return None
+
+
+def member_problem(name: str) -> Problem | None:
+    """Why the name of an archive's member can't be a key: it leads out of the archive, or is no text."""
+    if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+        return "bad_name", "The name is absolute, or holds .. or a backslash: it could lead out of the archive."
+    return name_problem(name)
+
+
+def printable(text: str) -> str:
+    """A text whose bytes that are not UTF-8 are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def check_columns(columns: Sequence[str], listing: str) -> None:
+    """Refuses columns that can't be features of a record.
+
+    Raises:
+      UsageError: it names the first one.
+    """
+    bad = [name for name in columns if not name or columns.count(name) > 1 or name in RESERVED or name_problem(name)]
+    if bad:
+        raise UsageError(
+            f"The header of {listing!r} names the column {bad[0]!r}, which is empty, occurs twice, is not UTF-8, "
+            f"or is one that records use themselves: {list(RESERVED)}."
+        )
+
+
+# ---- bytes
+
+
+def read_whole(path: str, expected: int) -> bytes:
+    """The file's bytes: three system calls where the size is as expected; open() makes seven."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(handle, expected + 1)
+        while len(data) != expected:  # It changed since it was listed, or the read came short, as across a network.
+            more = os.read(handle, 1 << 20)
+            if not more:
+                break
+            data += more
+        return data
+    finally:
+        os.close(handle)

@@ -1,0 +1,55 @@
+"""Images that are parts of larger files: tar and zip archives, TFRecords, a spool."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+# Files held open at once, per process; a job of more opens them again, as it does with plain files.
+_MOST_OPEN = 256
+
+
+class Slices:
+    """Reads parts of several files by offset and size; files are opened when they are first read, in each process.
+
+    A part is one pread: threads share a handle, and nothing depends on where another of them stands.
+    """
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        self.paths = paths
+        self._opened = functools.lru_cache(_MOST_OPEN)(_Handle)
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[str, ...]]]:
+        return Slices, (self.paths,)
+
+    def read(self, number: int, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a file; fewer where the file ends.
+
+        Raises:
+          OSError: the file can't be read.
+        """
+        handle = self._opened(self.paths[number])
+        data = os.pread(handle.number, size, offset)
+        while len(data) < size:  # A read may come short, as across a network.
+            more = os.pread(handle.number, size - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def read_place(self, place: str, size: int) -> bytes:
+        """The bytes at a place that was written as FILE:OFFSET."""
+        number, _, offset = place.partition(":")
+        return self.read(int(number), int(offset), size)
+
+
+class _Handle:
+    """A file, open until nobody refers to it: one that a thread is reading outlives its place in the cache."""
+
+    def __init__(self, path: str) -> None:
+        self.number = -1
+        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)

@@ -1,0 +1,256 @@
+"""Images in tar archives, read in place: nothing is ever extracted.
+
+A WebDataset tar holds samples: neighbouring members whose names agree up to the first dot of the last part. One of them
+is the image; the label is in NAME.cls, or under "label" or "cls" in NAME.json; NAME.txt and what else the JSON holds
+are further columns. A tar without any .cls or .json holds CLASS/**/file, as a folder would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+from beam_jobs.sources.labels import label_text
+from beam_jobs.sources.listing import (
+    Entry,
+    Listed,
+    Ref,
+    Refused,
+    cell_text,
+    check_columns,
+    in_groups,
+    member_problem,
+    name_problem,
+    ordered_splits,
+    printable,
+    splits_of_names,
+)
+from beam_jobs.sources.slices import Slices
+from tfpipe.errors import UsageError
+from tfpipe.schema import RESERVED
+
+IMAGE_ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp"})
+_LABELS = ("cls", "label")
+# A .cls, .txt or .json member beyond this is no label and no caption.
+_MOST_TEXT = 1 << 20
+# Members of the first tar that tell a WebDataset from folders in a tar.
+_PEEKED = 256
+_COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\xb5": "unzstd"}
+
+
+class _Member(NamedTuple):
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def sample(self) -> str:
+        """The name up to the first dot of its last part."""
+        folder, slash, last = self.name.rpartition("/")
+        return folder + slash + last.partition(".")[0]
+
+    @property
+    def ending(self) -> str:
+        return self.name.rpartition("/")[2].partition(".")[2].lower()
+
+
+@dataclass(frozen=True)
+class TarSource:
+    """One tar or several. The key is the image's name in the archive, behind the archive's where there are several."""
+
+    slices: Slices
+    prefixes: tuple[str, ...]
+    file_splits: tuple[str, ...]
+    has_samples: bool
+    columns: tuple[str, ...] = ()
+    dtypes: tuple[tuple[str, str], ...] = ()
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ordered_splits(self.file_splits)
+
+    @property
+    def label_kinds(self) -> tuple[str, ...]:
+        return ("class", "multi", "number") if self.has_samples else ("class",)
+
+    def pieces(self, limit: int | None) -> list[Any]:
+        numbers = range(len(self.slices.paths))
+        return [(tuple(numbers), limit)] if limit is not None else [(group, None) for group in in_groups(numbers)]
+
+    def entries(self, piece: tuple[Sequence[int], int | None]) -> Iterator[Entry]:
+        numbers, limit = piece
+        yield from islice((entry for number in numbers for entry in self._entries_of(number)), limit)
+
+    def read(self, ref: Ref) -> bytes:
+        return self.slices.read_place(ref.place, ref.size)
+
+    def _entries_of(self, number: int) -> Iterator[Entry]:
+        sample: list[_Member] = []
+        for member in _members(self.slices.paths[number]):
+            if isinstance(member, Refused):
+                key = self.prefixes[number] + member.key if member.key else ""
+                yield member._replace(key=key)
+            elif not self.has_samples:
+                yield from self._in_folder(number, member)
+            else:
+                if sample and member.sample != sample[0].sample:
+                    yield from self._sample(number, sample)
+                    sample = []
+                sample.append(member)
+        if sample:
+            yield from self._sample(number, sample)
+
+    def _in_folder(self, number: int, member: _Member) -> Iterator[Entry]:
+        label, slash, _ = member.name.partition("/")
+        if slash:
+            yield self._listed(number, member, label, ())
+
+    def _listed(self, number: int, member: _Member, label: str, extras: tuple[str, ...]) -> Entry:
+        key = self.prefixes[number] + member.name
+        if not member.size:
+            return Refused(key, key, "empty", "The member has no bytes.")
+        return Listed(key, label, self.file_splits[number], member.size, extras, f"{number}:{member.offset}")
+
+    def _sample(self, number: int, members: Sequence[_Member]) -> Iterator[Entry]:
+        images = [member for member in members if member.ending in IMAGE_ENDINGS]
+        if len(images) != 1 or len({member.name for member in members}) < len(members):
+            yield from _no_single_image(self.prefixes[number], members, images)
+            return
+        key = self.prefixes[number] + images[0].name
+        values = _values(self.slices, number, members)
+        strange = [values] if isinstance(values, str) else sorted(set(values) - {"label", *self.columns})
+        if isinstance(values, str) or strange:
+            detail = values if isinstance(values, str) else f"It has {strange[0]!r}, which the first sample lacks."
+            yield Refused(key, key, "bad_row", printable(detail))
+            return
+        label = label_text(values.get("label"))
+        if isinstance(label, tuple):
+            yield Refused(key, key, *label)
+            return
+        extras = tuple(cell_text(values.get(name)) for name in self.columns)
+        problem = next((problem for cell in (label, *extras) if (problem := name_problem(cell))), None)
+        yield Refused(key, key, *problem) if problem else self._listed(number, images[0], label, extras)
+
+
+def open_tars(paths: Sequence[str], names: Sequence[str]) -> TarSource:
+    """The source of one or several tar archives.
+
+    Args:
+      paths: the archives.
+      names: what each is called in its records' keys, where there are several.
+
+    Raises:
+      UsageError: one is compressed or no tar, or a column can't be a feature.
+    """
+    paths = [os.path.abspath(path) for path in paths]
+    for path in paths:
+        _check_tar(path)
+    prefixes = tuple(f"{name}/" if len(paths) > 1 else "" for name in names)
+    splits = tuple(splits_of_names(paths) or [""] * len(paths))
+    peeked = [member for member in islice(_members(paths[0]), _PEEKED) if isinstance(member, _Member)]
+    texts = any(member.ending in ("cls", "json") for member in peeked)
+    has_samples = texts or not any("/" in member.name for member in peeked)
+    columns = _columns(Slices((paths[0],)), peeked) if has_samples else ()
+    check_columns(columns, paths[0])
+    return TarSource(Slices(tuple(paths)), prefixes, splits, has_samples, columns)
+
+
+def _check_tar(path: str) -> None:
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start in _COMPRESSED:
+        raise UsageError(
+            f"{path!r} is compressed; tar archives are read in place, which takes an uncompressed one: "
+            f"{_COMPRESSED[start]} it first."
+        )
+    try:
+        tarfile.open(path, "r:").close()
+    except tarfile.TarError as error:
+        raise UsageError(f"{path!r} is not a tar archive: {error}.") from error
+
+
+def _columns(slices: Slices, members: Sequence[_Member]) -> tuple[str, ...]:
+    """What the first sample with an image holds besides its label."""
+    first = next((member.sample for member in members if member.ending in IMAGE_ENDINGS), None)
+    values = _values(slices, 0, [member for member in members if member.sample == first])
+    return () if isinstance(values, str) else tuple(sorted(set(values) - {"label"}))
+
+
+def _no_single_image(prefix: str, members: Sequence[_Member], images: Sequence[_Member]) -> Iterator[Refused]:
+    copies = Counter(member.name for member in members)
+    for member in members:
+        if copies[member.name] > 1:
+            name = prefix + member.name
+            yield Refused(name, name, "duplicate_key", f"The member occurs {copies[member.name]} times.")
+    if len(copies) < len(members):
+        return
+    key, endings = prefix + members[0].sample, sorted({member.ending for member in members})
+    reason = "several_images" if images else "no_image"
+    yield Refused(
+        key, key, reason, f"A sample has one image; this one has {len(images)}: its members end in {endings}."
+    )
+
+
+def _values(slices: Slices, number: int, members: Sequence[_Member]) -> dict[str, Any] | str:
+    """The label and the further columns of a sample, or what is wrong with them."""
+    texts = {member.ending: member for member in members if member.ending in ("cls", "txt", "json")}
+    if any(member.size > _MOST_TEXT for member in texts.values()):
+        return f"A text member is larger than {_MOST_TEXT} bytes."
+    read = {ending: slices.read(number, member.offset, member.size) for ending, member in texts.items()}
+    decoded = {ending: data.decode("utf-8", "surrogateescape") for ending, data in read.items()}
+    values: dict[str, Any] = {}
+    if "json" in decoded:
+        try:
+            values = json.loads(decoded["json"])
+        except (ValueError, RecursionError) as error:
+            return f"The .json member is not JSON: {error}."
+        if not isinstance(values, dict):
+            return "The .json member is not a JSON object."
+    label = decoded["cls"] if "cls" in decoded else next((values[name] for name in _LABELS if name in values), None)
+    # Names that records use themselves, such as img2dataset's "key", say nothing new.
+    kept = {name: value for name, value in values.items() if name not in (*_LABELS, *RESERVED)}
+    return kept | {"label": label} | ({"txt": decoded["txt"]} if "txt" in decoded else {})
+
+
+def _members(path: str) -> Iterator[_Member | Refused]:
+    """Yields the files of a tar in order, dot files left out; what is no file, or leads elsewhere, is refused."""
+    archive = os.path.basename(path)
+    with tarfile.open(path, "r:") as tar:
+        while True:
+            try:
+                info = tar.next()
+            except (tarfile.TarError, OSError, ValueError) as error:
+                yield Refused("", archive, "bad_archive", f"The archive is damaged at byte {tar.offset}: {error}.")
+                return
+            if info is None:
+                break
+            tar.members = []  # type: ignore[attr-defined] # tarfile keeps them all: 1 kB each.
+            member = _member(info)
+            if member is not None:
+                yield member
+        end = tar.offset
+    # tarfile takes a damaged header for the end, silently.
+    if any(Slices((path,)).read(0, end, tarfile.BLOCKSIZE)):
+        yield Refused("", archive, "bad_archive", f"The archive is damaged at byte {end}; what follows is lost.")
+
+
+def _member(info: tarfile.TarInfo) -> _Member | Refused | None:
+    name = info.name.removeprefix("./")
+    last = name.rpartition("/")[2]
+    if info.isdir() or (last.startswith(".") and last != ".."):
+        return None
+    shown = printable(name)
+    problem = member_problem(name)
+    if problem is None and (not info.isreg() or info.issparse()):
+        problem = "not_a_file", "The member is a link, a device or a sparse file."
+    if problem:
+        return Refused(shown, shown, *problem)
+    return _Member(posixpath.normpath(name), info.offset_data, info.size)

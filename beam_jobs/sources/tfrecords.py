@@ -1,0 +1,214 @@
+"""Images in existing TFRecords: a tfpipe dataset, or files of tf.train.Examples that others wrote.
+
+Both CRCs of every record are checked while listing; the image is then read from its place inside the record.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from beam_jobs.sources.labels import label_text
+from beam_jobs.sources.listing import Entry, Listed, Ref, Refused, cell_text, in_groups, name_problem, printable
+from beam_jobs.sources.slices import Slices
+from tfpipe.errors import UsageError
+from tfpipe.manifest import Manifest, load_manifest
+from tfpipe.records import DamagedRecord, NotAnExample, Record, parse_example, scan
+from tfpipe.schema import RESERVED, Feature
+
+# The features of records that have no manifest: tfpipe's and TFDS's, ImageNet's, and what hand-written ones use.
+IMAGE_FEATURES = ("image", "image/encoded", "image_raw", "image_bytes", "encoded", "jpg", "png")
+LABEL_FEATURES = ("label", "image/class/text", "image/class/label", "label_int", "class", "labels")
+KEY_FEATURES = ("key", "image/filename", "filename", "file_name", "image/source_id", "image_id", "id")
+
+_Values = Mapping[str, list[bytes] | np.ndarray]
+
+
+@dataclass(frozen=True)
+class RecordSource:
+    """TFRecord files. The key is the record's own, or FILE/NUMBER where it has none.
+
+    Attributes:
+      slices: the files.
+      file_splits: the split of each; "" where the hash decides.
+      image, label: the names of these features.
+      key: that of the key; None where records have none.
+      further: the features that are carried along.
+      has_lists: whether a label is a list of any length, rather than one value.
+    """
+
+    slices: Slices
+    file_splits: tuple[str, ...]
+    image: str
+    label: str
+    key: str | None
+    further: tuple[Feature, ...] = ()
+    class_names: tuple[str, ...] | None = None
+    has_lists: bool = False
+    label_kinds: tuple[str, ...] = ("class", "multi", "number")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(feature.name for feature in self.further)
+
+    @property
+    def dtypes(self) -> tuple[tuple[str, str], ...]:
+        return tuple((feature.name, _column_dtype(feature)) for feature in self.further)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(name for name in dict.fromkeys(self.file_splits) if name)
+
+    def pieces(self, limit: int | None) -> list[Any]:
+        numbers = range(len(self.slices.paths))
+        return [(tuple(numbers), limit)] if limit is not None else [(group, None) for group in in_groups(numbers)]
+
+    def entries(self, piece: tuple[Sequence[int], int | None]) -> Iterator[Entry]:
+        numbers, limit = piece
+        yield from islice((entry for number in numbers for entry in self._entries_of(number)), limit)
+
+    def read(self, ref: Ref) -> bytes:
+        return self.slices.read_place(ref.place, ref.size)
+
+    def _entries_of(self, number: int) -> Iterator[Entry]:
+        path = self.slices.paths[number]
+        name, count = os.path.basename(path), 0
+        try:
+            for record in scan(path):
+                yield self._entry(number, f"{name}/{count}", record)
+                count += 1
+        except DamagedRecord as error:
+            detail = (
+                f"Record {error.number} at byte {error.offset}: {error.what}; what follows is lost. See tfpipe repair."
+            )
+            yield Refused("", name, "damaged_record", detail)
+
+    def _entry(self, number: int, place: str, record: Record) -> Entry:
+        try:
+            values = parse_example(record.data)
+        except NotAnExample as error:
+            return Refused(place, place, "bad_record", str(error))
+        key = _text(values, self.key) or place
+        image = values.get(self.image, [])
+        shown = printable(key)
+        if not isinstance(image, list) or len(image) != 1 or not image[0]:
+            return Refused(shown, shown, "no_image", f"The record has no image bytes under {self.image!r}.")
+        value = _plain(values.get(self.label, []))
+        label = label_text(self._named([] if value is None and self.has_lists else value))
+        if isinstance(label, tuple):
+            return Refused(shown, shown, *label)
+        extras = tuple(_cell(values.get(feature.stored_name, []), feature) for feature in self.further)
+        problem = next((problem for cell in (key, label, *extras) if (problem := name_problem(cell))), None)
+        if problem:
+            return Refused(shown, shown, *problem)
+        # Behind the frame's 12 bytes; wherever the same bytes occur first, they are the same image.
+        offset = record.offset + 12 + record.data.find(image[0])
+        return Listed(key, label, self.file_splits[number], len(image[0]), extras, f"{number}:{offset}")
+
+    def _named(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._named(one) for one in value]
+        if self.class_names is None or not isinstance(value, int):
+            return value
+        return self.class_names[value] if 0 <= value < len(self.class_names) else None
+
+
+def _plain(values: list[bytes] | np.ndarray) -> Any:
+    """A feature's values as text and numbers: one by itself, none as None, several as a list."""
+    plain = values if isinstance(values, list) else values.tolist()
+    plain = [one.decode("utf-8", "surrogateescape") if isinstance(one, bytes) else one for one in plain]
+    return plain[0] if len(plain) == 1 else (plain or None)
+
+
+def _text(values: _Values, name: str | None) -> str:
+    return "" if name is None else cell_text(_plain(values.get(name, [])))
+
+
+def _cell(values: list[bytes] | np.ndarray, feature: Feature) -> str:
+    if feature.shape:
+        return " ".join(map(repr, values.tolist())) if isinstance(values, np.ndarray) else ""
+    return cell_text(_plain(values))
+
+
+def _column_dtype(feature: Feature) -> str:
+    if not feature.shape:
+        return feature.dtype
+    return f"{feature.dtype}[{feature.shape[-1] if len(feature.shape) > 1 else ''}]"
+
+
+def open_dataset(directory: str) -> RecordSource:
+    """The source of a tfpipe dataset with raw images. Its records keep their splits.
+
+    Raises:
+      UsageError: it holds pixels or vectors, or its shards are compressed.
+    """
+    try:
+        manifest = load_manifest(os.path.abspath(directory))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    schema = manifest.schema
+    if "image" not in schema or schema["image"].codec not in ("jpeg", "image"):
+        raise UsageError(f"{directory!r} holds {schema.payload} records, not image files; take what it was made of.")
+    paths, splits = _shards(manifest)
+    names = {name: schema[name].stored_name for name in ("image", "label", "label_int", "key") if name in schema}
+    label = names.get("label") or names.get("label_int")
+    if label is None:
+        raise UsageError(f"The records in {directory!r} have no label.")
+    further = tuple(f for f in schema.features if f.name not in RESERVED and f.codec == "plain" and _is_carried(f))
+    classes = manifest.class_names or None
+    return RecordSource(
+        Slices(paths), splits, names["image"], label, names.get("key"), further, classes, schema.label_kind == "multi"
+    )
+
+
+def _is_carried(feature: Feature) -> bool:
+    """Scalars, and arrays of numbers of which only the first side may vary."""
+    return not feature.shape or (feature.dtype != "string" and len(feature.shape) < 3 and None not in feature.shape[1:])
+
+
+def _shards(manifest: Manifest) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    pairs = [(str(manifest.shard_path(s)), name) for name, split in manifest.splits.items() for s in split.shards]
+    for path, _ in pairs:
+        _check_file(path)
+    return tuple(path for path, _ in pairs), tuple(name for _, name in pairs)
+
+
+def open_records(paths: Sequence[str]) -> RecordSource:
+    """The source of TFRecord files without a manifest; the first record says which features are which.
+
+    Raises:
+      UsageError: a file is compressed, or the first record has no image or no label.
+    """
+    paths = [os.path.abspath(path) for path in paths]
+    for path in paths:
+        _check_file(path)
+    try:
+        first = next((record for path in paths for record in scan(path)), None)
+        values = parse_example(first.data) if first else {}
+    except (DamagedRecord, NotAnExample) as error:
+        raise UsageError(f"{paths[0]!r} begins with no tf.train.Example: {error}") from error
+    image, label, key = (next((name for name in known if name in values), None) for known in _KNOWN)
+    if image is None or label is None:
+        needed = f"an image, one of {IMAGE_FEATURES}" if image is None else f"a label, one of {LABEL_FEATURES}"
+        raise UsageError(f"The first record of {paths[0]!r} has the features {sorted(values)}; it needs {needed}.")
+    return RecordSource(Slices(tuple(paths)), ("",) * len(paths), image, label, key)
+
+
+_KNOWN = (IMAGE_FEATURES, LABEL_FEATURES, KEY_FEATURES)
+
+
+def _check_file(path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(2)
+    except OSError as error:
+        raise UsageError(f"{path!r} can't be read: {error.strerror}.") from error
+    if start == b"\x1f\x8b":
+        raise UsageError(
+            f"{path!r} is compressed; records are read in place, which takes an uncompressed file: gunzip it."
+        )

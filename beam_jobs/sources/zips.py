@@ -1,0 +1,160 @@
+"""Images in a zip archive, CLASS/**/file as in a folder, read in place: nothing is ever extracted.
+
+Members are stored or deflated. One that would unpack to far more than it takes is refused before it is read, and one
+that lies about its size while it is.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from beam_jobs.sources.listing import (
+    SPLIT_FOLDERS,
+    Entry,
+    Listed,
+    Problem,
+    Ref,
+    Refused,
+    Unreadable,
+    in_turn,
+    member_problem,
+    ordered_splits,
+    printable,
+)
+from beam_jobs.sources.slices import Slices
+from tfpipe.errors import UsageError
+
+# The largest image that a member may say it is, and how often as large as its compressed bytes. Photographs hardly
+# shrink at all; deflate ends at 1032 times.
+MOST_BYTES = 1 << 28
+MOST_RATIO = 200
+
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 1
+
+
+@dataclass(frozen=True)
+class ZipSource:
+    """CLASS/**/file, or SPLIT/CLASS/**/file; dot files and files at the top are not listed."""
+
+    slices: Slices
+    has_splits: bool
+    splits: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    dtypes: tuple[tuple[str, str], ...] = ()
+    class_names: tuple[str, ...] | None = None
+    label_kinds: tuple[str, ...] = ("class",)
+
+    def pieces(self, limit: int | None) -> list[Any]:
+        return [limit]
+
+    def entries(self, piece: int | None) -> Iterator[Entry]:
+        entries = (self._entry(info) for info in _images(self.slices.paths[0]))
+        if piece is None:
+            yield from entries
+            return
+        classes: dict[str, list[Entry]] = {}
+        for entry in entries:
+            label = entry.label if isinstance(entry, Listed) else entry.key.partition("/")[0]
+            classes.setdefault(label, []).append(entry)
+        yield from islice(in_turn(iter(part) for part in classes.values()), piece)
+
+    def read(self, ref: Ref) -> bytes:
+        offset, size, method, checksum = map(int, ref.place.split(":"))
+        header = self.slices.read(0, offset, _LOCAL_HEADER.size)
+        if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
+            raise Unreadable("damaged_member", "The archive has no member where its directory says.")
+        _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+        data = self.slices.read(0, offset + _LOCAL_HEADER.size + name_bytes + extra_bytes, size)
+        if method == zipfile.ZIP_DEFLATED:
+            data = _inflate(data, ref.size)
+        if len(data) != ref.size or zlib.crc32(data) != checksum:
+            raise Unreadable("damaged_member", "The member's bytes do not match their CRC.")
+        return data
+
+    def _entry(self, info: zipfile.ZipInfo) -> Entry:
+        problem = _problem(info)
+        if problem:
+            name = printable(info.orig_filename)
+            return Refused(name, name, *problem)
+        key = _name(info)
+        place = f"{info.header_offset}:{info.compress_size}:{info.compress_type}:{info.CRC}"
+        parts = key.split("/")
+        split = SPLIT_FOLDERS[parts[0]] if self.has_splits else ""
+        return Listed(key, parts[self.has_splits], split, info.file_size, (), place)
+
+
+def open_zip(path: str) -> ZipSource:
+    """The source of a zip archive.
+
+    Raises:
+      UsageError: it is no zip, or has no folders.
+    """
+    path = os.path.abspath(path)
+    folders = {tuple(_name(info).split("/")[:-1]) for info in _images(path) if not _problem(info)}
+    if not folders:
+        raise UsageError(f"{path!r} holds no folders; a zip archive holds CLASS/image.jpg.")
+    tops = {folder[0] for folder in folders}
+    has_splits = tops <= set(SPLIT_FOLDERS) and all(len(folder) > 1 for folder in folders)
+    splits = ordered_splits(SPLIT_FOLDERS[top] for top in tops) if has_splits else ()
+    return ZipSource(Slices((path,)), has_splits, splits)
+
+
+def _images(path: str) -> Iterator[zipfile.ZipInfo]:
+    """Yields the members that are listed: no folders, no dot files, none at the top."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise UsageError(f"{path!r} is not a sound zip archive: {error}.") from error
+    if sum(info.compress_size for info in infos) > os.path.getsize(path):
+        raise UsageError(f"The members of {path!r} overlap: together they are larger than the archive.")
+    for info in infos:
+        name = _name(info)
+        hidden = name.rpartition("/")[2].startswith(".")
+        if member_problem(info.orig_filename) or ("/" in name and not info.is_dir() and not hidden):
+            yield info
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    return posixpath.normpath(info.filename)
+
+
+def _problem(info: zipfile.ZipInfo) -> Problem | None:
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    problem = member_problem(info.orig_filename)
+    if problem:
+        return problem
+    if kind not in (0, stat.S_IFREG):
+        return "not_a_file", "The member is a link or a device."
+    if info.flag_bits & _ENCRYPTED:
+        return "encrypted", "The member is encrypted."
+    if info.compress_type not in _METHODS:
+        return "unsupported_format", f"The member is compressed by method {info.compress_type}, not stored or deflated."
+    if not info.file_size:
+        return "empty", "The member has no bytes."
+    if info.file_size > MOST_BYTES or info.file_size > MOST_RATIO * info.compress_size:
+        sizes = f"{info.compress_size} bytes would unpack to {info.file_size}"
+        return "bomb", f"The member's {sizes}; {MOST_BYTES} bytes and {MOST_RATIO} times are allowed."
+    return None
+
+
+def _inflate(data: bytes, size: int) -> bytes:
+    """The unpacked bytes; never more than one beyond the size that the directory states."""
+    try:
+        unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
+    except zlib.error as error:
+        raise Unreadable("damaged_member", f"The member can't be unpacked: {error}.") from error
+    if len(unpacked) > size:
+        raise Unreadable("bomb", f"The member unpacks to more than the {size} bytes that it states.")
+    return unpacked

@@ -1,0 +1,82 @@
+"""How fast `tfpipe check` is: every byte read, both CRCs of every record, the digest of every shard.
+
+    python benchmarks/bench_check.py [--megabytes 400] [--repeats 3]
+
+On shards of 64 MB in the page cache, by one thread, for records of several sizes: megabytes for each second of CPU time
+and of wall time, medians. Prints one JSON line for each size and a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tfpipe.check import check_dataset
+from tfpipe.manifest import INDEX_NAME, Manifest, Shard, Split, digest_bytes, digest_file
+from tfpipe.records import bytes_feature, frame, int64_feature, pack_example
+from tfpipe.schema import record_schema
+
+SHARD_BYTES = 64_000_000
+# An embedding, a small picture, a photo, a photo as pixels.
+RECORD_BYTES = (2_000, 10_000, 35_000, 150_000)
+
+
+def write_dataset(folder: Path, num_bytes: int, record_bytes: int) -> Manifest:
+    """Writes shards of records whose images are random bytes; returns their manifest."""
+    draw = np.random.default_rng(0)
+    shards, offsets = [], []
+    for number in range(max(1, num_bytes // SHARD_BYTES)):
+        path, position, first = folder / f"train-{number:05d}.tfrecord", 0, len(offsets)
+        with open(path, "wb") as file:
+            while position < min(SHARD_BYTES, num_bytes):
+                image = draw.bytes(record_bytes)
+                features = {"image": bytes_feature(image), "label_int": int64_feature([number])}
+                offsets.append(position)
+                position += file.write(b"".join(frame(pack_example(features))))
+        shards.append(Shard(path.name, len(offsets) - first, position, digest_file(path), first))
+    index = np.array(offsets, "<u8").tobytes()
+    (folder / INDEX_NAME).write_bytes(index)
+    splits = {"train": Split(tuple(shards), (len(offsets),))}
+    return Manifest(record_schema("raw"), splits, ("all",), digest_bytes(index), directory=folder)
+
+
+def time_check(manifest: Manifest) -> tuple[float, float]:
+    """CPU and wall seconds of one full check by one thread."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    problems = check_dataset(manifest)
+    if any(problem.file.endswith(".tfrecord") for problem in problems):
+        raise SystemExit(f"the shards are not sound: {problems[0]}")
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def main() -> None:
+    """Prints the rates."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    rows = []
+    for record_bytes in RECORD_BYTES:
+        with tempfile.TemporaryDirectory() as scratch:
+            manifest = write_dataset(Path(scratch), arguments.megabytes * 1_000_000, record_bytes)
+            time_check(manifest)
+            passes = [time_check(manifest) for _ in range(arguments.repeats)]
+        megabytes = manifest.splits["train"].num_bytes / 1e6
+        cpu, wall = (statistics.median(column) for column in zip(*passes, strict=True))
+        rows.append((record_bytes, megabytes / cpu, megabytes / wall))
+        print(
+            json.dumps({"record_bytes": record_bytes, "mb_per_cpu_second": rows[-1][1], "mb_per_second": rows[-1][2]})
+        )
+    print(f"{'bytes a record':>16}{'MB per CPU-s':>14}{'MB/s':>8}")
+    for record_bytes, per_cpu, per_wall in rows:
+        print(f"{record_bytes:>16,}{per_cpu:>14,.0f}{per_wall:>8,.0f}")
+
+
+if __name__ == "__main__":
+    main()

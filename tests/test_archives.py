@@ -1,0 +1,507 @@
+"""Images inside archives, Parquet files and TFRecords are read in place, and come out as those of a folder do."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pickle
+import random
+import shutil
+import struct
+import tarfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from pictures import KINDS, files_of, stock_read
+from test_bad_input import assert_accounted, reasons_in, run
+
+from beam_jobs.convert import convert
+from beam_jobs.options import Job
+from beam_jobs.sources import Listed, Refused, open_source, zips
+from tfpipe.errors import UsageError
+from tfpipe.manifest import Manifest, load_manifest
+
+JPEGS = {f"{label}/{i:03d}.jpg": KINDS[".jpg"](i + 1000 * place) for place, label in enumerate("ab") for i in range(12)}
+IMAGE = tf.io.FixedLenFeature([], tf.string)
+
+
+# ---- the same images in every kind of container
+
+
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def write_zip(path: Path, members: Iterable[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def sample_members(images: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
+    """A WebDataset sample for each image, labelled by its folder."""
+    members = []
+    for name, data in images.items():
+        stem = name.removesuffix(".jpg")
+        members += [(f"{stem}.cls", name[0].encode()), (name, data), (f"{stem}.txt", f"it is {name}".encode())]
+    return members
+
+
+def hub_table(images: Mapping[str, bytes], names: list[str] | None = None) -> pa.Table:
+    """A table as the Hugging Face hub has them."""
+    ids = [(names or ["a", "b"]).index(name[0]) for name in images]
+    cells = [{"bytes": data, "path": name} for name, data in images.items()]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array(cells, kind), "label": pa.array(ids if names else [n[0] for n in images])})
+    if names:
+        info = {"info": {"features": {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    return table
+
+
+def write_records(path: Path, images: Mapping[str, bytes]) -> Path:
+    """ImageNet-style Examples."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for name, data in images.items():
+            values = {"image/encoded": data, "image/class/text": name[0].encode(), "image/filename": name.encode()}
+            features = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    return path
+
+
+def write_hub(path: Path, images: Mapping[str, bytes]) -> Path:
+    pq.write_table(hub_table(images, ["a", "b"]), path, row_group_size=5)
+    return path
+
+
+CONTAINERS = {
+    "samples.tar": lambda path, images: write_tar(path, sample_members(images)),
+    "folders.tar": lambda path, images: write_tar(path, images.items()),
+    "deflated.zip": lambda path, images: write_zip(path, images.items()),
+    "stored.zip": lambda path, images: write_zip(path, images.items(), zipfile.ZIP_STORED),
+    "hub.parquet": write_hub,
+    "imagenet.tfrecord": write_records,
+}
+
+
+@pytest.fixture(scope="module")
+def from_folder(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The images as a folder gives them."""
+    root = tmp_path_factory.mktemp("folder")
+    for name, data in JPEGS.items():
+        (root / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "in" / name).write_bytes(data)
+    manifest = run(root / "in", root / "out").manifest
+    assert manifest is not None
+    return manifest
+
+
+def shards_of(output: Path) -> dict[str, bytes]:
+    return {name: data for name, data in files_of(output).items() if name.endswith(".tfrecord")}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CONTAINERS if kind != "samples.tar"])
+def test_a_container_gives_the_shards_of_the_folder_that_it_holds(
+    from_folder: Manifest, tmp_path: Path, kind: str
+) -> None:
+    source = CONTAINERS[kind](tmp_path / kind, JPEGS)
+    run(source, tmp_path / "out")
+    assert list(shards_of(tmp_path / "out").values()) == list(shards_of(from_folder.directory).values())
+    assert not (tmp_path / "out/_state").exists()
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_order_and_threads_change_no_byte(tmp_path: Path, kind: str) -> None:
+    mixed = dict(random.Random(0).sample(list(JPEGS.items()), len(JPEGS)))
+    run(CONTAINERS[kind](tmp_path / f"one {kind}", JPEGS), tmp_path / "one")
+    run(CONTAINERS[kind](tmp_path / f"two {kind}", mixed), tmp_path / "two", threads=3)
+    run(tmp_path / f"two {kind}", tmp_path / "three", threads=3, verify="decode", split=None)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    assert shards_of(tmp_path / "three").keys() != {}
+    assert load_manifest(tmp_path / "three").num_records() == len(JPEGS)
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_dry_run_and_a_limit_take_what_they_say(tmp_path: Path, kind: str) -> None:
+    source = CONTAINERS[kind](tmp_path / kind, JPEGS)
+    options = {"payload": "decoded", "dtype": "uint8"}
+    assert run(source, tmp_path / "dry", dry_run=True, **options).plan.listed == len(JPEGS)
+    assert not (tmp_path / "dry").exists()
+    assert run(source, tmp_path / "few", limit=7, **options).plan.listed == 7
+    assert load_manifest(tmp_path / "few").num_records() == 7
+    again = run(source, tmp_path / "few", limit=7, resume=True, **options)
+    assert again.resumed == len(again.plan.shards)
+
+
+def test_a_finished_conversion_resumes_to_nothing_and_an_unfinished_one_to_the_same_bytes(tmp_path: Path) -> None:
+    source = write_hub(tmp_path / "hub.parquet", JPEGS)
+    (tmp_path / "hub.parquet").rename(source)
+    with pytest.raises(Exception, match="may be"):
+        convert(Job(input=str(_with_bad_row(tmp_path)), output=str(tmp_path / "out"), max_rejected="0"))
+    outcome = run(tmp_path / "bad.parquet", tmp_path / "out", resume=True, target_bytes=64_000_000)
+    run(tmp_path / "bad.parquet", tmp_path / "plain", target_bytes=64_000_000)
+    assert_accounted(outcome, tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "plain")
+
+
+def _with_bad_row(root: Path) -> Path:
+    pq.write_table(hub_table({**JPEGS, "a/cut.jpg": JPEGS["a/000.jpg"][:-2]}), root / "bad.parquet")
+    return root / "bad.parquet"
+
+
+def test_several_tars_put_their_names_before_the_keys_and_may_be_named_by_folder_or_pattern(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for number in range(3):
+        write_tar(shards / f"part-{number}.tar", sample_members(JPEGS))
+    outcome = run(shards, tmp_path / "folder")
+    run(Path(f"{shards}/part-*.tar"), tmp_path / "pattern")
+    assert files_of(tmp_path / "folder") == files_of(tmp_path / "pattern")
+    assert outcome.plan.listed == 3 * len(JPEGS)
+    keys = {record["key"].decode() for record in stock_read(load_manifest(tmp_path / "folder"))}
+    assert keys == {f"part-{number}.tar/{name}" for number in range(3) for name in JPEGS}
+
+
+@pytest.mark.parametrize("ending", ["tar", "parquet"])
+def test_files_that_begin_with_the_name_of_a_split_keep_it(tmp_path: Path, ending: str) -> None:
+    for name in ("train-00000-of-00001", "test-00000-of-00001"):
+        path = tmp_path / "in" / f"{name}.{ending}"
+        path.parent.mkdir(exist_ok=True)
+        _ = write_hub(path, JPEGS) if ending == "parquet" else write_tar(path, sample_members(JPEGS))
+    manifest = run(tmp_path / "in", tmp_path / "out").manifest
+    assert manifest is not None
+    assert {name: manifest.num_records(name) for name in manifest.splits} == {"train": 24, "test": 24}
+    with pytest.raises(UsageError, match="assigns the splits"):
+        run(tmp_path / "in", tmp_path / "other", split={"train": 1})
+
+
+# ---- tar
+
+
+def test_the_columns_of_a_sample_ride_along(tmp_path: Path) -> None:
+    members = []
+    for i in range(12):
+        row = {"label": "cat", "width": i, "score": i / 2, "key": "dropped", "boxes": [1, 2]}
+        members += [(f"x/{i}.JPG", KINDS[".jpg"](i)), (f"x/{i}.json", json.dumps(row).encode())]
+        members += [(f"x/{i}.txt", f"größe {i}".encode()), (f"x/{i}.npy", b"not for us")]
+    run(write_tar(tmp_path / "in.tar", members), tmp_path / "out")
+    manifest = load_manifest(tmp_path / "out")
+    names = {"width": tf.int64, "score": tf.float32, "txt": tf.string, "boxes": tf.string}
+    records = stock_read(manifest, **{name: tf.io.FixedLenFeature([], dtype) for name, dtype in names.items()})
+    assert len(records) == 12
+    for record in records:
+        i = int(record["width"])
+        assert record["key"].decode() == f"x/{i}.JPG"
+        assert (record["txt"].decode(), record["score"], record["boxes"]) == (f"größe {i}", i / 2, b"[1, 2]")
+
+
+def test_every_bad_member_of_a_tar_is_refused_with_its_reason(tmp_path: Path) -> None:
+    jpeg = JPEGS["a/000.jpg"]
+    good = [(f"good{i}.{ending}", data) for i in range(9) for ending, data in (("jpg", jpeg), ("cls", b"a"))]
+    bad = [
+        *[("../up.jpg", jpeg), ("/etc/absolute.jpg", jpeg), ("back\\slash.jpg", jpeg), ("nolabel.jpg", jpeg)],
+        *[("noimage.cls", b"a"), ("two.jpg", jpeg), ("two.png", KINDS[".png"](1)), ("two.cls", b"a")],
+        *[("twice.jpg", jpeg), ("twice.jpg", jpeg), ("twice.cls", b"a")],
+        *[("apart.jpg", jpeg), ("apart.cls", b"a"), ("between.jpg", jpeg), ("between.cls", b"a")],
+        *[("apart.jpg", jpeg), ("apart.cls", b"a"), ("json.jpg", jpeg), ("json.json", b"{"), ("list.jpg", jpeg)],
+        *[("list.json", b"[]"), ("odd.jpg", jpeg), ("odd.json", b'{"label": "a", "strange": 1}')],
+        *[("large.jpg", jpeg), ("large.cls", b"a" * (1 << 20 | 1)), ("zero.jpg", b""), ("zero.cls", b"a")],
+        *[("cut.jpg", jpeg[:-2]), ("cut.cls", b"a"), (".hidden.jpg", jpeg), ("text.jpg", b"404"), ("text.cls", b"a")],
+        *[("latin.jpg", jpeg), ("latin.cls", b"\xff"), ("./dots/../x.jpg", jpeg)],
+    ]
+    path = write_tar(tmp_path / "in.tar", good + bad)
+    with tarfile.open(path, "a") as tar:
+        for name, kind in (("link.jpg", tarfile.SYMTYPE), ("hard.jpg", tarfile.LNKTYPE), ("dev.jpg", tarfile.CHRTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+        tar.addfile(_folder("some.jpg"))
+    outcome = run(path, tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
+    assert sorted((row["key"], row["reason"]) for row in rows) == sorted(
+        [
+            *[("../up.jpg", "bad_name"), ("/etc/absolute.jpg", "bad_name"), ("back\\slash.jpg", "bad_name")],
+            *[("nolabel.jpg", "empty_label"), ("noimage", "no_image"), ("two", "several_images")],
+            *[("twice.jpg", "duplicate_key")] * 2,
+            *[("apart.jpg", "duplicate_key")] * 2,
+            *[("json.jpg", "bad_row"), ("list.jpg", "bad_row"), ("odd.jpg", "bad_row"), ("large.jpg", "bad_row")],
+            *[("zero.jpg", "empty"), ("cut.jpg", "truncated"), ("text.jpg", "not_an_image"), ("latin.jpg", "bad_name")],
+            *[("dots/../x.jpg", "bad_name")],
+            *[("link.jpg", "not_a_file"), ("hard.jpg", "not_a_file"), ("dev.jpg", "not_a_file")],
+        ]
+    )
+    assert outcome.manifest is not None
+    assert outcome.manifest.num_records() + len(rows) == outcome.plan.listed
+    assert outcome.manifest.num_records() == 10
+
+
+def _folder(name: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.DIRTYPE
+    return info
+
+
+@pytest.mark.parametrize("damage", ["cut", "header"])
+def test_what_a_damaged_tar_loses_is_said(tmp_path: Path, damage: str) -> None:
+    path = write_tar(tmp_path / "in.tar", sample_members(JPEGS))
+    data = bytearray(path.read_bytes())
+    with tarfile.open(path) as tar:
+        info = tar.getmember("b/005.jpg")
+    if damage == "cut":
+        del data[info.offset_data + info.size * 9 // 10 :]
+    else:
+        data[info.offset + 3] ^= 255
+    path.write_bytes(data)
+    outcome = run(path, tmp_path / "out")
+    rejected = reasons_in(tmp_path / "out")
+    assert rejected[""] == "bad_archive"
+    assert rejected.get("b/005.jpg") == ("truncated" if damage == "cut" else None)
+    assert_accounted(outcome, tmp_path / "out")
+    assert load_manifest(tmp_path / "out").num_records() == 17
+
+
+def test_a_compressed_tar_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    plain = write_tar(tmp_path / "in.tar", sample_members(JPEGS))
+    for name in ("in.tar.gz", "called.tar"):
+        (tmp_path / name).write_bytes(gzip.compress(plain.read_bytes()))
+        with pytest.raises(UsageError, match=r"is compressed; tar archives are read in place.*gunzip it first"):
+            open_source(str(tmp_path / name))
+    (tmp_path / "no.tar").write_bytes(b"nothing of the kind" * 100)
+    with pytest.raises(UsageError, match="no.tar' is not a tar archive: "):
+        open_source(str(tmp_path / "no.tar"))
+
+
+# ---- zip
+
+
+def test_every_bad_member_of_a_zip_is_refused_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zips, "MOST_BYTES", 200_000)
+    path = tmp_path / "in.zip"
+    jpeg = JPEGS["a/000.jpg"]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in JPEGS.items():
+            archive.writestr(name, data)
+        for name in ("../up/x.jpg", "/etc/x.jpg", "a/../../x.jpg", "a\\x.jpg"):
+            archive.writestr(name, jpeg)
+        archive.writestr("top.jpg", jpeg)
+        archive.writestr("a/.hidden.jpg", jpeg)
+        archive.writestr("__MACOSX/a/._000.jpg", jpeg)
+        archive.writestr("a/zero.jpg", b"")
+        archive.writestr("a/bomb.bmp", bytes(100_000))
+        archive.writestr("a/large.bmp", random.Random(0).randbytes(200_001))
+        archive.writestr("a/text.jpg", b"404 Not Found")
+        archive.writestr("a/lzma.jpg", jpeg, zipfile.ZIP_LZMA)
+        link = zipfile.ZipInfo("a/link.jpg")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("a/001.jpg", jpeg)
+    outcome = run(path, tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
+    assert sorted((row["key"], row["reason"]) for row in rows) == sorted(
+        [
+            *[("../up/x.jpg", "bad_name"), ("/etc/x.jpg", "bad_name"), ("a/../../x.jpg", "bad_name")],
+            *[("a\\x.jpg", "bad_name"), ("a/zero.jpg", "empty"), ("a/bomb.bmp", "bomb"), ("a/large.bmp", "bomb")],
+            *[("a/text.jpg", "not_an_image"), ("a/lzma.jpg", "unsupported_format"), ("a/link.jpg", "not_a_file")],
+            *[("a/001.jpg", "duplicate_key")] * 2,
+        ]
+    )
+    assert outcome.manifest is not None
+    assert outcome.manifest.num_records() == len(JPEGS) - 1 == outcome.plan.listed - len(rows)
+
+
+def test_a_member_that_lies_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "in.zip", [*JPEGS.items(), ("a/lies.bmp", bytes(50_000))])
+    data = bytearray(path.read_bytes())
+    for name, place, value in (("a/lies.bmp", 24, 5000), ("a/002.jpg", 16, 7), ("a/003.jpg", 24, 9)):
+        begin = data.rfind(name.encode()) - 46  # Its entry in the directory; the stated size is at 24, the CRC at 16.
+        assert data[begin : begin + 4] == b"PK\x01\x02"
+        data[begin + place : begin + place + 4] = struct.pack("<I", value)
+    begin = data.find(b"a/004.jpg") + len("a/004.jpg")
+    data[begin : begin + 40] = b"\xff" * 40
+    data[data.find(b"a/005.jpg") - 30] = 0
+    path.write_bytes(data)
+    outcome = run(path, tmp_path / "out")
+    assert reasons_in(tmp_path / "out") == {
+        "a/lies.bmp": "bomb",
+        "a/002.jpg": "damaged_member",
+        "a/003.jpg": "bomb",
+        "a/004.jpg": "damaged_member",
+        "a/005.jpg": "damaged_member",
+    }
+    assert_accounted(outcome, tmp_path / "out")
+
+
+def test_a_zip_that_is_none_or_overlaps_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "no.zip").write_bytes(b"nothing")
+    write_zip(tmp_path / "flat.zip", [("top.jpg", b"x")])
+    data = bytearray(write_zip(tmp_path / "overlap.zip", JPEGS.items()).read_bytes())
+    begin = data.rfind(b"a/002.jpg") - 46
+    data[begin + 20 : begin + 24] = struct.pack("<I", 10_000_000)
+    (tmp_path / "overlap.zip").write_bytes(data)
+    for name, sentence in (
+        ("no.zip", "is not a sound zip archive"),
+        ("flat.zip", "holds no folders; a zip archive holds CLASS/image.jpg"),
+        ("overlap.zip", "overlap: together they are larger than the archive"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            open_source(str(tmp_path / name))
+
+
+def test_a_zip_of_split_folders_keeps_them(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "in.zip", [(f"{s}/{n}", d) for s in ("train", "val") for n, d in JPEGS.items()])
+    manifest = run(path, tmp_path / "out").manifest
+    assert manifest is not None
+    assert {name: manifest.num_records(name) for name in manifest.splits} == {"train": 24, "validation": 24}
+    assert manifest.class_names == ("a", "b")
+
+
+# ---- Parquet with images inside
+
+
+def test_the_names_of_the_hub_s_classes_keep_their_ids(tmp_path: Path) -> None:
+    pq.write_table(hub_table(JPEGS, ["zebra", "b", "a"]), tmp_path / "in.parquet")
+    run(tmp_path / "in.parquet", tmp_path / "out")
+    manifest = load_manifest(tmp_path / "out")
+    assert manifest.class_names == ("zebra", "b", "a")
+    found = {(r["key"][:1], r["label"], int(r["label_int"])) for r in stock_read(manifest)}
+    assert found == {(b"a", b"a", 2), (b"b", b"b", 1)}
+
+
+def test_every_bad_row_with_an_image_inside_is_refused_with_its_reason(tmp_path: Path) -> None:
+    jpeg = JPEGS["a/000.jpg"]
+    rows = [
+        *[{"image": {"bytes": data, "path": name}, "label": 0, "n": 1} for name, data in JPEGS.items()],
+        {"image": {"bytes": jpeg, "path": "minus"}, "label": -1, "n": 1},
+        {"image": {"bytes": jpeg, "path": "beyond"}, "label": 7, "n": 1},
+        {"image": {"bytes": jpeg, "path": "none"}, "label": None, "n": 1},
+        {"image": {"bytes": None, "path": "away.jpg"}, "label": 0, "n": 1},
+        {"image": None, "label": 0, "n": 1},
+        {"image": {"bytes": jpeg[:-2], "path": "cut"}, "label": 0, "n": 1},
+        {"image": {"bytes": jpeg, "path": "twice"}, "label": 0, "n": 1},
+        {"image": {"bytes": jpeg, "path": "twice"}, "label": 0, "n": None},
+        {"image": {"bytes": jpeg, "path": None}, "label": 0, "n": 1},
+    ]
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(hub_table(JPEGS, ["a", "b"]).schema.metadata)
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=7)
+    outcome = run(tmp_path / "in.parquet", tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
+    assert sorted((row["key"], row["reason"]) for row in rows) == sorted(
+        [
+            *[("minus", "empty_label"), ("beyond", "empty_label"), ("none", "empty_label"), ("away.jpg", "empty")],
+            *[("in.parquet/28", "empty"), ("cut", "truncated"), ("twice", "duplicate_key"), ("twice", "duplicate_key")],
+        ]
+    )
+    manifest = load_manifest(tmp_path / "out")
+    assert manifest.num_records() == len(JPEGS) + 1 == outcome.plan.listed - len(rows)
+    assert manifest.schema["n"].dtype == "float32"
+    assert b"in.parquet/32" in {record["key"] for record in stock_read(manifest)}
+
+
+def test_images_without_a_spool_are_read_from_their_row_group(tmp_path: Path) -> None:
+    source = open_source(str(write_hub(tmp_path / "in.parquet", JPEGS)))
+    entries = [entry for piece in source.pieces(None) for entry in source.entries(piece)]
+    assert all(isinstance(entry, Listed) and entry.place.startswith("row:0:") for entry in entries)
+    assert {entry.key: source.read(entry) for entry in entries} == JPEGS
+
+
+def test_a_parquet_file_without_images_or_labels_is_refused(tmp_path: Path) -> None:
+    pq.write_table(hub_table(JPEGS).drop(["label"]), tmp_path / "in.parquet")
+    with pytest.raises(UsageError, match=r"has the columns \['image'\]; it needs a column of labels"):
+        open_source(str(tmp_path / "in.parquet"))
+    (tmp_path / "no.parquet").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="is not a Parquet file"):
+        open_source(str(tmp_path / "no.parquet"))
+
+
+# ---- TFRecords
+
+
+def test_a_dataset_is_sharded_anew_with_its_splits_classes_and_columns(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("b\na\nzebra\n")
+    rows = [json.dumps({"file": f"in/{n}", "label": n[0], "text": "007", "n": i}) for i, n in enumerate(JPEGS)]
+    for name, data in JPEGS.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(data)
+    (tmp_path / "in.jsonl").write_text("\n".join(rows))
+    options = {"split": {"train": 0.5, "odd": 0.5}, "seed": 3, "labels": str(tmp_path / "labels.txt")}
+    one = run(tmp_path / "in.jsonl", tmp_path / "one", **options).manifest
+    two = run(tmp_path / "one", tmp_path / "two", target_bytes=64_000_000, seed=3).manifest
+    assert one is not None
+    assert two is not None
+    assert two.class_names == one.class_names == ("b", "a", "zebra")
+    assert [two.schema[name].dtype for name in ("text", "n")] == ["string", "int64"]
+    assert sum(len(split.shards) for split in one.splits.values()) > 2
+    spec = {"text": IMAGE, "image": IMAGE, "n": tf.io.FixedLenFeature([], tf.int64)}
+    for split in ("train", "odd"):
+        assert len(two.splits[split].shards) == 1
+        assert stock_read(two, split, **spec) == stock_read(one, split, **spec)
+    again = run(Path(f"{tmp_path}/one/*.tfrecord"), tmp_path / "three", seed=3, labels=options["labels"]).manifest
+    assert again is not None
+    assert list(again.splits) == ["train", "validation", "test"]
+
+
+def test_records_of_the_tfds_kind_have_their_class_numbers_as_names(tmp_path: Path) -> None:
+    with tf.io.TFRecordWriter(str(tmp_path / "mnist-train.tfrecord-00000-of-00001")) as writer:
+        for i, data in enumerate(JPEGS.values()):
+            features = {
+                "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[data])),
+                "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[i % 3])),
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    outcome = run(tmp_path / "mnist-train.tfrecord-00000-of-00001", tmp_path / "out")
+    assert outcome.manifest is not None
+    assert outcome.manifest.class_names == ("0", "1", "2")
+    keys = {record["key"].decode() for record in stock_read(outcome.manifest)}
+    assert keys == {f"mnist-train.tfrecord-00000-of-00001/{i}" for i in range(len(JPEGS))}
+
+
+def test_bad_records_are_refused_and_a_damaged_one_ends_its_file(tmp_path: Path) -> None:
+    write_records(tmp_path / "one.tfrecord", {**JPEGS, "a/none.jpg": b""})
+    with tf.io.TFRecordWriter(str(tmp_path / "two.tfrecord")) as writer:
+        writer.write(b"\xff\xff")
+    two = (tmp_path / "two.tfrecord").read_bytes()
+    (tmp_path / "two.tfrecord").write_bytes(two + two[:-1])
+    outcome = run(Path(f"{tmp_path}/*.tfrecord"), tmp_path / "out")
+    assert reasons_in(tmp_path / "out") == {
+        "a/none.jpg": "no_image",
+        "two.tfrecord/0": "bad_record",
+        "": "damaged_record",
+    }
+    assert_accounted(outcome, tmp_path / "out")
+
+
+def test_records_that_hold_no_files_or_are_compressed_are_refused(from_folder: Manifest, tmp_path: Path) -> None:
+    run(write_zip(tmp_path / "in.zip", JPEGS.items()), tmp_path / "pixels", payload="decoded", dtype="uint8")
+    with pytest.raises(UsageError, match="holds decoded records, not image files; take what it was made of"):
+        open_source(str(tmp_path / "pixels"))
+    shard = next(from_folder.directory.glob("*.tfrecord"))
+    (tmp_path / "x.tfrecord").write_bytes(gzip.compress(shard.read_bytes()))
+    with pytest.raises(UsageError, match=r"x.tfrecord' is compressed.*gunzip it"):
+        open_source(str(tmp_path / "x.tfrecord"))
+    with tf.io.TFRecordWriter(str(tmp_path / "y.tfrecord")) as writer:
+        writer.write(tf.train.Example().SerializeToString())
+    with pytest.raises(UsageError, match=r"has the features \[\]; it needs an image, one of \('image', "):
+        open_source(str(tmp_path / "y.tfrecord"))
+
+
+def test_a_file_that_goes_away_after_listing_is_a_refusal(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "in.tar", sample_members(JPEGS))
+    source = open_source(str(path))
+    entry = next(iter(source.entries(source.pieces(None)[0])))
+    assert not isinstance(entry, Refused)
+    shutil.move(path, tmp_path / "away.tar")
+    with pytest.raises(FileNotFoundError):
+        pickle.loads(pickle.dumps(source)).read(entry)

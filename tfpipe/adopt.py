@@ -1,0 +1,321 @@
+"""Adopts TFRecords that others wrote: reads every record once, infers the schema, and writes the manifest.
+
+    manifest = tfpipe.index("imagenet/train-*")
+    tfpipe.make_dataset("imagenet", batch_size=128, image_size=(224, 224))
+
+The files stay where they are: the manifest goes into their folder, or they are linked into another one.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfpipe import __version__
+from tfpipe.compressed import compression_of, scan_shard
+from tfpipe.errors import DataError, UsageError
+from tfpipe.layout import Features, Layout, find_roles
+from tfpipe.manifest import (
+    INDEX_NAME,
+    MANIFEST_NAME,
+    Manifest,
+    Shard,
+    Split,
+    digest_bytes,
+    digest_file,
+    load_manifest,
+    replace_file,
+    save_manifest,
+)
+from tfpipe.records import DamagedRecord, NotAnExample, parse_example
+from tfpipe.schema import Schema
+
+# What a part of a file's name says of its split.
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+    "testing": "test",
+}
+# Every split counts every class: ids beyond this are no class numbers but hashes, times, or keys.
+MOST_CLASSES = 1 << 20
+
+_SAMPLE_RECORDS = 16
+# TensorFlow Datasets writes the class names here, one a line.
+_NAMES_FILE = "label.labels.txt"
+
+
+def index(
+    pattern: str | os.PathLike[str], schema: Schema | None = None, output: str | os.PathLike[str] | None = None
+) -> Manifest:
+    """Writes the manifest of TFRecords that are there already, and returns it.
+
+    Every record is read: its CRCs, its label, the header of its image. A label is taken as it is stored; an id that no
+    record has, or whose records have no text, is named by its number: so 1-based labels get a class "0" of no record.
+
+    Args:
+      pattern: a glob of files, or a folder, of which the files with "tfrecord" in their name are taken. A file's name
+        tells its split: train, validation (val) or test; else it is "train".
+      schema: what the records hold; None infers it from them.
+      output: where dataset.json and links to the files go; None: into the folder of the files.
+
+    Raises:
+      FileNotFoundError: no file matches.
+      UsageError: a manifest is there already, or the files lie in several folders and no output is given.
+      DataError: a record is damaged, or no Example, or lacks what the others have; shard and record are named.
+      ValueError: the schema can't be inferred.
+    """
+    files = matching_files(pattern)
+    folder = _folder(files, output)
+    layout = Layout(find_roles(_sample(files)) if schema is None else _roles_of(schema))
+    required = [] if schema is None else [f.stored_name for f in schema.features if f.default is None]
+    shards = [_Scan(path, layout, frozenset(required)).run() for path in files]
+    schema = layout.schema() if schema is None else schema
+    if output is not None:
+        _link_files(files, folder)
+    _write_manifest(schema, layout, shards, folder)
+    return load_manifest(folder)
+
+
+# ---- files
+
+
+def matching_files(pattern: str | os.PathLike[str]) -> list[Path]:
+    """The files that a glob or a folder names, sorted.
+
+    Raises:
+      FileNotFoundError: there are none.
+    """
+    place = Path(pattern)
+    if place.is_dir():
+        found = [path for path in place.iterdir() if "tfrecord" in path.name and not path.name.startswith(".")]
+    else:
+        found = [Path(name) for name in glob.glob(os.fspath(pattern), recursive=True)]
+    files = sorted(path for path in found if path.is_file() and path.name not in (MANIFEST_NAME, INDEX_NAME))
+    if not files:
+        hint = "; of a folder, files with 'tfrecord' in their name are taken" if place.is_dir() else ""
+        raise FileNotFoundError(f"No file matches {os.fspath(pattern)!r}{hint}.")
+    return files
+
+
+def _folder(files: Sequence[Path], output: str | os.PathLike[str] | None) -> Path:
+    """Where the manifest goes."""
+    folders = sorted({path.parent for path in files})
+    if output is None and len(folders) > 1:
+        raise UsageError(
+            f"The files lie in {len(folders)} folders ({folders[0]}, {folders[1]}, ...); a manifest lists those of "
+            "one: give an output, where they are linked together."
+        )
+    folder = folders[0] if output is None else Path(output)
+    if (folder / MANIFEST_NAME).exists():
+        raise UsageError(f"{folder / MANIFEST_NAME} is there already: remove it, or give another output.")
+    names = Counter(path.name for path in files)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise UsageError(f"{names[twice[0]]} of the files are called {twice[0]}; in one folder they need names apart.")
+    return folder
+
+
+def _link_files(files: Sequence[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        link = folder / path.name
+        if link.exists() and link.samefile(path):
+            continue
+        if os.path.lexists(link):
+            raise UsageError(f"{link} is there already, and another file than {path}.")
+        link_file(path, link)
+
+
+def link_file(path: Path, link: Path) -> None:
+    """Makes a hard link to a file, or a symbolic one where it lies on another device or links are not allowed."""
+    try:
+        os.link(path.resolve(), link)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+            raise
+        link.symlink_to(path.resolve())
+
+
+def split_of(name: str) -> str:
+    """The split that a file's name tells: by its last part that is a split's name; "train" without one."""
+    words = [SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in SPLIT_WORDS]
+    return words[-1] if words else "train"
+
+
+# ---- records
+
+
+def _roles_of(schema: Schema) -> dict[str, str]:
+    """Where a given schema has the labels; its image is taken on trust."""
+    labels = {"label": "string", "label_int": "int64"}
+    features = [schema[name] for name in labels if name in schema]
+    return {f.name: f.stored_name for f in features if (f.dtype, f.shape) == (labels[f.name], ())}
+
+
+def _sample(files: Sequence[Path]) -> list[Features]:
+    """The first records."""
+    sample: list[Features] = []
+    for path in files:
+        sample += [features for _, features in islice(_parsed(path), _SAMPLE_RECORDS - len(sample))]
+        if len(sample) == _SAMPLE_RECORDS:
+            break
+    if not sample:
+        raise DataError(f"The {len(files)} files hold no record.")
+    return sample
+
+
+def _parsed(path: Path) -> Iterator[tuple[int, Features]]:
+    """The offset and features of every record."""
+    try:
+        for number, record in enumerate(scan_shard(path, compression_of(path))):
+            yield record.offset, _features(path, number, record.data)
+    except DamagedRecord as error:
+        text = "tfpipe repair, with the same files and --output NEW, saves the sound records into a new dataset."
+        raise DataError(f"{error} {text}") from error
+
+
+def _features(path: Path, number: int, data: bytes) -> Features:
+    try:
+        return parse_example(data)
+    except NotAnExample as error:
+        raise DataError(f"{path}: record {number}: {error}") from error
+
+
+@dataclass
+class _Scan:
+    """One pass over a shard: where its records begin, and how many of each class it has."""
+
+    path: Path
+    layout: Layout
+    required: frozenset[str]
+    offsets: list[int] = field(default_factory=list)
+    ids: Counter[int] = field(default_factory=Counter)
+    texts: Counter[tuple[int | None, str]] = field(default_factory=Counter)
+    num_unlabelled: int = 0
+
+    def run(self) -> _Scan:
+        for number, (offset, features) in enumerate(_parsed(self.path)):
+            try:
+                self._add(number, features)
+            except ValueError as error:
+                raise DataError(f"{self.path}: record {number}: {error}.") from error
+            self.offsets.append(offset)
+        return self
+
+    def _add(self, number: int, features: Features) -> None:
+        if not self.required <= features.keys():
+            raise ValueError(f"it lacks {sorted(self.required - features.keys())}; it has {sorted(features)}")
+        known = self.layout.unreadable
+        self.layout.add(features)
+        if self.layout.unreadable != known:
+            self.layout.unreadable = f"{self.path.name}: record {number}: {self.layout.unreadable}"
+        self._add_label(features)
+
+    def _add_label(self, features: Features) -> None:
+        values = features.get(self.layout.roles.get("label_int", ""), [])
+        ids = [] if isinstance(values, list) else values.tolist()
+        found = features.get(self.layout.roles.get("label", ""), [])
+        texts = [text.decode("utf-8", "replace") for text in found] if isinstance(found, list) else []
+        if ids and max(ids) >= MOST_CLASSES:
+            raise ValueError(f"its label is {max(ids)}; class ids are below {MOST_CLASSES:,}")
+        self.ids.update(number for number in ids if number >= 0)
+        # -1 marks what has no label, in the test sets of TensorFlow Datasets.
+        self.num_unlabelled += bool(ids) and max(ids) < 0
+        if "label_int" not in self.layout.roles:
+            self.texts.update((None, text) for text in texts if text)
+        else:
+            pairs = zip(ids, texts, strict=False)  # the text of a record may be missing
+            self.texts.update((number, text) for number, text in pairs if text and number >= 0)
+
+    def shard(self, start: int) -> Shard:
+        compression = compression_of(self.path)
+        return Shard(
+            self.path.name,
+            len(self.offsets),
+            self.path.stat().st_size,
+            digest_file(self.path),
+            start if compression is None else None,
+            compression,
+        )
+
+
+# ---- classes and manifest
+
+
+def _class_names(scans: Sequence[_Scan]) -> list[str]:
+    """The text that most records of an id have; else the line of TFDS's list of names; else the number."""
+    ids, texts = Counter[int](), Counter[tuple[int | None, str]]()
+    for scan in scans:
+        ids.update(scan.ids)
+        texts.update(scan.texts)
+    if not ids:
+        return sorted({text for number, text in texts if number is None})
+    names = [str(number) for number in range(max(ids) + 1)]
+    listed = _listed_names(scans[0].path.parent)
+    if len(listed) >= len(names):
+        names = listed
+    for (number, text), _ in sorted(texts.items(), key=lambda item: (item[1], item[0][1])):
+        if number is not None:
+            names[number] = text  # the most frequent comes last
+    return names
+
+
+def _listed_names(folder: Path) -> list[str]:
+    try:
+        return (folder / _NAMES_FILE).read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return []
+
+
+def _class_counts(scans: Sequence[_Scan], names: Sequence[str]) -> tuple[int, ...]:
+    if any(scan.ids for scan in scans):
+        return tuple(sum(scan.ids[number] for scan in scans) for number in range(len(names)))
+    return tuple(sum(scan.texts[None, name] for scan in scans) for name in names)
+
+
+def _write_manifest(schema: Schema, layout: Layout, scans: Sequence[_Scan], folder: Path) -> None:
+    names = _class_names(scans)
+    order = list(dict.fromkeys(SPLIT_WORDS.values()))
+    splits, offsets, start = {}, [np.zeros(0, np.uint64)], 0
+    for split in sorted({split_of(scan.path.name) for scan in scans}, key=order.index):
+        mine = [scan for scan in scans if split_of(scan.path.name) == split]
+        shards = []
+        for scan in mine:
+            shards.append(scan.shard(start))
+            if shards[-1].compression is None:
+                offsets.append(np.array(scan.offsets, np.uint64))
+                start += len(scan.offsets)
+        splits[split] = Split(tuple(shards), _class_counts(mine, names))
+    data = np.concatenate(offsets).astype("<u8").tobytes()
+    if data:
+        replace_file(folder / INDEX_NAME, data)
+    made_by = {"adopted": _notes(layout, scans), "versions": {"tfpipe": __version__}}
+    digest = digest_bytes(data) if data else None
+    save_manifest(Manifest(schema, splits, tuple(names), index_digest=digest, made_by=made_by), folder)
+
+
+def _notes(layout: Layout, scans: Sequence[_Scan]) -> dict[str, Any]:
+    """What a reader of the manifest should know of records that others wrote; only what occurs."""
+    turned = 0 if "orientation" in layout.roles else layout.num_turned
+    notes: dict[str, Any] = {
+        "unreadable_images": layout.num_unreadable,
+        "first_unreadable": layout.unreadable,
+        "turns_not_applied": turned,
+        "unlabelled": sum(scan.num_unlabelled for scan in scans),
+        "features_left_out": layout.unread_names,
+    }
+    return {name: value for name, value in notes.items() if value}

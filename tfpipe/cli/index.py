@@ -1,0 +1,82 @@
+"""Adopts TFRecords that others wrote: reads every record once, infers the schema, and writes the manifest.
+
+Reads what TensorFlow Datasets, ImageNet's scripts and the book write, GZIP too. The files stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from tfpipe.adopt import index
+from tfpipe.cli.inspect import print_features
+from tfpipe.cli.tables import print_split_table
+from tfpipe.manifest import Manifest
+
+EXAMPLES = """examples:
+  tfpipe index 'imagenet/train-*'
+      writes imagenet/dataset.json and imagenet/records.index beside the files
+  tfpipe index tensorflow_datasets/mnist/3.0.1
+      of a folder, the files with "tfrecord" in their name
+  tfpipe index '/data/shards/*.gz' --output shards_tfpipe
+      links the files into another folder: hard links, or symbolic ones to another device
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the verb."""
+    parser.add_argument("pattern", metavar="PATTERN", help="the files: a quoted glob, or their folder")
+    parser.add_argument(
+        "--output", metavar="DIR", help="where the manifest and links go (default: the folder of the files)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Writes the manifest and shows what was inferred."""
+    manifest = index(arguments.pattern, output=arguments.output)
+    if arguments.json:
+        print(json.dumps(_document(manifest)))
+        return 0
+    classes = f"{len(manifest.class_names)} classes"
+    print(f"{manifest.directory}: {manifest.num_records():,} {manifest.schema.payload} records of {classes}")
+    print_split_table(manifest)
+    print_features(manifest)
+    for line in notes(manifest):
+        print(f"Note: {line}")
+    return 0
+
+
+def notes(manifest: Manifest) -> list[str]:
+    """What a reader should know of records that others wrote, a sentence each."""
+    facts = manifest.made_by["adopted"]
+    totals = [sum(counts) for counts in zip(*(split.class_counts for split in manifest.splits.values()), strict=True)]
+    empty = [name for name, total in zip(manifest.class_names, totals, strict=True) if not total]
+    sentences = {
+        "unreadable_images": "images no decoder takes, and reading fails at them; the first: "
+        f"{facts.get('first_unreadable')}",
+        "turns_not_applied": "images carry an EXIF turn; the records do not store it apart, and it is not applied.",
+        "unlabelled": "records have a label below 0: they count in no class, and their one-hot label is all zeros.",
+    }
+    lines = [f"{facts[name]:,} {sentence}" for name, sentence in sentences.items() if name in facts]
+    if "features_left_out" in facts:
+        lines.append(f"The reader has no form for these features: {', '.join(facts['features_left_out'])}.")
+    if empty:
+        shown = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
+        lines.append(f"{len(empty):,} class ids have no record ({shown}); ids are taken as they are stored.")
+    if any(not split.is_seekable for split in manifest.splits.values()):
+        lines.append("Compressed shards have no offsets: training shuffles whole shards and a buffer of records.")
+    return lines
+
+
+def _document(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "directory": str(manifest.directory),
+        "records": {name: split.num_records for name, split in manifest.splits.items()},
+        "shards": sum(len(split.shards) for split in manifest.splits.values()),
+        "bytes": sum(split.num_bytes for split in manifest.splits.values()),
+        "class_names": list(manifest.class_names),
+        "schema": manifest.schema.to_json(),
+        "notes": notes(manifest),
+        "fingerprint": manifest.fingerprint(),
+    }

@@ -1,0 +1,282 @@
+"""Saves what damaged shards still hold into a new dataset, and says what is lost.
+
+    repaired = repair("photos_tfrecord", "photos_repaired")
+    repaired.num_lost, repaired.manifest.num_records()
+
+The input is never touched. With k damaged records in an uncompressed shard of N, at least N - k are saved. Of a GZIP
+shard, what lies behind the damage can't be decompressed, and is lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import gzip
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfpipe.adopt import index, matching_files
+from tfpipe.check import check_shard
+from tfpipe.compressed import GZIP, compression_of, inflate, scan_shard
+from tfpipe.errors import DataError, UsageError
+from tfpipe.manifest import (
+    INDEX_NAME,
+    REJECTED_NAME,
+    STATE_NAME,
+    Manifest,
+    Shard,
+    Split,
+    digest_bytes,
+    digest_file,
+    load_manifest,
+    replace_file,
+    save_manifest,
+)
+from tfpipe.records import DamagedRecord, load_index, parse_example
+from tfpipe.rescue import Lost, Place, bytes_between, keys_in, name_lost, rescue, sound_places
+from tfpipe.schema import Schema
+
+
+@dataclass(frozen=True)
+class ShardRepair:
+    """What became of a damaged shard.
+
+    Attributes:
+      path: the shard's file name in the old dataset.
+      problem: what is wrong with it, as check says.
+      num_saved: records that were saved.
+      lost: one entry for each record that was not; without a manifest, which alone knows how many there were, one for
+        each stretch of skipped bytes, or for each key in it.
+      skipped_bytes: bytes of the shard that belong to no saved record.
+    """
+
+    path: str
+    problem: str
+    num_saved: int
+    lost: tuple[Lost, ...]
+    skipped_bytes: int
+
+
+@dataclass(frozen=True)
+class Repair:
+    """The new dataset, and every shard of the old one that was damaged."""
+
+    manifest: Manifest
+    shards: tuple[ShardRepair, ...]
+
+    @property
+    def num_lost(self) -> int:
+        """Records that the old manifest lists and the new one does not."""
+        return sum(len(shard.lost) for shard in self.shards)
+
+
+def repair(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Repair:
+    """Writes a sound dataset of everything that can be saved.
+
+    Sound shards are linked, or copied to another device; damaged ones are written anew under another name. Mean and
+    std stay those of all pixels. `made_by` notes what was repaired.
+
+    Args:
+      source: the dataset's folder; or, where there is no manifest, a glob of TFRecord files, which are then adopted.
+      output: a folder that is not there yet, or empty.
+
+    Raises:
+      FileNotFoundError: there is neither a manifest nor a file.
+      UsageError: the output has something in it.
+      DataError: not one record can be saved.
+    """
+    folder = Path(output)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not empty: a repaired dataset goes into a folder of its own.")
+    try:
+        manifest = load_manifest(source)
+    except FileNotFoundError:
+        if (Path(source) / STATE_NAME).is_dir() or not (Path(source).is_dir() or glob.glob(os.fspath(source))):
+            raise
+        return _repair_files(matching_files(source), folder)
+    return _repair_dataset(manifest, folder)
+
+
+# ---- a dataset with its manifest
+
+
+def _repair_dataset(manifest: Manifest, folder: Path) -> Repair:
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = _trusted_index(manifest)
+    repairs: list[ShardRepair] = []
+    splits: dict[str, Split] = {}
+    offsets: list[np.ndarray] = [np.zeros(0, np.uint64)]
+    for name, split in manifest.splits.items():
+        shards = []
+        for shard in split.shards:
+            new, repaired = _repair_shard(manifest, shard, starts, folder)
+            repairs += [repaired] if repaired else []
+            if new is not None and new.compression is None:
+                new = dataclasses.replace(new, index_start=sum(map(len, offsets)))
+                offsets.append(_offsets(folder / new.path))
+            shards += [new] if new is not None else []
+        splits[name] = Split(tuple(shards), split.class_counts)
+    return Repair(_publish(manifest, splits, np.concatenate(offsets), repairs, folder), tuple(repairs))
+
+
+def _trusted_index(manifest: Manifest) -> np.ndarray | None:
+    path = manifest.directory / INDEX_NAME
+    try:
+        return load_index(path) if digest_file(path) == manifest.index_digest else None
+    except OSError:
+        return None
+
+
+def _offsets(path: Path) -> np.ndarray:
+    return np.array([record.offset for record in scan_shard(path, None)], np.uint64)
+
+
+def _repair_shard(
+    manifest: Manifest, shard: Shard, starts: np.ndarray | None, folder: Path
+) -> tuple[Shard | None, ShardRepair | None]:
+    """The shard as the new dataset has it, None where nothing is left; and what was done, None where it is sound."""
+    path = manifest.shard_path(shard)
+    problems = check_shard(manifest, shard, starts)
+    if not problems:
+        _link_or_copy(path, folder / shard.path)
+        return shard, None
+    data = _readable_bytes(path, shard.compression)
+    bounds, count = _bounds(shard, starts), shard.num_records
+    # Records of our own writing have keys of their own; of what others wrote, copies may be meant.
+    keyed = "key" in manifest.schema and "adopted" not in manifest.made_by
+    rescued = rescue(data, bounds, num_records=count, keyed=keyed)
+    lost = name_lost(data, rescued, bounds, num_records=count, key_name=_key_name(manifest.schema))
+    new = _write_shard(data, rescued.places, folder / _new_name(shard.path), shard.compression)
+    return new, _described(data, rescued.places, shard.path, str(problems[0]), lost)
+
+
+def _described(data: bytes, places: Sequence[Place], name: str, problem: str, lost: tuple[Lost, ...]) -> ShardRepair:
+    skipped = len(data) - sum(place.num_bytes for place in places)
+    return ShardRepair(name, problem, len(places), lost, skipped)
+
+
+def _bounds(shard: Shard, starts: np.ndarray | None) -> list[int] | None:
+    """Where the shard's records began and the last one ended, where the index tells."""
+    if starts is None or shard.index_start is None:
+        return None
+    return [*starts[shard.index_start : shard.index_start + shard.num_records].tolist(), shard.num_bytes]
+
+
+def _key_name(schema: Schema) -> bytes | None:
+    return schema["key"].stored_name.encode() if "key" in schema else None
+
+
+def _readable_bytes(path: Path, compression: str | None) -> bytes:
+    """What there is of a shard, decompressed; nothing where the file is missing or can't be read."""
+    try:
+        return inflate(path) if compression == GZIP else path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _link_or_copy(path: Path, target: Path) -> None:
+    try:
+        os.link(path.resolve(), target)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
+def _new_name(name: str) -> str:
+    stem = name.removesuffix(".tfrecord")
+    return f"{stem}-repaired" + name[len(stem) :]
+
+
+def _write_shard(data: bytes, places: Sequence[Place], path: Path, compression: str | None) -> Shard | None:
+    if not places:
+        return None
+    content = b"".join([data[place.begin : place.end] for place in places])
+    if compression == GZIP:
+        content = gzip.compress(content, mtime=0)  # no clock in the bytes
+    replace_file(path, content)
+    return Shard(path.name, len(places), len(content), digest_bytes(content), None, compression)
+
+
+def _publish(
+    manifest: Manifest, splits: dict[str, Split], offsets: np.ndarray, repairs: Sequence[ShardRepair], folder: Path
+) -> Manifest:
+    if not any(split.num_records for split in splits.values()):
+        raise DataError(f"Not one record of {manifest.directory} can be saved; {repairs[0].problem}")
+    damaged = {repaired.path for repaired in repairs if repaired.lost}
+    for name, split in manifest.splits.items():
+        if damaged & {shard.path for shard in split.shards}:
+            counts = _class_counts(manifest, splits[name].shards, folder)
+            splits[name] = Split(splits[name].shards, counts)
+    data = offsets.astype("<u8").tobytes()
+    if data:
+        replace_file(folder / INDEX_NAME, data)
+    if (manifest.directory / REJECTED_NAME).exists():
+        shutil.copyfile(manifest.directory / REJECTED_NAME, folder / REJECTED_NAME)
+    new = dataclasses.replace(
+        manifest,
+        splits=splits,
+        index_digest=digest_bytes(data) if data else None,
+        made_by={**manifest.made_by, "repaired": {"from": manifest.fingerprint(), **_note(repairs)}},
+    )
+    save_manifest(new, folder)
+    return load_manifest(folder)
+
+
+def _note(repairs: Sequence[ShardRepair]) -> dict[str, Any]:
+    """What the new manifest says of the repair."""
+    lost = {repaired.path: len(repaired.lost) for repaired in repairs}
+    return {"lost": sum(lost.values()), "shards": lost}
+
+
+def _class_counts(manifest: Manifest, shards: Sequence[Shard], folder: Path) -> tuple[int, ...]:
+    """The records of each class in new shards."""
+    names = {name: number for number, name in enumerate(manifest.class_names)}
+    counts = Counter[int]()
+    label = next((manifest.schema[name].stored_name for name in ("label_int", "label") if name in manifest.schema), "")
+    for shard in shards:
+        for record in scan_shard(folder / shard.path, shard.compression):
+            values = parse_example(record.data).get(label, [])
+            if isinstance(values, list):
+                counts.update(names.get(value.decode("utf-8", "replace"), -1) for value in values)
+            else:
+                counts.update(values.tolist())
+    return tuple(counts[number] for number in range(len(names)))
+
+
+# ---- files without a manifest
+
+
+def _repair_files(files: Sequence[Path], folder: Path) -> Repair:
+    """Salvages every file, and adopts the result."""
+    folder.mkdir(parents=True, exist_ok=True)
+    repairs = [repaired for path in files if (repaired := _repair_file(path, folder)) is not None]
+    if not any(folder.iterdir()):
+        raise DataError(f"Not one record of {len(files)} files can be saved; {repairs[0].problem}")
+    adopted = index(f"{glob.escape(str(folder))}/*")
+    manifest = dataclasses.replace(adopted, made_by={**adopted.made_by, "repaired": _note(repairs)})
+    save_manifest(manifest, folder)
+    return Repair(load_manifest(folder), tuple(repairs))
+
+
+def _repair_file(path: Path, folder: Path) -> ShardRepair | None:
+    compression = compression_of(path)
+    try:
+        for _ in scan_shard(path, compression):
+            pass
+    except DamagedRecord as error:
+        data = _readable_bytes(path, compression)
+        places = sound_places(data)
+        # Nothing tells how many records there were: each stretch of other bytes counts as one.
+        lost: list[Lost] = []
+        for stretch in bytes_between(places, len(data)):
+            lost += [Lost(None, key) for key in keys_in(data, stretch, b"key")] or [Lost(None, None)]
+        _write_shard(data, places, folder / _new_name(path.name), compression)
+        return _described(data, places, path.name, str(error), tuple(lost))
+    _link_or_copy(path, folder / path.name)
+    return None
