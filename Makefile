@@ -12,7 +12,7 @@ help:
 	@echo "make lint    linters and types only"
 	@echo "make faults  kills, full disks, damage and memory: some 20 minutes, prints its figures"
 	@echo "make engines conversions on Dask"
-	@echo "make fuzz    1,100,000 broken inputs"
+	@echo "make fuzz    1,200,000 broken inputs"
 	@echo "make clean   remove .venv, caches and demo_output"
 
 demo: $(VENV)/demo.done

@@ -1,6 +1,6 @@
 """Feeds broken inputs to everything that reads what others wrote: only the documented errors may come out.
 
-    python benchmarks/fuzz.py                     # 1,100,000 inputs; make fuzz
+    python benchmarks/fuzz.py                     # 1,200,000 inputs; make fuzz
     python benchmarks/fuzz.py --targets probe --first 4711 --count 1      # one of them again
 
 Input n of a target is a pure function of n. Mutations know the formats: lengths get the CRC that belongs to them, JSON
@@ -15,6 +15,7 @@ import argparse
 import io
 import json
 import random
+import re
 import struct
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -244,9 +246,27 @@ def make_listing(draw: Draw) -> bytes:
     return data
 
 
-def read_listing(data: bytes) -> None:
+_ROWS = (
+    b'{"file": "a.jpg", "label": "cat", "age": 3, "weight": 0.5, "tags": ["a", "b"]}\n'
+    b'{"file": "b.jpg", "label": "dog", "age": 4, "weight": -1e3, "tags": []}\n'
+)
+_ODD_TOKENS = [b"null", b"true", b"NaN", b"1e999", b"-0", b"[]", b"{}", b'""', b'"\\ud800"', b'"\\u0000"', b"[[1]]"]
+_ODD_TOKENS += [b"9" * 30, b"[" * 2000, b'{"label": "x"}', b'["cat", "dog"]', b"\n", b",", b'"file": "c.jpg",']
+
+
+def make_rows(draw: Draw) -> bytes:
+    """A JSONL listing with changes, or with values that do not belong there."""
+    data = mutated(draw, _ROWS, [_ROWS]) if draw.random() < 0.5 else _ROWS
+    for _ in range(draw.choice((0, 1, 2))):
+        parts = re.split(rb"(?<=[:,\[])|(?=[,}\]])", data)
+        parts[draw.randrange(len(parts))] = draw.choice(_ODD_TOKENS)
+        data = b"".join(parts)
+    return data
+
+
+def read_listing(name: str, data: bytes) -> None:
     """Lists everything, and holds each entry to what the next step takes for granted."""
-    path = _FOLDER / "list.csv"
+    path = _FOLDER / name
     path.write_bytes(data)
     source = open_source(str(path))
     for piece in source.pieces(None):
@@ -266,7 +286,8 @@ TARGETS = {
     "parse_example": Target(300_000, make_example, parse_example, (NotAnExample,)),
     "probe": Target(300_000, make_picture, probe, (NotAnImage,)),
     "parse_manifest": Target(100_000, make_manifest, lambda text: parse_manifest(text, Path("x")), (ValueError,)),
-    "csv": Target(100_000, make_listing, read_listing, (UsageError,)),
+    "csv": Target(100_000, make_listing, partial(read_listing, "list.csv"), (UsageError,)),
+    "jsonl": Target(100_000, make_rows, partial(read_listing, "list.jsonl"), (UsageError,)),
 }
 
 

@@ -59,7 +59,14 @@ ALLOWED = {
         "tfpipe.schema",
         "tfpipe.sharding",
     },
-    "tfpipe.statistics": {"tfpipe.example", "tfpipe.manifest", "tfpipe.moments", "tfpipe.schema"},
+    "tfpipe.statistics": {
+        "tfpipe.example",
+        "tfpipe.manifest",
+        "tfpipe.moments",
+        "tfpipe.reading",
+        "tfpipe.readoptions",
+        "tfpipe.schema",
+    },
 }
 # These two may import any room of tfpipe; only the command line may import beam_jobs too.
 FREE = {"tfpipe.cli": ("tfpipe", "beam_jobs"), "beam_jobs": ("tfpipe", "beam_jobs")}

@@ -7,6 +7,8 @@ import tensorflow as tf
 from tfpipe.example import decode_record
 from tfpipe.manifest import Manifest
 from tfpipe.moments import Moments, image_moments
+from tfpipe.reading import read_in_order
+from tfpipe.readoptions import ReadOptions
 from tfpipe.schema import Schema
 
 
@@ -17,11 +19,14 @@ def dataset_moments(manifest: Manifest) -> Moments:
     """
     features = [feature for feature in manifest.schema.features if feature.name in ("image", "orientation")]
     schema = Schema(manifest.schema.payload, tuple(features))
-    paths = [str(manifest.shard_path(shard)) for split in manifest.splits.values() for shard in split.shards]
-    images = tf.data.TFRecordDataset(paths).map(
-        lambda serialized: decode_record(schema, serialized, exact=True)["image"], num_parallel_calls=tf.data.AUTOTUNE
-    )
+
+    def decode(serialized: tf.Tensor) -> tf.Tensor:
+        return decode_record(schema, serialized, exact=True)["image"]
+
     total = Moments()
-    for image in images.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-        total = total.plus(image_moments(image))
+    for name, split in manifest.splits.items():
+        if split.num_records:
+            images = read_in_order(manifest, name, ReadOptions()).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+            for image in images.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+                total = total.plus(image_moments(image))
     return total
