@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETTINGS := setup.cfg pyproject.toml
 
-.PHONY: help demo test lint faults engines fuzz clean
+.PHONY: help demo test lint faults engines parity fuzz clean
 
 help:
 	@echo "make demo    the main job on real images: files, Beam job, shards, training, embeddings, timing"
 	@echo "make test    linters, types and tests"
 	@echo "make lint    linters and types only"
 	@echo "make faults  kills, full disks, damage and memory: some 20 minutes, prints its figures"
-	@echo "make engines conversions on Dask"
+	@echo "make engines conversions on Dask, and through s3fs into a server that speaks S3"
+	@echo "make parity  every augmentation on 128 photographs against Pillow, both forms"
 	@echo "make fuzz    1,200,000 broken inputs"
 	@echo "make clean   remove .venv, caches and demo_output"
 
@@ -29,8 +30,12 @@ lint: $(VENV)/dev.done
 faults: $(VENV)/dev.done
 	$(BIN)/python -m pytest tests/faults -m faults
 
-engines: $(VENV)/dev.done $(VENV)/dask.done
+engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done
+	$(BIN)/python -m pip install --quiet "moto[server,s3]>=5"
 	$(BIN)/python -m pytest tests/engines -m engines
+
+parity: $(VENV)/dev.done
+	$(BIN)/python -m pytest tests/augment/test_parity.py -m parity
 
 fuzz: $(VENV)/dev.done
 	$(BIN)/python benchmarks/fuzz.py

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tfpipe.manifest import Manifest
 
@@ -25,15 +26,15 @@ _FEW_RECORDS = 10
 _MOST_NAMED = 5
 
 
-def count_sizes(rows: Sequence[tuple[int, int, int]]) -> Sizes:
+def count_sizes(rows: npt.ArrayLike) -> Sizes:
     """The sizes of a shard's images.
 
     Args:
-      rows: (bytes of the file, height, width) of each image, upright.
+      rows: [N, 3] bytes of the file, height and width of each image, upright.
     """
-    if not rows:
+    table = np.asarray(rows, np.float64)
+    if not len(table):
         return {}
-    table = np.array(rows, np.float64)
     columns = [*table.T, table[:, 2] / table[:, 1]]
     return {name: _count(column) for name, column in zip(_QUANTITIES, columns, strict=True)}
 

@@ -11,19 +11,19 @@ From Python:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
+from beam_jobs.locks import LOCK_NAME, locked
 from beam_jobs.options import Job, read_labels, rejected_limit
 from beam_jobs.payloads import open_embedder, record_size, shrink_gain
 from beam_jobs.plan import Indexing, Plan, RecordSize, index_refusals, lowest_refs, make_indexing, make_plan
@@ -32,9 +32,13 @@ from beam_jobs.publish import publish, shard_is_written, sweep, versions
 from beam_jobs.shards import ShardFacts
 from beam_jobs.shrink import Gain
 from beam_jobs.sources import Refused, Source, open_source
+from beam_jobs.sources.listing import MASK_COLUMN
+from beam_jobs.staging import Staging, staged
+from beam_jobs.workers import helpers_ahead, num_helpers
 from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Manifest, load_manifest, replace_file
+from tfpipe.places import Place, as_place, is_url, local_path
 
 # How many of the first references by hash tell what a byte of file becomes as pixels.
 _SAMPLE = 64
@@ -71,21 +75,36 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
       DataError: more inputs were refused than allowed; nothing is published, and --resume can go on.
       SetupError: the disk is full, another writer holds the output, a model or an extra is missing.
     """
-    output = Path(os.path.abspath(job.output))
+    output = as_place(job.output if is_url(job.output) else os.path.abspath(local_path(job.output)))
     finished = job.resume and (output / MANIFEST_NAME).exists() and not (output / STATE_NAME).exists()
-    # Only what is written may be copied first; a dry run and a look at what is there read everything in place.
-    spool = None if job.dry_run or finished else str(output / STATE_NAME / "spool")
-    source = open_source(job.input, spool=spool, label_kind=job.label_kind)
-    class_names = _known_classes(job, source)
-    _check_places(job, output)
-    if job.dry_run:
-        with tempfile.TemporaryDirectory() as state:
-            planned = _plan(job, source, Path(state), class_names)
+    with _spool_folder(job, output, finished) as spool:
+        source = open_source(job.input, spool=spool, label_kind=job.label_kind, masks=job.masks)
+        class_names = _known_classes(job, source)
+        _check_places(job, output)
+        if job.dry_run:
+            planned = _plan_aside(job, source, output, class_names)
             return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain)
-    with _locked(output):
-        if finished:
-            return _verify_finished(job, source, output, class_names)
-        return _write(job, source, output, class_names, quiet)
+        # On another runner the workers are other processes, with helpers of their own.
+        with locked(output), helpers_ahead(0 if job.beam_args else num_helpers(job)):
+            if finished:
+                return _verify_finished(job, source, output, class_names)
+            return _write(job, source, output, class_names, quiet)
+
+
+@contextlib.contextmanager
+def _spool_folder(job: Job, output: Place, finished: bool) -> Iterator[str | None]:
+    """Where a source may copy its images first; None where it reads everything in place.
+
+    Only what is written is copied: not for a dry run or a look at what is there. For an output in a store the spool is
+    this machine's, which workers elsewhere don't see.
+    """
+    if job.dry_run or finished or (job.beam_args and not isinstance(output, Path)):
+        yield None
+    elif isinstance(output, Path):
+        yield str(output / STATE_NAME / "spool")
+    else:
+        with tempfile.TemporaryDirectory(prefix="tfpipe-spool-") as folder:
+            yield folder
 
 
 def _known_classes(job: Job, source: Source) -> tuple[str, ...] | None:
@@ -99,8 +118,8 @@ def _known_classes(job: Job, source: Source) -> tuple[str, ...] | None:
     if job.label_kind not in source.label_kinds:
         kinds = list(source.label_kinds)
         raise UsageError(f"{job.input!r} can't hold labels of --label_kind {job.label_kind}; it takes one of {kinds}.")
-    if "boxes" in source.columns and job.payload != "embedding" and (job.image_size or job.shrink):
-        raise UsageError(f"{job.input!r} has boxes in pixels; --image_size and --max_side would resize away from them.")
+    if MASK_COLUMN in source.columns and job.payload == "embedding":
+        raise UsageError(f"{job.input!r} has masks; they go with --payload raw or decoded: an embedding has no pixels.")
     if job.labels:
         return read_labels(job.labels)
     return None if job.label_kind == "number" else source.class_names
@@ -113,16 +132,25 @@ class _Planned:
     gain: Gain | None
 
 
-def _plan(job: Job, source: Source, state: Path, class_names: tuple[str, ...] | None) -> _Planned:
+def _plan_aside(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None) -> _Planned:
+    """The plan, without a trace in the output; by this process where workers may see nothing but a store."""
+    here = job if isinstance(output, Path) else replace(job, beam_args=())
+    with tempfile.TemporaryDirectory() as state:
+        return _plan(here, source, Path(state), class_names)
+
+
+def _plan(
+    job: Job, source: Source, state: Path, class_names: tuple[str, ...] | None, staging: Staging | None = None
+) -> _Planned:
     from beam_jobs.pipelines import index_listing
 
     runs = state / "runs"
     shutil.rmtree(runs, ignore_errors=True)
-    runs.mkdir(parents=True)
     indexing: Indexing = make_indexing(job, source, str(runs), class_names)
-    index_listing(source.pieces(job.limit), indexing, job.beam_args)
+    index_listing(source.pieces(job.limit), indexing, job, staging)
     embedder = open_embedder(job) if job.payload == "embedding" else None
     sampled = job.shrink is not None or (job.payload == "decoded" and not job.image_size)
+    sampled = sampled or (job.payload == "raw" and MASK_COLUMN in source.columns)
     sample = lowest_refs(str(runs), _SAMPLE) if sampled else []
     gain = shrink_gain(job.shrink, sample, source, job.max_pixels) if job.shrink else None
     size = RecordSize(per_file_byte=gain.bytes_ratio) if gain else record_size(job, sample, source, embedder)
@@ -140,40 +168,62 @@ def _plan(job: Job, source: Source, state: Path, class_names: tuple[str, ...] | 
     return _Planned(plan, recorded, gain)
 
 
-def _write(job: Job, source: Source, output: Path, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
-    state = output / STATE_NAME
-    if job.overwrite and state.exists():
+def _write(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
+    if job.overwrite and (output / STATE_NAME).exists():
         sweep(output)
-    state.mkdir(exist_ok=True)
-    for draft in state.glob("*.draft"):  # Of a run that was killed.
-        draft.unlink()
-    try:
-        planned = _plan(job, source, state, class_names)
-        _match_earlier_plan(state / "plan.json", planned)
-        _check_refusals(job, output, planned.plan, list(index_refusals(str(state / "runs"))))
-    except UsageError:
-        _remove_if_unused(output, state)
-        raise
-    plan = planned.plan
-    missing = [i for i, shard in enumerate(plan.shards) if not shard_is_written(output, plan, i, planned.recorded)]
-    _check_space(output, plan, len(missing))
-    if missing:
-        from beam_jobs.pipelines import write_shards
-
-        with WatchedProgress(state, plan.num_bytes, plan.listed, quiet=quiet):
-            write_shards(missing, job, plan, source, state)
-    refusals = list(index_refusals(str(state / "runs")))
-    for shard in plan.shards:
-        refusals += ShardFacts.load(state / f"{shard.name}.json").refused
-    _check_refusals(job, output, plan, refusals)
-    manifest = publish(output, job, plan, refusals, planned.recorded)
+    with staged(output) as (state, staging):
+        for draft in state.glob("*.draft"):  # Of a run that was killed.
+            draft.unlink()
+        try:
+            planned = _plan(job, source, state, class_names, staging)
+            _match_earlier_plan(output / STATE_NAME / "plan.json", planned)
+            _check_refusals(job, output, planned.plan, list(index_refusals(str(state / "runs"))))
+        except UsageError:
+            _remove_if_unused(output)
+            raise
+        plan = planned.plan
+        missing = _missing_shards(output, planned, staging)
+        _write_missing(missing, job, plan, source, state, staging, quiet)
+        refusals = list(index_refusals(str(state / "runs")))
+        for shard in plan.shards:
+            refusals += ShardFacts.load(state / f"{shard.name}.json").refused
+        _check_refusals(job, output, plan, refusals)
+        manifest = publish(output, state, job, plan, refusals, planned.recorded)
     return Outcome(plan, manifest, manifest.rejected, resumed=len(plan.shards) - len(missing), gain=planned.gain)
 
 
-def _verify_finished(job: Job, source: Source, output: Path, class_names: tuple[str, ...] | None) -> Outcome:
+def _missing_shards(output: Place, planned: _Planned, staging: Staging | None) -> list[int]:
+    """The numbers of the shards that no run before has finished."""
+    plan = planned.plan
+    numbers = range(len(plan.shards))
+    if staging is None:
+        return [i for i in numbers if not shard_is_written(Path(str(output)), plan, i, planned.recorded)]
+    written = staging.fetch_written(plan)
+    return [i for i in numbers if plan.shards[i].name not in written]
+
+
+def _write_missing(
+    missing: Sequence[int],
+    job: Job,
+    plan: Plan,
+    source: Source,
+    state: Path,
+    staging: Staging | None,
+    quiet: bool,
+) -> None:
+    if staging is None:
+        _check_space(state.parent, plan, len(missing))
+    if missing:
+        from beam_jobs.pipelines import write_shards
+
+        # The bar watches the folder grow; what lies in a store would have to be asked for over and over.
+        with WatchedProgress(state, plan.num_bytes, plan.listed, quiet=quiet or staging is not None):
+            write_shards(missing, job, plan, source, state, staging)
+
+
+def _verify_finished(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None) -> Outcome:
     manifest = load_manifest(output)
-    with tempfile.TemporaryDirectory() as state:
-        planned = _plan(job, source, Path(state), class_names)
+    planned = _plan_aside(job, source, output, class_names)
     if manifest.made_by.get("plan") != planned.recorded["plan"]:
         earlier = {key: manifest.made_by.get(key) for key in planned.recorded}
         raise UsageError(
@@ -188,45 +238,43 @@ def _verify_finished(job: Job, source: Source, output: Path, class_names: tuple[
 # ---- the output folder
 
 
-def _check_places(job: Job, output: Path) -> None:
-    inputs = Path(os.path.realpath(job.input))
-    real = Path(os.path.realpath(output))
-    if inputs.is_dir() and (real == inputs or inputs in real.parents):
+def _check_places(job: Job, output: Place) -> None:
+    if _lies_inside(output, job.input):
         raise UsageError(f"--output {job.output!r} lies inside --input {job.input!r}; write elsewhere.")
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {job.output!r} is a file; it takes a folder.")
-    if output.is_dir() and any(output.iterdir()) and not (job.resume or job.overwrite or job.dry_run):
+    if (
+        output.is_dir()
+        and any(place.name != LOCK_NAME for place in output.iterdir())
+        and not (job.resume or job.overwrite or job.dry_run)
+    ):
         unfinished = (output / STATE_NAME).exists()
         hint = "--resume goes on with the unfinished conversion there" if unfinished else "--resume verifies it"
         raise UsageError(f"--output {job.output!r} is not empty; {hint}, --overwrite replaces a dataset there.")
 
 
-@contextlib.contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """Holds the output folder against other writers. The lock goes with the process, even when that is killed."""
-    output.mkdir(parents=True, exist_ok=True)
-    handle = os.open(output, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise SetupError(
-            f"Another conversion is writing to {output}; wait for it, or choose another --output."
-        ) from error
-    else:
-        yield
-    finally:
-        os.close(handle)
+def _lies_inside(output: Place, location: str) -> bool:
+    """Whether an output is the folder of the input, or below it."""
+    if not isinstance(output, Path):
+        return f"{output}/".startswith(location.rstrip("/") + "/")
+    inputs, real = Path(os.path.realpath(local_path(location))), Path(os.path.realpath(output))
+    return inputs.is_dir() and (real == inputs or inputs in real.parents)
 
 
-def _remove_if_unused(output: Path, state: Path) -> None:
+def _remove_if_unused(output: Place) -> None:
     """Takes back an empty state folder, and the output folder if nothing else is in it."""
-    if not any(state.glob("*.json")):
-        shutil.rmtree(state)
+    state = output / STATE_NAME
+    if any(state.glob("*.json")):
+        return
+    if isinstance(output, Path):
+        shutil.rmtree(output / STATE_NAME)
         with contextlib.suppress(OSError):
             output.rmdir()
+    else:
+        (output / STATE_NAME).remove_tree()
 
 
-def _match_earlier_plan(path: Path, planned: _Planned) -> None:
+def _match_earlier_plan(path: Place, planned: _Planned) -> None:
     """Refuses to go on with shards of another plan; writes the plan where there is none yet."""
     document = {"recorded": planned.recorded, "plan": planned.plan.to_json()}
     if path.exists():
@@ -260,7 +308,7 @@ def _check_space(output: Path, plan: Plan, missing: int) -> None:
         raise SetupError(f"{output} has {free:,} bytes free; about {needed:,} are needed.")
 
 
-def _check_refusals(job: Job, output: Path, plan: Plan, refusals: Sequence[Refused]) -> None:
+def _check_refusals(job: Job, output: Place, plan: Plan, refusals: Sequence[Refused]) -> None:
     """Stops where too much was refused, with rejected.jsonl in place to look at."""
     from beam_jobs.publish import rejected_lines
 

@@ -38,6 +38,10 @@ EXAMPLES = """examples:
       COCO: images beside the file, boxes and box_labels as further features
   tfpipe convert --input old_dataset --output out --target_bytes 100MB
       a tfpipe dataset, sharded anew; 'old/*.tfrecord' splits it anew too
+  tfpipe convert --input photos --output out --masks masks
+      photos/cat/1.jpg with its mask masks/cat/1.png; in a listing, a column `mask` names the file
+  tfpipe convert --input gs://bucket/photos --output gs://bucket/out
+      places in a store: gs:// takes tfpipe[gcp], s3:// takes tfpipe[aws]
   tfpipe convert --input photos --output out --payload embedding --model saved_model_folder
   tfpipe convert --input photos --output out --max_side 256 --quality 90
       smaller JPEG files, for faster reading
@@ -55,13 +59,15 @@ class Job:
     """One conversion.
 
     Attributes:
-      input: a folder with a folder per class, a listing, archives, or what else beam_jobs.sources.READS names.
-      output: the folder to write.
+      input: a folder with a folder per class, a listing, or what else beam_jobs.sources.READS names; or a URL of such.
+      output: the folder to write, or a URL such as gs://bucket/photos_tfrecord.
       payload: "raw", "decoded" or "embedding".
       split: fractions by split; None takes the default, or the split folders of the input.
       target_bytes: the size aimed at for each shard.
       seed: of the split and the order.
       labels: a file with one class name a line; None takes the names that occur, sorted.
+      masks: a folder that mirrors the input's, with a mask file for each image; None where there are none, or where a
+        column of the listing names them.
       label_kind: "class", one class name a record; "multi", any number of them; "number", a float for regression.
       image_size: (height, width) of decoded images; None keeps each image's size.
       resize: "pad", "stretch" or "crop".
@@ -88,6 +94,7 @@ class Job:
     target_bytes: int = DEFAULT_TARGET_BYTES
     seed: int = 0
     labels: str | None = None
+    masks: str | None = None
     label_kind: str = "class"
     image_size: tuple[int, int] | None = None
     resize: str = "pad"
@@ -145,6 +152,8 @@ class Job:
             raise UsageError("--image_size goes with --payload decoded or embedding; raw keeps each file as it is.")
         if self.payload != "raw" and self.verify != "none":
             raise UsageError(f"--verify goes with --payload raw; {self.payload} decodes every image anyway.")
+        if self.payload == "embedding" and self.masks:
+            raise UsageError("--masks goes with --payload raw or decoded; an embedding has no pixels.")
         if self.payload != "raw" and (self.max_side or self.quality):
             raise UsageError(
                 f"--max_side and --quality go with --payload raw; for {self.payload} there is --image_size."
@@ -233,7 +242,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     input_help = "a folder with a folder per class, a listing, archives, Parquet, COCO or TFRecords; see the examples"
     add("--input", required=True, metavar="PATH", help=input_help)
-    add("--output", required=True, metavar="DIR", help="the folder to write")
+    add("--output", required=True, metavar="DIR", help="the folder to write, or a URL such as gs://bucket/out")
     add("--payload", choices=PAYLOADS, default="raw", help="file bytes, pixels, or a model's vectors (default: raw)")
     split_help = "default: train=0.8,validation=0.1,test=0.1, or the input's own split folders"
     add("--split", type=_fractions, metavar="NAME=PART,...", help=split_help)
@@ -248,6 +257,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind_help = "one class a record, any number of them, or a number for regression (default: class)"
     add("--label_kind", choices=LABEL_KINDS, default="class", help=kind_help)
     add("--labels", metavar="FILE", help="class names, one a line, in the order of their ids (default: sorted)")
+    add("--masks", metavar="DIR", help="a folder with a mask for each image: the input's folders, .png or .bmp")
     size_help = "resize to this (default: keep each size; for embedding: the model's)"
     add("--image_size", type=parse_size, metavar="H,W", help=size_help)
     add("--resize", choices=RESIZES, default="pad", help="how images that have another shape fit (default: pad)")

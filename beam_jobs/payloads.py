@@ -6,25 +6,30 @@ TensorFlow unless it is told to decode.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import xxhash
 
+from beam_jobs.boxes import boxes_place, move_boxes
+from beam_jobs.columns import cell_value, extra_features
+from beam_jobs.masks import has_masks, mask_pixels, mask_reader, read_mask, smaller_mask
 from beam_jobs.models import BATCH, Embedder, load_embedder
 from beam_jobs.options import Job
+from beam_jobs.pixels import decode_pixels, decoder_sentence
 from beam_jobs.plan import Plan, RecordSize, Ref
 from beam_jobs.shrink import Gain, Shrink, measure_gain
 from beam_jobs.sources import Refused, Source, Unreadable
 from beam_jobs.sources.labels import split_labels
-from tfpipe.example import encode_record
+from beam_jobs.sources.listing import MASK_COLUMN, MaskReader
+from tfpipe.example import record_encoder
 from tfpipe.moments import Moments, image_moments
 from tfpipe.probe import ImageHeader, NotAnImage, probe
 from tfpipe.quiet import load_tensorflow
 from tfpipe.records import Chunks, frame
-from tfpipe.schema import Feature, ImageSpec, Schema, record_schema
+from tfpipe.schema import ImageSpec, Schema, record_schema
 
 
 class Encoded(NamedTuple):
@@ -51,10 +56,14 @@ class Encoded(NamedTuple):
     digest: int
 
 
+_BATCH_BYTES = 1 << 21
+
+
 class _Loaded(NamedTuple):
     ref: Ref
     data: bytes
     header: ImageHeader
+    mask: bytes | None = None
 
 
 class Payload(Protocol):
@@ -67,87 +76,88 @@ class Payload(Protocol):
         """One result for each reference, in order."""
 
 
-@dataclass
-class _Reader:
-    """Reads and probes image files, and fills in what every record has besides its image."""
+@dataclass(frozen=True)
+class _Files:
+    """Reads and probes image files, and the masks of a source that has some."""
 
     source: Source
     max_pixels: int
-    class_ids: Mapping[str, int]
-    columns: tuple[tuple[str, str], ...]
-    label_kind: str = "class"
+    masks: MaskReader | None = None
 
     def load(self, ref: Ref) -> _Loaded | Refused:
         try:
             data = self.source.read(ref)
+            header = probe(data, max_pixels=self.max_pixels)
+            if self.masks is None:
+                return _Loaded(ref, data, header)
+            return _Loaded(ref, data, header, read_mask(self.masks, ref, header, max_pixels=self.max_pixels))
         except Unreadable as error:
             return Refused(ref.key, ref.key, error.reason, error.detail)
         except OSError as error:
             return Refused(ref.key, ref.key, "unreadable", f"The file can't be read: {error.strerror}.")
-        try:
-            return _Loaded(ref, data, probe(data, max_pixels=self.max_pixels))
         except NotAnImage as error:
             return Refused(ref.key, ref.key, error.reason, str(error))
 
-    def encoded(
+
+class _Packer:
+    """Packs records, and fills in what every record has besides its image."""
+
+    def __init__(self, job: Job, plan: Plan, schema: Schema) -> None:
+        self._class_ids = {name: number for number, name in enumerate(plan.class_names)}
+        self._columns = plan.columns
+        self._label_kind = job.label_kind
+        self._encode = record_encoder(schema)
+
+    def pack(
         self,
-        schema: Schema,
         loaded: _Loaded,
         values: dict[str, Any],
         *,
         size: tuple[int, int] | None = None,
         moments: Moments | None = None,
     ) -> Encoded:
-        ref, data, header = loaded
-        values["key"] = ref.key
+        ref, data, header, mask = loaded
+        values["key"] = key = ref.key.encode()
         classes = self._add_label(ref.label, values)
-        for (name, dtype), cell in zip(self.columns, ref.extras, strict=True):
-            values[name] = _CELLS[dtype](cell) if dtype in _CELLS else _array_cell(cell, dtype)
+        for (name, dtype), cell in zip(self._columns, ref.extras, strict=True):
+            if dtype != MASK_COLUMN:
+                values[name] = cell_value(cell, dtype)
         content = xxhash.xxh3_128_digest(data)
-        digest = xxhash.xxh3_128_intdigest(f"{ref.key}\0{len(data)}\0".encode() + content)
-        chunks = frame(encode_record(schema, values))
-        return Encoded(classes, chunks, header, size, moments, content, len(data), digest)
+        identity = b"%b\0%d\0%b" % (key, len(data), content)
+        digest = xxhash.xxh3_128_intdigest(identity if mask is None else identity + xxhash.xxh3_128_digest(mask))
+        return Encoded(classes, frame(self._encode(values)), header, size, moments, content, len(data), digest)
 
     def _add_label(self, label: str, values: dict[str, Any]) -> tuple[int, ...]:
         """Adds the label's features to a record's values; returns the ids of its classes."""
-        if self.label_kind == "class":
-            values["label"], values["label_int"] = label, self.class_ids[label]
+        if self._label_kind == "class":
+            values["label"], values["label_int"] = label, self._class_ids[label]
             return (values["label_int"],)
-        if self.label_kind == "number":
+        if self._label_kind == "number":
             values["label"] = float(label)
             return ()
-        pairs = sorted((self.class_ids[name], name) for name in split_labels(label))
+        pairs = sorted((self._class_ids[name], name) for name in split_labels(label))
         values["label"], values["label_int"] = tuple(name for _, name in pairs), tuple(number for number, _ in pairs)
         return values["label_int"]
-
-
-_CELLS: dict[str, Callable[[str], Any]] = {
-    "string": str,
-    "int64": int,
-    "float32": lambda cell: float(cell) if cell else float("nan"),
-}
-
-
-def _array_cell(cell: str, dtype: str) -> list[Any]:
-    """The numbers of an array's cell, which stand between blanks, in one flat list."""
-    return [*map(int if dtype.startswith("int64") else float, cell.split())]
 
 
 @dataclass
 class RawPayload:
     """The file's bytes as they are, checked by signature, header and end marker; or a smaller JPEG of it."""
 
-    reader: _Reader
+    files: _Files
+    packer: _Packer
     schema: Schema
     decode: bool
     shrink: Shrink | None = None
-    batch_refs: int = 64
+    boxes: int | None = None
+    # Some 0.5 MB: what a batch reads is still in the processor's cache when it is digested and written.
+    batch_refs: int = 16
 
     def encode(self, refs: Sequence[Ref]) -> list[Encoded | Refused]:
         return [self._encode(ref) for ref in refs]
 
     def _encode(self, ref: Ref) -> Encoded | Refused:
-        loaded = self.reader.load(ref)
+        loaded = self.files.load(ref)
         if isinstance(loaded, Refused):
             return loaded
         stored = self._shrunk(loaded)
@@ -159,20 +169,32 @@ class RawPayload:
             if isinstance(pixels, Refused):
                 return pixels
             moments = image_moments(pixels)
-        header = stored.header
-        values = {"image": stored.data, "shape": (header.height, header.width, 3), "orientation": header.orientation}
-        encoded = self.reader.encoded(self.schema, loaded, values, size=header.upright_size, moments=moments)
-        return encoded._replace(header=header, file_bytes=len(stored.data))
+            if isinstance(mask := _mask(stored), Refused):
+                return mask
+        _, data, header, _ = stored
+        values = {"image": data, "shape": (header.height, header.width, 3), "orientation": header.orientation}
+        if stored.mask is not None:
+            values["mask"] = stored.mask
+        if stored is not loaded:
+            loaded = loaded._replace(ref=stored.ref)
+        encoded = self.packer.pack(loaded, values, size=header.upright_size, moments=moments)
+        return encoded._replace(header=header, file_bytes=len(data)) if self.shrink else encoded
 
     def _shrunk(self, loaded: _Loaded) -> _Loaded | Refused:
-        size = self.shrink.size(loaded.header) if self.shrink else None
-        if self.shrink is None or size is None:
+        if self.shrink is None or (size := self.shrink.size(loaded.header)) is None:
             return loaded
         try:
             data = self.shrink.encode(loaded.data, loaded.header, size)
-        except Exception as error:  # An OpError, told apart without importing TensorFlow here.
+        except Exception as error:
             return _undecodable(loaded.ref, error)
-        return _Loaded(loaded.ref, data, ImageHeader("jpeg", *size, 1))
+        try:
+            mask = None if loaded.mask is None else smaller_mask(loaded.mask, loaded.header, size)
+        except Unreadable as error:
+            return Refused(loaded.ref.key, loaded.ref.key, error.reason, error.detail)
+        ref = loaded.ref
+        if self.boxes is not None:
+            ref = move_boxes(ref, self.boxes, loaded.header, size, "stretch")
+        return _Loaded(ref, data, ImageHeader("jpeg", *size, 1), mask)
 
 
 @dataclass
@@ -182,11 +204,13 @@ class DecodedPayload:
     Floats are levels / 255, so all dtypes hold the same image, and the sums behind mean and std are exact.
     """
 
-    reader: _Reader
+    files: _Files
+    packer: _Packer
     schema: Schema
     image_size: tuple[int, int] | None
     resize: str
     dtype: str
+    boxes: int | None = None
     # One image at a time: a batch of large photographs as float32 would take gigabytes.
     batch_refs: int = 1
 
@@ -194,29 +218,36 @@ class DecodedPayload:
         return [self._encode(ref) for ref in refs]
 
     def _encode(self, ref: Ref) -> Encoded | Refused:
-        loaded = self.reader.load(ref)
+        loaded = self.files.load(ref)
         if isinstance(loaded, Refused):
             return loaded
+        if self.boxes is not None:
+            ref = move_boxes(loaded.ref, self.boxes, loaded.header, self.image_size, self.resize)
+            loaded = loaded._replace(ref=ref)
         pixels = _decode(loaded, self.image_size, self.resize)
         if isinstance(pixels, Refused):
             return pixels
-        values = {"image": as_dtype(pixels, self.dtype), "shape": pixels.shape}
+        mask = _mask(loaded, self.image_size, self.resize)
+        if isinstance(mask, Refused):
+            return mask
+        values = {"image": as_dtype(pixels, self.dtype), "shape": pixels.shape, "mask": mask}
         size = (pixels.shape[0], pixels.shape[1])
-        return self.reader.encoded(self.schema, loaded, values, size=size, moments=image_moments(pixels))
+        return self.packer.pack(loaded, values, size=size, moments=image_moments(pixels))
 
 
 @dataclass
 class EmbeddingPayload:
     """A model's vectors, in full batches of 32."""
 
-    reader: _Reader
+    files: _Files
+    packer: _Packer
     schema: Schema
     embedder: Embedder
     resize: str
     batch_refs: int = BATCH
 
     def encode(self, refs: Sequence[Ref]) -> list[Encoded | Refused]:
-        results: list[Any] = [self.reader.load(ref) for ref in refs]
+        results: list[Any] = [self.files.load(ref) for ref in refs]
         pixels: dict[int, np.ndarray] = {}
         for place, loaded in enumerate(results):
             if isinstance(loaded, _Loaded):
@@ -228,7 +259,7 @@ class EmbeddingPayload:
         if pixels:
             vectors = self.embedder.embed(np.stack(list(pixels.values())))
             for place, vector in zip(pixels, vectors, strict=True):
-                results[place] = self.reader.encoded(self.schema, results[place], {"embedding": vector})
+                results[place] = self.packer.pack(results[place], {"embedding": vector})
         return results
 
 
@@ -236,50 +267,57 @@ def as_dtype(pixels: np.ndarray, dtype: str) -> np.ndarray:
     """uint8 levels as uint8, or as float32 or float16 in [0, 1]: level / 255, rounded once."""
     if dtype == "uint8":
         return pixels
-    return (np.arange(256, dtype=np.float32) / np.float32(255)).astype(dtype)[pixels]
+    return np.true_divide(pixels, np.float32(255), dtype=np.float32).astype(dtype, copy=False)
 
 
 def _decode(loaded: _Loaded, size: tuple[int, int] | None = None, resize: str = "pad") -> np.ndarray | Refused:
     """The file's pixels, uint8 [H, W, 3], upright."""
-    import tensorflow as tf
-
-    from tfpipe import images
-
-    ref, data, header = loaded
     try:
-        with tf.device("CPU:0"):
-            pixels = images.decode_file(data, jpeg_only=header.format == "jpeg", exact=True)
-            if header.orientation > 1:
-                pixels = images.turn_upright(pixels, tf.constant(header.orientation, tf.int64))
-            if size is not None:
-                pixels = images.resize_image(pixels, size, resize=resize, antialias=True)
-            return pixels.numpy()
-    except tf.errors.OpError as error:
-        return _undecodable(ref, error)
+        return decode_pixels(loaded.data, loaded.header, size, resize)
+    except Exception as error:
+        return _undecodable(loaded.ref, error)
+
+
+def _mask(loaded: _Loaded, size: tuple[int, int] | None = None, resize: str = "pad") -> np.ndarray | Refused | None:
+    """The values of the mask, fitted as _decode fits the image; None where there is none."""
+    if loaded.mask is None:
+        return None
+    try:
+        return mask_pixels(loaded.mask, loaded.header, size, resize)
+    except Unreadable as error:
+        return Refused(loaded.ref.key, loaded.ref.key, error.reason, error.detail)
 
 
 def _undecodable(ref: Ref, error: Exception) -> Refused:
-    said = str(getattr(error, "message", error)).splitlines()[0]
-    return Refused(ref.key, ref.key, "undecodable", f"The decoder refuses it: {said}.")
+    """The refusal of a file whose decoder raised an OpError, told apart here: nothing above imports TensorFlow."""
+    from tensorflow.errors import OpError
+
+    if not isinstance(error, OpError):
+        raise error
+    return Refused(ref.key, ref.key, "undecodable", f"The decoder refuses it: {decoder_sentence(error)}.")
 
 
 def open_payload(job: Job, plan: Plan, source: Source, embedder: Embedder | None = None) -> Payload:
     """The payload of a job. Loads the model of an embedding, where it is not handed in."""
-    ids = {name: number for number, name in enumerate(plan.class_names)}
-    reader = _Reader(source, job.max_pixels, ids, plan.columns, job.label_kind)
-    extras = extra_features(plan.columns)
+    schema = _payload_schema(job, plan)
+    files, packer = _Files(source, job.max_pixels, mask_reader(source)), _Packer(job, plan, schema)
+    boxes = boxes_place(plan.columns)
     if needs_tensorflow(job):
         load_tensorflow()
     if job.payload == "raw":
-        schema = record_schema("raw", ImageSpec(turned=True), extras=extras, label_kind=job.label_kind)
-        return RawPayload(reader, schema, decode=job.verify == "decode", shrink=job.shrink)
+        return RawPayload(files, packer, schema, decode=job.verify == "decode", shrink=job.shrink, boxes=boxes)
     if job.payload == "decoded":
-        spec = ImageSpec(job.dtype, job.image_size)
-        schema = record_schema("decoded", spec, extras=extras, label_kind=job.label_kind)
-        return DecodedPayload(reader, schema, job.image_size, job.resize, job.dtype)
-    embedder = embedder or open_embedder(job)
-    schema = record_schema("embedding", extras=extras, label_kind=job.label_kind)
-    return EmbeddingPayload(reader, schema, embedder, job.resize)
+        return DecodedPayload(files, packer, schema, job.image_size, job.resize, job.dtype, boxes)
+    return EmbeddingPayload(files, packer, schema, embedder or open_embedder(job), job.resize)
+
+
+def _payload_schema(job: Job, plan: Plan) -> Schema:
+    """What the records of a job are packed by: wider than the schema that the manifest gets once all are known."""
+    masked = has_masks(plan.columns)
+    pixels = ImageSpec(job.dtype, job.image_size, masked=masked)
+    image = {"raw": ImageSpec(turned=True, masked=masked), "decoded": pixels, "embedding": None}
+    extras = extra_features(plan.columns)
+    return record_schema(job.payload, image[job.payload], extras=extras, label_kind=job.label_kind)
 
 
 def needs_tensorflow(job: Job) -> bool:
@@ -293,32 +331,19 @@ def open_embedder(job: Job) -> Embedder:
     return load_embedder(str(job.model), job.image_size, job.model_range)
 
 
-def extra_features(columns: Sequence[tuple[str, str]]) -> tuple[Feature, ...]:
-    """The features of the source's further columns.
-
-    A column's dtype is "string", "int64" or "float32"; "int64[]" is an array of any length, "float32[4]" one of rows of
-    four numbers.
-    """
-    features = []
-    for name, text in columns:
-        dtype, bracket, width = text.rstrip("]").partition("[")
-        shape = (None, *([int(width)] if width else [])) if bracket else ()
-        features.append(Feature(name, dtype, shape))
-    return tuple(features)
-
-
 def record_size(job: Job, sample: Sequence[Ref], source: Source, embedder: Embedder | None) -> RecordSize:
     """What the payload of a record takes, for the plan.
 
     Known for raw files, for decoded images of one size, and for embeddings; for decoded images of their own size it is
     the sample's bytes of pixels for each byte of file.
     """
+    masked = mask_reader(source) is not None
     if job.payload == "raw":
-        return RecordSize()
+        return RecordSize(per_file_byte=_masked_ratio(sample, source, job.max_pixels)) if masked else RecordSize()
     if embedder is not None:
         height, width = embedder.image_size
         return RecordSize(fixed=4 * embedder.embed(np.zeros((1, height, width, 3), np.uint8)).shape[1], per_file_byte=0)
-    item = 3 * np.dtype(job.dtype).itemsize
+    item = 3 * np.dtype(job.dtype).itemsize + masked
     if job.image_size is not None:
         return RecordSize(fixed=item * job.image_size[0] * job.image_size[1], per_file_byte=0)
     file_bytes, pixels = 0, 0
@@ -331,14 +356,22 @@ def record_size(job: Job, sample: Sequence[Ref], source: Source, embedder: Embed
 def shrink_gain(shrink: Shrink, sample: Sequence[Ref], source: Source, max_pixels: int) -> Gain:
     """What re-encoding brings, on those files of a sample that can be taken."""
     load_tensorflow()
-    reader = _Reader(source, max_pixels, {}, ())
-    loaded = [reader.load(ref) for ref in sample]
+    files = _Files(source, max_pixels)
+    loaded = [files.load(ref) for ref in sample]
     return measure_gain(shrink, [one.data for one in loaded if isinstance(one, _Loaded)])
 
 
+def _masked_ratio(sample: Sequence[Ref], source: Source, max_pixels: int) -> float:
+    """The bytes of images and masks for each byte of image, on those of a sample that can be taken."""
+    files = _Files(source, max_pixels, mask_reader(source))
+    loaded = [one for one in map(files.load, sample) if isinstance(one, _Loaded)]
+    images = sum(len(one.data) for one in loaded)
+    return 1 + sum(len(one.mask or b"") for one in loaded) / images if images else 1
+
+
 def _headers(refs: Sequence[Ref], source: Source, max_pixels: int) -> Iterator[tuple[Ref, ImageHeader]]:
-    reader = _Reader(source, max_pixels, {}, ())
+    files = _Files(source, max_pixels)
     for ref in refs:
-        loaded = reader.load(ref)
+        loaded = files.load(ref)
         if isinstance(loaded, _Loaded):
             yield ref, loaded.header

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import json
 import logging
@@ -21,10 +22,12 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_jobs.options import Job
-from beam_jobs.plan import Indexing, Plan, index_piece
+from beam_jobs.plan import Indexing, Plan
 from beam_jobs.sources import Source
-from beam_jobs.workers import ShardWriting
+from beam_jobs.staging import StagedIndexing, StagedWriting, Staging
+from beam_jobs.workers import IndexWork, ShardWriting, Work, num_helpers, share
 from tfpipe.errors import SetupError, UsageError
+from tfpipe.places import Place, as_place
 
 _PROBLEM_NAME = "problem.txt"
 # Taken before the work begins: a disk that fills up has no room left for the sentence that says so.
@@ -37,41 +40,28 @@ _DASK_PARTITIONS = ("--dask_npartitions", "--dask_partition_size")
 RUNNERS = {path.rpartition(".")[2]: path for path in (*StandardOptions.ALL_KNOWN_RUNNERS, _DASK)}
 
 
-class IndexPieces(beam.DoFn):
-    """Writes the runs of each piece of the listing."""
+class ShareWork(beam.DoFn):
+    """Does the items of a bundle together, so that several processes can share them."""
 
-    def __init__(self, indexing: Indexing) -> None:
-        self._indexing = indexing
-
-    def process(self, element: tuple[int, Any]) -> Iterator[int]:
-        number, piece = element
-        with _noting_problems(Path(self._indexing.runs).parent):
-            index_piece(self._indexing, number, piece)
-        yield number
-
-
-class WriteShards(beam.DoFn):
-    """Writes shards of the plan: each reads, encodes and writes the images of one."""
-
-    def __init__(self, writing: ShardWriting) -> None:
-        self._writing = writing
-        self._numbers: list[int] = []
+    def __init__(self, work: Work, state: str, helpers: int) -> None:
+        self._work, self._state, self._helpers = work, state, helpers
+        self._items: list[Any] = []
 
     def start_bundle(self) -> None:
-        """Begins a bundle: the shards of one are written together, so that several processes can share them."""
-        self._numbers = []
+        """Begins a bundle."""
+        self._items = []
 
-    def process(self, element: int) -> None:
-        self._numbers.append(element)
+    def process(self, element: Any) -> None:
+        self._items.append(element)
 
     def finish_bundle(self) -> None:
-        """Writes the bundle's shards."""
-        with _noting_problems(Path(self._writing.state)):
-            self._writing.write_all(self._numbers)
+        """Does the bundle's items."""
+        with _noting_problems(as_place(self._state)):
+            share(self._work, self._items, helpers=self._helpers)
 
 
 @contextlib.contextmanager
-def _noting_problems(state: Path) -> Iterator[None]:
+def _noting_problems(state: Place) -> Iterator[None]:
     """Leaves the sentence of an expected error in the state folder: runners hand back a traceback as one long text."""
     try:
         yield
@@ -81,29 +71,61 @@ def _noting_problems(state: Path) -> Iterator[None]:
             # NumPy's error has no number where the disk takes only part of an array.
             text = f"{error.filename or state.parent}: {error.strerror or f'No space left on device ({error})'}"
         note = json.dumps({"kind": type(error).__name__, "text": text[:_MOST_TEXT]}, ensure_ascii=False)
-        # Over the blanks that are there, in one call: of two workers with problems, either's sentence comes out whole.
-        with contextlib.suppress(OSError), open(state / _PROBLEM_NAME, "r+b", buffering=0) as file:
-            file.write(note.encode("utf-8", "backslashreplace").ljust(_PROBLEM_BYTES))
+        _leave_note(state / _PROBLEM_NAME, note.encode("utf-8", "backslashreplace").ljust(_PROBLEM_BYTES))
         raise
 
 
-def index_listing(pieces: Sequence[Any], indexing: Indexing, beam_args: Sequence[str]) -> None:
-    """Runs the first graph: every piece of the listing to sorted runs of references."""
-    _run("Index", list(enumerate(pieces)), IndexPieces(indexing), beam_args, Path(indexing.runs).parent)
+def _leave_note(place: Place, note: bytes) -> None:
+    """Writes a note of full length, as far as that can be done.
+
+    Over the blanks that are there, in one call: of two workers with problems, either's sentence comes out whole.
+    """
+    _NOTES_HERE[str(place)] = note
+    if isinstance(place, Path):
+        with contextlib.suppress(OSError), open(place, "r+b", buffering=0) as file:
+            file.write(note)
+    else:
+        with contextlib.suppress(SetupError):
+            place.write_bytes(note)
 
 
-def write_shards(numbers: Sequence[int], job: Job, plan: Plan, source: Source, state: Path) -> None:
-    """Runs the second graph: the shards of those numbers, each by one call."""
-    _run("Write", list(numbers), WriteShards(ShardWriting(job, plan, source, str(state))), job.beam_args, state)
+# The last note of this process for each place: a store that failed can't take a note either.
+_NOTES_HERE: dict[str, bytes] = {}
 
 
-def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[str], state: Path) -> None:
+def index_listing(pieces: Sequence[Any], indexing: Indexing, job: Job, staging: Staging | None = None) -> None:
+    """Runs the first graph: every piece of the listing to sorted runs of references, in the folder indexing.runs."""
+    Path(indexing.runs).mkdir(parents=True)
+    state: Place = Path(indexing.runs).parent
+    work: Work = IndexWork(indexing)
+    if staging is not None:
+        state, work = staging.state, StagedIndexing(indexing, staging)
+        staging.clear_runs()
+    _run("Index", list(enumerate(pieces)), ShareWork(work, str(state), num_helpers(job)), job.beam_args, state)
+    if staging is not None:
+        staging.fetch_runs()
+
+
+def write_shards(
+    numbers: Sequence[int], job: Job, plan: Plan, source: Source, folder: Path, staging: Staging | None = None
+) -> None:
+    """Runs the second graph: the shards of those numbers, each by one call; the sidecars come into the folder."""
+    state: Place = folder
+    work: Work = ShardWriting(job, plan, source, str(folder))
+    if staging is not None:
+        state, work = staging.state, StagedWriting(ShardWriting(job, plan, source, str(folder)), staging)
+    _run("Write", list(numbers), ShareWork(work, str(state), num_helpers(job)), job.beam_args, state)
+    if staging is not None:
+        staging.fetch_sidecars(plan)
+
+
+def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[str], state: Place) -> None:
     runner, options = _open_runner(beam_args)
     # Beam logs the traceback of an error and raises it as well.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     pipeline = beam.Pipeline(runner=runner, options=options)
     _ = pipeline | beam.Create(elements) | beam.Reshuffle() | name >> beam.ParDo(work)
-    with _raising_problems(state / _PROBLEM_NAME):
+    with _raising_problems(state / _PROBLEM_NAME), _collecting_little():
         result = pipeline.run()
         try:
             result.wait_until_finish()
@@ -114,20 +136,32 @@ def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[st
 
 
 @contextlib.contextmanager
-def _raising_problems(problem: Path) -> Iterator[None]:
+def _collecting_little() -> Iterator[None]:
+    """Keeps what is there out of garbage collection: looking through Beam's objects takes 65 ms each time."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextlib.contextmanager
+def _raising_problems(problem: Place) -> Iterator[None]:
     """Raises what a worker noted in place of what the runner made of it."""
     problem.write_bytes(bytes(_PROBLEM_BYTES))
+    _NOTES_HERE.pop(str(problem), None)
     try:
         yield
     except Exception as error:
-        noted = problem.read_bytes().strip(b"\0 ")
+        noted = (_NOTES_HERE.pop(str(problem), b"") or problem.read_bytes()).strip(b"\0 ")
         if noted:
             raise _noted_problem(noted) from error
         if _was_interrupted(error):
             raise KeyboardInterrupt from None
         raise
     finally:
-        problem.unlink(missing_ok=True)
+        with contextlib.suppress(SetupError):
+            problem.unlink(missing_ok=True)
 
 
 def _was_interrupted(error: BaseException | None) -> bool:

@@ -319,6 +319,9 @@ def shard_refs(
     for path in sorted(Path(runs).glob("*.npy")):
         refs += _run_slice(path, shard)
     refs.sort()
+    keys = {ref.key for ref in refs}
+    if len(keys) == len(refs) and keys.isdisjoint(refused):
+        return refs, []
     # Equal keys have equal hashes, so all copies lie side by side in one shard.
     copies = Counter(ref.key for ref in refs)
     copies.update({key: refused[key] for key in copies if key in refused})
@@ -360,7 +363,7 @@ def _run_slice(path: Path, shard: PlannedShard) -> list[Ref]:
 
 def _refs(table: np.ndarray, blobs: bytes, base: int, low: int, high: int) -> list[Ref]:
     """The references [low, high) of a run, whose blobs lie in `blobs` from byte `base` on."""
-    begins = [int(begin) - base for begin in table["begin"][low : high + 1]]
+    begins = (table["begin"][low : high + 1].astype(np.int64) - base).tolist()
     if high == len(table):
         begins.append(len(blobs))
     orders, sizes = table["order"][low:high].tolist(), table["size"][low:high].tolist()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ import numpy as np
 import xxhash
 
 from beam_jobs.census import census_json, find_duplicates
+from beam_jobs.columns import extra_features
+from beam_jobs.masks import has_masks
 from beam_jobs.options import Job
-from beam_jobs.payloads import extra_features, needs_tensorflow
+from beam_jobs.payloads import needs_tensorflow
 from beam_jobs.plan import Plan
-from beam_jobs.shards import ShardFacts, merge_counts
+from beam_jobs.shards import ShardFacts, merge_counts, sum_moments
 from beam_jobs.sources import Refused
 from tfpipe import __version__
 from tfpipe.manifest import (
@@ -35,17 +37,20 @@ from tfpipe.manifest import (
     replace_file,
     save_manifest,
 )
-from tfpipe.moments import Moments
+from tfpipe.places import Place, RemotePath
 from tfpipe.schema import ImageSpec, Schema, record_schema
 
 _NOTES_NAME = "files.json"
 
 
-def publish(output: Path, job: Job, plan: Plan, refusals: Sequence[Refused], recorded: dict[str, Any]) -> Manifest:
+def publish(
+    output: Place, state: Path, job: Job, plan: Plan, refusals: Sequence[Refused], recorded: dict[str, Any]
+) -> Manifest:
     """Makes the dataset visible, and removes what it replaces.
 
     Args:
-      output: the folder to write; its `_state` holds the shards and their sidecars.
+      output: the folder to write, or the place in a store; its `_state` holds the shards.
+      state: the folder with their sidecars: `_state` itself, or a copy of what a store's has.
       job: the conversion.
       plan: its plan; every shard has its sidecar.
       refusals: everything that was refused, in any order.
@@ -54,7 +59,6 @@ def publish(output: Path, job: Job, plan: Plan, refusals: Sequence[Refused], rec
     Returns:
       The manifest, as it was written.
     """
-    state = output / STATE_NAME
     facts = [ShardFacts.load(state / f"{shard.name}.json") for shard in plan.shards]
     mark = _content_mark(recorded, facts)
     index = b"".join((state / f"{fact.name}.index").read_bytes() for fact in facts)
@@ -62,9 +66,7 @@ def publish(output: Path, job: Job, plan: Plan, refusals: Sequence[Refused], rec
     manifest = _manifest(job, plan, facts, mark, index, refusals, recorded, duplicates)
     _note_files(output, _shard_files(output) | {shard.path for shard in _all_shards(manifest)})
     for fact, shard in zip(facts, _all_shards(manifest), strict=True):
-        draft = state / f"{fact.name}.tfrecord"
-        if draft.exists():
-            os.replace(draft, output / shard.path)
+        _move_in(output / STATE_NAME / f"{fact.name}.tfrecord", output / shard.path)
     replace_file(output / INDEX_NAME, index)
     replace_file(output / REJECTED_NAME, rejected_lines(refusals))
     save_manifest(manifest, output)
@@ -72,7 +74,15 @@ def publish(output: Path, job: Job, plan: Plan, refusals: Sequence[Refused], rec
     return load_manifest(output)
 
 
-def sweep(output: Path) -> None:
+def _move_in(draft: Place, target: Place) -> None:
+    """Gives a shard its final name, where a killed run has not; a store copies it, and `sweep` removes the draft."""
+    if isinstance(draft, RemotePath):
+        draft.copy_to(RemotePath(str(target)))
+    elif draft.exists():
+        os.replace(draft, str(target))
+
+
+def sweep(output: Place) -> None:
     """Removes the state folder, and every shard of a dataset before or of one that was never finished.
 
     Only files that a run noted down itself are removed, and none that the manifest lists.
@@ -82,10 +92,13 @@ def sweep(output: Path) -> None:
     if notes.exists():
         for path in set(json.loads(notes.read_text())) - _shard_files(output):
             (output / path).unlink(missing_ok=True)
-    shutil.rmtree(state, ignore_errors=True)
+    if isinstance(state, RemotePath):
+        state.remove_tree()
+    else:
+        shutil.rmtree(state, ignore_errors=True)
 
 
-def _note_files(output: Path, paths: set[str]) -> None:
+def _note_files(output: Place, paths: set[str]) -> None:
     """Notes down, before the first rename, which shards are about to come or go; adds to what a killed run noted."""
     notes = output / STATE_NAME / _NOTES_NAME
     earlier = json.loads(notes.read_text()) if notes.exists() else []
@@ -134,7 +147,7 @@ def _size(path: Path | None) -> int | None:
     return path.stat().st_size if path is not None and path.exists() else None
 
 
-def _shard_files(output: Path) -> set[str]:
+def _shard_files(output: Place) -> set[str]:
     """The shards of the dataset that is there now."""
     try:
         return {shard.path for shard in _all_shards(load_manifest(output))}
@@ -172,14 +185,6 @@ def _manifest(
     )
 
 
-def sum_moments(parts: Iterable[Moments]) -> Moments:
-    """The moments of all parts together."""
-    total = Moments()
-    for part in parts:
-        total = total.plus(part)
-    return total
-
-
 def _splits(plan: Plan, facts: Sequence[ShardFacts], mark: str) -> dict[str, Split]:
     splits = {}
     start = 0
@@ -201,6 +206,7 @@ def _schema(job: Job, plan: Plan, facts: Sequence[ShardFacts], recorded: dict[st
         size=sizes.pop() if len(sizes) == 1 else None,
         jpeg_only=all(set(fact.formats) <= {"jpeg"} for fact in facts),
         turned=any(fact.turned for fact in facts),
+        masked=has_masks(plan.columns),
     )
     size = recorded.get("model", {}).get("embedding_size")
     extras = extra_features(plan.columns)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -109,25 +111,20 @@ def write_shard(
     return facts
 
 
-def _write_records(file: Any, facts: ShardFacts, results: Iterable[Encoded | Refused], state: Path) -> None:
+def _write_records(file: Any, facts: ShardFacts, batches: Iterable[list[Encoded | Refused]], state: Path) -> None:
     """Writes the records, and beside them NAME.index (their offsets) and NAME.contents (their files' digests)."""
     writer = _Writer(file)
-    offsets: list[int] = []
-    contents: list[bytes] = []
-    sizes: list[tuple[int, int, int]] = []
-    for result in results:
-        if isinstance(result, Refused):
-            facts.refused.append(result)
-            continue
-        offsets.append(facts.num_bytes)
-        contents.append(result.content)
-        sizes.append((result.file_bytes, *result.header.upright_size))
-        facts.num_bytes += sum(map(len, result.chunks))
-        writer.write(result.chunks)
-        _count(facts, result)
-    facts.num_records, facts.digest, facts.image_sizes = len(offsets), writer.finish(), count_sizes(sizes)
-    np.array(offsets, "<u8").tofile(state / f"{facts.name}.index")
-    (state / f"{facts.name}.contents").write_bytes(b"".join(contents))
+    census = _Census()
+    for results in batches:
+        records = [result for result in results if isinstance(result, Encoded)]
+        if len(records) < len(results):
+            facts.refused += [result for result in results if isinstance(result, Refused)]
+        writer.write([chunk for record in records for chunk in record.chunks])
+        census.add(records)
+    facts.digest = writer.finish()
+    offsets = census.fill(facts)
+    offsets.tofile(state / f"{facts.name}.index")
+    (state / f"{facts.name}.contents").write_bytes(census.contents)
 
 
 class _Writer:
@@ -143,11 +140,12 @@ class _Writer:
         self._digest = xxhash.xxh3_128()
 
     def write(self, chunks: Chunks) -> None:
+        update = self._digest.update
         for chunk in chunks:
-            self._digest.update(chunk)
-            self._pending_bytes += len(chunk)
+            update(chunk)
         self._pending += chunks
-        if self._pending_bytes >= _WRITE_BYTES or len(self._pending) > _WRITE_CHUNKS:
+        self._pending_bytes += sum(map(len, chunks))
+        if self._pending_bytes >= _WRITE_BYTES:
             self._flush()
 
     def finish(self) -> str:
@@ -156,34 +154,67 @@ class _Writer:
         return f"xxh3_128:{self._digest.hexdigest()}"
 
     def _flush(self) -> None:
-        written = os.writev(self._handle, self._pending)
-        if written < self._pending_bytes:  # A signal, or the last bytes of a disk that fills up.
-            rest = memoryview(b"".join(self._pending))[written:]
-            while rest:
-                rest = rest[os.write(self._handle, rest) :]
+        for i in range(0, len(self._pending), _WRITE_CHUNKS):
+            _write_whole(self._handle, self._pending[i : i + _WRITE_CHUNKS])
         self._pending, self._pending_bytes = [], 0
 
 
-def _count(facts: ShardFacts, record: Encoded) -> None:
-    for number in record.classes:
-        facts.class_counts[number] = facts.class_counts.get(number, 0) + 1
-    facts.formats[record.header.format] = facts.formats.get(record.header.format, 0) + 1
-    facts.turned += record.header.orientation > 1
-    facts.source_digest += record.digest
-    if record.moments is not None:
-        facts.moments = record.moments.plus(facts.moments or Moments())
-    if record.size is not None:
-        height, width = record.size
-        low_h, low_w, high_h, high_w = facts.sizes or (height, width, height, width)
-        facts.sizes = (min(low_h, height), min(low_w, width), max(high_h, height), max(high_w, width))
+def _write_whole(handle: int, chunks: Chunks) -> None:
+    written = os.writev(handle, chunks)
+    if written < sum(map(len, chunks)):  # A signal, or the last bytes of a disk that fills up.
+        rest = memoryview(b"".join(chunks))[written:]
+        while rest:
+            rest = rest[os.write(handle, rest) :]
 
 
-def _encode_all(refs: Sequence[Ref], payload: Payload, threads: int) -> Iterator[Encoded | Refused]:
+class _Census:
+    """What is counted of a shard's records, column by column: a record at a time took 5 us, so it takes 1."""
+
+    def __init__(self) -> None:
+        # Flat, for a shard of small images may hold half a million: 56 B a record.
+        self.contents = bytearray()
+        self._lengths = array("Q")
+        self._files = array("q")  # bytes, height, width
+        self._sizes = array("q")  # height, width
+        self._classes: Counter[int] = Counter()
+        self._formats: Counter[str] = Counter()
+        self._turned = self._source_digest = 0
+        self._moments: Moments | None = None
+
+    def add(self, records: Sequence[Encoded]) -> None:
+        if not records:
+            return
+        classes, chunks, headers, sizes, moments, contents, file_bytes, digests = zip(*records, strict=True)
+        self._lengths.extend([sum(map(len, parts)) for parts in chunks])
+        self._classes.update(chain.from_iterable(classes))
+        self._formats.update([header.format for header in headers])
+        self._turned += sum(header.orientation > 1 for header in headers)
+        for size, header in zip(file_bytes, headers, strict=True):
+            self._files.extend((size, *header.upright_size))
+        self._sizes.extend(chain.from_iterable(filter(None, sizes)))
+        if decoded := [part for part in moments if part is not None]:
+            self._moments = sum_moments([*decoded, self._moments or Moments()])
+        self.contents += b"".join(contents)
+        self._source_digest += sum(digests)
+
+    def fill(self, facts: ShardFacts) -> np.ndarray:
+        """Puts all counts into a shard's facts; returns the offset of each record, uint64 [N]."""
+        lengths = np.array(self._lengths, np.uint64)
+        facts.num_records, facts.num_bytes = len(lengths), int(lengths.sum())
+        facts.class_counts, facts.formats = dict(self._classes), dict(self._formats)
+        facts.turned, facts.source_digest, facts.moments = self._turned, self._source_digest, self._moments
+        facts.image_sizes = count_sizes(np.array(self._files, np.int64).reshape(-1, 3))
+        if self._sizes:
+            sizes = np.array(self._sizes, np.int64).reshape(-1, 2)
+            facts.sizes = (*sizes.min(0).tolist(), *sizes.max(0).tolist())
+        return (np.cumsum(lengths) - lengths).astype("<u8")
+
+
+def _encode_all(refs: Sequence[Ref], payload: Payload, threads: int) -> Iterator[list[Encoded | Refused]]:
     step = payload.batch_refs
     batches = (refs[i : i + step] for i in range(0, len(refs), step))
     if threads == 1:
-        for batch in batches:
-            yield from payload.encode(batch)
+        yield from map(payload.encode, batches)
         return
     with ThreadPoolExecutor(threads) as pool:
         yield from _in_order(pool, payload, batches, ahead=2 * threads)
@@ -191,15 +222,23 @@ def _encode_all(refs: Sequence[Ref], payload: Payload, threads: int) -> Iterator
 
 def _in_order(
     pool: ThreadPoolExecutor, payload: Payload, batches: Iterable[Sequence[Ref]], *, ahead: int
-) -> Iterator[Encoded | Refused]:
+) -> Iterator[list[Encoded | Refused]]:
     """Yields results in the order of the batches, with at most `ahead` of them under way: memory stays bounded."""
     waiting: deque[Future[list[Encoded | Refused]]] = deque()
     for batch in batches:
         waiting.append(pool.submit(payload.encode, batch))
         if len(waiting) >= ahead:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     while waiting:
-        yield from waiting.popleft().result()
+        yield waiting.popleft().result()
+
+
+def sum_moments(parts: Iterable[Moments]) -> Moments:
+    """The moments of all parts together."""
+    total = Moments()
+    for part in parts:
+        total = total.plus(part)
+    return total
 
 
 def merge_counts(parts: Iterable[dict[Any, int]]) -> Counter[Any]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from beam_jobs.pixels import encode_smaller
 from tfpipe.probe import ImageHeader, probe
 
 DEFAULT_QUALITY = 90
@@ -50,16 +51,7 @@ class Shrink:
         Raises:
           InvalidArgumentError: the decoder refuses the file.
         """
-        import tensorflow as tf
-
-        from tfpipe import images
-
-        pixels = images.decode_file(data, jpeg_only=header.format == "jpeg", exact=True)
-        if header.orientation > 1:
-            pixels = images.turn_upright(pixels, tf.constant(header.orientation, tf.int64))
-        if size != header.upright_size:
-            pixels = images.resize_image(pixels, size, resize="stretch", antialias=True)
-        return tf.io.encode_jpeg(pixels, quality=self.quality, optimize_size=True).numpy()
+        return encode_smaller(data, header, size, self.quality)
 
 
 class Gain(NamedTuple):

@@ -1,14 +1,21 @@
-"""Shards written by several processes of one machine.
+"""Work shared by several processes of one machine: pieces of the listing to index, raw shards to write.
 
-Packing raw records is Python's own work, and its lock lets one thread do it at a time: with two threads a record took
-77 us, with one 58, with two processes 42. So a Beam worker that is told to use N threads for raw records starts N - 1
-processes, and writes shards itself beside them. A process is a fresh interpreter that loads neither Beam nor
-TensorFlow, in 0.2 s and 50 MB; it is sent its work, and never imports the user's main module.
+Both are Python's own work, and its lock lets one thread do it at a time: with two threads a raw record took 77 us, with
+one 58, with two processes 42. So a Beam worker that is told to use N threads for raw records has N - 1 helper
+processes, and works itself beside them. A helper is a fresh interpreter that loads neither Beam nor TensorFlow, in
+0.2 s and 50 MB; it is sent its work, and never imports the user's main module. The first few start while this process
+still loads Beam, and serve both stages:
+
+    with helpers_ahead(job.threads - 1):
+        share(IndexWork(indexing), list(enumerate(pieces)), helpers=1)
+        share(ShardWriting(job, plan, source, state), range(len(plan.shards)), helpers=1)
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import os
 import pickle
 import queue
@@ -17,18 +24,43 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import Any, Protocol
 
 from beam_jobs.options import Job
 from beam_jobs.payloads import Payload, needs_tensorflow, open_payload
-from beam_jobs.plan import Plan, refused_keys, shard_refs
+from beam_jobs.plan import Indexing, Plan, index_piece, refused_keys, shard_refs
 from beam_jobs.shards import write_shard
 from beam_jobs.sources import Source
+from tfpipe.places import scheme_of
 
 _PR_SET_PDEATHSIG = 1
+# A small job on a large machine would start dozens of processes for nothing; the others start with the work.
+_MOST_AHEAD = 3
+
+
+class Work(Protocol):
+    """Something that can be done item by item, in any process."""
+
+    def do(self, item: Any) -> None:
+        """Does one item."""
+
+
+@dataclass(frozen=True)
+class IndexWork:
+    """The indexing of pieces of a listing.
+
+    Attributes:
+      indexing: of what, into which folder.
+    """
+
+    indexing: Indexing
+
+    def do(self, item: tuple[int, Any]) -> None:
+        """Indexes the piece of that number."""
+        index_piece(self.indexing, *item)
 
 
 @dataclass
@@ -49,93 +81,153 @@ class ShardWriting:
     _payload: Payload | None = field(default=None, init=False)
     _refused: Counter[str] | None = field(default=None, init=False)
 
-    def write(self, number: int) -> None:
-        """Writes one shard."""
+    def __getstate__(self) -> dict[str, Any]:
+        # A payload may hold a model, and is opened anew where it is used.
+        return {**vars(self), "_payload": None, "_refused": None}
+
+    def do(self, item: int) -> None:
+        """Writes the shard of that number."""
         runs = str(Path(self.state, "runs"))
         if self._payload is None or self._refused is None:
             self._payload = open_payload(self.job, self.plan, self.source)
             self._refused = refused_keys(runs)
-        shard = self.plan.shards[number]
+        shard = self.plan.shards[item]
         refs, repeated = shard_refs(runs, shard, self._refused)
         threads = self.job.threads if needs_tensorflow(self.job) else 1
         write_shard(Path(self.state), shard.name, refs, self._payload, refused=repeated, threads=threads)
 
-    def write_all(self, numbers: Iterable[int]) -> None:
-        """Writes several shards, raw ones by up to `threads` processes."""
-        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-        count = 0
-        for number in numbers:
-            waiting.put(number)
-            count += 1
-        helpers = 0 if needs_tensorflow(self.job) else min(self.job.threads, count) - 1
-        _drain(waiting, self, max(helpers, 0))
+
+def num_helpers(job: Job) -> int:
+    """How many processes a job has besides each worker.
+
+    None where images are decoded, which threads share well; nor for memory://, which is one process's own.
+    """
+    is_alone = any(scheme_of(path or "") == "memory" for path in (job.input, job.output, job.masks))
+    return 0 if is_alone or needs_tensorflow(job) else job.threads - 1
 
 
-def _drain(waiting: queue.SimpleQueue[int], writing: ShardWriting, helpers: int) -> None:
-    """Writes all waiting shards, here and in helper processes; raises the first problem that any of them has."""
+def share(work: Work, items: Sequence[Any], *, helpers: int) -> None:
+    """Does all items, here and in up to so many helper processes; raises the first problem that any of them has."""
+    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for item in items:
+        waiting.put(item)
     problems: list[BaseException] = []
-    threads = [threading.Thread(target=_drive, args=(waiting, writing, problems)) for _ in range(helpers)]
-    for thread in threads:
+    drive = [
+        threading.Thread(target=_drive, args=(waiting, work, problems)) for _ in range(min(helpers, len(items) - 1))
+    ]
+    for thread in drive:
         thread.start()
     try:
         while not problems:
-            writing.write(waiting.get_nowait())
+            work.do(waiting.get_nowait())
     except queue.Empty:
         pass
     except BaseException as error:
         problems.insert(0, error)
-    for thread in threads:
+    for thread in drive:
         thread.join()
     if problems:
         raise problems[0]
 
 
-def _drive(waiting: queue.SimpleQueue[int], writing: ShardWriting, problems: list[BaseException]) -> None:
-    """Has one helper process write shards until none waits, or somebody has a problem."""
-    command = [sys.executable, "-m", "beam_jobs.workers", str(os.getpid())]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        if process.stdin is None or process.stdout is None:
+def _drive(waiting: queue.SimpleQueue[Any], work: Work, problems: list[BaseException]) -> None:
+    """Has one helper process take items, until none waits or somebody has a problem."""
+    helper = _AHEAD.pop() if _AHEAD else _Helper()
+    try:
+        helper.send(work)
+        while not problems:
+            answer = helper.ask(waiting.get_nowait())
+            if answer is not None:
+                problems.append(answer)
+    except queue.Empty:
+        pass
+    except (EOFError, OSError) as error:
+        problems.append(ChildProcessError(f"a worker process ended with {helper.close()}: {error}"))
+        return
+    if helper.kept:
+        _AHEAD.append(helper)
+    else:
+        helper.close()
+
+
+class _Helper:
+    """A helper process and the pipes to it."""
+
+    def __init__(self, *, kept: bool = False) -> None:
+        # NumPy's thread pool of each would only take time to start.
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "beam_jobs.workers", str(os.getpid())]
+        self.kept = kept
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+
+    def send(self, value: object) -> None:
+        """Hands it work, or an item of the work that it has."""
+        pipe = self._process.stdin
+        if pipe is None:
             raise RuntimeError("a process started with pipes has them")
-        try:
-            _send(process.stdin, writing)
-            while not problems:
-                _send(process.stdin, waiting.get_nowait())
-                answer = pickle.load(process.stdout)
-                if isinstance(answer, BaseException):
-                    problems.append(answer)
-        except queue.Empty:
-            pass
-        except (EOFError, OSError) as error:
-            problems.append(ChildProcessError(f"a worker process ended with {process.wait()}: {error}"))
-        finally:
-            process.stdin.close()
+        pickle.dump(value, pipe)
+        pipe.flush()
+
+    def ask(self, item: object) -> BaseException | None:
+        """Has it do an item; what went wrong comes back.
+
+        Raises:
+          EOFError, OSError: it is gone.
+        """
+        self.send((item,))
+        return pickle.load(self._process.stdout)  # type: ignore[arg-type]
+
+    def close(self) -> int:
+        """Ends it, and waits until it has; returns its exit status."""
+        with contextlib.suppress(OSError):
+            self._process.communicate()
+        return self._process.returncode
 
 
-def _send(pipe: IO[bytes], value: object) -> None:
-    pickle.dump(value, pipe)
-    pipe.flush()
+# Started by helpers_ahead, and at no work.
+_AHEAD: list[_Helper] = []
+
+
+@contextlib.contextmanager
+def helpers_ahead(count: int) -> Iterator[None]:
+    """Holds up to three of `count` helper processes ready for any work that this process shares inside the block.
+
+    To be called by a thread that outlives them: the kernel ends them with the thread that started them.
+    """
+    _AHEAD.extend(_Helper(kept=True) for _ in range(min(count, _MOST_AHEAD)))
+    try:
+        yield
+    finally:
+        while _AHEAD:
+            _AHEAD.pop().close()
 
 
 def main() -> None:
-    """Serves the process that started this one: takes a ShardWriting, then numbers, and answers each."""
+    """Serves the process that started this one: takes work, then its items one by one, and answers each."""
     # Nobody would wait for the shard of a parent that was killed; and a Ctrl-C is the parent's to answer.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if sys.argv[1:] != [str(os.getppid())]:
-        return  # It was killed before this was asked for; its first shard may lie in the pipe all the same.
+        return  # It was killed before this was asked for; its first item may lie in the pipe all the same.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # Nothing else may be printed between the answers.
-    writing: ShardWriting = pickle.load(pipe)
+    gc.freeze()
+    work: Any = None
     while True:
         try:
-            number = pickle.load(pipe)
+            message = pickle.load(pipe)
         except EOFError:
             return
+        if not isinstance(message, tuple):
+            work = message
+            continue
         try:
-            writing.write(number)
-            _send(answers, None)
+            work.do(*message)
+            answer = None
         except Exception as error:
-            _send(answers, error)
+            answer = error
+        pickle.dump(answer, answers)
+        answers.flush()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Conversion of photo-sized JPEG files: tfpipe against the hand-written loop, TFDS and img2dataset, in one run.
 
     python benchmarks/bench_convert.py [--count 20000] [--repeats 3] [--peers loop,tfds] [--peer_python PYTHON]
+    python benchmarks/bench_convert.py --scaling [--repeats 3]
 
 All read the same files from a warm page cache and write to the same disk, in turn and in another order each round;
 medians. The loop's TensorFlow import is not counted. tfpipe's start-up (the same command with --limit 1) is taken off
 and reported apart. A peer that is not installed is named and left out; --peer_python names an environment that has
 tensorflow-datasets and img2dataset, which do not install together with the newest of everything.
+--scaling compares one thread with two instead, where images are decoded or go through a model (a MobileNetV2 of 160
+pixels with random weights), start-up taken off.
 Prints one JSON line for each run and a table.
 """
 
@@ -70,6 +73,52 @@ def run_peer(name: str, folder: Path, output: Path, python: str) -> dict[str, fl
     return json.loads(done.stdout.splitlines()[-1])
 
 
+# How many images a run of --scaling takes, and the flags that make it decode them or feed them to the model.
+SCALED = {
+    "decoded uint8 224": (1600, ("--payload", "decoded", "--dtype", "uint8", "--image_size", "224,224")),
+    "decoded float32 224": (1600, ("--payload", "decoded", "--image_size", "224,224")),
+    "raw max_side 256": (1600, ("--max_side", "256")),
+    "embedding": (960, ("--payload", "embedding", "--model", "MODEL")),
+}
+_MAKE_MODEL = """
+import sys, keras
+keras.utils.set_random_seed(1)
+model = keras.applications.MobileNetV2(weights=None, include_top=False, pooling="avg", input_shape=(160, 160, 3))
+model.save(sys.argv[1])
+"""
+
+
+def scaling_seconds(name: str, folder: Path, scratch: Path, threads: int) -> float:
+    """Seconds that tfpipe takes for a row of SCALED with so many threads, beyond those for a single image."""
+    count, flags = SCALED[name]
+    model = scratch / "mobilenet.keras"
+    if "MODEL" in flags and not model.exists():
+        subprocess.run([sys.executable, "-c", _MAKE_MODEL, str(model)], check=True, capture_output=True)
+    given = [str(model) if flag == "MODEL" else flag for flag in flags]
+    seconds = []
+    for limit in (1, count):
+        output = scratch / "scaled"
+        seconds.append(
+            run_tfpipe(folder, output, (*given, "--threads", str(threads), "--limit", str(limit)))["seconds"]
+        )
+        shutil.rmtree(output)
+    return seconds[1] - seconds[0]
+
+
+def compare_threads(folder: Path, scratch: Path, names: list[str], repeats: int) -> None:
+    """Prints what two threads gain over one, in medians."""
+    print(f"{'':22}{'1 thread':>12}{'2 threads':>12}{'gain':>8}   images/s")
+    for name in names:
+        runs: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(repeats):
+            for threads, seconds in runs.items():
+                seconds.append(scaling_seconds(name, folder, scratch, threads))
+                print(json.dumps({"name": name, "threads": threads, "seconds": seconds[-1]}), file=sys.stderr)
+        one, two = (statistics.median(seconds) for seconds in runs.values())
+        count = SCALED[name][0]
+        print(f"{name:22}{count / one:>12,.0f}{count / two:>12,.0f}{one / two:>8.2f}", flush=True)
+
+
 def warm(folder: Path) -> int:
     """Reads every file once; returns their bytes."""
     return sum(len(path.read_bytes()) for path in folder.glob("*/*.jpg"))
@@ -95,10 +144,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir(), "tfpipe_bench_photos"))
     parser.add_argument("--peers", default=",".join(SCRIPTS))
     parser.add_argument("--peer_python", default=sys.executable, help="the interpreter whose environment has the peers")
+    parser.add_argument("--scaling", nargs="?", const=",".join(SCALED), help="compare threads; names of rows, or all")
     arguments = parser.parse_args()
     folder = arguments.folder / str(arguments.count)
     write_photos(folder, arguments.count)
     num_bytes = warm(folder)
+    if arguments.scaling:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
+            compare_threads(folder, Path(scratch), arguments.scaling.split(","), arguments.repeats)
+        return
     runs: dict[str, list[dict[str, float]]] = {}
     names = ["tfpipe", "start-up", *arguments.peers.split(",")]
     draw = random.Random(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from containers import JPEGS
+from conversions import run
 from pictures import KINDS, fill_folder
 
 from beam_jobs.convert import convert
@@ -40,5 +43,23 @@ def raw_dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Manif
     """The photos as raw records in several shards a split. Copy it before you damage it."""
     output = tmp_path_factory.mktemp("raw") / "out"
     manifest = convert(Job(input=str(photos), output=str(output), target_bytes=8_000)).manifest
+    assert manifest is not None
+    return manifest
+
+
+@pytest.fixture
+def own_photos(photos: Path, tmp_path: Path) -> Path:
+    """The photos at a place of the test's own."""
+    return shutil.copytree(photos, tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def from_folder(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The images as a folder gives them."""
+    root = tmp_path_factory.mktemp("folder")
+    for name, data in JPEGS.items():
+        (root / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "in" / name).write_bytes(data)
+    manifest = run(root / "in", root / "out").manifest
     assert manifest is not None
     return manifest

@@ -1,115 +1,36 @@
-"""Images inside archives, Parquet files and TFRecords are read in place, and come out as those of a folder do."""
+"""Images inside tar and zip archives are read in place, and every container gives what the folder gives."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import pickle
 import random
-import shutil
 import struct
 import tarfile
 import zipfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from containers import (
+    CONTAINERS,
+    JPEGS,
+    hub_table,
+    sample_members,
+    shards_of,
+    write_hub,
+    write_tar,
+    write_zip,
+)
+from conversions import assert_accounted, reasons_in, run
 from pictures import KINDS, files_of, stock_read
-from test_bad_input import assert_accounted, reasons_in, run
 
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
-from beam_jobs.sources import Listed, Refused, open_source, zips
+from beam_jobs.sources import open_source, zips
 from tfpipe.errors import UsageError
 from tfpipe.manifest import Manifest, load_manifest
-
-JPEGS = {f"{label}/{i:03d}.jpg": KINDS[".jpg"](i + 1000 * place) for place, label in enumerate("ab") for i in range(12)}
-IMAGE = tf.io.FixedLenFeature([], tf.string)
-
-
-# ---- the same images in every kind of container
-
-
-def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
-def write_zip(path: Path, members: Iterable[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> Path:
-    with zipfile.ZipFile(path, "w", method) as archive:
-        for name, data in members:
-            archive.writestr(name, data)
-    return path
-
-
-def sample_members(images: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
-    """A WebDataset sample for each image, labelled by its folder."""
-    members = []
-    for name, data in images.items():
-        stem = name.removesuffix(".jpg")
-        members += [(f"{stem}.cls", name[0].encode()), (name, data), (f"{stem}.txt", f"it is {name}".encode())]
-    return members
-
-
-def hub_table(images: Mapping[str, bytes], names: list[str] | None = None) -> pa.Table:
-    """A table as the Hugging Face hub has them."""
-    ids = [(names or ["a", "b"]).index(name[0]) for name in images]
-    cells = [{"bytes": data, "path": name} for name, data in images.items()]
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    table = pa.table({"image": pa.array(cells, kind), "label": pa.array(ids if names else [n[0] for n in images])})
-    if names:
-        info = {"info": {"features": {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}}}
-        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
-    return table
-
-
-def write_records(path: Path, images: Mapping[str, bytes]) -> Path:
-    """ImageNet-style Examples."""
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for name, data in images.items():
-            values = {"image/encoded": data, "image/class/text": name[0].encode(), "image/filename": name.encode()}
-            features = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in values.items()}
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
-    return path
-
-
-def write_hub(path: Path, images: Mapping[str, bytes]) -> Path:
-    pq.write_table(hub_table(images, ["a", "b"]), path, row_group_size=5)
-    return path
-
-
-CONTAINERS = {
-    "samples.tar": lambda path, images: write_tar(path, sample_members(images)),
-    "folders.tar": lambda path, images: write_tar(path, images.items()),
-    "deflated.zip": lambda path, images: write_zip(path, images.items()),
-    "stored.zip": lambda path, images: write_zip(path, images.items(), zipfile.ZIP_STORED),
-    "hub.parquet": write_hub,
-    "imagenet.tfrecord": write_records,
-}
-
-
-@pytest.fixture(scope="module")
-def from_folder(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """The images as a folder gives them."""
-    root = tmp_path_factory.mktemp("folder")
-    for name, data in JPEGS.items():
-        (root / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "in" / name).write_bytes(data)
-    manifest = run(root / "in", root / "out").manifest
-    assert manifest is not None
-    return manifest
-
-
-def shards_of(output: Path) -> dict[str, bytes]:
-    return {name: data for name, data in files_of(output).items() if name.endswith(".tfrecord")}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CONTAINERS if kind != "samples.tar"])
@@ -366,142 +287,3 @@ def test_a_zip_of_split_folders_keeps_them(tmp_path: Path) -> None:
     assert manifest is not None
     assert {name: manifest.num_records(name) for name in manifest.splits} == {"train": 24, "validation": 24}
     assert manifest.class_names == ("a", "b")
-
-
-# ---- Parquet with images inside
-
-
-def test_the_names_of_the_hub_s_classes_keep_their_ids(tmp_path: Path) -> None:
-    pq.write_table(hub_table(JPEGS, ["zebra", "b", "a"]), tmp_path / "in.parquet")
-    run(tmp_path / "in.parquet", tmp_path / "out")
-    manifest = load_manifest(tmp_path / "out")
-    assert manifest.class_names == ("zebra", "b", "a")
-    found = {(r["key"][:1], r["label"], int(r["label_int"])) for r in stock_read(manifest)}
-    assert found == {(b"a", b"a", 2), (b"b", b"b", 1)}
-
-
-def test_every_bad_row_with_an_image_inside_is_refused_with_its_reason(tmp_path: Path) -> None:
-    jpeg = JPEGS["a/000.jpg"]
-    rows = [
-        *[{"image": {"bytes": data, "path": name}, "label": 0, "n": 1} for name, data in JPEGS.items()],
-        {"image": {"bytes": jpeg, "path": "minus"}, "label": -1, "n": 1},
-        {"image": {"bytes": jpeg, "path": "beyond"}, "label": 7, "n": 1},
-        {"image": {"bytes": jpeg, "path": "none"}, "label": None, "n": 1},
-        {"image": {"bytes": None, "path": "away.jpg"}, "label": 0, "n": 1},
-        {"image": None, "label": 0, "n": 1},
-        {"image": {"bytes": jpeg[:-2], "path": "cut"}, "label": 0, "n": 1},
-        {"image": {"bytes": jpeg, "path": "twice"}, "label": 0, "n": 1},
-        {"image": {"bytes": jpeg, "path": "twice"}, "label": 0, "n": None},
-        {"image": {"bytes": jpeg, "path": None}, "label": 0, "n": 1},
-    ]
-    table = pa.Table.from_pylist(rows).replace_schema_metadata(hub_table(JPEGS, ["a", "b"]).schema.metadata)
-    pq.write_table(table, tmp_path / "in.parquet", row_group_size=7)
-    outcome = run(tmp_path / "in.parquet", tmp_path / "out")
-    rows = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
-    assert sorted((row["key"], row["reason"]) for row in rows) == sorted(
-        [
-            *[("minus", "empty_label"), ("beyond", "empty_label"), ("none", "empty_label"), ("away.jpg", "empty")],
-            *[("in.parquet/28", "empty"), ("cut", "truncated"), ("twice", "duplicate_key"), ("twice", "duplicate_key")],
-        ]
-    )
-    manifest = load_manifest(tmp_path / "out")
-    assert manifest.num_records() == len(JPEGS) + 1 == outcome.plan.listed - len(rows)
-    assert manifest.schema["n"].dtype == "float32"
-    assert b"in.parquet/32" in {record["key"] for record in stock_read(manifest)}
-
-
-def test_images_without_a_spool_are_read_from_their_row_group(tmp_path: Path) -> None:
-    source = open_source(str(write_hub(tmp_path / "in.parquet", JPEGS)))
-    entries = [entry for piece in source.pieces(None) for entry in source.entries(piece)]
-    assert all(isinstance(entry, Listed) and entry.place.startswith("row:0:") for entry in entries)
-    assert {entry.key: source.read(entry) for entry in entries} == JPEGS
-
-
-def test_a_parquet_file_without_images_or_labels_is_refused(tmp_path: Path) -> None:
-    pq.write_table(hub_table(JPEGS).drop(["label"]), tmp_path / "in.parquet")
-    with pytest.raises(UsageError, match=r"has the columns \['image'\]; it needs a column of labels"):
-        open_source(str(tmp_path / "in.parquet"))
-    (tmp_path / "no.parquet").write_bytes(b"nothing")
-    with pytest.raises(UsageError, match="is not a Parquet file"):
-        open_source(str(tmp_path / "no.parquet"))
-
-
-# ---- TFRecords
-
-
-def test_a_dataset_is_sharded_anew_with_its_splits_classes_and_columns(tmp_path: Path) -> None:
-    (tmp_path / "labels.txt").write_text("b\na\nzebra\n")
-    rows = [json.dumps({"file": f"in/{n}", "label": n[0], "text": "007", "n": i}) for i, n in enumerate(JPEGS)]
-    for name, data in JPEGS.items():
-        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "in" / name).write_bytes(data)
-    (tmp_path / "in.jsonl").write_text("\n".join(rows))
-    options = {"split": {"train": 0.5, "odd": 0.5}, "seed": 3, "labels": str(tmp_path / "labels.txt")}
-    one = run(tmp_path / "in.jsonl", tmp_path / "one", **options).manifest
-    two = run(tmp_path / "one", tmp_path / "two", target_bytes=64_000_000, seed=3).manifest
-    assert one is not None
-    assert two is not None
-    assert two.class_names == one.class_names == ("b", "a", "zebra")
-    assert [two.schema[name].dtype for name in ("text", "n")] == ["string", "int64"]
-    assert sum(len(split.shards) for split in one.splits.values()) > 2
-    spec = {"text": IMAGE, "image": IMAGE, "n": tf.io.FixedLenFeature([], tf.int64)}
-    for split in ("train", "odd"):
-        assert len(two.splits[split].shards) == 1
-        assert stock_read(two, split, **spec) == stock_read(one, split, **spec)
-    again = run(Path(f"{tmp_path}/one/*.tfrecord"), tmp_path / "three", seed=3, labels=options["labels"]).manifest
-    assert again is not None
-    assert list(again.splits) == ["train", "validation", "test"]
-
-
-def test_records_of_the_tfds_kind_have_their_class_numbers_as_names(tmp_path: Path) -> None:
-    with tf.io.TFRecordWriter(str(tmp_path / "mnist-train.tfrecord-00000-of-00001")) as writer:
-        for i, data in enumerate(JPEGS.values()):
-            features = {
-                "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[data])),
-                "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[i % 3])),
-            }
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
-    outcome = run(tmp_path / "mnist-train.tfrecord-00000-of-00001", tmp_path / "out")
-    assert outcome.manifest is not None
-    assert outcome.manifest.class_names == ("0", "1", "2")
-    keys = {record["key"].decode() for record in stock_read(outcome.manifest)}
-    assert keys == {f"mnist-train.tfrecord-00000-of-00001/{i}" for i in range(len(JPEGS))}
-
-
-def test_bad_records_are_refused_and_a_damaged_one_ends_its_file(tmp_path: Path) -> None:
-    write_records(tmp_path / "one.tfrecord", {**JPEGS, "a/none.jpg": b""})
-    with tf.io.TFRecordWriter(str(tmp_path / "two.tfrecord")) as writer:
-        writer.write(b"\xff\xff")
-    two = (tmp_path / "two.tfrecord").read_bytes()
-    (tmp_path / "two.tfrecord").write_bytes(two + two[:-1])
-    outcome = run(Path(f"{tmp_path}/*.tfrecord"), tmp_path / "out")
-    assert reasons_in(tmp_path / "out") == {
-        "a/none.jpg": "no_image",
-        "two.tfrecord/0": "bad_record",
-        "": "damaged_record",
-    }
-    assert_accounted(outcome, tmp_path / "out")
-
-
-def test_records_that_hold_no_files_or_are_compressed_are_refused(from_folder: Manifest, tmp_path: Path) -> None:
-    run(write_zip(tmp_path / "in.zip", JPEGS.items()), tmp_path / "pixels", payload="decoded", dtype="uint8")
-    with pytest.raises(UsageError, match="holds decoded records, not image files; take what it was made of"):
-        open_source(str(tmp_path / "pixels"))
-    shard = next(from_folder.directory.glob("*.tfrecord"))
-    (tmp_path / "x.tfrecord").write_bytes(gzip.compress(shard.read_bytes()))
-    with pytest.raises(UsageError, match=r"x.tfrecord' is compressed.*gunzip it"):
-        open_source(str(tmp_path / "x.tfrecord"))
-    with tf.io.TFRecordWriter(str(tmp_path / "y.tfrecord")) as writer:
-        writer.write(tf.train.Example().SerializeToString())
-    with pytest.raises(UsageError, match=r"has the features \[\]; it needs an image, one of \('image', "):
-        open_source(str(tmp_path / "y.tfrecord"))
-
-
-def test_a_file_that_goes_away_after_listing_is_a_refusal(tmp_path: Path) -> None:
-    path = write_tar(tmp_path / "in.tar", sample_members(JPEGS))
-    source = open_source(str(path))
-    entry = next(iter(source.entries(source.pieces(None)[0])))
-    assert not isinstance(entry, Refused)
-    shutil.move(path, tmp_path / "away.tar")
-    with pytest.raises(FileNotFoundError):
-        pickle.loads(pickle.dumps(source)).read(entry)

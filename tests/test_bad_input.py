@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from conversions import REJECTED, assert_accounted, reasons_in, run
 from pictures import KINDS, files_of, fill_folder, stock_read, turned, write_listing
 
 from beam_jobs import convert as convert_module
-from beam_jobs.convert import Outcome, convert
+from beam_jobs.convert import convert
 from beam_jobs.options import Job, read_labels
 from beam_jobs.sources import listing
 from tfpipe.check import check_dataset
@@ -24,7 +25,6 @@ from tfpipe.manifest import load_manifest
 from tfpipe.probe import DEFAULT_MAX_PIXELS
 
 JPEG, PNG = KINDS[".jpg"](1), KINDS[".png"](1)
-REJECTED = "rejected.jsonl"
 IMAGE = tf.io.FixedLenFeature([], tf.string)
 
 
@@ -70,30 +70,6 @@ FILES: dict[str, tuple[bytes, str | None]] = {
 }
 # Passes the probe, and the decoder refuses it: the compressed pixels are junk.
 UNDECODABLE = PNG[:41] + bytes(len(PNG) - 57) + PNG[-16:]
-
-
-def run(source: Path, output: Path, **options: Any) -> Outcome:
-    return convert(
-        Job(input=str(source), output=str(output), **{"max_rejected": "99%", "target_bytes": 8_000, **options})
-    )
-
-
-def reasons_in(output: Path) -> dict[str, str]:
-    rows = [json.loads(line) for line in (output / REJECTED).read_text(encoding="utf-8").splitlines()]
-    assert all(row["detail"].endswith(".") for row in rows)
-    assert len({row["key"] for row in rows}) == len(rows)
-    return {row["key"]: row["reason"] for row in rows}
-
-
-def assert_accounted(outcome: Outcome, output: Path) -> None:
-    """Every input is written or refused; the manifest and rejected.jsonl agree."""
-    manifest = outcome.manifest
-    assert manifest is not None
-    rejected = len((output / REJECTED).read_bytes().splitlines())
-    assert manifest.num_records() + rejected == outcome.plan.listed
-    assert sum(manifest.rejected.values()) == rejected
-    assert manifest.rejected == outcome.refused
-    assert check_dataset(manifest) == []
 
 
 @pytest.mark.parametrize(

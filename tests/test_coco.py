@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from conversions import assert_accounted, reasons_in, run
 from pictures import files_of, fill_folder, stock_read
-from test_bad_input import assert_accounted, reasons_in, run
 
 import tfpipe
 from beam_jobs.sources import open_source
@@ -120,9 +120,3 @@ def test_a_file_that_is_no_coco_is_refused_with_one_sentence(tmp_path: Path) -> 
     for document, sentence in cases:
         with pytest.raises(UsageError, match=sentence):
             open_source(str(coco(tmp_path, document)))
-
-
-def test_boxes_in_pixels_are_not_resized_away_from(tmp_path: Path) -> None:
-    for options in ({"payload": "decoded", "image_size": (8, 8)}, {"max_side": 8}):
-        with pytest.raises(UsageError, match="has boxes in pixels; --image_size and --max_side would resize away"):
-            run(coco(tmp_path), tmp_path / "out", **options)

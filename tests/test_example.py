@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pictures import file_bytes, photo, turned, upright_pixels
 
-from tfpipe.example import decode_batch, decode_record, encode_record, is_vectorizable
+from tfpipe.example import decode_batch, decode_record, encode_record, is_vectorizable, record_encoder
+from tfpipe.records import parse_example
 from tfpipe.schema import Feature, Schema
 
 PIXELS = photo(5, 6, 8)
@@ -129,6 +130,14 @@ def test_the_reader_takes_examples_of_other_writers() -> None:
     )
     found = decode_record(schema, tf.constant(stock.SerializeToString()))
     assert {name: value.numpy() for name, value in found.items()} == {"label": b"cat", "label_int": 3, "weight": 0.5}
+
+
+def test_labels_that_are_equal_and_have_other_bytes_are_kept_apart() -> None:
+    """0.0 == -0.0: what is packed once and found again must not mix them up."""
+    schema = Schema("raw", (Feature("label", "float32"),))
+    encode = record_encoder(schema)
+    found = [parse_example(b"".join(encode({"label": value})))["label"] for value in (0.0, -0.0, 0.0)]
+    assert [str(label[0]) for label in found] == ["0.0", "-0.0", "0.0"]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from conversions import assert_accounted, reasons_in, run
 from pictures import files_of, fill_folder, stock_read, write_listing
-from test_bad_input import assert_accounted, reasons_in, run
 
 import tfpipe
 from beam_jobs.options import Job

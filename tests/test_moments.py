@@ -33,6 +33,16 @@ def test_mean_and_std_are_numpy_s(images: list[np.ndarray]) -> None:
     np.testing.assert_allclose(moments.std, pixels.std(0), atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (224, 224), (129, 256), (1, 40_000), (257, 255)])
+@pytest.mark.parametrize("fill", [None, 255])
+def test_sums_are_exact_at_the_borders_of_rows_and_blocks(shape: tuple[int, int], fill: int | None) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    if fill is not None:
+        image[:] = fill
+    pixels = image.reshape(-1, 3).astype(object)
+    assert image_moments(image) == Moments(len(pixels), tuple(pixels.sum(0)), tuple((pixels * pixels).sum(0)))
+
+
 @given(IMAGES, st.randoms(), st.integers(0, 6))
 def test_grouping_and_order_change_nothing(images: list[np.ndarray], shuffle: random.Random, cut: int) -> None:
     parts = [image_moments(image) for image in images]

@@ -12,7 +12,7 @@ import apache_beam as beam
 import pytest
 
 from beam_jobs import pipelines
-from beam_jobs.pipelines import RUNNERS, WriteShards
+from beam_jobs.pipelines import RUNNERS, ShareWork
 from tfpipe.errors import SetupError, UsageError
 
 
@@ -108,22 +108,16 @@ def test_a_full_disk_takes_the_sentence_that_says_so(tmp_path: Path) -> None:
     assert sizes[0] == sizes[1] > 0
 
 
-def test_a_bundle_is_written_as_a_whole() -> None:
-    written: list[list[int]] = []
-
-    class Writing:
-        state = "nowhere"
-
-        def write_all(self, numbers: list[int]) -> None:
-            written.append(list(numbers))
-
-    work = WriteShards(Writing())  # type: ignore[arg-type]
+def test_the_items_of_a_bundle_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: list[tuple[str, list[int], int]] = []
+    monkeypatch.setattr(pipelines, "share", lambda work, items, *, helpers: shared.append((work, list(items), helpers)))
+    work = ShareWork("the work", "nowhere", 3)  # type: ignore[arg-type]
     for bundle in ([1, 2], [3]):
         work.start_bundle()
-        for number in bundle:
-            work.process(number)
+        for item in bundle:
+            work.process(item)
         work.finish_bundle()
-    assert written == [[1, 2], [3]]
+    assert shared == [("the work", [1, 2], 3), ("the work", [3], 3)]
 
 
 def test_a_worker_that_is_older_than_its_parent_s_death_writes_nothing() -> None:

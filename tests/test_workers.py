@@ -14,7 +14,7 @@ from beam_jobs.convert import convert
 from beam_jobs.options import Job
 from beam_jobs.plan import RecordSize, index_piece, make_indexing, make_plan
 from beam_jobs.sources import open_source
-from beam_jobs.workers import ShardWriting
+from beam_jobs.workers import IndexWork, ShardWriting, helpers_ahead, num_helpers, share
 
 TARGET = 8_000
 
@@ -44,42 +44,68 @@ def test_processes_write_what_one_process_writes(photos, tmp_path):
 
 def test_helpers_share_the_shards(writing, monkeypatch):
     here = []
-    alone = ShardWriting.write
+    alone = ShardWriting.do
     # Slow here, so that the helpers get their share on however busy a machine.
     monkeypatch.setattr(
-        ShardWriting, "write", lambda self, number: (here.append(number), time.sleep(1), alone(self, number))
+        ShardWriting, "do", lambda self, number: (here.append(number), time.sleep(1), alone(self, number))
     )
     count = len(writing.plan.shards)
-    writing.write_all(range(count))
+    share(writing, range(count), helpers=2)
     assert len(here) < count
     assert len(list(Path(writing.state).glob("*.tfrecord"))) == count
 
 
-def test_one_shard_starts_no_process(writing, monkeypatch):
+def test_one_item_starts_no_process(writing, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a process"))
-    writing.write_all([0])
+    share(writing, [0], helpers=2)
+
+
+def test_helpers_that_wait_ahead_serve_every_work_and_end_with_the_block(writing, photos, tmp_path, monkeypatch):
+    started, alone = [], subprocess.Popen
+
+    def start(*arguments, **settings):
+        started.append(alone(*arguments, **settings))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(workers, "_MOST_AHEAD", 1)
+    (tmp_path / "again").mkdir()
+    indexing = make_indexing(writing.job, writing.source, str(tmp_path / "again"), None)
+    with helpers_ahead(2):
+        share(IndexWork(indexing), list(enumerate(writing.source.pieces(None))), helpers=1)
+        share(writing, range(len(writing.plan.shards)), helpers=1)
+        assert len(started) == 1
+        assert started[0].poll() is None
+    assert started[0].returncode == 0
+    assert contents(tmp_path / "again") == contents(tmp_path / "runs")
+    assert len(list(tmp_path.glob("*.tfrecord"))) == len(writing.plan.shards)
+
+
+@pytest.mark.parametrize(("options", "helpers"), [({}, 3), ({"verify": "decode"}, 0), ({"payload": "decoded"}, 0)])
+def test_only_jobs_without_decoding_have_helpers(options, helpers):
+    assert num_helpers(Job(input="a", output="b", threads=4, **options)) == helpers
 
 
 def test_a_problem_of_a_helper_is_raised_here(writing, monkeypatch):
     """The disk of every shard but the one that this process writes is full."""
     names = [shard.name for shard in writing.plan.shards]
     hold = threading.Event()
-    alone = ShardWriting.write
+    alone = ShardWriting.do
 
     def write(self, number):
         hold.wait(20)
         return alone(self, number)
 
-    monkeypatch.setattr(ShardWriting, "write", write)
+    monkeypatch.setattr(ShardWriting, "do", write)
     for name in names:
         (Path(writing.state) / f"{name}.index").mkdir()  # where the offsets should go
     threading.Timer(2, hold.set).start()
     with pytest.raises(IsADirectoryError, match="index"):
-        writing.write_all(range(len(names)))
+        share(writing, range(len(names)), helpers=2)
 
 
 def test_a_helper_that_is_killed_is_a_problem(writing, monkeypatch):
-    alone, started = ShardWriting.write, subprocess.Popen
+    alone, started = ShardWriting.do, subprocess.Popen
     processes = []
 
     def start(*arguments, **settings):
@@ -94,9 +120,9 @@ def test_a_helper_that_is_killed_is_a_problem(writing, monkeypatch):
         return alone(self, number)
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    monkeypatch.setattr(ShardWriting, "write", write)
+    monkeypatch.setattr(ShardWriting, "do", write)
     with pytest.raises(ChildProcessError, match="a worker process ended with -9"):
-        writing.write_all(range(len(writing.plan.shards)))
+        share(writing, range(len(writing.plan.shards)), helpers=2)
 
 
 def test_helpers_load_neither_tensorflow_nor_beam():

@@ -25,7 +25,7 @@ _HOMES = {
     "Schema": "tfpipe.schema",
     "Feature": "tfpipe.schema",
 }
-_MODULES = ("timing",)
+_MODULES = ("augment", "layers", "policy", "timing")
 
 __all__ = [*_HOMES, *_MODULES, "__version__"]
 

@@ -37,6 +37,7 @@ from tfpipe.manifest import (
     replace_file,
     save_manifest,
 )
+from tfpipe.places import is_url
 from tfpipe.records import DamagedRecord, NotAnExample, parse_example
 from tfpipe.schema import Schema
 
@@ -98,7 +99,10 @@ def matching_files(pattern: str | os.PathLike[str]) -> list[Path]:
 
     Raises:
       FileNotFoundError: there are none.
+      UsageError: they lie in a store.
     """
+    if is_url(pattern):
+        raise UsageError(f"{pattern} lies in a store; index takes files on this machine: copy them here first.")
     place = Path(pattern)
     if place.is_dir():
         found = [path for path in place.iterdir() if "tfrecord" in path.name and not path.name.startswith(".")]

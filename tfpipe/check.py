@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from tfpipe.compressed import scan_shard
 from tfpipe.manifest import INDEX_NAME, MANIFEST_NAME, STATE_NAME, Manifest, Shard, digest_file, is_as_saved
-from tfpipe.records import DamagedRecord, load_index
+from tfpipe.places import local_copy
+from tfpipe.records import DamagedRecord, parse_index
 
 
 class Problem(NamedTuple):
@@ -95,7 +97,7 @@ def _check_index(manifest: Manifest) -> tuple[np.ndarray | None, list[Problem]]:
     try:
         if digest_file(path) != manifest.index_digest:
             return None, [Problem(INDEX_NAME, None, "its digest is not the manifest's.")]
-        return load_index(path), []
+        return parse_index(path.read_bytes(), str(path)), []
     except FileNotFoundError:
         return None, [Problem(INDEX_NAME, None, "the file is missing.")]
 
@@ -111,33 +113,39 @@ def check_shard(manifest: Manifest, shard: Shard, index: np.ndarray | None, *, q
     """
     path = manifest.shard_path(shard)
     try:
-        size = path.stat().st_size
         if quick:
+            size = path.stat().st_size
             return [] if size == shard.num_bytes else [Problem(shard.path, None, _size_text(size, shard))]
-        found = _check_records(manifest, shard, index)
-        if not found and size != shard.num_bytes:
-            found = [Problem(shard.path, None, _size_text(size, shard))]
-        if not found and digest_file(path) != shard.digest:
-            found = [Problem(shard.path, None, "its records are sound, but not those that the manifest describes.")]
-        return found
+        with local_copy(path) as file:
+            return _check_content(file, shard, index)
     except FileNotFoundError:
         return [Problem(shard.path, None, "the file is missing.")]
     except OSError as error:
         return [Problem(shard.path, None, f"the file can't be read: {error.strerror}.")]
 
 
+def _check_content(file: Path, shard: Shard, index: np.ndarray | None) -> list[Problem]:
+    found = _check_records(file, shard, index)
+    size = file.stat().st_size
+    if not found and size != shard.num_bytes:
+        found = [Problem(shard.path, None, _size_text(size, shard))]
+    if not found and digest_file(file) != shard.digest:
+        found = [Problem(shard.path, None, "its records are sound, but not those that the manifest describes.")]
+    return found
+
+
 def _size_text(size: int, shard: Shard) -> str:
     return f"it has {size} bytes, the manifest says {shard.num_bytes}."
 
 
-def _check_records(manifest: Manifest, shard: Shard, index: np.ndarray | None) -> list[Problem]:
+def _check_records(file: Path, shard: Shard, index: np.ndarray | None) -> list[Problem]:
     """The first record that is damaged, out of place, missing or too many."""
     expected = None
     if index is not None and shard.index_start is not None:
         expected = index[shard.index_start : shard.index_start + shard.num_records].tolist()
     number = 0
     try:
-        for record in scan_shard(manifest.shard_path(shard), shard.compression):
+        for record in scan_shard(file, shard.compression):
             if expected is not None and number < len(expected) and record.offset != expected[number]:
                 text = f"it begins at byte {record.offset}, records.index says {expected[number]}."
                 return [Problem(shard.path, number, text)]

@@ -5,22 +5,37 @@ Encoding needs no TensorFlow; decoding imports it. What a codec means is written
     codec        in the record                                    encode takes          decode gives
     plain        the bytes, float or int64 list of the dtype      number, text, array   tensor of the feature's shape
     pixels       one bytes value, little-endian                   array                 tensor of the feature's shape
-    jpeg, image  one bytes value, the file                        bytes                 uint8 [H, W, 3], turned upright
+    jpeg, image  one bytes value, the file                        bytes                 uint8 [H, W, C], turned upright
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfpipe.records import Chunks, Packed, bytes_feature, float_feature, int64_feature, join_entries, pack_entry
+from tfpipe.records import (
+    BYTES_LIST,
+    FLOAT_LIST,
+    INT64_LIST,
+    Chunks,
+    Packed,
+    bytes_feature,
+    entry_head,
+    join_entries,
+    pack_entry,
+    pack_floats,
+    pack_int64,
+    varint,
+)
 from tfpipe.schema import Feature, Schema
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from tfpipe.resizing import Fit
 
 _PIXEL_DTYPES = {"uint8": "<u1", "float16": "<f2", "float32": "<f4"}
 
@@ -29,43 +44,73 @@ _PIXEL_DTYPES = {"uint8": "<u1", "float16": "<f2", "float32": "<f4"}
 
 
 def encode_record(schema: Schema, values: Mapping[str, Any]) -> Chunks:
-    """The chunks of the serialized Example that holds a record's values.
+    """The chunks of the serialized Example that holds a record's values; see record_encoder."""
+    return record_encoder(schema)(values)
+
+
+def record_encoder(schema: Schema) -> Callable[[Mapping[str, Any]], Chunks]:
+    """A function from a record's values to the chunks of its serialized Example.
 
     Args:
       schema: the features to write.
-      values: a value for every feature; one with a default may be missing or equal to it, and is then left out.
 
-    Raises:
-      KeyError: a value is missing.
+    Returns:
+      A function of a value for every feature; one with a default may be missing or equal to it, and is then left out.
+      It raises KeyError where another value is missing.
     """
-    entries = []
-    for feature in schema.in_map_order:
-        name, default = feature.name, feature.default
-        value = values[name] if default is None else values.get(name, default)
-        if default is not None and value == default:
-            continue
-        entries.append(_repeated_entry(feature, value) if name in _REPEATED else _entry(feature, value))
-    return join_entries(entries)
+    features = [(feature.name, feature.default, _entry_packer(feature)) for feature in schema.in_map_order]
+
+    def encode(values: Mapping[str, Any]) -> Chunks:
+        entries = []
+        for name, default, pack in features:
+            value = values[name] if default is None else values.get(name, default)
+            if default is None or value != default:
+                entries.append(pack(value))
+        return join_entries(entries)
+
+    return encode
 
 
-def _entry(feature: Feature, value: Any) -> Packed:
-    return pack_entry(feature.stored_name, _encode(feature, value))
+# Few values of these occur over and over: packing one takes 3 us, finding it again 0.2 us.
+_REPEATED = frozenset({"label", "label_int", "orientation"})
+_KINDS = {"bytes": BYTES_LIST, "float": FLOAT_LIST, "int64": INT64_LIST}
 
 
-# Few values occur over and over: packing one takes 3 us, finding it again 0.2 us.
-_REPEATED = frozenset({"label", "label_int", "shape", "orientation"})
-_repeated_entry = lru_cache(maxsize=4096)(_entry)
+def _entry_packer(feature: Feature) -> Callable[[Any], Packed]:
+    """A function from a value of the feature to its packed entry."""
+    if feature.list_type == "bytes" and feature.codec == "plain" and feature.shape:
+        return lambda value: pack_entry(feature.stored_name, _pack_texts(value))
+    to_bytes = _value_packer(feature)
+    head = partial(entry_head, feature.stored_name, _KINDS[feature.list_type])
+    if feature.codec != "jpeg" and feature.codec != "image":
+        # The lengths of all but files occur over and over: what stands before such a value is found, not made.
+        head = lru_cache(maxsize=4096)(head)
+
+    def pack(value: Any) -> Packed:
+        data = to_bytes(value)
+        if not data and feature.list_type != "bytes":
+            return pack_entry(feature.stored_name, (_KINDS[feature.list_type] + b"\0", b""))
+        return head(len(data)), data
+
+    # Not the labels that are numbers: 0.0 and -0.0 are one value to a cache, and other bytes.
+    if feature.name in _REPEATED and feature.dtype != "float32":
+        return lru_cache(maxsize=4096)(pack)
+    return pack
 
 
-def _encode(feature: Feature, value: Any) -> Packed:
+def _value_packer(feature: Feature) -> Callable[[Any], bytes]:
+    """A function from a value to the bytes behind an entry's head."""
     if feature.codec == "pixels":
-        return bytes_feature(np.ascontiguousarray(value, _PIXEL_DTYPES[feature.dtype]).tobytes())
+        return lambda value: np.ascontiguousarray(value, _PIXEL_DTYPES[feature.dtype]).tobytes()
     if feature.list_type == "bytes":
-        values = value if feature.codec == "plain" and feature.shape else (value,)
-        return bytes_feature(*[one.encode() if isinstance(one, str) else one for one in values])
+        return lambda value: value.encode() if isinstance(value, str) else value
     if feature.list_type == "int64":
-        return int64_feature(value if feature.shape else (value,))
-    return float_feature(value)
+        return pack_int64 if feature.shape else varint
+    return pack_floats
+
+
+def _pack_texts(values: Iterable[str | bytes]) -> Packed:
+    return bytes_feature(*[value.encode() if isinstance(value, str) else value for value in values])
 
 
 # ---- bytes to tensors
@@ -76,13 +121,16 @@ def is_vectorizable(schema: Schema) -> bool:
     return all(f.codec in ("plain", "pixels") and None not in f.shape for f in schema.features)
 
 
-def decode_record(schema: Schema, serialized: tf.Tensor, *, exact: bool = False) -> dict[str, tf.Tensor]:
+def decode_record(
+    schema: Schema, serialized: tf.Tensor, *, exact: bool = False, fit: Fit | None = None
+) -> dict[str, tf.Tensor]:
     """The features of one record.
 
     Args:
       schema: the features to read.
       serialized: scalar string.
       exact: decode image files exactly rather than fast; see tfpipe.images.decode_file.
+      fit: the size to which `image` and its `mask` are brought; None leaves them as they are stored.
 
     Returns:
       Every feature of the schema under its name: images upright as [H, W, 3], the others in their shape and dtype.
@@ -91,7 +139,7 @@ def decode_record(schema: Schema, serialized: tf.Tensor, *, exact: bool = False)
 
     stored = tf.io.parse_single_example(serialized, _parse_specs(schema))
     parsed = {f.name: stored[f.stored_name] for f in schema.features}
-    return {f.name: _decode(f, parsed, exact) for f in schema.features}
+    return {f.name: _decode(f, parsed, exact, fit) for f in schema.features}
 
 
 def decode_batch(schema: Schema, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -126,23 +174,43 @@ def _parse_spec(feature: Feature) -> Any:
     return tf.io.FixedLenFeature(list(feature.shape), dtype, feature.default)
 
 
-def _decode(feature: Feature, parsed: Mapping[str, tf.Tensor], exact: bool) -> tf.Tensor:
+def _decode(feature: Feature, parsed: Mapping[str, tf.Tensor], exact: bool, fit: Fit | None) -> tf.Tensor:
     value = parsed[feature.name]
     if feature.codec in ("jpeg", "image"):
-        return _decode_file(feature, value, parsed.get("orientation"), exact)
-    if None in feature.shape and feature.name == "image":
-        return _shaped(feature, value, shape=parsed["shape"])
-    return _shaped(feature, value)
+        return _decode_file(feature, value, parsed.get("orientation"), exact, fit)
+    if feature.name not in ("image", "mask"):
+        return _shaped(feature, value)
+    shape = _own_shape(feature, parsed["shape"]) if None in feature.shape else None
+    return _fitted(feature, _shaped(feature, value, shape=shape), fit)
 
 
-def _decode_file(feature: Feature, data: tf.Tensor, orientation: tf.Tensor | None, exact: bool) -> tf.Tensor:
+def _own_shape(feature: Feature, stored: tf.Tensor) -> tf.Tensor:
+    """The shape of an image, as it is stored beside it; of its mask, which has one channel."""
+    import tensorflow as tf
+
+    return stored if feature.name == "image" else tf.concat([stored[:2], [1]], 0)
+
+
+def _decode_file(
+    feature: Feature, data: tf.Tensor, orientation: tf.Tensor | None, exact: bool, fit: Fit | None
+) -> tf.Tensor:
     from tfpipe import images
 
-    image = images.decode_file(data, jpeg_only=feature.codec == "jpeg", exact=exact)
+    jpeg_only = feature.codec == "jpeg"
+    if fit is not None and feature.name == "image" and not exact:
+        return fit.decoded(data, jpeg_only=jpeg_only, orientation=orientation)
+    is_mask = feature.shape[-1] == 1
+    image = images.decode_mask(data) if is_mask else images.decode_file(data, jpeg_only=jpeg_only, exact=exact)
     if orientation is not None:
         image = images.turn_upright(image, orientation)
     image.set_shape(feature.shape)
-    return image
+    return _fitted(feature, image, fit)
+
+
+def _fitted(feature: Feature, image: tf.Tensor, fit: Fit | None) -> tf.Tensor:
+    if fit is None or feature.name not in ("image", "mask"):
+        return image
+    return fit.applied(image) if feature.name == "image" else fit.mask_applied(image)
 
 
 def _shaped(

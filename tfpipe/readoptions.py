@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 # tf.data.AUTOTUNE, without TensorFlow.
 AUTOTUNE = -1
+
+
+_CHOICES = {
+    "cache": ("none", "memory", "disk"),
+    "cache_place": ("records", "batches"),
+    "shuffle": ("global", "buffer", "none"),
+    "on_error": ("raise", "skip"),
+}
+# The least value of each number, and whether -1 has it chosen.
+_BOUNDS = {
+    "parallel_reads": (1, False),
+    "parallel_calls": (1, True),
+    "block_records": (1, True),
+    "window_records": (1, True),
+    "prefetch": (0, True),
+    "shuffle_buffer": (1, False),
+    "host_count": (1, False),
+    "start_step": (0, False),
+    "ram_budget": (1, False),
+    "cpu_budget": (1, False),
+}
 
 
 @dataclass(frozen=True)
@@ -13,24 +39,46 @@ class ReadOptions:
     """Settings of the reader. The defaults are the fastest that keep batches reproducible.
 
     Attributes:
-      parallel_reads: files or records read at once. 4: single records reached 18.6 k/s at 4 and no more beyond.
-      parallel_calls: records decoded at once; -1 lets tf.data choose, 1 is sequential, really.
+      parallel_reads: chunks of records read at once. 4: single records reached 18.6 k/s at 4 and no more beyond.
+      parallel_calls: pieces of up to 32 records decoded at once; -1 lets tf.data choose, 1 is sequential, really.
+      block_records: consecutive records that a global shuffle reads together. 1 is uniform over the split, and opens a
+        file for every record: 65 us of CPU. -1 takes blocks of 256 kB (at most 64 records) where records are stored in
+        the order of a hash, as `convert` does, so that neighbours have nothing in common; where others wrote the
+        shards, single records, or blocks of up to 16 if records have less than 16 kB.
+      window_records: records that are mixed with each other when blocks are read; a multiple of block_records, or it
+        is rounded up to one. -1 takes 32 MB. Two windows are in memory.
       vectorize: parse whole batches where every shape is known: some ten times the rate for embeddings.
       prefetch: batches made ahead of the training step; -1 lets tf.data choose, 0 makes none.
       deterministic: keep the order whatever finishes first; the same batches at any parallelism.
-      cache: "none", "memory" or "disk".
+      cache: "none", "memory" or "disk". A cache that would not fit is refused.
       cache_place: "records" keeps parsed records, so that each epoch still has another order; "batches" keeps finished
         batches: some ten times faster from memory, and the same batches in every epoch.
       cache_dir: the folder for "disk"; a subfolder is named by the data and the settings.
       shuffle: of training splits: "global" (uniform over the split; behind a records cache, by a buffer of the whole
         split), "buffer", or "none".
       shuffle_buffer: records, for "buffer".
+      balance_classes: in training, draw every class equally often: an epoch has as many records as before, those of
+        rare classes several times. Labels are read once, when the dataset is made.
       host_index: this host's number, of host_count.
       host_count: hosts that read together; host h takes the global batches k * host_count + h, equally many for each.
+      start_step: batches of this host, counted from epoch 0, that come before the first one: what a resumed training
+        has seen already. The first iteration holds the rest of its epoch. Takes no longer the further on it is, but
+        for compressed shards, a buffer's shuffle and caches, which read what they skip.
+      on_error: "raise" names shard, record and key of what can't be read or decoded; "skip" leaves that record out,
+        and logs a warning with the count at the end of the epoch. In training the place of a lost record is filled by
+        the sound record before it in the batch (the first one, where there is none before); in evaluation the batch is
+        smaller. A batch without any sound record is left out.
+      service: the address of a tf.data service, such as "grpc://10.0.0.1:5050": its workers read and decode, each its
+        own share of the batches, in whatever order they finish.
+      device: where batches are put ahead of the step and transforms run, such as "/gpu:0"; None: on the CPU.
+      ram_budget: bytes that tf.data's buffers and a memory cache may take; None: what the machine has free.
+      cpu_budget: cores that tf.data plans for; None: all.
     """
 
     parallel_reads: int = 4
     parallel_calls: int = AUTOTUNE
+    block_records: int = AUTOTUNE
+    window_records: int = AUTOTUNE
     vectorize: bool = True
     prefetch: int = AUTOTUNE
     deterministic: bool = True
@@ -39,26 +87,25 @@ class ReadOptions:
     cache_dir: str | None = None
     shuffle: str = "global"
     shuffle_buffer: int = 2048
+    balance_classes: bool = False
     host_index: int = 0
     host_count: int = 1
+    start_step: int = 0
+    on_error: str = "raise"
+    service: str | None = None
+    device: str | None = None
+    ram_budget: int | None = None
+    cpu_budget: int | None = None
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("cache", ("none", "memory", "disk")),
-            ("cache_place", ("records", "batches")),
-            ("shuffle", ("global", "buffer", "none")),
-        ):
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it takes one of {list(allowed)}.")
-        for name in ("parallel_reads", "shuffle_buffer", "host_count"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.parallel_calls < 1 and self.parallel_calls != AUTOTUNE:
-            raise ValueError(
-                f"parallel_calls is {self.parallel_calls}; it must be at least 1, or -1 for tf.data to choose."
-            )
-        if self.prefetch < AUTOTUNE:
-            raise ValueError(f"prefetch is {self.prefetch}; it must be at least 0, or -1 for tf.data to choose.")
+        for name, (least, automatic) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and value < least and not (automatic and value == AUTOTUNE):
+                choice = ", or -1 to have it chosen" if automatic else ""
+                raise ValueError(f"{name} is {value}; it must be at least {least}{choice}.")
         if (self.cache == "disk") != (self.cache_dir is not None):
             raise ValueError(
                 f"cache='disk' goes with a cache_dir; cache is {self.cache!r}, cache_dir {self.cache_dir!r}."
@@ -68,6 +115,13 @@ class ReadOptions:
         if self.host_count > 1 and (self.cache != "none" or self.shuffle == "buffer"):
             raise ValueError(
                 "With host_count > 1 every host seeks its own records: cache must be 'none', shuffle not 'buffer'."
+            )
+        if self.balance_classes and (self.cache != "none" or self.shuffle != "global"):
+            raise ValueError("balance_classes draws records where they lie: cache must be 'none', shuffle 'global'.")
+        if self.service is not None and (self.host_count > 1 or self.cache != "none" or self.start_step):
+            raise ValueError(
+                "The workers of a service share the batches among themselves: host_count must be 1, cache 'none', "
+                f"start_step 0; they are {self.host_count}, {self.cache!r}, {self.start_step}."
             )
 
     @classmethod
@@ -82,15 +136,38 @@ class ReadOptions:
 
     @classmethod
     def interleave(cls) -> ReadOptions:
-        """Plain, with two files read in turn."""
+        """Plain, with two stretches of the shards read at once."""
         return cls(parallel_reads=2, parallel_calls=1, vectorize=False, prefetch=0, shuffle="none")
 
     @classmethod
     def interleave_parallel_map(cls) -> ReadOptions:
-        """Two files read in turn, records decoded in parallel."""
+        """Two stretches of the shards read at once, records decoded in parallel."""
         return cls(parallel_reads=2, vectorize=False, prefetch=0, shuffle="none")
 
     @classmethod
     def book(cls) -> ReadOptions:
         """The reader of Practical Machine Learning for Computer Vision: both, a buffer of 200, and prefetch."""
         return cls(parallel_reads=2, vectorize=False, shuffle="buffer", shuffle_buffer=200)
+
+    def save(self, path: str | os.PathLike[str], *, measured: dict[str, Any] | None = None) -> None:
+        """Writes {"options": every setting, "measured": what is given}, which make_dataset(options=path) takes."""
+        document = {"options": dataclasses.asdict(self), **({"measured": measured} if measured else {})}
+        Path(path).write_text(json.dumps(document, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ReadOptions:
+        """The options that `save` or `tfpipe tune` wrote; a setting that the file leaves out has its default.
+
+        Raises:
+          FileNotFoundError: there is no such file.
+          ValueError: it is no JSON of that form, or a setting is unknown or out of range.
+        """
+        try:
+            settings = json.loads(Path(path).read_text())["options"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f'{path} is no file of read options: {{"options": {{...}}}} is expected.') from error
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(settings) - set(known))
+        if unknown:
+            raise ValueError(f"{path} has unknown settings {unknown}; known: {known}.")
+        return cls(**settings)

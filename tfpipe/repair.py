@@ -39,6 +39,7 @@ from tfpipe.manifest import (
     replace_file,
     save_manifest,
 )
+from tfpipe.places import RemotePath
 from tfpipe.records import DamagedRecord, load_index, parse_example
 from tfpipe.rescue import Lost, Place, bytes_between, keys_in, name_lost, rescue, sound_places
 from tfpipe.schema import Schema
@@ -101,6 +102,8 @@ def repair(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Re
         if (Path(source) / STATE_NAME).is_dir() or not (Path(source).is_dir() or glob.glob(os.fspath(source))):
             raise
         return _repair_files(matching_files(source), folder)
+    if isinstance(manifest.directory, RemotePath):
+        raise UsageError(f"{source} lies in a store; repair takes a dataset on this machine: copy it here first.")
     return _repair_dataset(manifest, folder)
 
 
@@ -127,7 +130,7 @@ def _repair_dataset(manifest: Manifest, folder: Path) -> Repair:
 
 
 def _trusted_index(manifest: Manifest) -> np.ndarray | None:
-    path = manifest.directory / INDEX_NAME
+    path = Path(str(manifest.directory)) / INDEX_NAME
     try:
         return load_index(path) if digest_file(path) == manifest.index_digest else None
     except OSError:
@@ -142,7 +145,7 @@ def _repair_shard(
     manifest: Manifest, shard: Shard, starts: np.ndarray | None, folder: Path
 ) -> tuple[Shard | None, ShardRepair | None]:
     """The shard as the new dataset has it, None where nothing is left; and what was done, None where it is sound."""
-    path = manifest.shard_path(shard)
+    path = manifest.shard_file(shard)
     problems = check_shard(manifest, shard, starts)
     if not problems:
         _link_or_copy(path, folder / shard.path)
@@ -216,8 +219,9 @@ def _publish(
     data = offsets.astype("<u8").tobytes()
     if data:
         replace_file(folder / INDEX_NAME, data)
-    if (manifest.directory / REJECTED_NAME).exists():
-        shutil.copyfile(manifest.directory / REJECTED_NAME, folder / REJECTED_NAME)
+    rejected = Path(str(manifest.directory)) / REJECTED_NAME
+    if rejected.exists():
+        shutil.copyfile(rejected, folder / REJECTED_NAME)
     new = dataclasses.replace(
         manifest,
         splits=splits,

@@ -24,10 +24,11 @@ LABEL_KINDS = ("class", "multi", "number")
 
 # plain: the values themselves, in the list of tf.train.Feature that fits their dtype.
 # pixels: one bytes value with the array's little-endian bytes.
-# jpeg, image: one bytes value with a whole image file: JPEG only, or any format that tf.io.decode_image reads.
+# jpeg, image: one bytes value with a whole image file: JPEG only, or any format that tf.io.decode_image reads. It
+# decodes to the channels that the shape's last size says: 3, or 1 for a mask.
 CODECS = ("plain", "pixels", "jpeg", "image")
 
-RESERVED = ("key", "image", "shape", "label", "label_int", "embedding", "orientation")
+RESERVED = ("key", "image", "shape", "label", "label_int", "embedding", "orientation", "mask")
 
 
 @dataclass(frozen=True)
@@ -171,12 +172,14 @@ class ImageSpec:
       size: (height, width) where all images have one size, else None.
       jpeg_only: for raw: every file is a JPEG, so the reader may take the fast decoder.
       turned: for raw: some file carries an EXIF turn.
+      masked: a `mask` [H, W, 1] uint8 lies beside each image, of its size: a PNG for raw, pixels for decoded.
     """
 
     dtype: str = "uint8"
     size: tuple[int, int] | None = None
     jpeg_only: bool = False
     turned: bool = False
+    masked: bool = False
 
 
 def record_schema(
@@ -193,7 +196,8 @@ def record_schema(
       payload: "raw", "decoded" or "embedding".
       image: how raw and decoded images are stored.
       embedding_size: the length of the vectors, for "embedding".
-      extras: further columns of the source.
+      extras: further columns of the source. `boxes`, float32 [None, 4], are x0, y0, x1, y1 in pixels of the image as
+        the record holds it; tfpipe.boxes moves them.
       label_kind: one of LABEL_KINDS.
 
     Raises:
@@ -218,8 +222,11 @@ def _label_features(kind: str) -> list[Feature]:
 
 
 def _image_features(payload: str, image: ImageSpec) -> list[Feature]:
-    shape = (*(image.size or (None, None)), 3)
+    sides = image.size or (None, None)
+    shape = (*sides, 3)
     features = [Feature("shape", "int64", (3,))]
+    if image.masked:
+        features.append(Feature("mask", "uint8", (*sides, 1), "image" if payload == "raw" else "pixels"))
     if payload == "raw":
         features.append(Feature("image", "uint8", shape, "jpeg" if image.jpeg_only else "image"))
         if image.turned:

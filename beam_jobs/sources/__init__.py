@@ -5,14 +5,14 @@
         for entry in source.entries(piece):
             ...
 
-One module a family: `folder`; `csvlist`, `rows` (JSON lines and Parquet listings) and `coco`; `tar`, `zips`, `embedded`
-(images inside Parquet) and `tfrecords`, whose images are parts of larger files. `listing` and `labels` hold what all
-share.
+One module a family: `folder`, and `remote` for folders in a store; `csvlist`, `rows` (JSON lines and Parquet listings)
+and `coco`; `tar`, `zips`, `embedded` (images inside Parquet) and `tfrecords`, whose images are parts of larger files.
+`masked` adds masks to any of them. `listing` and `labels` hold what all share, `files` what differs between paths and
+URLs.
 """
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Sequence
 
@@ -23,8 +23,9 @@ from beam_jobs.sources.csvlist import CsvSource as CsvSource
 from beam_jobs.sources.csvlist import open_csv
 from beam_jobs.sources.embedded import EmbeddedSource as EmbeddedSource
 from beam_jobs.sources.embedded import image_column, open_embedded
+from beam_jobs.sources.files import absolute, children, is_file, is_folder, matches
 from beam_jobs.sources.folder import FolderSource as FolderSource
-from beam_jobs.sources.folder import open_folder
+from beam_jobs.sources.folder import class_folders, open_folder
 from beam_jobs.sources.listing import SPLIT_FOLDERS as SPLIT_FOLDERS
 from beam_jobs.sources.listing import Entry as Entry
 from beam_jobs.sources.listing import Listed as Listed
@@ -32,6 +33,9 @@ from beam_jobs.sources.listing import Ref as Ref
 from beam_jobs.sources.listing import Refused as Refused
 from beam_jobs.sources.listing import Source as Source
 from beam_jobs.sources.listing import Unreadable as Unreadable
+from beam_jobs.sources.masked import MaskedSource as MaskedSource
+from beam_jobs.sources.masked import with_masks as with_masks
+from beam_jobs.sources.remote import RemoteFolderSource as RemoteFolderSource
 from beam_jobs.sources.rows import RowSource as RowSource
 from beam_jobs.sources.rows import open_parquet, open_rows
 from beam_jobs.sources.tar import TarSource as TarSource
@@ -42,6 +46,7 @@ from beam_jobs.sources.zips import ZipSource as ZipSource
 from beam_jobs.sources.zips import open_zip
 from tfpipe.errors import UsageError
 from tfpipe.manifest import MANIFEST_NAME
+from tfpipe.places import checked_url, is_url, local_path
 
 READS = (
     "a folder with a folder per class; a listing (.csv, .txt, .jsonl, .ndjson, .parquet); COCO .json; Parquet files "
@@ -50,25 +55,33 @@ READS = (
 )
 
 
-def open_source(location: str, *, spool: str | None = None, label_kind: str = "class") -> Source:
+def open_source(
+    location: str, *, spool: str | None = None, label_kind: str = "class", masks: str | None = None
+) -> Source:
     """The source that lies at a path.
 
     Args:
-      location: a file, a folder or a pattern; see READS.
+      location: a file, a folder or a pattern, or a URL of one; see READS.
       spool: a folder that a source may fill while it is listed, with images that it could not find again in place.
+      masks: a folder that mirrors the source's, with a mask file for each image.
       label_kind: "class" or "multi": which of the classes of an image's boxes a COCO file gives as its label.
 
     Raises:
       UsageError: nothing is there, or nothing that tfpipe can read.
       SetupError: a package is missing.
     """
-    if os.path.isdir(location):
+    source = _open_location(local_path(checked_url(location)), spool, label_kind)
+    return with_masks(source, masks) if masks else source
+
+
+def _open_location(location: str, spool: str | None, label_kind: str) -> Source:
+    if is_folder(location):
         return _open_directory(location, spool)
-    if os.path.isfile(location) and location.lower().endswith(".json"):
+    if is_file(location) and location.lower().endswith(".json"):
         return open_coco(location, label_kind)
-    if os.path.isfile(location):
+    if is_file(location):
         return _open_files([location], [os.path.basename(location)], location, spool)
-    paths = sorted(path for path in glob.glob(location, recursive=True) if os.path.isfile(path))
+    paths = matches(location)
     if not paths:
         raise UsageError(f"No input at {location!r}; --input takes {READS}.")
     # A key holds what differs between the paths: another folder that holds them changes nothing.
@@ -77,14 +90,15 @@ def open_source(location: str, *, spool: str | None = None, label_kind: str = "c
 
 
 def _open_directory(location: str, spool: str | None) -> Source:
-    if os.path.exists(os.path.join(location, MANIFEST_NAME)):
+    if is_file(os.path.join(location, MANIFEST_NAME)):
         return open_dataset(location)
-    with os.scandir(location) as found:
-        children = [child for child in found if not child.name.startswith(".")]
-    if not any(child.is_dir() for child in children):
-        names = sorted(child.name for child in children if _family(child.name) in _SEVERAL)
+    inside = children(location)
+    if not any(child.is_folder for child in inside):
+        names = [child.name for child in inside if _family(child.name) in _SEVERAL]
         if names:
             return _open_files([os.path.join(location, name) for name in names], names, location, spool)
+    if is_url(location):
+        return RemoteFolderSource(absolute(location), class_folders(absolute(location)))
     return open_folder(location)
 
 

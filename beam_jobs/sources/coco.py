@@ -4,8 +4,9 @@
     train/000000000009.jpg                  found beside the file, in images/, or in the folder that the name ends with
 
 A record's class is its most frequent category, the lowest id where several are; with --label_kind multi it is all of
-them. `boxes` is float32 [N, 4] as x0, y0, x1, y1 in pixels, `box_labels` int64 [N] the classes' ids, in the order of
-the annotations' ids. Crowds are left out.
+them. `boxes` is float32 [N, 4] as x0, y0, x1, y1 in pixels of the file's own image, before an EXIF turn; conversion and
+make_dataset move them with the image. `box_labels` is int64 [N], the classes' ids, in the order of the annotations'
+ids. Crowds are left out.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from beam_jobs.sources.files import absolute, asked_of_each, folder_of, is_file, joined, open_text
 from beam_jobs.sources.labels import label_text
 from beam_jobs.sources.listing import Entry, Problem, Ref, Refused, cell_text, name_problem, printable, read_whole
 from beam_jobs.sources.rows import listed_file
 from tfpipe.errors import UsageError
+from tfpipe.places import is_url
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ class CocoSource:
         for annotation in document["annotations"]:
             if isinstance(annotation, dict) and not annotation.get("iscrowd"):
                 marks[str(annotation.get("image_id"))].append(annotation)
-        for image in islice(document["images"], piece):
-            yield self._entry(image, marks)
+        images = islice(document["images"], piece)
+        yield from asked_of_each(lambda image: self._entry(image, marks), images, at_once=is_url(self.folder))
 
     def read(self, ref: Ref) -> bytes:
-        return read_whole(os.path.join(self.folder, ref.key), ref.size)
+        return read_whole(joined(self.folder, ref.key), ref.size)
 
     def _entry(self, image: Any, marks: Mapping[str, list[Mapping[str, Any]]]) -> Entry:
         key = cell_text(image.get("file_name")) if isinstance(image, dict) else ""
@@ -86,7 +89,7 @@ class CocoSource:
         if isinstance(label, tuple):
             return Refused(key, key, *label)
         extras = (" ".join(map(repr, boxes)), " ".join(map(str, ids)))
-        return listed_file(os.path.join(self.folder, key), key, label, extras)
+        return listed_file(joined(self.folder, key), key, label, extras)
 
     def _label(self, ids: Sequence[int]) -> Any:
         if self.label_kind == "multi":
@@ -120,7 +123,7 @@ def open_coco(listing: str, label_kind: str) -> CocoSource:
     Raises:
       UsageError: it is no COCO file, lists nothing, or its images are nowhere near.
     """
-    listing = os.path.abspath(listing)
+    listing = absolute(listing)
     document = _load(listing)
     try:
         classes = tuple(sorted((int(one["id"]), str(one["name"])) for one in document["categories"]))
@@ -135,7 +138,7 @@ def open_coco(listing: str, label_kind: str) -> CocoSource:
 
 def _load(listing: str) -> dict[str, Any]:
     try:
-        with open(listing, encoding="utf-8-sig") as file:
+        with open_text(listing) as file:
             document = json.load(file)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{listing!r} is not JSON: {error}.") from error
@@ -147,14 +150,14 @@ def _load(listing: str) -> dict[str, Any]:
 
 def _image_folder(listing: str, first: str) -> str:
     """The first folder that holds the first image: beside the file, images/, or what the file's name ends with."""
-    beside = os.path.dirname(listing)
+    beside = folder_of(listing)
     last = os.path.splitext(os.path.basename(listing))[0].rpartition("_")[2]
     folders = [
         os.path.join(top, *parts)
-        for top in (beside, os.path.dirname(beside))
+        for top in (beside, folder_of(beside))
         for parts in ((), ("images",), (last,), ("images", last))
     ]
-    found = next((folder for folder in folders if os.path.isfile(os.path.join(folder, first))), None)
+    found = next((folder for folder in folders if is_file(joined(folder, first))), None)
     if found is None:
         raise UsageError(f"The first image of {listing!r}, {first!r}, is in none of {folders}.")
     return found

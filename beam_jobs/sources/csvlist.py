@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from beam_jobs.sources.files import absolute, asked_of_each, folder_of, joined, open_text, peeked
 from beam_jobs.sources.listing import (
     Entry,
     Ref,
     Refused,
     check_columns,
-    name_problem,
     printable,
     read_whole,
 )
-from beam_jobs.sources.rows import listed_file
+from beam_jobs.sources.rows import listed_file, mask_dtypes, read_listed_mask, row_problem
 from tfpipe.errors import UsageError
+from tfpipe.places import is_url
 
 # A first row whose first cell is one of these is a header.
 HEADER_CELLS = frozenset({"uri", "url", "path", "file", "filename", "image"})
@@ -38,25 +39,40 @@ class CsvSource:
     has_header: bool
     columns: tuple[str, ...]
     splits: tuple[str, ...] = ()
-    dtypes: tuple[tuple[str, str], ...] = ()
     class_names: tuple[str, ...] | None = None
     label_kinds: tuple[str, ...] = ("class", "number")
+
+    @cached_property
+    def folder(self) -> str:
+        """What its relative files lie below."""
+        return folder_of(self.listing)
+
+    @property
+    def dtypes(self) -> tuple[tuple[str, str], ...]:
+        return mask_dtypes(self.columns)
 
     def pieces(self, limit: int | None) -> list[Any]:
         return [limit]
 
     def entries(self, piece: int | None) -> Iterator[Entry]:
-        yield from islice(self._all_entries(), piece)
+        first, rows = peeked(islice(self._rows(), piece))
+        yield from asked_of_each(self._entry, rows, at_once=self._is_remote(first))
 
     def path(self, key: str) -> str:
         """The file that a key names."""
-        return os.path.join(os.path.dirname(self.listing), key)
+        return joined(self.folder, key)
 
     def read(self, ref: Ref) -> bytes:
         return read_whole(self.path(ref.key), ref.size)
 
-    def _all_entries(self) -> Iterator[Entry]:
-        with _open_listing(self.listing) as file:
+    def read_mask(self, ref: Ref) -> bytes:
+        return read_listed_mask(self.folder, self.columns, ref)
+
+    def _is_remote(self, row: list[str] | Refused | None) -> bool:
+        return is_url(self.listing) or (isinstance(row, list) and is_url(row[0]))
+
+    def _rows(self) -> Iterator[list[str] | Refused]:
+        with open_text(self.listing, newline="") as file:
             rows = csv.reader(file, strict=True)
             if self.has_header:
                 next(row for row in rows if row)
@@ -69,9 +85,11 @@ class CsvSource:
                     yield Refused("", f"{Path(self.listing).name}", "bad_row", f"The row is not CSV: {error}.")
                     continue
                 if row:
-                    yield self._entry(row)
+                    yield row
 
-    def _entry(self, row: list[str]) -> Entry:
+    def _entry(self, row: list[str] | Refused) -> Entry:
+        if isinstance(row, Refused):
+            return row
         key, text = row[0], ",".join(row)[:200]
         if not key.strip():
             return Refused("", text, "bad_row", "The row names no file.")
@@ -84,7 +102,7 @@ class CsvSource:
             )
         if not row[1].strip():
             return Refused(printable(key), key, "empty_label", "The row has no label.")
-        problem = next((problem for cell in row if (problem := name_problem(cell))), None)
+        problem = row_problem(row[:2], self.columns, row[2:])
         if problem:
             return Refused(printable(key), printable(key), *problem)
         return listed_file(self.path(key), key, row[1].strip(), tuple(row[2:]))
@@ -96,8 +114,8 @@ def open_csv(listing: str) -> CsvSource:
     Raises:
       UsageError: it lists nothing, is no CSV, or its header can't be that of a listing.
     """
-    listing = os.path.abspath(listing)
-    with _open_listing(listing) as file:
+    listing = absolute(listing)
+    with open_text(listing, newline="") as file:
         try:
             first = next((row for row in csv.reader(file, strict=True) if row), None)
         except csv.Error as error:
@@ -112,10 +130,5 @@ def open_csv(listing: str) -> CsvSource:
         if has_header
         else tuple(f"column_{i}" for i in range(3, len(first) + 1))
     )
-    check_columns(columns, listing)
+    check_columns(columns, listing, masks=True)
     return CsvSource(listing, has_header, columns)
-
-
-def _open_listing(path: str) -> Any:
-    # utf-8-sig drops the byte order mark that spreadsheets write; surrogateescape lets a bad cell be refused by itself.
-    return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")

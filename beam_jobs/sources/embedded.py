@@ -10,9 +10,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import IO, Any
 
+from beam_jobs.sources.files import absolute
 from beam_jobs.sources.labels import label_text
 from beam_jobs.sources.listing import (
     FILE_COLUMNS,
@@ -23,14 +23,13 @@ from beam_jobs.sources.listing import (
     Refused,
     cell_text,
     check_columns,
-    in_groups,
     name_problem,
     ordered_splits,
     printable,
     splits_of_names,
 )
 from beam_jobs.sources.rows import open_parquet
-from beam_jobs.sources.slices import Slices
+from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
 
 # Rows that are unpacked into Python values at a time.
@@ -66,12 +65,10 @@ class EmbeddedSource:
         return ordered_splits(self.file_splits)
 
     def pieces(self, limit: int | None) -> list[Any]:
-        numbers = range(len(self.files))
-        return [(tuple(numbers), limit)] if limit is not None else [(group, None) for group in in_groups(numbers)]
+        return file_pieces(len(self.files), limit)
 
-    def entries(self, piece: tuple[Sequence[int], int | None]) -> Iterator[Entry]:
-        numbers, limit = piece
-        yield from islice((entry for number in numbers for entry in self._entries_of(number)), limit)
+    def entries(self, piece: FilePiece) -> Iterator[Entry]:
+        return entries_of_files(piece, self._entries_of)
 
     def read(self, ref: Ref) -> bytes:
         kind, _, place = ref.place.partition(":")
@@ -170,7 +167,7 @@ def open_embedded(paths: Sequence[str], names: Sequence[str], spool: str | None)
     Raises:
       UsageError: the files differ in their columns, or have no image or no label.
     """
-    paths = tuple(os.path.abspath(path) for path in paths)
+    paths = tuple(absolute(path) for path in paths)
     schemas = [_schema(path) for path in paths]
     first = schemas[0]
     for path, schema in zip(paths, schemas, strict=True):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
+from beam_jobs.sources.files import absolute, children
 from beam_jobs.sources.listing import (
     SPLIT_FOLDERS,
     Entry,
@@ -27,7 +28,7 @@ from beam_jobs.sources.listing import (
 from tfpipe.errors import UsageError
 
 
-class _Folder(NamedTuple):
+class ClassFolder(NamedTuple):
     """One class's folder, below ROOT."""
 
     path: str
@@ -40,7 +41,7 @@ class FolderSource:
     """ROOT/CLASS/**/file, or ROOT/SPLIT/CLASS/**/file. Dot files and files directly in ROOT are not listed."""
 
     root: str
-    folders: tuple[_Folder, ...]
+    folders: tuple[ClassFolder, ...]
     columns: tuple[str, ...] = ()
     dtypes: tuple[tuple[str, str], ...] = ()
     class_names: tuple[str, ...] | None = None
@@ -55,7 +56,7 @@ class FolderSource:
             return [(self.folders, limit)]
         return [(group, None) for group in in_groups(self.folders)]
 
-    def entries(self, piece: tuple[Sequence[_Folder], int | None]) -> Iterator[Entry]:
+    def entries(self, piece: tuple[Sequence[ClassFolder], int | None]) -> Iterator[Entry]:
         folders, limit = piece
         walks = [self._walk(folder) for folder in folders]
         if limit is None:
@@ -71,7 +72,7 @@ class FolderSource:
     def read(self, ref: Ref) -> bytes:
         return read_whole(f"{self.root}/{ref.key}", ref.size)
 
-    def _walk(self, folder: _Folder) -> Iterator[Entry]:
+    def _walk(self, folder: ClassFolder) -> Iterator[Entry]:
         top = f"{self.root}/{folder.path}"
         # A stack of folders still to be read, each with all that hold it: they may nest deeper than Python's calls.
         waiting = [(top, frozenset({_identity(os.stat(top))}))]
@@ -91,7 +92,7 @@ class FolderSource:
                     yield entry
 
     def _entry(
-        self, child: os.DirEntry[str], folder: _Folder, ancestors: frozenset[tuple[int, int]]
+        self, child: os.DirEntry[str], folder: ClassFolder, ancestors: frozenset[tuple[int, int]]
     ) -> Entry | os.stat_result:
         """What a child is in the listing; its status where it is a folder to be walked."""
         try:
@@ -119,7 +120,12 @@ def open_folder(root: str) -> FolderSource:
     Raises:
       UsageError: it holds no folders, or one whose name is not UTF-8.
     """
-    root = os.path.abspath(root)
+    root = absolute(root)
+    return FolderSource(root, class_folders(root))
+
+
+def class_folders(root: str) -> tuple[ClassFolder, ...]:
+    """The folders of all classes below a path or a URL, each with its split; see open_folder."""
     names = _folders_in(root)
     if not names:
         raise UsageError(f"{root!r} holds no folders; images lie in one folder per class: {root}/CLASS/image.jpg.")
@@ -132,12 +138,11 @@ def open_folder(root: str) -> FolderSource:
     bad = [path for path, _, _ in parts if name_problem(path)]
     if bad:
         raise UsageError(f"The folder name {printable(bad[0])!r} in {root!r} is not UTF-8; rename it.")
-    return FolderSource(root, tuple(_Folder(*part) for part in parts))
+    return tuple(ClassFolder(*part) for part in parts)
 
 
 def _folders_in(directory: str) -> list[str]:
-    with os.scandir(directory) as found:
-        return sorted(child.name for child in found if not child.name.startswith(".") and child.is_dir())
+    return [child.name for child in children(directory) if child.is_folder]
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

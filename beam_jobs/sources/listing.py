@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from tfpipe.errors import UsageError
+from tfpipe.places import RemotePath
 from tfpipe.schema import RESERVED
 
 # Folders of these names directly in ROOT are splits where nothing else lies beside them.
@@ -24,6 +25,8 @@ MAX_PIECES = 16
 # The columns that may name the image's file, and those that may hold its label, the first that occurs.
 FILE_COLUMNS = ("image", "file", "path", "filename", "file_name", "uri", "url")
 LABEL_COLUMNS = ("label", "labels")
+# The column whose cells name mask files, and the dtype that says so.
+MASK_COLUMN = "mask"
 # Between the class names of a record with several. No name may hold it; NUL separates the fields of a reference.
 BETWEEN_LABELS = "\x1f"
 
@@ -102,7 +105,7 @@ class Source(Protocol):
 
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
-        """The columns whose dtype the source knows; the cells decide for the others. See payloads.extra_features."""
+        """The columns whose dtype the source knows; the cells decide for the others. See beam_jobs.columns."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -129,6 +132,13 @@ class Source(Protocol):
           OSError: it can't be read.
           Unreadable: what is there is not what was listed.
         """
+
+
+class MaskReader(Protocol):
+    """What a source can do besides, where a column has the dtype "mask"."""
+
+    def read_mask(self, ref: Ref) -> bytes:
+        """The bytes of an image's mask file; raises what Source.read raises."""
 
 
 def in_groups(items: Sequence[Any], *, most: int = MAX_PIECES) -> list[tuple[Any, ...]]:
@@ -227,17 +237,18 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def check_columns(columns: Sequence[str], listing: str) -> None:
-    """Refuses columns that can't be features of a record.
+def check_columns(columns: Sequence[str], listing: str, *, masks: bool = False) -> None:
+    """Refuses columns that can't be features of a record; `masks` allows the one that names mask files.
 
     Raises:
       UsageError: it names the first one.
     """
-    bad = [name for name in columns if not name or columns.count(name) > 1 or name in RESERVED or name_problem(name)]
+    taken = [name for name in RESERVED if not masks or name != MASK_COLUMN]
+    bad = [name for name in columns if not name or columns.count(name) > 1 or name in taken or name_problem(name)]
     if bad:
         raise UsageError(
             f"The header of {listing!r} names the column {bad[0]!r}, which is empty, occurs twice, is not UTF-8, "
-            f"or is one that records use themselves: {list(RESERVED)}."
+            f"or is one that records use themselves: {taken}."
         )
 
 
@@ -246,6 +257,8 @@ def check_columns(columns: Sequence[str], listing: str) -> None:
 
 def read_whole(path: str, expected: int) -> bytes:
     """The file's bytes: three system calls where the size is as expected; open() makes seven."""
+    if "://" in path:
+        return RemotePath(path).read_bytes()
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.read(handle, expected + 1)

@@ -11,15 +11,29 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from beam_jobs.sources.files import (
+    absolute,
+    asked_of_each,
+    file_bytes,
+    folder_of,
+    joined,
+    open_binary,
+    open_text,
+    peeked,
+    read_file,
+)
 from beam_jobs.sources.labels import label_text
 from beam_jobs.sources.listing import (
     FILE_COLUMNS,
     LABEL_COLUMNS,
+    MASK_COLUMN,
     Entry,
     Listed,
+    Problem,
     Ref,
     Refused,
     cell_text,
@@ -31,6 +45,7 @@ from beam_jobs.sources.listing import (
     stat_problem,
 )
 from tfpipe.errors import SetupError, UsageError
+from tfpipe.places import is_url
 
 _BATCH_ROWS = 4096
 _MOST_COLUMNS = 1000
@@ -41,6 +56,8 @@ _MOST_COLUMNS = 1000
 
 def listed_file(path: str, key: str, label: str, extras: tuple[str, ...]) -> Entry:
     """The entry of a row whose file lies at a path, by the file's status."""
+    if "://" in path and is_url(path):
+        return _listed_object(path, key, label, extras)
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -49,6 +66,31 @@ def listed_file(path: str, key: str, label: str, extras: tuple[str, ...]) -> Ent
     if problem:
         return Refused(key, key, *problem)
     return Listed(key, label, "", status.st_size, extras)
+
+
+def _listed_object(url: str, key: str, label: str, extras: tuple[str, ...]) -> Entry:
+    try:
+        size = file_bytes(url)
+    except FileNotFoundError as error:
+        return Refused(key, key, *stat_problem(error))
+    return Listed(key, label, "", size, extras) if size else Refused(key, key, "empty", "The file has no bytes.")
+
+
+def mask_dtypes(columns: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The dtypes of a listing's columns that are known beforehand: that of masks."""
+    return ((MASK_COLUMN, MASK_COLUMN),) if MASK_COLUMN in columns else ()
+
+
+def read_listed_mask(folder: str, columns: Sequence[str], ref: Ref) -> bytes:
+    """The mask file that a row names, below the listing's folder or absolute."""
+    return read_file(joined(folder, ref.extras[columns.index(MASK_COLUMN)]))
+
+
+def row_problem(texts: Sequence[str], columns: Sequence[str], extras: Sequence[str]) -> Problem | None:
+    """Why a row's texts can't be taken: a name that is none, or no name where a mask should be."""
+    if columns and MASK_COLUMN in columns and not extras[columns.index(MASK_COLUMN)].strip():
+        return "missing_mask", "The row names no mask."
+    return next((problem for text in (*texts, *extras) if (problem := name_problem(text))), None)
 
 
 @dataclass(frozen=True)
@@ -78,7 +120,7 @@ def find_columns(names: Sequence[str], listing: str) -> RowColumns:
         needed = f"a file in one of {list(FILE_COLUMNS)}" if file is None else f"a label in one of {LABEL_COLUMNS}"
         raise UsageError(f"The rows of {listing!r} have the columns {list(names)}; a row needs {needed}.")
     further = tuple(name for name in names if name not in (file, label))
-    check_columns(further, listing)
+    check_columns(further, listing, masks=True)
     return RowColumns(file, label, further)
 
 
@@ -91,10 +133,10 @@ def row_entry(row: Mapping[str, Any], columns: RowColumns, folder: str, text: st
     if isinstance(label, tuple):
         return Refused(printable(key), printable(key), *label)
     extras = tuple(cell_text(row.get(name)) for name in columns.further)
-    problem = next((problem for cell in (key, label, *extras) if (problem := name_problem(cell))), None)
+    problem = row_problem((key, label), columns.further, extras)
     if problem:
         return Refused(printable(key), printable(key), *problem)
-    return listed_file(os.path.join(folder, key), key, label, extras)
+    return listed_file(joined(folder, key), key, label, extras)
 
 
 # ---- listings
@@ -107,7 +149,6 @@ class RowSource:
     listing: str
     row_columns: RowColumns
     splits: tuple[str, ...] = ()
-    dtypes: tuple[tuple[str, str], ...] = ()
     class_names: tuple[str, ...] | None = None
     label_kinds: tuple[str, ...] = ("class", "multi", "number")
 
@@ -115,19 +156,36 @@ class RowSource:
     def columns(self) -> tuple[str, ...]:
         return self.row_columns.further
 
+    @cached_property
+    def folder(self) -> str:
+        """What its relative files lie below."""
+        return folder_of(self.listing)
+
+    @property
+    def dtypes(self) -> tuple[tuple[str, str], ...]:
+        return mask_dtypes(self.columns)
+
     def pieces(self, limit: int | None) -> list[Any]:
         return [limit]
 
     def entries(self, piece: int | None) -> Iterator[Entry]:
-        folder = os.path.dirname(self.listing)
-        for row, text in islice(_rows_of(self.listing), piece):
-            if isinstance(row, str):
-                yield Refused("", printable(text), "bad_row", row)
-            else:
-                yield row_entry(row, self.row_columns, folder, text)
+        first, rows = peeked(islice(_rows_of(self.listing), piece))
+        yield from asked_of_each(self._entry, rows, at_once=first is not None and self._is_remote(first[0]))
 
     def read(self, ref: Ref) -> bytes:
-        return read_whole(os.path.join(os.path.dirname(self.listing), ref.key), ref.size)
+        return read_whole(joined(self.folder, ref.key), ref.size)
+
+    def read_mask(self, ref: Ref) -> bytes:
+        return read_listed_mask(self.folder, self.columns, ref)
+
+    def _entry(self, numbered: _Row) -> Entry:
+        row, text = numbered
+        if isinstance(row, str):
+            return Refused("", printable(text), "bad_row", row)
+        return row_entry(row, self.row_columns, self.folder, text)
+
+    def _is_remote(self, row: dict[str, Any] | str) -> bool:
+        return is_url(self.listing) or (not isinstance(row, str) and is_url(row.get(self.row_columns.file)))
 
 
 # A row, or what is wrong with it; and the row as text.
@@ -141,7 +199,7 @@ def open_rows(listing: str) -> RowSource:
       UsageError: it lists nothing, its first row is no row, or a column is missing.
       SetupError: Parquet needs pyarrow.
     """
-    listing = os.path.abspath(listing)
+    listing = absolute(listing)
     if is_parquet(listing):
         return RowSource(listing, find_columns(open_parquet(listing).schema_arrow.names, listing))
     return RowSource(listing, find_columns(_json_columns(listing), listing))
@@ -169,7 +227,7 @@ def _rows_of(listing: str) -> Iterator[_Row]:
 
 
 def _json_rows(listing: str) -> Iterator[_Row]:
-    with open(listing, encoding="utf-8-sig", errors="surrogateescape") as file:
+    with open_text(listing) as file:
         for line in file:
             if line.strip():
                 yield _json_row(line), line.strip()[:200]
@@ -204,7 +262,7 @@ def open_parquet(path: str) -> Any:
     except ModuleNotFoundError as error:
         raise SetupError("Reading Parquet takes pyarrow; pip install 'tfpipe[beam]'.") from error
     try:
-        return pyarrow.parquet.ParquetFile(path)
+        return pyarrow.parquet.ParquetFile(open_binary(path) if is_url(path) else path)
     except pyarrow.ArrowInvalid as error:
         raise UsageError(f"{path!r} is not a Parquet file: {str(error).splitlines()[0]}") from error
 

@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from beam_jobs.sources.files import file_bytes
+from beam_jobs.sources.listing import Entry, in_groups
+from tfpipe.places import RemotePath, is_url
 
 # Files held open at once, per process; a job of more opens them again, as it does with plain files.
 _MOST_OPEN = 256
+
+# The numbers of the files to read one after the other, and how many entries to take of them.
+FilePiece = tuple[Sequence[int], int | None]
+
+
+def file_pieces(count: int, limit: int | None) -> list[FilePiece]:
+    """The pieces of a listing of so many files; one piece where a limit counts over all of them."""
+    numbers = range(count)
+    return [(numbers, limit)] if limit is not None else [(group, None) for group in in_groups(numbers)]
+
+
+def entries_of_files(piece: FilePiece, entries_of: Callable[[int], Iterator[Entry]]) -> Iterator[Entry]:
+    """Yields what a piece lists; `entries_of` gives the entries of the file of a number."""
+    numbers, limit = piece
+    yield from islice((entry for number in numbers for entry in entries_of(number)), limit)
 
 
 class Slices:
@@ -18,6 +39,7 @@ class Slices:
     def __init__(self, paths: tuple[str, ...]) -> None:
         self.paths = paths
         self._opened = functools.lru_cache(_MOST_OPEN)(_Handle)
+        self._sized = functools.lru_cache(None)(file_bytes)
 
     def __reduce__(self) -> tuple[type, tuple[tuple[str, ...]]]:
         return Slices, (self.paths,)
@@ -28,7 +50,11 @@ class Slices:
         Raises:
           OSError: the file can't be read.
         """
-        handle = self._opened(self.paths[number])
+        path = self.paths[number]
+        if is_url(path):
+            end = min(offset + size, self._sized(path))
+            return RemotePath(path).read_bytes(offset, end) if end > offset else b""
+        handle = self._opened(path)
         data = os.pread(handle.number, size, offset)
         while len(data) < size:  # A read may come short, as across a network.
             more = os.pread(handle.number, size - len(data), offset + len(data))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
+from beam_jobs.sources.files import absolute, open_binary
 from beam_jobs.sources.labels import label_text
 from beam_jobs.sources.listing import (
     Entry,
@@ -25,15 +26,15 @@ from beam_jobs.sources.listing import (
     Refused,
     cell_text,
     check_columns,
-    in_groups,
     member_problem,
     name_problem,
     ordered_splits,
     printable,
     splits_of_names,
 )
-from beam_jobs.sources.slices import Slices
+from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
+from tfpipe.places import is_url
 from tfpipe.schema import RESERVED
 
 IMAGE_ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp"})
@@ -82,12 +83,10 @@ class TarSource:
         return ("class", "multi", "number") if self.has_samples else ("class",)
 
     def pieces(self, limit: int | None) -> list[Any]:
-        numbers = range(len(self.slices.paths))
-        return [(tuple(numbers), limit)] if limit is not None else [(group, None) for group in in_groups(numbers)]
+        return file_pieces(len(self.slices.paths), limit)
 
-    def entries(self, piece: tuple[Sequence[int], int | None]) -> Iterator[Entry]:
-        numbers, limit = piece
-        yield from islice((entry for number in numbers for entry in self._entries_of(number)), limit)
+    def entries(self, piece: FilePiece) -> Iterator[Entry]:
+        return entries_of_files(piece, self._entries_of)
 
     def read(self, ref: Ref) -> bytes:
         return self.slices.read_place(ref.place, ref.size)
@@ -150,7 +149,7 @@ def open_tars(paths: Sequence[str], names: Sequence[str]) -> TarSource:
     Raises:
       UsageError: one is compressed or no tar, or a column can't be a feature.
     """
-    paths = [os.path.abspath(path) for path in paths]
+    paths = [absolute(path) for path in paths]
     for path in paths:
         _check_tar(path)
     prefixes = tuple(f"{name}/" if len(paths) > 1 else "" for name in names)
@@ -164,7 +163,7 @@ def open_tars(paths: Sequence[str], names: Sequence[str]) -> TarSource:
 
 
 def _check_tar(path: str) -> None:
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         start = file.read(2)
     if start in _COMPRESSED:
         raise UsageError(
@@ -172,7 +171,7 @@ def _check_tar(path: str) -> None:
             f"{_COMPRESSED[start]} it first."
         )
     try:
-        tarfile.open(path, "r:").close()
+        _open_tar(path).close()
     except tarfile.TarError as error:
         raise UsageError(f"{path!r} is not a tar archive: {error}.") from error
 
@@ -223,7 +222,7 @@ def _values(slices: Slices, number: int, members: Sequence[_Member]) -> dict[str
 def _members(path: str) -> Iterator[_Member | Refused]:
     """Yields the files of a tar in order, dot files left out; what is no file, or leads elsewhere, is refused."""
     archive = os.path.basename(path)
-    with tarfile.open(path, "r:") as tar:
+    with _open_tar(path) as tar:
         while True:
             try:
                 info = tar.next()
@@ -240,6 +239,10 @@ def _members(path: str) -> Iterator[_Member | Refused]:
     # tarfile takes a damaged header for the end, silently.
     if any(Slices((path,)).read(0, end, tarfile.BLOCKSIZE)):
         yield Refused("", archive, "bad_archive", f"The archive is damaged at byte {end}; what follows is lost.")
+
+
+def _open_tar(path: str) -> tarfile.TarFile:
+    return tarfile.open(fileobj=open_binary(path), mode="r:") if is_url(path) else tarfile.open(path, "r:")
 
 
 def _member(info: tarfile.TarInfo) -> _Member | Refused | None:

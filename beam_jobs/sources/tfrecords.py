@@ -8,17 +8,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from beam_jobs.sources.files import absolute, open_binary, read_file
 from beam_jobs.sources.labels import label_text
-from beam_jobs.sources.listing import Entry, Listed, Ref, Refused, cell_text, in_groups, name_problem, printable
-from beam_jobs.sources.slices import Slices
+from beam_jobs.sources.listing import MASK_COLUMN, Entry, Listed, Ref, Refused, cell_text, name_problem, printable
+from beam_jobs.sources.rows import mask_dtypes
+from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
 from tfpipe.manifest import Manifest, load_manifest
-from tfpipe.records import DamagedRecord, NotAnExample, Record, parse_example, scan
+from tfpipe.places import is_url
+from tfpipe.records import DamagedRecord, NotAnExample, Record, parse_example, scan, scan_bytes
+from tfpipe.resync import HEADER_BYTES
 from tfpipe.schema import RESERVED, Feature
 
 # The features of records that have no manifest: tfpipe's and TFDS's, ImageNet's, and what hand-written ones use.
@@ -39,6 +42,7 @@ class RecordSource:
       image, label: the names of these features.
       key: that of the key; None where records have none.
       further: the features that are carried along.
+      masked: whether a `mask` lies beside each image.
       has_lists: whether a label is a list of any length, rather than one value.
     """
 
@@ -50,36 +54,39 @@ class RecordSource:
     further: tuple[Feature, ...] = ()
     class_names: tuple[str, ...] | None = None
     has_lists: bool = False
+    masked: bool = False
     label_kinds: tuple[str, ...] = ("class", "multi", "number")
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(feature.name for feature in self.further)
+        return (*(feature.name for feature in self.further), *([MASK_COLUMN] if self.masked else []))
 
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
-        return tuple((feature.name, _column_dtype(feature)) for feature in self.further)
+        return (*((f.name, _column_dtype(f)) for f in self.further), *mask_dtypes(self.columns))
 
     @property
     def splits(self) -> tuple[str, ...]:
         return tuple(name for name in dict.fromkeys(self.file_splits) if name)
 
     def pieces(self, limit: int | None) -> list[Any]:
-        numbers = range(len(self.slices.paths))
-        return [(tuple(numbers), limit)] if limit is not None else [(group, None) for group in in_groups(numbers)]
+        return file_pieces(len(self.slices.paths), limit)
 
-    def entries(self, piece: tuple[Sequence[int], int | None]) -> Iterator[Entry]:
-        numbers, limit = piece
-        yield from islice((entry for number in numbers for entry in self._entries_of(number)), limit)
+    def entries(self, piece: FilePiece) -> Iterator[Entry]:
+        return entries_of_files(piece, self._entries_of)
 
     def read(self, ref: Ref) -> bytes:
-        return self.slices.read_place(ref.place, ref.size)
+        return self.slices.read_place(ref.place.partition("@")[0], ref.size)
+
+    def read_mask(self, ref: Ref) -> bytes:
+        number, offset, size = map(int, ref.place.partition("@")[2].split(":"))
+        return self.slices.read(number, offset, size)
 
     def _entries_of(self, number: int) -> Iterator[Entry]:
         path = self.slices.paths[number]
         name, count = os.path.basename(path), 0
         try:
-            for record in scan(path):
+            for record in _scan(path):
                 yield self._entry(number, f"{name}/{count}", record)
                 count += 1
         except DamagedRecord as error:
@@ -106,9 +113,14 @@ class RecordSource:
         problem = next((problem for cell in (key, label, *extras) if (problem := name_problem(cell))), None)
         if problem:
             return Refused(shown, shown, *problem)
-        # Behind the frame's 12 bytes; wherever the same bytes occur first, they are the same image.
-        offset = record.offset + 12 + record.data.find(image[0])
-        return Listed(key, label, self.file_splits[number], len(image[0]), extras, f"{number}:{offset}")
+        where = _place(number, record, image[0])
+        if self.masked:
+            mask = values.get(MASK_COLUMN, [])
+            if not isinstance(mask, list) or len(mask) != 1:
+                return Refused(shown, shown, "missing_mask", "The record has no mask.")
+            where += f"@{_place(number, record, mask[0])}:{len(mask[0])}"
+            extras += ("",)
+        return Listed(key, label, self.file_splits[number], len(image[0]), extras, where)
 
     def _named(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -116,6 +128,11 @@ class RecordSource:
         if self.class_names is None or not isinstance(value, int):
             return value
         return self.class_names[value] if 0 <= value < len(self.class_names) else None
+
+
+def _place(number: int, record: Record, data: bytes) -> str:
+    """Where bytes of a record lie: FILE:OFFSET. Wherever the same bytes occur first, they are the same."""
+    return f"{number}:{record.offset + HEADER_BYTES + record.data.find(data)}"
 
 
 def _plain(values: list[bytes] | np.ndarray) -> Any:
@@ -148,7 +165,7 @@ def open_dataset(directory: str) -> RecordSource:
       UsageError: it holds pixels or vectors, or its shards are compressed.
     """
     try:
-        manifest = load_manifest(os.path.abspath(directory))
+        manifest = load_manifest(absolute(directory))
     except ValueError as error:
         raise UsageError(str(error)) from error
     schema = manifest.schema
@@ -161,9 +178,10 @@ def open_dataset(directory: str) -> RecordSource:
         raise UsageError(f"The records in {directory!r} have no label.")
     further = tuple(f for f in schema.features if f.name not in RESERVED and f.codec == "plain" and _is_carried(f))
     classes = manifest.class_names or None
-    return RecordSource(
-        Slices(paths), splits, names["image"], label, names.get("key"), further, classes, schema.label_kind == "multi"
-    )
+    masked = MASK_COLUMN in schema and schema[MASK_COLUMN].codec == "image"
+    several = schema.label_kind == "multi"
+    key = names.get("key")
+    return RecordSource(Slices(paths), splits, names["image"], label, key, further, classes, several, masked)
 
 
 def _is_carried(feature: Feature) -> bool:
@@ -184,11 +202,11 @@ def open_records(paths: Sequence[str]) -> RecordSource:
     Raises:
       UsageError: a file is compressed, or the first record has no image or no label.
     """
-    paths = [os.path.abspath(path) for path in paths]
+    paths = [absolute(path) for path in paths]
     for path in paths:
         _check_file(path)
     try:
-        first = next((record for path in paths for record in scan(path)), None)
+        first = next((record for path in paths for record in _scan(path)), None)
         values = parse_example(first.data) if first else {}
     except (DamagedRecord, NotAnExample) as error:
         raise UsageError(f"{paths[0]!r} begins with no tf.train.Example: {error}") from error
@@ -202,9 +220,14 @@ def open_records(paths: Sequence[str]) -> RecordSource:
 _KNOWN = (IMAGE_FEATURES, LABEL_FEATURES, KEY_FEATURES)
 
 
+def _scan(path: str) -> Iterator[Record]:
+    """Yields the records of a file; one in a store is read whole."""
+    return scan_bytes(read_file(path), path) if is_url(path) else scan(path)
+
+
 def _check_file(path: str) -> None:
     try:
-        with open(path, "rb") as file:
+        with open_binary(path) as file:
             start = file.read(2)
     except OSError as error:
         raise UsageError(f"{path!r} can't be read: {error.strerror}.") from error

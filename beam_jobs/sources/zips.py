@@ -6,7 +6,6 @@ that lies about its size while it is.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import stat
 import struct
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from beam_jobs.sources.files import absolute, file_bytes, open_binary
 from beam_jobs.sources.listing import (
     SPLIT_FOLDERS,
     Entry,
@@ -100,7 +100,7 @@ def open_zip(path: str) -> ZipSource:
     Raises:
       UsageError: it is no zip, or has no folders.
     """
-    path = os.path.abspath(path)
+    path = absolute(path)
     folders = {tuple(_name(info).split("/")[:-1]) for info in _images(path) if not _problem(info)}
     if not folders:
         raise UsageError(f"{path!r} holds no folders; a zip archive holds CLASS/image.jpg.")
@@ -113,11 +113,11 @@ def open_zip(path: str) -> ZipSource:
 def _images(path: str) -> Iterator[zipfile.ZipInfo]:
     """Yields the members that are listed: no folders, no dot files, none at the top."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_binary(path) as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise UsageError(f"{path!r} is not a sound zip archive: {error}.") from error
-    if sum(info.compress_size for info in infos) > os.path.getsize(path):
+    if sum(info.compress_size for info in infos) > file_bytes(path):
         raise UsageError(f"The members of {path!r} overlap: together they are larger than the archive.")
     for info in infos:
         name = _name(info)

@@ -26,6 +26,9 @@ VERBS = {
     "check": ("tfpipe.cli.check", "compare every shard with the manifest"),
     "repair": ("tfpipe.cli.repair", "save what damaged shards still hold into a new dataset"),
     "index": ("tfpipe.cli.index", "adopt TFRecords that others wrote"),
+    "bench": ("tfpipe.cli.bench", "time every way to read a dataset"),
+    "tune": ("tfpipe.cli.tune", "find the bottleneck and the fastest options for a dataset"),
+    "serve": ("tfpipe.cli.serve", "read and decode for trainers elsewhere: a tf.data service"),
     "demo": ("tfpipe.cli.demo", "the whole way on real images, from files to a trained model"),
     "version": ("tfpipe.cli.version", "show the versions of tfpipe and of what it stands on"),
 }
@@ -72,7 +75,7 @@ def _fail(text: str, code: int) -> int:
 
 
 def _missing_module(error: ModuleNotFoundError) -> str:
-    extras = {"apache_beam": "beam", "tensorflow_hub": "hub", "mlxtend": "demo", "skimage": "demo", "PIL": "demo"}
+    extras = {"apache_beam": "beam", "tensorflow_hub": "hub", "mlxtend": "demo", "skimage": "demo", "PIL": "demo", "matplotlib": "report"}
     extra = extras.get((error.name or "").partition(".")[0])
     return f"{error}; pip install 'tfpipe[{extra}]'" if extra else str(error)
 

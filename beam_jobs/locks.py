@@ -1,0 +1,113 @@
+"""One writer at a time: of a folder by a lock of the kernel, of a place in a store by an object that says who writes.
+
+A kernel frees the lock of a killed process; an object stays. It names its process, so that the next run on the same
+machine sees that the process is gone, and takes the lock over. From elsewhere it can't be told whether that process
+lives: then the error says whose lock it is and since when, and to remove it is the user's decision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tfpipe.errors import SetupError
+from tfpipe.places import Place, RemotePath
+
+LOCK_NAME = "_lock.json"
+
+
+@contextlib.contextmanager
+def locked(output: Place) -> Iterator[None]:
+    """Holds an output against other writers.
+
+    Raises:
+      SetupError: another conversion holds it.
+    """
+    with _locked_folder(output) if isinstance(output, Path) else _locked_store(output):
+        yield
+
+
+@contextlib.contextmanager
+def _locked_folder(output: Path) -> Iterator[None]:
+    """Holds a folder; the lock goes with the process, even when that is killed."""
+    output.mkdir(parents=True, exist_ok=True)
+    handle = os.open(output, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SetupError(
+            f"Another conversion is writing to {output}; wait for it, or choose another --output."
+        ) from error
+    else:
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _locked_store(output: RemotePath) -> Iterator[None]:
+    lock = output / LOCK_NAME
+    _take(lock)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _take(lock: RemotePath) -> None:
+    mine = json.dumps({**_identity(os.getpid()), "since": datetime.now(UTC).isoformat(timespec="seconds")}).encode()
+    try:
+        lock.create_bytes(mine)
+    except FileExistsError:
+        _take_over(lock, mine)
+
+
+def _take_over(lock: RemotePath, mine: bytes) -> None:
+    """Puts a lock in place of one whose process is gone."""
+    owner = _read(lock)
+    if not _is_gone(owner):
+        raise SetupError(
+            f"Another conversion is writing to {lock.parent}: process {owner.get('process')} on {owner.get('host')}, "
+            f"since {owner.get('since')}; wait for it, or choose another --output. If it was killed, remove {lock}, "
+            "and go on with --resume."
+        )
+    # Of several that see the same lock left behind, one creates the next.
+    lock.unlink(missing_ok=True)
+    try:
+        lock.create_bytes(mine)
+    except FileExistsError as error:
+        raise SetupError(f"Another conversion has just begun to write to {lock.parent}; wait for it.") from error
+
+
+def _read(lock: RemotePath) -> dict[str, Any]:
+    try:
+        return dict(json.loads(lock.read_text()))
+    except (ValueError, TypeError, FileNotFoundError):
+        return {}
+
+
+def _identity(process: int) -> dict[str, Any]:
+    """What tells a process from all others: of another machine, another boot, another container, another start."""
+    space = os.readlink("/proc/self/ns/pid")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # Behind the name in brackets, which may hold anything; the 22nd value is the start, in ticks since the boot.
+    started = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    return {"host": socket.gethostname(), "boot": boot, "space": space, "process": process, "started": started}
+
+
+def _is_gone(owner: dict[str, Any]) -> bool:
+    """Whether an owner is a process of this machine that ended."""
+    here = _identity(os.getpid())
+    if any(owner.get(name) != here[name] for name in ("host", "boot", "space")):
+        return False
+    try:
+        return _identity(int(owner["process"]))["started"] != owner.get("started")
+    except (OSError, ValueError, TypeError, KeyError):
+        return True

@@ -1,0 +1,125 @@
+"""Image files to pixels, and back to smaller files, while converting: one compiled call an image.
+
+Called one by one, the dozen operations of an image held Python's lock between them: two threads did 1.2 times the work
+of one. Compiled, an image of 224 x 224 takes 2.2 ms instead of 3.7, and the lock is held for a twentieth of it. There
+is a function for each kind of file and each fitting, compiled when it first occurs; sizes of images are no part of it.
+
+    pixels = decode_pixels(data, probe(data), (224, 224), "pad")
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tfpipe.probe import ImageHeader
+
+# Where in a graph an operation failed is TensorFlow's own affair, and changes from run to run.
+_GRAPH_NAMES = re.compile(r"\s*\[\[.*|\s*\[Op:.*|\{\{.*?\}\}\s*", re.DOTALL)
+
+
+def decode_pixels(
+    data: bytes, header: ImageHeader, size: tuple[int, int] | None = None, resize: str = "pad"
+) -> np.ndarray:
+    """The pixels of an image file: decoded exactly, turned upright, resized with antialiasing.
+
+    Args:
+      data: the file.
+      header: what probe says of it.
+      size: (height, width) to fit it to; None keeps its own.
+      resize: how; see tfpipe.images.resize_image.
+
+    Returns:
+      uint8 [H, W, 3], read-only.
+
+    Raises:
+      InvalidArgumentError: the decoder refuses the file.
+    """
+    fitted = None if size == header.upright_size else size
+    pixels = _decoder(header.format == "jpeg", header.orientation > 1, fitted, resize)(data, header.orientation)
+    return np.asarray(memoryview(pixels))
+
+
+def encode_smaller(data: bytes, header: ImageHeader, size: tuple[int, int], quality: int) -> bytes:
+    """The image as a JPEG of another size; see decode_pixels.
+
+    Args:
+      data: the file.
+      header: what probe says of it.
+      size: (height, width) to stretch it to.
+      quality: of the JPEG, 1 to 100.
+    """
+    shrinks = size != header.upright_size
+    encode = _encoder(header.format == "jpeg", header.orientation > 1, shrinks, quality)
+    return encode(data, header.orientation, size).numpy()
+
+
+def decoder_sentence(error: Exception) -> str:
+    """What TensorFlow's decoder says of a file, without the names of its graph."""
+    said = _GRAPH_NAMES.sub("", str(getattr(error, "message", error))).strip()
+    # The last line: before it stand the lines of Python that built the graph.
+    return (said.splitlines() or ["it gives no reason"])[-1].rstrip(".")
+
+
+@lru_cache(maxsize=64)
+def _decoder(jpeg: bool, turned: bool, size: tuple[int, int] | None, resize: str) -> Callable[..., Any]:
+    """A compiled function of a file and its EXIF turn to its pixels."""
+    import tensorflow as tf
+
+    from tfpipe import images
+
+    def decode(data: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+        pixels = _upright(data, orientation, jpeg=jpeg, turned=turned)
+        return pixels if size is None else images.resize_image(pixels, size, resize=resize, antialias=True)
+
+    return _compiled(decode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64))
+
+
+@lru_cache(maxsize=64)
+def _encoder(jpeg: bool, turned: bool, shrinks: bool, quality: int) -> Callable[..., Any]:
+    """A compiled function of a file, its EXIF turn and a size to a JPEG of that size."""
+    import tensorflow as tf
+
+    def encode(data: tf.Tensor, orientation: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        pixels = _upright(data, orientation, jpeg=jpeg, turned=turned)
+        if shrinks:
+            # As resize_image rounds, which takes no size that changes from call to call.
+            levels = tf.floor(tf.image.resize(pixels, size, antialias=True) + 0.5)
+            pixels = tf.cast(tf.clip_by_value(levels, 0, 255), tf.uint8)
+        return tf.io.encode_jpeg(pixels, quality=quality, optimize_size=True)
+
+    return _compiled(encode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32))
+
+
+def _upright(data: Any, orientation: Any, *, jpeg: bool, turned: bool) -> Any:
+    import tensorflow as tf
+
+    from tfpipe import images
+
+    if jpeg:
+        pixels = images.decode_file(data, jpeg_only=True, exact=True)
+    else:
+        pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
+        pixels.set_shape([None, None, 3])
+    return images.turn_upright(pixels, orientation) if turned else pixels
+
+
+def _compiled(function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    def on_cpu(*tensors: tf.Tensor) -> tf.Tensor:
+        with tf.device("CPU:0"):
+            return function(*tensors)
+
+    concrete = tf.function(on_cpu, autograph=False).get_concrete_function(*specs)
+    dtypes = [spec.dtype for spec in specs]
+
+    def call(*values: Any) -> tf.Tensor:
+        with tf.device("CPU:0"):
+            return concrete(*[tf.constant(value, dtype) for value, dtype in zip(values, dtypes, strict=True)])
+
+    return call

@@ -1,0 +1,121 @@
+"""Caches: keyed by data and settings, safe after a kill and beside another process, refused where they don't fit."""
+
+import fcntl
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfpipe import caching
+from tfpipe.dataset import make_dataset
+from tfpipe.readoptions import ReadOptions
+
+SIZE = (6, 8)
+
+
+def a_dataset(manifest, image_size=SIZE, **options):
+    return make_dataset(manifest, batch_size=4, image_size=image_size, labels=None, options=ReadOptions(**options))
+
+
+def keys(dataset):
+    return sorted(key for batch in dataset for key in batch["key"].numpy())
+
+
+def folders(path):
+    return sorted(path.iterdir())
+
+
+def test_settings_that_change_what_is_kept_change_the_folder(raw_dataset, tmp_path):
+    disk = {"cache": "disk", "cache_dir": str(tmp_path)}
+    a_dataset(raw_dataset, **disk)
+    a_dataset(raw_dataset, **disk, parallel_calls=1, prefetch=0, shuffle_buffer=7)
+    assert len(folders(tmp_path)) == 1
+    a_dataset(raw_dataset, (6, 7), **disk)
+    a_dataset(raw_dataset, **disk, cache_place="batches")
+    a_dataset(raw_dataset, **disk, on_error="skip")
+    assert len(folders(tmp_path)) == 4
+
+
+def test_a_complete_disk_cache_is_read_by_the_next_run_without_the_shards(raw_dataset, tmp_path, monkeypatch):
+    disk = {"cache": "disk", "cache_dir": str(tmp_path)}
+    first = keys(a_dataset(raw_dataset, **disk))
+    gc.collect()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("data*")}
+    assert keys(a_dataset(raw_dataset, **disk)) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("data*")} == before
+
+
+FILL = """
+import sys, time
+from tfpipe.dataset import make_dataset
+from tfpipe.readoptions import ReadOptions
+options = ReadOptions(cache="disk", cache_dir=sys.argv[2], prefetch=0, parallel_calls=1, parallel_reads=1)
+dataset = make_dataset(sys.argv[1], batch_size=4, image_size=(6, 8), labels=None, options=options)
+batches = iter(dataset)
+next(batches)
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def filling(raw_dataset, tmp_path):
+    """Another process, in the middle of filling a cache in tmp_path."""
+    command = [sys.executable, "-c", FILL, str(raw_dataset.directory), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+        assert process.stdout.readline() == "begun\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_reads_without_the_cache_that_a_first_one_fills(raw_dataset, tmp_path, filling, caplog):
+    disk = {"cache": "disk", "cache_dir": str(tmp_path)}
+    with caplog.at_level(logging.WARNING, "tfpipe"):
+        dataset = a_dataset(raw_dataset, **disk)
+    assert "Another process fills the cache" in caplog.text
+    assert len(keys(dataset)) == raw_dataset.num_records("train") // 4 * 4
+    filling.send_signal(signal.SIGKILL)
+    filling.wait()
+    # The lock went with the process; what it left is cleared, and the cache filled.
+    assert len(keys(a_dataset(raw_dataset, **disk))) == raw_dataset.num_records("train") // 4 * 4
+    (folder,) = folders(tmp_path)
+    assert (folder / "data.index").exists()
+
+
+def test_the_lock_is_held_while_the_process_lives(raw_dataset, tmp_path):
+    dataset = a_dataset(raw_dataset, cache="disk", cache_dir=str(tmp_path))
+    gc.collect()
+    (folder,) = folders(tmp_path)
+    with open(folder / "lock") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    keys(dataset)
+
+
+@pytest.mark.parametrize("place", ["records", "batches"])
+def test_a_memory_cache_beyond_the_budget_is_refused_with_both_figures(raw_dataset, place):
+    records = raw_dataset.num_records("train") // 4 * 4 if place == "batches" else raw_dataset.num_records("train")
+    least = records * 6 * 8 * 3
+    with pytest.raises(ValueError, match=r"The cache would take \d+ MB, and memory has 0 MB free.*cache='disk'"):
+        a_dataset(raw_dataset, cache="memory", cache_place=place, ram_budget=least // 2)
+    a_dataset(raw_dataset, cache="memory", cache_place=place, ram_budget=least * 40)
+
+
+def test_a_disk_cache_beyond_the_disk_is_refused(raw_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(caching.shutil, "disk_usage", lambda _: caching.shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(ValueError, match=r"has 0 MB free, of which it may take 80%: use another cache_dir"):
+        a_dataset(raw_dataset, cache="disk", cache_dir=str(tmp_path))
+
+
+def test_the_limit_of_a_container_counts_page_cache_as_free(tmp_path):
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 500\n")
+    assert caching._cgroup_free(tmp_path) == 800
+    (tmp_path / "memory.max").write_text("max\n")
+    assert caching._cgroup_free(tmp_path) is None
+    assert caching._cgroup_free(Path("/nowhere")) is None

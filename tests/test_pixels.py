@@ -1,0 +1,60 @@
+"""Compiled decoding gives what the eager functions give, for every kind of file, turn and fitting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pictures import KINDS, file_bytes, photo, turned
+
+from beam_jobs.pixels import decode_pixels, decoder_sentence, encode_smaller
+from tfpipe import images
+from tfpipe.probe import probe
+
+# Smaller and larger than the photos, of their size, and one that "pad" fills in one direction.
+SIZES = [None, (20, 20), (64, 50), probe(KINDS[".png"](1)).upright_size, (30, 200)]
+
+
+def eager_pixels(data: bytes, size: tuple[int, int] | None, resize: str) -> np.ndarray:
+    header = probe(data)
+    pixels = images.decode_file(data, jpeg_only=header.format == "jpeg", exact=True)
+    if header.orientation > 1:
+        pixels = images.turn_upright(pixels, tf.constant(header.orientation, tf.int64))
+    return (pixels if size is None else images.resize_image(pixels, size, resize=resize, antialias=True)).numpy()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("resize", images.RESIZES)
+@pytest.mark.parametrize("ending", KINDS)
+def test_pixels_are_those_of_the_eager_functions(ending: str, resize: str, size: tuple[int, int] | None) -> None:
+    for number in (1, 2):
+        data = KINDS[ending](number)
+        np.testing.assert_array_equal(decode_pixels(data, probe(data), size, resize), eager_pixels(data, size, resize))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_file_comes_out_upright(orientation: int) -> None:
+    data = turned(3, orientation)
+    for size in (None, (20, 33)):
+        np.testing.assert_array_equal(decode_pixels(data, probe(data), size), eager_pixels(data, size, "pad"))
+
+
+@pytest.mark.parametrize("size", [(10, 12), (200, 100), None])
+def test_a_smaller_file_is_that_of_the_eager_functions(size: tuple[int, int] | None) -> None:
+    data = turned(4, 6)
+    size = size or probe(data).upright_size
+    eager = tf.io.encode_jpeg(eager_pixels(data, size, "stretch"), quality=80, optimize_size=True).numpy()
+    assert encode_smaller(data, probe(data), size, 80) == eager
+
+
+def test_what_the_decoder_says_comes_without_the_names_of_a_graph() -> None:
+    data = file_bytes(photo(1), "PNG")
+    broken = data[:60] + bytes(40) + data[100:]
+    with pytest.raises(tf.errors.InvalidArgumentError) as raised:
+        decode_pixels(broken, probe(data))
+    sentence = decoder_sentence(raised.value)
+    assert "PNG" in sentence
+    assert "node" not in sentence
+    assert "Op:" not in sentence
+    assert not sentence.endswith(".")
+    assert decoder_sentence(ValueError()) == "it gives no reason"

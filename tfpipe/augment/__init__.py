@@ -1,0 +1,82 @@
+"""Augmentation of whole batches, each image by itself: draw what happens, then apply it.
+
+    from tfpipe import augment
+
+    transforms = [augment.pad_and_crop(4), augment.flip_left_right(), augment.rand_augment(2, 9), augment.mixup(0.2)]
+    train = tfpipe.make_dataset("photos_tfrecord", batch_size=128, image_size=(224, 224), transforms=transforms)
+
+A transform takes ({"image": ..., "label": ...}, seed int32 [2]) and returns such a dict. The same seed gives the same
+pixels inside make_dataset, inside a Keras layer (tfpipe.layers) and under tf.function(jit_compile=True). Images are
+uint8 [B, H, W, C], or float32 or float16 in [0, 1].
+"""
+
+from tfpipe.augment.apply import apply_choices, apply_op
+from tfpipe.augment.choices import Choices, Op
+from tfpipe.augment.conditional import choose_n, compose, one_of, select, sometimes
+from tfpipe.augment.crop import center_crop, normalize, random_crop, random_resized_crop
+from tfpipe.augment.custom import augmentation
+from tfpipe.augment.deepaugment import deep_augment
+from tfpipe.augment.draw import BatchTransform, OpTransform, Transform
+from tfpipe.augment.mixing import cutmix, mixup
+from tfpipe.augment.ops import OPS
+from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, trivial_augment_wide
+from tfpipe.augment.recipes import from_json, to_json
+from tfpipe.augment.transforms import (
+    coarse_dropout,
+    color_jitter,
+    cutout,
+    flip_left_right,
+    flip_up_down,
+    gamma,
+    gaussian_blur,
+    gaussian_noise,
+    grayscale,
+    op,
+    pad_and_crop,
+    salt_and_pepper,
+    zoom,
+)
+
+__all__ = [
+    "OPS",
+    "BatchTransform",
+    "Choices",
+    "Op",
+    "OpTransform",
+    "Transform",
+    "apply_choices",
+    "apply_op",
+    "augmentation",
+    "auto_augment",
+    "center_crop",
+    "choose_n",
+    "coarse_dropout",
+    "color_jitter",
+    "compose",
+    "cutmix",
+    "cutout",
+    "deep_augment",
+    "flip_left_right",
+    "flip_up_down",
+    "from_json",
+    "gamma",
+    "gaussian_blur",
+    "gaussian_noise",
+    "grayscale",
+    "mixup",
+    "normalize",
+    "one_of",
+    "op",
+    "pad_and_crop",
+    "pba",
+    "policy",
+    "rand_augment",
+    "random_crop",
+    "random_resized_crop",
+    "salt_and_pepper",
+    "select",
+    "sometimes",
+    "to_json",
+    "trivial_augment_wide",
+    "zoom",
+]

@@ -1,0 +1,269 @@
+"""Transforms that decide per image, and cost what a batch costs.
+
+    one_of([rand_augment(2, 9), cutout(16)], p=[0.7, 0.3])
+    sometimes(color_jitter(brightness=0.4), 0.5)
+    choose_n(["invert", "equalize", op("rotate", (-30, 30))], 2)
+    select(["identity", "rotate"], "label_int")
+    compose([pad_and_crop(4), flip_left_right(), trivial_augment_wide()])
+
+They combine tables of choices, never images: every part draws its table, and each image's rows are taken from the
+part that was drawn for it. So they nest freely, and the pixels are touched once a stage, whatever the number of parts.
+A part is a transform made of ops, an Op, or the name of one. Transforms that change the size or mix images have no
+table; only compose takes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfpipe.augment.choices import NUM_VALUES, Choices, Op
+from tfpipe.augment.draw import Batch, BatchTransform, Frame, OpTransform, Pixels, Transform
+from tfpipe.augment.ops import OPS
+from tfpipe.augment.streams import draw_columns, draw_order, pick, split_seed, thresholds
+from tfpipe.augment.transforms import op as op_transform
+
+Part = OpTransform | Op | str
+
+
+def one_of(parts: Sequence[Part], p: Sequence[float] | None = None) -> OpTransform:
+    """Each image gets one of the parts.
+
+    Args:
+      parts: transforms made of ops, Ops or names of ops.
+      p: the probability of each; None: all alike.
+
+    Raises:
+      ValueError: there is no part, or p has not one probability each that sum to 1.
+    """
+    arguments = {"parts": parts, "p": p}
+    joint = _Joint("one_of", parts)
+    limits = thresholds(_probabilities(p, len(joint.parts)))
+
+    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
+        own, rest = split_seed(seed, 2)
+        place = pick(draw_columns(own, frame.batch_size, 1).op, limits)
+        return joint.rows(rest, frame, place)
+
+    return OpTransform("one_of", arguments, joint.ops, joint.num_stages, choose, joint.pixels)
+
+
+def sometimes(part: Part, p: float) -> OpTransform:
+    """Each image gets the part with probability p, and stays as it is otherwise.
+
+    Raises:
+      ValueError: p lies outside [0, 1].
+    """
+    if not _is_probability(p):
+        raise ValueError(f"p is {p!r}; it must lie in [0, 1].")
+    joint = _Joint("sometimes", [part])
+
+    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
+        own, rest = split_seed(seed, 2)
+        happens = draw_columns(own, frame.batch_size, 1).apply < np.float32(p)
+        choices = joint.rows(rest, frame, tf.zeros([frame.batch_size, 1], tf.int32))
+        return _only(choices, happens)
+
+    arguments = {"part": part, "p": p}
+    return OpTransform("sometimes", arguments, joint.ops, joint.num_stages, choose, joint.pixels)
+
+
+def choose_n(parts: Sequence[Part], n: int) -> OpTransform:
+    """Each image gets n different parts, in random order.
+
+    Raises:
+      ValueError: n is negative, or there are fewer parts.
+    """
+    joint = _Joint("choose_n", parts)
+    if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= len(joint.parts):
+        raise ValueError(
+            f"n is {n!r}; with {len(joint.parts)} parts it must be an integer from 0 to {len(joint.parts)}."
+        )
+
+    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
+        own, rest = split_seed(seed, 2)
+        return joint.rows(rest, frame, draw_order(own, frame.batch_size, len(joint.parts))[:, :n])
+
+    arguments = {"parts": parts, "n": n}
+    return OpTransform("choose_n", arguments, joint.ops, n * joint.num_stages, choose, joint.pixels)
+
+
+def select(ops: Sequence[Part], index: int | str | Sequence[int] | tf.Tensor) -> OpTransform:
+    """Each image gets the part that its index names; an index outside the list leaves it as it is.
+
+    Args:
+      ops: transforms made of ops, Ops or names of ops.
+      index: integers [B]; or one for all; or the name of the feature of the batch that holds them.
+
+    Raises:
+      ValueError: there is no part; when drawing, the batch has no such feature.
+    """
+    joint = _Joint("select", ops)
+
+    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
+        place = tf.cast(_index_of(index, frame), tf.int32)
+        place = tf.broadcast_to(place, [frame.batch_size])[:, None]
+        inside = (place >= 0) & (place < len(joint.parts))
+        return _only(joint.rows(split_seed(seed, 1)[0], frame, tf.where(inside, place, 0)), inside)
+
+    arguments = {"ops": ops, "index": index}
+    return OpTransform("select", arguments, joint.ops, joint.num_stages, choose, joint.pixels)
+
+
+def compose(parts: Sequence[Part | BatchTransform]) -> Transform:
+    """Each image gets all parts, in order.
+
+    Returns:
+      One transform made of ops where all parts are; otherwise a transform of the batch, which stands in no conditional.
+
+    Raises:
+      ValueError: there is no part.
+    """
+    runs = _runs(parts)
+    if len(runs) == 1 and isinstance(runs[0], OpTransform):
+        return runs[0]
+
+    def change(batch: Batch, seed: tf.Tensor, frame: Frame) -> Batch:
+        for part, part_seed in zip(runs, split_seed(seed, len(runs)), strict=True):
+            batch = part(batch, part_seed)
+        return batch
+
+    return BatchTransform("compose", {"parts": parts}, change)
+
+
+# ---- parts
+
+
+def _runs(parts: Sequence[Part | BatchTransform]) -> list[Transform]:
+    """The parts, with neighbours that are made of ops, and treat pixels alike, joined to one each."""
+    _check_some("compose", parts)
+    runs: list[list[Any]] = []
+    for part in parts:
+        known: Any = part if isinstance(part, BatchTransform) else _as_transform("compose", part)
+        joins = runs and isinstance(known, OpTransform) and isinstance(runs[-1][0], OpTransform)
+        if joins and len(_distinct_pixels([*runs[-1], known])) < 2:
+            runs[-1].append(known)
+        else:
+            runs.append([known])
+    return [run[0] if isinstance(run[0], BatchTransform) else _sequence(run) for run in runs]
+
+
+def _sequence(parts: Sequence[OpTransform]) -> OpTransform:
+    joint = _Joint("compose", parts)
+    num_stages = sum(part.num_stages for part in parts)
+
+    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
+        tables = joint.tables(seed, frame)
+        return Choices(*(tf.concat(columns, axis=1) for columns in zip(*tables, strict=True)))
+
+    return OpTransform("compose", {"parts": parts}, joint.ops, num_stages, choose, joint.pixels)
+
+
+class _Joint:
+    """Parts with one tuple of ops for all, and tables of one width."""
+
+    def __init__(self, what: str, parts: Sequence[Part]) -> None:
+        _check_some(what, parts)
+        self.parts = [_as_transform(what, part) for part in parts]
+        distinct = _distinct_pixels(self.parts)
+        if len(distinct) > 1:
+            raise ValueError(
+                f"The parts of {what} differ in fill, interpolation, form or check_values: {distinct}; they share one "
+                "pass over the pixels, so give them the same."
+            )
+        self.pixels = distinct[0] if distinct else None
+        self.ops = tuple(dict.fromkeys([OPS["identity"], *(op for part in self.parts for op in part.ops)]))
+        self.num_stages = max(part.num_stages for part in self.parts)
+        self._places = [np.array([self.ops.index(op) for op in part.ops], np.int32) for part in self.parts]
+
+    def tables(self, seed: tf.Tensor, frame: Frame) -> list[Choices]:
+        """What each part draws, pointing to the ops of all."""
+        drawn = []
+        for part, places, part_seed in zip(self.parts, self._places, split_seed(seed, len(self.parts)), strict=True):
+            choices = part.choose(part_seed, frame)
+            drawn.append(choices._replace(ops=tf.gather(places, choices.ops)))
+        return drawn
+
+    def rows(self, seed: tf.Tensor, frame: Frame, place: tf.Tensor) -> Choices:
+        """For each image the tables of its parts, one behind the other.
+
+        Args:
+          seed: int32 [2].
+          frame: the sizes.
+          place: int32 [B, N], the parts of each image.
+
+        Returns:
+          Choices of N * num_stages stages.
+        """
+        tables = [self._padded(choices) for choices in self.tables(seed, frame)]
+        if len(tables) == 1 and place.shape[1] == 1:
+            return tables[0]
+        # Rows of all parts under one another, [P * B, ...]: row p * B + b is what part p drew for image b.
+        rows = place * frame.batch_size + tf.range(frame.batch_size)[:, None]
+        stages = place.shape[1] * self.num_stages
+        picked = [tf.gather(tf.concat(columns, axis=0), rows) for columns in zip(*tables, strict=True)]
+        ops, values, seeds = picked
+        return Choices(
+            tf.reshape(ops, [frame.batch_size, stages]),
+            tf.reshape(values, [frame.batch_size, stages, NUM_VALUES]),
+            tf.reshape(seeds, [frame.batch_size, stages, 2]),
+        )
+
+    def _padded(self, choices: Choices) -> Choices:
+        """The choices with identities behind, up to the widest part."""
+        missing = self.num_stages - choices.ops.shape[1]
+        if not missing:
+            return choices
+        return Choices(*(tf.pad(c, [[0, 0], [0, missing], *[[0, 0]] * (c.shape.rank - 2)]) for c in choices))
+
+
+def _only(choices: Choices, where: tf.Tensor) -> Choices:
+    """The choices for images [B, 1] where it says so, and the identity for the others."""
+    values = tf.where(where[..., None], choices.values, 0.0)
+    return choices._replace(ops=tf.where(where, choices.ops, 0), values=values)
+
+
+def _as_transform(what: str, part: Any) -> OpTransform:
+    if isinstance(part, OpTransform):
+        return part
+    if isinstance(part, str | Op):
+        return op_transform(part)
+    if isinstance(part, BatchTransform):
+        raise ValueError(
+            f"{part.factory} changes sizes or mixes images and cannot stand in {what}; put it before or behind."
+        )
+    raise ValueError(f"A part of {what} is {part!r}; it takes transforms made of ops, Ops, or names of ops.")
+
+
+def _check_some(what: str, parts: Sequence[Any]) -> None:
+    if isinstance(parts, str) or not isinstance(parts, Sequence) or not len(parts):
+        raise ValueError(f"{what} takes a list of at least one part; it got {parts!r}.")
+
+
+def _distinct_pixels(parts: Sequence[OpTransform]) -> list[Pixels]:
+    return list(dict.fromkeys(part.pixels for part in parts if part.pixels is not None))
+
+
+def _probabilities(p: Sequence[float] | None, count: int) -> np.ndarray:
+    if p is None:
+        return np.ones(count)
+    if len(p) != count or not all(map(_is_probability, p)) or not math.isclose(sum(p), 1, abs_tol=1e-6):
+        raise ValueError(f"p is {list(p)}; it needs {count} probabilities, one a part, that sum to 1.")
+    return np.array(p, np.float64)
+
+
+def _is_probability(p: Any) -> bool:
+    return isinstance(p, int | float | np.number) and not isinstance(p, bool) and bool(0 <= p <= 1)
+
+
+def _index_of(index: Any, frame: Frame) -> tf.Tensor:
+    if not isinstance(index, str):
+        return tf.convert_to_tensor(index)
+    if frame.batch is None or index not in frame.batch:
+        has = [] if frame.batch is None else sorted(frame.batch)
+        raise ValueError(f"select reads {index!r}, but the batch has {has}.")
+    return frame.batch[index]

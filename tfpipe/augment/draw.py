@@ -1,0 +1,241 @@
+"""How a transform turns a seed into choices, and what every transform is.
+
+    transform = rand_augment(2, 9)
+    batch = transform({"image": images, "label": labels}, seed)
+
+An `OpTransform` draws a table of choices and has `apply_to_batch` carry it out; conditional transforms combine the
+tables of their parts. A `BatchTransform` works on the batch itself: it changes the size or mixes images. Both are
+frozen dataclasses that know the call that made them, so that a layer can write them down and make them again.
+
+Seeds flow one way: a transform gets int32 [2], gives each of its parts one of `split_seed`, and draws its own streams
+(op, magnitude, sign, apply, noise) from `draw_columns`. Image b's draw depends on the seed and b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfpipe.augment.apply import apply_to_batch, check_images, check_rendering
+from tfpipe.augment.choices import NUM_VALUES, Choices, Op
+from tfpipe.augment.streams import Columns
+from tfpipe.augment.tables import Range
+
+Batch = dict[str, tf.Tensor]
+Fill = int | tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a draw may depend on, besides the seed.
+
+    Attributes:
+      batch_size: of the images; a number where it is known when the graph is made.
+      height: of the images.
+      width: of the images.
+      batch: the whole batch, for transforms that follow one of its features; None where only the sizes are known.
+    """
+
+    batch_size: int | tf.Tensor
+    height: int
+    width: int
+    batch: Mapping[str, tf.Tensor] | None = None
+
+    def size_of(self, unit: str) -> int:
+        """The pixels of "height", "width" or "side", the shorter of both; 1 for ""."""
+        sizes = {"": 1, "height": self.height, "width": self.width, "side": min(self.height, self.width)}
+        return sizes[unit]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How pixels are treated; it does not change what is drawn.
+
+    Attributes:
+      fill: what comes in from outside the image: one value, one per channel, or None for the edge repeated.
+      interpolation: "nearest" or "bilinear".
+      form: "loop", "dense" or "auto".
+      check_values: assert inside graphs, too, that float images lie in [0, 1]; it costs a pass over them.
+    """
+
+    fill: Fill = 128
+    interpolation: str = "nearest"
+    form: str = "auto"
+    check_values: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.fill, list):
+            object.__setattr__(self, "fill", tuple(self.fill))
+        values = self.fill if isinstance(self.fill, tuple) else (self.fill,)
+        if self.fill is not None and not all(_is_level(value) for value in values):
+            raise ValueError(f"fill is {self.fill!r}; it takes 0 to 255, one such value per channel, or None.")
+        check_rendering(self.interpolation, self.form)
+
+
+def _is_level(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(0 <= value <= 255)
+
+
+@dataclass(frozen=True)
+class OpTransform:
+    """A transform made of ops: it draws choices, and applies them.
+
+    Attributes:
+      factory: the function of tfpipe.augment that made it.
+      arguments: what that function was given.
+      ops: what the choices point to; the first is the identity.
+      num_stages: of the choices.
+      choose: the draw: (seed int32 [2], frame) -> Choices.
+      pixels: how pixels are treated; None where nothing that it draws depends on it.
+    """
+
+    factory: str
+    arguments: dict[str, Any] = field(hash=False)
+    ops: tuple[Op, ...] = field(repr=False, compare=False)
+    num_stages: int = field(repr=False, compare=False)
+    choose: Callable[[tf.Tensor, Frame], Choices] = field(repr=False, compare=False)
+    pixels: Pixels | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arguments", _frozen(self.arguments))
+
+    def draw(self, seed: Any, batch_size: int | tf.Tensor, height: int, width: int) -> Choices:
+        """What happens to each image of a batch of this size: a pure function of the arguments."""
+        return self.choose(_seed(seed), Frame(batch_size, height, width))
+
+    def __call__(self, batch: Batch, seed: Any) -> Batch:
+        pixels = self.pixels or Pixels()
+        frame = frame_of(batch, check_values=pixels.check_values)
+        if len(self.ops) == 1 or self.num_stages == 0:
+            return batch
+        choices = self.choose(_seed(seed), frame)
+        return apply_to_batch(
+            batch, choices, self.ops, fill=pixels.fill, interpolation=pixels.interpolation, form=pixels.form
+        )
+
+
+@dataclass(frozen=True)
+class BatchTransform:
+    """A transform that works on the batch as a whole: it changes its size, mixes its images, or both.
+
+    Attributes:
+      factory: the function of tfpipe.augment that made it.
+      arguments: what that function was given.
+      change: (batch, seed int32 [2], frame) -> batch.
+    """
+
+    factory: str
+    arguments: dict[str, Any] = field(hash=False)
+    change: Callable[[Batch, tf.Tensor, Frame], Batch] = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arguments", _frozen(self.arguments))
+
+    def __call__(self, batch: Batch, seed: Any) -> Batch:
+        frame = frame_of(batch)
+        tensors = {name: value if tf.is_tensor(value) else tf.convert_to_tensor(value) for name, value in batch.items()}
+        return self.change(tensors, _seed(seed), frame)
+
+
+Transform = OpTransform | BatchTransform
+
+
+def _frozen(value: Any) -> Any:
+    """The value with tuples for lists, so that what was read from JSON equals what was written."""
+    if isinstance(value, dict):
+        return {name: _frozen(part) for name, part in value.items()}
+    return tuple(_frozen(part) for part in value) if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The things that a draw chooses among: each an op with a strength.
+
+    Attributes:
+      ops: the identity, then the ops that occur.
+      places: int32 [N], each slot's place in ops.
+      ranges: each slot's range.
+      positions: float64 [N], where in its range each slot lies.
+    """
+
+    ops: tuple[Op, ...]
+    places: np.ndarray
+    ranges: tuple[Range, ...]
+    positions: np.ndarray
+
+    def values(self, frame: Frame) -> tf.Tensor:
+        """float32 [N * 2]: each slot's value with the sign + and with the sign -."""
+        runs = groupby(range(len(self.ranges)), key=lambda i: self.ranges[i])
+        rows = [values.values(self.positions[list(places)], frame.size_of(values.unit)) for values, places in runs]
+        return tf.constant(np.concatenate(rows).reshape(-1))
+
+    def choices(self, index: tf.Tensor, columns: Columns, frame: Frame, applied: tf.Tensor | None = None) -> Choices:
+        """The choices for slots.
+
+        Args:
+          index: int32 [B, S], a slot for each image and stage.
+          columns: the streams for sign, further values and noise.
+          frame: the sizes.
+          applied: bool [B, S]; where it is False, the image stays as it is.
+        """
+        sign = tf.cast(columns.sign >= 0.5, tf.int32)
+        places = tf.gather(self.places, index)
+        value = tf.gather(self.values(frame), index * 2 + sign)
+        if applied is not None:
+            places = tf.where(applied, places, 0)
+            value = tf.where(applied, value, 0.0)
+        further = self._further(places, columns)
+        return Choices(places, tf.concat([value[..., None], further], axis=-1), columns.noise)
+
+    def _further(self, places: tf.Tensor, columns: Columns) -> tf.Tensor:
+        """float32 [B, S, 3]: the second and later values, by op."""
+        if not any(op.further for op in self.ops):
+            return tf.zeros_like(columns.further)
+        pairs = np.array([[*op.further, *[(0.0, 0.0)] * (NUM_VALUES - 1 - len(op.further))] for op in self.ops])
+        drawn = tf.gather(pairs.astype(np.float64), places)
+        return tf.cast(
+            drawn[..., 0] + (drawn[..., 1] - drawn[..., 0]) * tf.cast(columns.further, tf.float64), tf.float32
+        )
+
+
+def make_slots(entries: Sequence[tuple[Op, Range, float]], identity: Op) -> Slots:
+    """Slots for (op, range, position); the ops in the order in which they first occur, behind the identity."""
+    ops = [identity]
+    for op, _, _ in entries:
+        if op not in ops:
+            ops.append(op)
+    return Slots(
+        ops=tuple(ops),
+        places=np.array([ops.index(op) for op, _, _ in entries], np.int32),
+        ranges=tuple(values for _, values, _ in entries),
+        positions=np.array([position for _, _, position in entries], np.float64),
+    )
+
+
+def frame_of(batch: Mapping[str, tf.Tensor], *, check_values: bool = False) -> Frame:
+    """The sizes of a batch.
+
+    Raises:
+      ValueError: there is no image, or it is not what transforms take (see apply.py).
+    """
+    if not isinstance(batch, Mapping) or "image" not in batch:
+        found = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
+        raise ValueError(f"A transform takes a dict with 'image'; it got {found}.")
+    image = tf.convert_to_tensor(batch["image"])
+    check_images(image, check_values=check_values)
+    batch_size, height, width, _ = image.shape
+    return Frame(tf.shape(image)[0] if batch_size is None else batch_size, height, width, batch)
+
+
+def _seed(seed: Any) -> tf.Tensor:
+    seed = tf.convert_to_tensor(seed)
+    if seed.dtype != tf.int32:
+        seed = tf.cast(seed, tf.int32)
+    if seed.shape.rank is not None and seed.shape != (2,):
+        raise ValueError(f"seed has the shape {seed.shape}; it must be int32 [2].")
+    return seed

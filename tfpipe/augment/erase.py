@@ -1,0 +1,29 @@
+"""Erasing: a box of each image gets the fill.
+
+A builder turns values [..., 4] into boxes: int32 [..., 4] of top, left, bottom, right in pixels, the last two
+exclusive. An empty box erases nothing.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def cutout(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """A square of values[0] pixels a side about (values[1] height, values[2] width), cut off at the border.
+
+    The side is truncated to whole pixels, as is the centre.
+    """
+    side = tf.cast(values[..., 0], tf.int32)
+    top = tf.cast(values[..., 1] * height, tf.int32) - side // 2
+    left = tf.cast(values[..., 2] * width, tf.int32) - side // 2
+    return tf.stack([top, left, top + side, left + side], axis=-1)
+
+
+def erase(images: tf.Tensor, boxes: tf.Tensor, fill: tf.Tensor) -> tf.Tensor:
+    """Images [..., H, W, C] with the boxes filled; fill is [C], of their dtype."""
+    height, width = images.shape[-3:-1]
+    y, x = tf.range(height)[:, None, None], tf.range(width)[:, None]
+    top, left, bottom, right = (boxes[..., side, None, None, None] for side in range(4))
+    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    return tf.where(inside, fill, images)

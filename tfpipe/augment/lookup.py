@@ -1,0 +1,139 @@
+"""Look-up ops: a level becomes another level, by one table per image and channel.
+
+A builder is that curve: build(levels, value, statistic) -> uint8. `levels` is uint8 of any shape, the pixels
+themselves or the 256 levels of a table; value and statistic broadcast to it. The statistic is what the op `needs`:
+
+    luma        float32, the rounded mean of Pillow's L
+    extrema     (lowest, highest) level, int32
+    histogram   int32 counts of the 256 levels, in the place of the last axis
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfpipe.augment.levels import blend, luma, rounded, to_levels
+
+NUM_LEVELS = 256
+
+
+def brightness(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
+    """Times the factor, as Pillow's enhancer: 0 black, 1 unchanged."""
+    return to_levels(value * tf.cast(levels, tf.float32))
+
+
+def add_brightness(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
+    """Plus so many levels, rounded to the nearest and clipped."""
+    return to_levels(tf.cast(levels, tf.float32) + tf.floor(value + 0.5))
+
+
+def contrast(levels: tf.Tensor, value: tf.Tensor, statistic: tf.Tensor) -> tf.Tensor:
+    """The distance to the mean luma times the factor, as Pillow's enhancer."""
+    return blend(statistic, tf.cast(levels, tf.float32), value)
+
+
+def gamma(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
+    """255 (level / 255) ** value, rounded to the nearest; values below 0 count as 0."""
+    curve = tf.pow(tf.cast(levels, tf.float64) / 255.0, tf.cast(tf.maximum(value, 0.0), tf.float64))
+    return to_levels(tf.cast(tf.floor(255.0 * curve + 0.5), tf.float32))
+
+
+def invert(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
+    """255 - level."""
+    return tf.bitwise.invert(levels)
+
+
+def posterize(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
+    """Keeps so many leading bits, 0 to 8; 0 gives black."""
+    dropped = 8 - tf.clip_by_value(tf.cast(value, tf.int32), 0, 8)
+    mask = tf.bitwise.left_shift(tf.constant(255), dropped)
+    return tf.bitwise.bitwise_and(levels, tf.cast(tf.bitwise.bitwise_and(mask, 255), tf.uint8))
+
+
+def solarize(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
+    """Inverts the levels from the threshold up; 256 changes nothing."""
+    # In float32: a threshold of 256 would wrap to 0 in uint8.
+    return tf.where(tf.cast(levels, tf.float32) < value, levels, tf.bitwise.invert(levels))
+
+
+def solarize_add(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
+    """Adds so many whole levels to those below 128, clipped."""
+    whole = tf.cast(levels, tf.int32)
+    added = tf.clip_by_value(whole + tf.cast(value, tf.int32), 0, 255)
+    return tf.cast(tf.where(whole < 128, added, whole), tf.uint8)
+
+
+def auto_contrast(levels: tf.Tensor, value: tf.Tensor, statistic: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """Stretches each channel's lowest and highest level to 0 and 255; a channel of one level stays."""
+    low, high = (tf.cast(level, tf.float64) for level in statistic)
+    scale = 255.0 / tf.maximum(high - low, 1.0)
+    whole = tf.cast(levels, tf.int32)
+    stretched = rounded(tf.cast(whole, tf.float64) * scale, value) + rounded(-low * scale, value)
+    result = tf.cast(tf.clip_by_value(stretched, 0.0, 255.0), tf.int32)
+    return tf.cast(tf.where(high > low, result, whole), tf.uint8)
+
+
+def equalize(levels: tf.Tensor, value: tf.Tensor, statistic: tf.Tensor) -> tf.Tensor:
+    """Pillow's equalize: levels are spread so that their counts are even; `levels` must be the whole table.
+
+    Formula: step = (pixels - count of the highest level) // 255; table = (step // 2 + exclusive sum of counts) //
+    step, clipped to 255; unchanged where step is 0.
+    """
+    below = tf.cumsum(statistic, axis=-1, exclusive=True)
+    total = below[..., -1:] + statistic[..., -1:]
+    # The highest level's count is what is left above the sum below it: the last place where anything is added.
+    step = tf.reduce_max(tf.where(below < total, below, 0), axis=-1, keepdims=True) // 255
+    table = tf.minimum((step // 2 + below) // tf.maximum(step, 1), 255)
+    return tf.cast(tf.where(step > 0, table, tf.cast(levels, tf.int32)), tf.uint8)
+
+
+def luma_mean(images: tf.Tensor) -> tf.Tensor:
+    """The mean of Pillow's L, rounded half up to a whole level: float32 [...]."""
+    height, width = images.shape[-3:-1]
+    total = tf.reduce_sum(tf.reduce_sum(luma(images), axis=-2), axis=-1)
+    return tf.cast(tf.floor(tf.cast(total, tf.float64) / (height * width) + 0.5), tf.float32)
+
+
+def extrema(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The lowest and the highest level of each channel: int32 [..., C] both."""
+    # Down the columns first, in uint8, W * C side by side; the few that are left one by one.
+    height, width, channels = images.shape[-3:]
+    lead = tf.shape(images)[:-3]
+    rows = tf.reshape(images, tf.concat([lead, [height, width * channels]], 0))
+    columns = tf.concat([lead, [width, channels]], 0)
+    low = tf.reshape(tf.reduce_min(rows, axis=-2), columns)
+    high = tf.reshape(tf.reduce_max(rows, axis=-2), columns)
+    return tf.reduce_min(tf.cast(low, tf.int32), axis=-2), tf.reduce_max(tf.cast(high, tf.int32), axis=-2)
+
+
+def counted_extrema(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """As extrema, of a histogram."""
+    levels = tf.range(NUM_LEVELS)
+    low = tf.reduce_min(tf.where(counts > 0, levels, NUM_LEVELS - 1), axis=-1)
+    return low, tf.reduce_max(tf.where(counts > 0, levels, 0), axis=-1)
+
+
+def histogram(images: tf.Tensor) -> tf.Tensor:
+    """Counts of the 256 levels of each channel: int32 [..., C, 256]."""
+    channels = images.shape[-1]
+    lead = tf.shape(images)[:-3]
+    num_tables = tf.reduce_prod(lead) * channels
+    place = tf.reshape(table_place(images), [-1, 1])
+    counts = tf.tensor_scatter_nd_add(tf.zeros([num_tables * NUM_LEVELS], tf.int32), place, tf.ones_like(place)[:, 0])
+    return tf.reshape(counts, tf.concat([lead, [channels, NUM_LEVELS]], 0))
+
+
+def table_place(images: tf.Tensor) -> tf.Tensor:
+    """Where each element's level stands in the tables [..., C, 256] laid end to end: int32 like images."""
+    channels = images.shape[-1]
+    place = tf.cast(images, tf.int32) + tf.range(channels) * NUM_LEVELS
+    if len(images.shape) == 4:
+        place += tf.range(tf.shape(images)[0])[:, None, None, None] * (channels * NUM_LEVELS)
+    return place
+
+
+def apply_tables(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
+    """Images [..., H, W, C] through tables uint8 [..., C, 256]."""
+    return tf.gather(tf.reshape(tables, [-1]), table_place(images))

@@ -1,0 +1,272 @@
+"""mixup and cutmix: each image is mixed with another of its batch, and so are their labels.
+
+    make_dataset(..., transforms=[rand_augment(2, 9), mixup(0.2)])      # one-hot labels, as by default
+
+The weight is a draw from Beta(alpha, alpha). It is looked up among 2 · 16,384 quantiles which are computed once per
+alpha: exact in every form, where Marsaglia and Tsang's method goes through logarithms that differ in their last bits
+between TensorFlow and XLA. Only the smaller weight is stored, and the other is 1 minus it: below alpha = 0.2 most
+weights are so small that 1 - weight would round to 1.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfpipe.augment.draw import Batch, BatchTransform, Frame
+from tfpipe.augment.streams import draw_columns, random_bits, split_seed, to_unit
+
+PER = ("image", "batch")
+# The book's range of weights; see its mixup of part of a batch.
+BOOK_WEIGHTS = (0.5, 0.8)
+_QUANTILE_BITS = 14
+# Weights of uint8 pixels are whole 4096ths: 255 * 4096 and every sum below are exact in float32, fused or not.
+_WEIGHT_STEPS = 4096.0
+_PAIRED = ("boxes", "mask")
+
+
+def mixup(
+    alpha: float = 0.2, *, fraction: float | None = None, per: str = "image", check_values: bool = False
+) -> BatchTransform:
+    """Each image becomes weight * image + (1 - weight) * another one, and its label likewise.
+
+    Args:
+      alpha: the weight is drawn from Beta(alpha, alpha); the partner is any other image of the batch, all alike.
+      fraction: None mixes all. A number mixes only the first rint(fraction * B) images, as the book Practical Machine
+        Learning for Computer Vision does: each with the next one, all with one weight, drawn from 0.5 to 0.8 for
+        each batch and rounded to hundredths; alpha and per then have no part.
+      per: "image" draws a weight for each image, "batch" one for all.
+      check_values: assert inside graphs, too, that each row of the labels sums to 1; eagerly that is always checked.
+
+    Returns:
+      A transform of batches with `image` and `label`, the latter float [B, classes], one-hot or soft. Dtypes stay;
+      uint8 pixels are rounded to the nearest level, with the weight in 4096ths.
+
+    Raises:
+      ValueError: an argument is out of range; when applied, the labels are not [B, classes] of floats, the batch is
+        known to hold fewer images than mixing takes, or it has boxes or masks.
+    """
+    _check_arguments("mixup", alpha, per, fraction)
+    arguments = {"alpha": alpha, "fraction": fraction, "per": per, "check_values": check_values}
+
+    def change(batch: Batch, seed: tf.Tensor, frame: Frame) -> Batch:
+        _check_batch("mixup", batch, frame, check_values)
+        if fraction is None:
+            weights, partner = _weights(seed, frame, alpha, per), _partner(seed, frame.batch_size)
+        else:
+            weights, partner = _book_mix(seed, frame, fraction)
+        image = _blend(batch["image"], partner, weights)
+        return {**batch, "image": image, "label": _blend_labels(batch["label"], partner, weights)}
+
+    return BatchTransform("mixup", arguments, change)
+
+
+def cutmix(
+    alpha: float = 1.0, *, fraction: float | None = None, per: str = "image", check_values: bool = False
+) -> BatchTransform:
+    """Each image gets a box of another one, and their labels are mixed by area.
+
+    The box has the image's aspect, an area of 1 - weight of it, and a uniformly drawn centre; what lies outside the
+    image is cut off, and the labels follow what is left.
+
+    Args:
+      alpha: the weight is drawn from Beta(alpha, alpha).
+      fraction: mixes only the first rint(fraction * B) images, None all.
+      per: "image" draws weight and box for each image, "batch" one of each for all.
+      check_values: as for mixup.
+
+    Returns:
+      A transform of batches with `image` and `label`, the latter float [B, classes].
+
+    Raises:
+      ValueError: as for mixup.
+    """
+    _check_arguments("cutmix", alpha, per, fraction)
+    arguments = {"alpha": alpha, "fraction": fraction, "per": per, "check_values": check_values}
+
+    def change(batch: Batch, seed: tf.Tensor, frame: Frame) -> Batch:
+        _check_batch("cutmix", batch, frame, check_values)
+        boxes = _boxes(seed, frame, _weights(seed, frame, alpha, per), per)
+        if fraction is not None:
+            boxes *= tf.cast(tf.range(frame.batch_size) < _num_mixed(fraction, frame), tf.int32)[:, None]
+        partner = _partner(seed, frame.batch_size)
+        taken = tf.cast((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), tf.float32)
+        share = taken / np.float32(frame.height * frame.width)
+        image = _paste(batch["image"], partner, boxes)
+        label = _blend_labels(batch["label"], partner, tf.stack([1 - share, share], axis=-1))
+        return {**batch, "image": image, "label": label}
+
+    return BatchTransform("cutmix", arguments, change)
+
+
+def beta_weights(seed: tf.Tensor, count: int | tf.Tensor, alpha: float) -> tf.Tensor:
+    """Draws from Beta(alpha, alpha) with what is missing to 1: float32 [count, 2].
+
+    Args:
+      seed: int32 [2].
+      count: how many.
+      alpha: from 0.01 on; below, all weights are 0 or 1.
+    """
+    bits = random_bits(seed, [count])
+    place = tf.bitwise.right_shift(bits, tf.constant(32 - _QUANTILE_BITS, tf.uint32))
+    small = tf.gather(tf.constant(_lower_quantiles(float(alpha))), tf.cast(place, tf.int32))
+    first = tf.bitwise.bitwise_and(bits, tf.constant(1, tf.uint32)) == 0
+    return tf.where(first[:, None], tf.stack([small, 1 - small], axis=-1), tf.stack([1 - small, small], axis=-1))
+
+
+# ---- arguments and batches
+
+
+def _check_arguments(what: str, alpha: Any, per: str, fraction: Any) -> None:
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0.01 <= alpha < np.inf:
+        raise ValueError(f"alpha of {what} is {alpha!r}; it must be a number of at least 0.01.")
+    if per not in PER:
+        raise ValueError(f"per of {what} is {per!r}; it takes one of {list(PER)}.")
+    if fraction is not None and (not isinstance(fraction, int | float) or not 0 <= fraction <= 1):
+        raise ValueError(f"fraction of {what} is {fraction!r}; it must lie in [0, 1].")
+
+
+def _check_batch(what: str, batch: Batch, frame: Frame, check_values: bool) -> None:
+    if "label" not in batch:
+        raise ValueError(f"{what} mixes labels, but the batch has only {sorted(batch)}.")
+    paired = [name for name in _PAIRED if name in batch]
+    if paired:
+        raise ValueError(f"{what} mixes whole images and has no meaning for {paired}; leave them out.")
+    label = tf.convert_to_tensor(batch["label"])
+    if label.shape.rank != 2 or not label.dtype.is_floating:
+        raise ValueError(
+            f"{what} takes one-hot labels, floats [B, classes]; it got {label.dtype.name} of shape {label.shape}. "
+            'make_dataset gives them with labels="one_hot".'
+        )
+    if isinstance(frame.batch_size, int) and frame.batch_size < 2:
+        raise ValueError(f"{what} needs at least 2 images to mix; the batch holds {frame.batch_size}.")
+    _check_sums(what, label, check_values)
+
+
+def _check_sums(what: str, label: tf.Tensor, in_graphs: bool) -> None:
+    if not in_graphs and not tf.executing_eagerly():
+        return
+    wide = tf.cast(label, tf.float32)
+    # 1e-2: float16 rows of many soft classes are no closer to 1.
+    sound = tf.reduce_all((tf.abs(tf.reduce_sum(wide, axis=-1) - 1) < 1e-2) & (tf.reduce_min(wide, axis=-1) >= 0))
+    if not tf.executing_eagerly():
+        tf.debugging.Assert(sound, [f"{what} takes labels whose rows sum to 1; the sums are", tf.reduce_sum(wide, -1)])
+    elif not bool(sound):
+        sums = tf.reduce_sum(wide, axis=-1)
+        low, high = float(tf.reduce_min(sums)), float(tf.reduce_max(sums))
+        raise ValueError(
+            f"{what} takes labels of at least 0 whose rows sum to 1; the sums run from {low:g} to {high:g}."
+        )
+
+
+# ---- draws
+
+
+def _weights(seed: tf.Tensor, frame: Frame, alpha: float, per: str) -> tf.Tensor:
+    """float32 [B, 2]: of the image and of its partner."""
+    own = split_seed(seed, 2)[0]
+    if per == "batch":
+        return tf.tile(beta_weights(own, 1, alpha), [frame.batch_size, 1])
+    return beta_weights(own, frame.batch_size, alpha)
+
+
+def _partner(seed: tf.Tensor, batch_size: int | tf.Tensor) -> tf.Tensor:
+    """int32 [B]: another image for each, all alike."""
+    others = tf.cast(batch_size - 1, tf.float32)
+    uniforms = draw_columns(split_seed(seed, 2)[1], batch_size, 1).op[:, 0]
+    ahead = tf.cast(tf.minimum(tf.floor(uniforms * others), others - 1), tf.int32)
+    return (tf.range(batch_size) + 1 + ahead) % batch_size
+
+
+def _num_mixed(fraction: float, frame: Frame) -> int | tf.Tensor:
+    if isinstance(frame.batch_size, int):
+        return int(np.rint(fraction * frame.batch_size))
+    return tf.cast(tf.round(fraction * tf.cast(frame.batch_size, tf.float64)), tf.int32)
+
+
+def _book_mix(seed: tf.Tensor, frame: Frame, fraction: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """The book's weights and partners: each of the first images with the next one, by one weight a batch.
+
+    Its code draws the weight in NumPy while the graph is made, so every batch has the same; here each draws its own.
+    """
+    mixed = _num_mixed(fraction, frame)
+    if isinstance(mixed, int) and mixed >= frame.batch_size:
+        raise ValueError(
+            f"fraction is {fraction}: the last of {mixed} mixed images has no next one in a batch of "
+            f"{frame.batch_size}."
+        )
+    low, high = BOOK_WEIGHTS
+    # The 31 hundredths from 0.50 to 0.80 as rounding a uniform draw gives them: the two ends half as often.
+    hundredths = tf.round(tf.cast(to_unit(random_bits(seed, [1])), tf.float64) * (100 * (high - low))) + 100 * low
+    weight = tf.cast(hundredths / 100, tf.float32)
+    own = tf.where(tf.range(frame.batch_size) < mixed, weight, 1.0)
+    partner = tf.minimum(tf.range(frame.batch_size) + 1, frame.batch_size - 1)
+    return tf.stack([own, 1 - own], axis=-1), partner
+
+
+def _boxes(seed: tf.Tensor, frame: Frame, weights: tf.Tensor, per: str) -> tf.Tensor:
+    """int32 [B, 4]: top, left, bottom, right of the box that the partner fills."""
+    columns = draw_columns(split_seed(seed, 2)[0], frame.batch_size, 1)
+    centre = columns.further[:, 0, :2]
+    if per == "batch":
+        centre = tf.tile(centre[:1], [frame.batch_size, 1])
+    sizes = np.array([frame.height, frame.width], np.float64)
+    # Halves in float64: a square root and whole numbers, alike in every form.
+    half = tf.sqrt(tf.cast(weights[:, 1:], tf.float64)) * sizes / 2
+    middle = tf.floor(tf.cast(centre, tf.float64) * sizes)
+    corners = tf.concat([tf.round(middle - half), tf.round(middle + half)], axis=-1)
+    return tf.cast(tf.clip_by_value(corners, 0, np.tile(sizes, 2)), tf.int32)
+
+
+@functools.cache
+def _lower_quantiles(alpha: float) -> np.ndarray:
+    """The lower half of Beta(alpha, alpha): the quantiles in the middle of 16,384 equally likely steps, float32."""
+    # So dense on the logarithm that interpolating adds less than float32's own error; below 1e-38 a weight is 0.
+    points = np.exp(np.linspace(np.log(1e-38), np.log(0.5), 100_001))
+    with tf.init_scope():
+        half = tf.constant(alpha, tf.float64)
+        below = tf.math.betainc(half, half, tf.constant(points)).numpy()
+    steps = (np.arange(2**_QUANTILE_BITS) + 0.5) / 2 ** (_QUANTILE_BITS + 1)
+    logs = np.interp(steps, below, np.log(points), left=-np.inf)
+    return np.exp(logs).astype(np.float32)
+
+
+# ---- pixels and labels
+
+
+def _compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """One XLA program: a single pass over the images, where plain kernels would make eight."""
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+@_compiled
+def _blend(images: tf.Tensor, partner: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Images [B, H, W, C] mixed with those of their partners, in their own dtype."""
+    others = tf.gather(images, partner)
+    if images.dtype != tf.uint8:
+        first, second = (tf.cast(weights[:, i, None, None, None], tf.float32) for i in range(2))
+        return tf.cast(tf.cast(images, tf.float32) * first + tf.cast(others, tf.float32) * second, images.dtype)
+    steps = tf.round(weights[:, 1] * _WEIGHT_STEPS)[:, None, None, None]
+    total = tf.cast(images, tf.float32) * (_WEIGHT_STEPS - steps) + tf.cast(others, tf.float32) * steps
+    return tf.cast(tf.floor(total / _WEIGHT_STEPS + 0.5), tf.uint8)
+
+
+@_compiled
+def _paste(images: tf.Tensor, partner: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """Images with the pixels of their partners inside the boxes."""
+    height, width = images.shape[1:3]
+    y, x = tf.range(height)[:, None, None], tf.range(width)[:, None]
+    top, left, bottom, right = (boxes[:, side, None, None, None] for side in range(4))
+    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    return tf.where(inside, tf.gather(images, partner), images)
+
+
+def _blend_labels(label: tf.Tensor, partner: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Labels [B, classes] mixed as the images are; the weights of a row sum to 1, and so does what it becomes."""
+    wide = tf.cast(label, tf.float32)
+    mixed = wide * weights[:, :1] + tf.gather(wide, partner) * weights[:, 1:]
+    return tf.cast(mixed, label.dtype)

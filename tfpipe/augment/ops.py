@@ -1,0 +1,74 @@
+"""OPS: every op of tfpipe by name, one literal table.
+
+Each line: name, family, what builds the family's parameters, and tfpipe's own range of magnitudes, in which 0 is the
+weakest and 1 the strongest for every op. Published ranges stand in the policies' tables, under their own names. The
+families' modules say what the values mean.
+"""
+
+from __future__ import annotations
+
+from tfpipe.augment import color, erase, lookup, noise, stencil, warp
+from tfpipe.augment.choices import Op
+
+UNIT = (0.0, 1.0)
+WINDOW = ((0, 0.3), (0.7, 0.7), (0.7, 0.7))
+COLORED = (1, 3)
+
+
+def unchanged() -> None:
+    """The identity has no parameters."""
+
+
+OPS: dict[str, Op] = {
+    op.name: op
+    for op in (
+        Op("identity", "identity", unchanged, num_values=0),
+        # warp: coordinates in pixels, output to input, as Pillow's AFFINE.
+        Op("rotate", "warp", warp.rotate, 0, 30, mirrored=True),
+        Op("shear_x", "warp", warp.shear_x, 0, 0.3, mirrored=True),
+        Op("shear_y", "warp", warp.shear_y, 0, 0.3, mirrored=True),
+        Op("translate_x", "warp", warp.translate_x, 0, 0.45, mirrored=True, unit="width", motion="shift"),
+        Op("translate_y", "warp", warp.translate_y, 0, 0.45, mirrored=True, unit="height", motion="shift"),
+        Op("crop", "warp", warp.crop, 0, 4, mirrored=True, num_values=2, further=((-4, 4),), motion="shift"),
+        Op("zoom", "warp", warp.zoom, 1, 2, num_values=3, further=(UNIT, UNIT), motion="scale"),
+        Op("resized_crop", "warp", warp.resized_crop, 0, 0.3, num_values=4, further=WINDOW, motion="scale"),
+        Op("flip_left_right", "warp", warp.flip_left_right, num_values=0, motion="scale"),
+        Op("flip_up_down", "warp", warp.flip_up_down, num_values=0, motion="scale"),
+        # lookup: one table of 256 levels per image and channel.
+        Op("brightness", "lookup", lookup.brightness, 0, 0.9, mirrored=True, neutral=1),
+        Op("add_brightness", "lookup", lookup.add_brightness, 0, 40, mirrored=True),
+        Op("contrast", "lookup", lookup.contrast, 0, 0.9, mirrored=True, neutral=1, needs="luma", channels=COLORED),
+        Op("gamma", "lookup", lookup.gamma, 0, 0.9, mirrored=True, neutral=1, needs="table"),
+        Op("invert", "lookup", lookup.invert, num_values=0),
+        Op("posterize", "lookup", lookup.posterize, 8, 2),
+        Op("solarize", "lookup", lookup.solarize, 256, 0),
+        Op("solarize_add", "lookup", lookup.solarize_add, 0, 110),
+        Op("auto_contrast", "lookup", lookup.auto_contrast, num_values=0, needs="extrema"),
+        Op("equalize", "lookup", lookup.equalize, num_values=0, needs="histogram"),
+        # color: each pixel by itself, its channels together.
+        Op("color", "color", color.color, 0, 0.9, mirrored=True, neutral=1, channels=COLORED),
+        Op("saturation", "color", color.saturation, 0, 0.9, mirrored=True, neutral=1, channels=COLORED),
+        Op("hue", "color", color.hue, 0, 45, mirrored=True, channels=COLORED),
+        Op("grayscale", "color", color.grayscale, num_values=0, channels=COLORED),
+        # stencil: each pixel with its neighbours.
+        Op("sharpness", "stencil", stencil.sharpness, 0, 0.9, mirrored=True, neutral=1),
+        Op("sharpen", "stencil", stencil.sharpen, 0, 1, num_values=2, further=((0.5, 5),)),
+        Op("edges", "stencil", stencil.edges, num_values=0),
+        Op("emboss", "stencil", stencil.emboss, 0, 1, num_values=2, further=((0, 20),)),
+        Op("gaussian_blur", "stencil", stencil.gaussian_blur, 0, 3),
+        # erase: a box.
+        Op("cutout", "erase", erase.cutout, 0, 0.5, num_values=3, unit="side", further=(UNIT, UNIT)),
+        # noise: keyed per image and stage.
+        Op("gaussian_noise", "noise", noise.gaussian_noise, 0, 50),
+        Op("dropout", "noise", noise.dropout, 0, 0.3, num_values=2, further=(UNIT,)),
+        Op("coarse_dropout", "noise", noise.coarse_dropout, 0, 0.15, num_values=3, further=((0.05, 0.3), UNIT)),
+        Op("salt_and_pepper", "noise", noise.salt_and_pepper, 0, 0.2, num_values=2, further=((0, 0.2),)),
+    )
+}
+
+
+def find_op(name: str) -> Op:
+    """The op of a name, or a ValueError that lists the known ones."""
+    if name not in OPS:
+        raise ValueError(f"Unknown op {name!r}; known ops: {sorted(OPS)}.")
+    return OPS[name]

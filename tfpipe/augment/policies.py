@@ -1,0 +1,329 @@
+"""Published ways of augmenting, as transforms: RandAugment, TrivialAugment, AutoAugment, PBA, and policies as data.
+
+    rand_augment(2, 9)              two ops an image, all at bin 9 of 31
+    trivial_augment_wide()          one op at a random bin
+    auto_augment("image_net")       one of 25 sub-policies, each step with its probability
+    pba("rcifar10")                 up to two ops, likelier and stronger from epoch to epoch
+    policy("mine.json")             what a search wrote
+
+Each name keeps the table of magnitudes that it was published with (see tables.py); `table=` takes another. The streams
+of op, magnitude, sign and application are independent. A user's op (@augmentation) stands in `ops=` beside the names.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tfpipe.augment.choices import Op
+from tfpipe.augment.draw import Fill, OpTransform, Pixels
+from tfpipe.augment.ops import OPS, find_op
+from tfpipe.augment.selection import Translation, from_policies, from_suite, range_of
+from tfpipe.augment.tables import AUTO_BINS, SUITES, Range, own_range, suite_of, with_translation
+from tfpipe.policy import Policy, Schedule, load_policy, load_schedule, published_policies
+
+# The mean of CIFAR-10, which PBA's code shows where an op leaves a pixel uncovered.
+CIFAR_MEAN = (125, 122, 113)
+
+
+def rand_augment(
+    n: int,
+    m: int,
+    *,
+    num_magnitude_bins: int = 31,
+    table: str = "dali",
+    fill: Fill = 128,
+    interpolation: str = "nearest",
+    ops: Sequence[str | Op] | None = None,
+    excluded: Sequence[str] = (),
+    weights: Mapping[str, float] | None = None,
+    magnitude_noise: float = 0.0,
+    max_translate_abs: float | None = None,
+    max_translate_rel: float | None = None,
+    form: str = "auto",
+    check_values: bool = False,
+) -> OpTransform:
+    """RandAugment: each image gets n ops, drawn with replacement, all at magnitude bin m.
+
+    Args:
+      n: ops an image; 0 warns and leaves images as they are.
+      m: the bin, 0 to num_magnitude_bins - 1.
+      num_magnitude_bins: the bins of the table.
+      table: "dali", "dali_non_monotonic", "torchvision", "paper" or "tfpipe": what a bin means, op by op (tables.py).
+      fill: what comes in from outside: 0 to 255, one value per channel, or None for the edge repeated.
+      interpolation: "nearest" or "bilinear".
+      ops: names and Ops to draw from; None: the table's 14. A name that the table lacks, and a user's op, keep their
+        own range.
+      excluded: names to leave out.
+      weights: how likely ops are, by name; 1 for those not named.
+      magnitude_noise: the standard deviation, in bins, of a normal draw about m for each image and op, clipped.
+      max_translate_abs: the largest shift in pixels, in place of the table's.
+      max_translate_rel: the largest shift as a fraction of the side, in place of the table's (0.446 of it for "dali",
+        which are DALI's 100 px at 224).
+      form: "loop", "dense" or "auto".
+      check_values: assert inside graphs that float images lie in [0, 1].
+
+    Raises:
+      ValueError: a number is out of range, or a name unknown.
+    """
+    arguments = dict(locals())
+    _check_count("n", n, 0)
+    _check_bin(m, num_magnitude_bins)
+    if magnitude_noise < 0:
+        raise ValueError(f"magnitude_noise is {magnitude_noise}; it must be at least 0.")
+    if n == 0:
+        warnings.warn("rand_augment with n = 0 leaves every image as it is.", stacklevel=2)
+    suite = _suite(table, "rand", (max_translate_abs, max_translate_rel))
+    members = _members(suite, ops, excluded)
+    bins = _noisy_bins(m, num_magnitude_bins, magnitude_noise)
+    return OpTransform(
+        "rand_augment",
+        arguments,
+        *from_suite(members, n, _op_weights(members, weights), bins),
+        Pixels(fill, interpolation, form, check_values),
+    )
+
+
+def trivial_augment_wide(
+    *,
+    num_magnitude_bins: int = 31,
+    table: str = "dali",
+    fill: Fill = 128,
+    interpolation: str = "nearest",
+    ops: Sequence[str | Op] | None = None,
+    excluded: Sequence[str] = (),
+    weights: Mapping[str, float] | None = None,
+    max_translate_abs: float | None = None,
+    max_translate_rel: float | None = None,
+    form: str = "auto",
+    check_values: bool = False,
+) -> OpTransform:
+    """TrivialAugment (wide): each image gets one op at a bin drawn uniformly.
+
+    The arguments are those of `rand_augment`; all tables shift by up to 32 px, at any size, unless max_translate_rel
+    says otherwise.
+
+    Raises:
+      ValueError: a number is out of range, or a name unknown.
+    """
+    arguments = dict(locals())
+    _check_count("num_magnitude_bins", num_magnitude_bins, 1)
+    suite = _suite(table, "trivial", (max_translate_abs, max_translate_rel))
+    members = _members(suite, ops, excluded)
+    return OpTransform(
+        "trivial_augment_wide",
+        arguments,
+        *from_suite(members, 1, _op_weights(members, weights), np.ones(num_magnitude_bins)),
+        Pixels(fill, interpolation, form, check_values),
+    )
+
+
+def auto_augment(
+    policy_name: str = "image_net",
+    *,
+    table: str | None = None,
+    fill: Fill = 128,
+    interpolation: str = "nearest",
+    max_translate_abs: float | None = None,
+    max_translate_rel: float | None = None,
+    form: str = "auto",
+    check_values: bool = False,
+) -> OpTransform:
+    """AutoAugment: each image gets one sub-policy, and each of its steps with the step's probability.
+
+    Args:
+      policy_name: "image_net", "reduced_image_net", "svhn" or "reduced_cifar10" (25 sub-policies each, as DALI has
+        them), or "cifar10_95" (the 95 of the authors' code; only 20 of the 25 are among them).
+      table: None takes the one that the policy was published with: "dali", and "pba" for "cifar10_95". "paper" has the
+        authors' ranges and rounding, "torchvision" its 10 bins.
+      fill: as for rand_augment.
+      interpolation: as for rand_augment.
+      max_translate_abs: the largest shift in pixels, in place of the table's (for "dali" the whole side).
+      max_translate_rel: the largest shift as a fraction of the side.
+      form: as for rand_augment.
+      check_values: as for rand_augment.
+
+    Raises:
+      ValueError: the policy or the table is unknown, a bin lies beyond the table's, or max_translate is given for a
+        policy that never translates.
+    """
+    arguments = dict(locals())
+    if policy_name not in published_policies():
+        raise ValueError(f"Unknown policy {policy_name!r}; known policies: {list(published_policies())}.")
+    policy = load_policy(policy_name)
+    if table is not None:
+        policy = replace(policy, table=table, num_magnitude_bins=AUTO_BINS.get(table, policy.num_magnitude_bins))
+    return OpTransform(
+        "auto_augment",
+        arguments,
+        *from_policies([policy], [1], (), (max_translate_abs, max_translate_rel)),
+        Pixels(fill, interpolation, form, check_values),
+    )
+
+
+def policy(
+    source: Policy | str | os.PathLike[str],
+    *,
+    ops: Sequence[Op] = (),
+    fill: Fill = 128,
+    interpolation: str = "nearest",
+    max_translate_abs: float | None = None,
+    max_translate_rel: float | None = None,
+    form: str = "auto",
+    check_values: bool = False,
+) -> OpTransform:
+    """A policy as a transform.
+
+    Args:
+      source: a Policy, a JSON file of one, or the name of a published one.
+      ops: users' ops that the policy names.
+      fill: as for rand_augment.
+      interpolation: as for rand_augment.
+      max_translate_abs: the largest shift in pixels, in place of the table's.
+      max_translate_rel: the largest shift as a fraction of the side, in place of the table's.
+      form: as for rand_augment.
+      check_values: as for rand_augment.
+
+    Raises:
+      ValueError: an op is unknown, or a step lacks the magnitude that its op needs.
+    """
+    loaded = source if isinstance(source, Policy) else load_policy(source)
+    arguments = {**locals(), "source": loaded}
+    del arguments["loaded"]
+    _warn_of_idle_steps(loaded, ops)
+    return OpTransform(
+        "policy",
+        arguments,
+        *from_policies([loaded], [1], ops, (max_translate_abs, max_translate_rel)),
+        Pixels(fill, interpolation, form, check_values),
+    )
+
+
+def pba(
+    schedule: Schedule | str | os.PathLike[str],
+    *,
+    num_epochs: int | None = None,
+    epoch: int | None = None,
+    flatten: bool = False,
+    ops: Sequence[Op] = (),
+    fill: Fill = CIFAR_MEAN,
+    interpolation: str = "nearest",
+    form: str = "auto",
+    check_values: bool = False,
+) -> OpTransform:
+    """Population Based Augmentation: a policy that changes with the epoch.
+
+    Args:
+      schedule: "rcifar10" (200 epochs) or "rsvhn" (160), a Schedule, or a JSON file of one.
+      num_epochs: stretch the schedule over so many epochs; None: as it is. After its end the last policy holds on.
+      epoch: take the policy of this epoch throughout; None: of batch["epoch"], an integer scalar.
+      flatten: each image gets the policy of a random epoch; then the epoch has no part.
+      ops: users' ops that the schedule names.
+      fill: the mean of CIFAR-10 as in the published code; one value per channel.
+      interpolation: as for rand_augment.
+      form: as for rand_augment.
+      check_values: as for rand_augment.
+
+    Raises:
+      ValueError: the schedule is unknown or one of its ops is; when drawing, there is no epoch.
+    """
+    loaded = schedule if isinstance(schedule, Schedule) else load_schedule(schedule)
+    arguments = {**locals(), "schedule": schedule if isinstance(schedule, Schedule | str) else loaded}
+    del arguments["loaded"]
+    if flatten and epoch is not None:
+        raise ValueError(f"epoch is {epoch} and flatten is set; a flattened schedule has no epochs.")
+    if epoch is not None:
+        loaded.policy_at(epoch)
+    stretched = loaded if num_epochs is None else loaded.stretched(num_epochs)
+    policies = [segment.policy for segment in stretched.segments]
+    lengths = [segment.epochs for segment in stretched.segments]
+    return OpTransform(
+        "pba",
+        arguments,
+        *from_policies(policies, lengths, ops, (None, None), epoch=epoch, flatten=flatten),
+        Pixels(fill, interpolation, form, check_values),
+    )
+
+
+# ---- arguments
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}.")
+
+
+def _check_bin(m: Any, num_magnitude_bins: Any) -> None:
+    _check_count("num_magnitude_bins", num_magnitude_bins, 1)
+    if not isinstance(m, int) or isinstance(m, bool) or not 0 <= m < num_magnitude_bins:
+        raise ValueError(
+            f"m is {m!r}; with {num_magnitude_bins} bins it must be an integer from 0 to {num_magnitude_bins - 1}."
+        )
+
+
+def _suite(table: str, method: str, translate: Translation) -> dict[str, Range]:
+    """The ranges of a table; tfpipe's own for the ops that the others have."""
+    suite = suite_of(table, method) or {name: own_range(OPS[name]) for name in SUITES["dali"][method]}
+    return with_translation(suite, *translate)
+
+
+def _members(
+    suite: Mapping[str, Range], ops: Sequence[str | Op] | None, excluded: Sequence[str]
+) -> list[tuple[Op, Range]]:
+    """The ops to draw from, each with its range."""
+    wanted = list(suite) if ops is None else list(ops)
+    found = [op if isinstance(op, Op) else find_op(op) for op in wanted]
+    names = {op.name for op in found}
+    unknown = sorted(set(excluded) - names)
+    if unknown:
+        raise ValueError(f"excluded names {unknown}, which are not drawn from anyway; the ops are {sorted(names)}.")
+    members = [(op, range_of(op, suite)) for op in found if op.name not in excluded]
+    if not members:
+        raise ValueError(f"No op is left to draw from: ops is {wanted}, excluded {list(excluded)}.")
+    return members
+
+
+def _op_weights(members: Sequence[tuple[Op, Range]], weights: Mapping[str, float] | None) -> np.ndarray:
+    names = [op.name for op, _ in members]
+    given = dict(weights or {})
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise ValueError(f"weights names {unknown}, which are not drawn from; the ops are {sorted(set(names))}.")
+    array = np.array([float(given.get(name, 1.0)) for name in names])
+    if not np.all(np.isfinite(array)) or array.min() < 0 or array.sum() == 0:
+        raise ValueError(f"weights is {given}; it needs numbers of at least 0 that are not all 0.")
+    return array
+
+
+def _noisy_bins(m: int, num_bins: int, noise: float) -> np.ndarray:
+    """The probabilities of the bins: a normal draw about m, rounded and clipped."""
+    if noise == 0:
+        return np.eye(num_bins)[m]
+    edges = [(k + 0.5 - m) / (noise * math.sqrt(2)) for k in range(num_bins - 1)]
+    below = np.array([0.0, *[(1 + math.erf(edge)) / 2 for edge in edges], 1.0])
+    return np.diff(below)
+
+
+def _warn_of_idle_steps(policy: Policy, ops: Sequence[Op]) -> None:
+    """Warns of what a user's policy says in vain; schedules and published policies hold such steps on purpose."""
+    if policy.source or policy.num_ops is not None:
+        return
+    known = {**OPS, **{op.name: op for op in ops}}
+    idle = sorted({step.op for step in policy.steps if step.probability == 0})
+    if idle:
+        warnings.warn(f"Policy {policy.name!r} has steps of probability 0: {idle}.", stacklevel=3)
+    vain = sorted(
+        {s.op for s in policy.steps if s.magnitude is not None and s.op in known and not _has_strength(known[s.op])}
+    )
+    if vain:
+        warnings.warn(f"Policy {policy.name!r} gives magnitudes to ops that have none: {vain}.", stacklevel=3)
+
+
+def _has_strength(op: Op) -> bool:
+    return op.num_values > 0 and op.low != op.high

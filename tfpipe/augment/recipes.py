@@ -1,0 +1,161 @@
+"""Transforms as JSON and back: what a saved layer keeps of them.
+
+    document = to_json(compose([flip_left_right(), rand_augment(2, 9)]))
+    transform = from_json(document)
+
+A transform is written as the call that made it: {"kind": "tfpipe transform 1", "factory": "rand_augment", "arguments":
+{"n": 2, ...}}. A user's op is written by its name, and handed in again when it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tfpipe.augment.choices import Op
+from tfpipe.augment.conditional import choose_n, compose, one_of, select, sometimes
+from tfpipe.augment.crop import center_crop, normalize, random_crop, random_resized_crop
+from tfpipe.augment.deepaugment import deep_augment
+from tfpipe.augment.draw import BatchTransform, OpTransform, Transform
+from tfpipe.augment.mixing import cutmix, mixup
+from tfpipe.augment.ops import OPS
+from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, trivial_augment_wide
+from tfpipe.augment.transforms import (
+    coarse_dropout,
+    color_jitter,
+    cutout,
+    flip_left_right,
+    flip_up_down,
+    gamma,
+    gaussian_blur,
+    gaussian_noise,
+    grayscale,
+    op,
+    pad_and_crop,
+    salt_and_pepper,
+    zoom,
+)
+from tfpipe.policy import POLICY_KIND, SCHEDULE_KIND, Policy, Schedule
+
+_TRANSFORM_KIND, _OP_KIND = "tfpipe transform 1", "tfpipe op 1"
+FACTORIES: dict[str, Callable[..., Transform]] = {
+    "auto_augment": auto_augment,
+    "center_crop": center_crop,
+    "choose_n": choose_n,
+    "coarse_dropout": coarse_dropout,
+    "color_jitter": color_jitter,
+    "compose": compose,
+    "cutmix": cutmix,
+    "cutout": cutout,
+    "deep_augment": deep_augment,
+    "flip_left_right": flip_left_right,
+    "flip_up_down": flip_up_down,
+    "gamma": gamma,
+    "gaussian_blur": gaussian_blur,
+    "gaussian_noise": gaussian_noise,
+    "grayscale": grayscale,
+    "mixup": mixup,
+    "normalize": normalize,
+    "one_of": one_of,
+    "op": op,
+    "pad_and_crop": pad_and_crop,
+    "pba": pba,
+    "policy": policy,
+    "rand_augment": rand_augment,
+    "random_crop": random_crop,
+    "random_resized_crop": random_resized_crop,
+    "salt_and_pepper": salt_and_pepper,
+    "select": select,
+    "sometimes": sometimes,
+    "trivial_augment_wide": trivial_augment_wide,
+    "zoom": zoom,
+}
+
+
+def to_json(transform: Transform) -> dict[str, Any]:
+    """The transform as plain JSON values.
+
+    Raises:
+      ValueError: an argument is a tensor, a function or another thing that JSON cannot hold.
+    """
+    if not isinstance(transform, OpTransform | BatchTransform):
+        raise ValueError(f"{transform!r} is not a transform of tfpipe.augment; only those can be written down.")
+    return _written(transform)
+
+
+def from_json(document: Any, *, ops: Mapping[str, Op] | None = None) -> Transform:
+    """The transform that `to_json` wrote.
+
+    Args:
+      document: from `to_json`.
+      ops: users' ops by name.
+
+    Raises:
+      ValueError: the document names a transform or an op that is unknown, or arguments that it refuses.
+    """
+    made = _read(document, dict(ops or {}))
+    if not isinstance(made, OpTransform | BatchTransform):
+        raise ValueError(f"Not a transform: {document!r}.")
+    return made
+
+
+def named_ops(document: Any) -> set[str]:
+    """The names of the ops, users' ones among them, that a document hands over as objects."""
+    if isinstance(document, Mapping):
+        if document.get("kind") == _OP_KIND:
+            return {document["name"]}
+        document = list(document.values())
+    if isinstance(document, list | tuple):
+        return set().union(*map(named_ops, document))
+    return set()
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, OpTransform | BatchTransform):
+        return {"kind": _TRANSFORM_KIND, "factory": value.factory, "arguments": _written(value.arguments)}
+    if isinstance(value, Policy | Schedule):
+        return value.to_json()
+    if isinstance(value, Op):
+        return {"kind": _OP_KIND, "name": value.name}
+    if isinstance(value, Mapping):
+        return {str(name): _written(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(part) for part in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise ValueError(f"{value!r} cannot be written as JSON.")
+
+
+def _read(value: Any, ops: Mapping[str, Op]) -> Any:
+    if isinstance(value, list | tuple):
+        return [_read(part, ops) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    kind = value.get("kind")
+    if kind == _TRANSFORM_KIND:
+        return _made(value, ops)
+    if kind == _OP_KIND:
+        return _known_op(value["name"], ops)
+    if kind in (POLICY_KIND, SCHEDULE_KIND):
+        return (Policy if kind == POLICY_KIND else Schedule).from_json(value)
+    return {name: _read(part, ops) for name, part in value.items()}
+
+
+def _made(document: Mapping[str, Any], ops: Mapping[str, Op]) -> Transform:
+    name = document.get("factory")
+    if name not in FACTORIES:
+        raise ValueError(f"Unknown transform {name!r}; known transforms: {sorted(FACTORIES)}.")
+    arguments = _read(document.get("arguments", {}), ops)
+    if name == "op":
+        return op(arguments.pop("name"), *arguments.pop("values"), **arguments)
+    try:
+        return FACTORIES[name](**arguments)
+    except TypeError as error:
+        raise ValueError(f"Transform {name!r} takes no such arguments: {error}.") from error
+
+
+def _known_op(name: str, ops: Mapping[str, Op]) -> Op:
+    known = {**OPS, **ops}
+    if name not in known:
+        raise ValueError(f"Unknown op {name!r}; known ops: {sorted(known)}; a user's op is handed in by name.")
+    return known[name]

@@ -1,0 +1,159 @@
+"""Sampling: the pixels of an affine map's output, nearest or bilinear, as Pillow's Image.transform takes them.
+
+Everything here works on one image [H, W, C] and on a batch [B, H, W, C] alike; coefficients have the leading axes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
+
+Fill = tuple[float, ...] | None
+
+FIXED_BITS = 16
+OUTSIDE = -1
+
+
+class Grid(NamedTuple):
+    """Where an output's pixels come from.
+
+    Attributes:
+      coefficients: float64 [..., 6], see tfpipe.augment.warp.
+      is_scale: bool [...], or a Python bool: whether b = d = 0 by the op's nature; Pillow then takes another path.
+      height, width: of both images.
+    """
+
+    coefficients: tf.Tensor
+    is_scale: tf.Tensor | bool
+    height: int
+    width: int
+
+
+def nearest_index(grid: Grid, *, repeat_edge: bool) -> tf.Tensor:
+    """The number y * W + x of the input pixel for each output pixel: int32 [..., H, W], OUTSIDE where there is none.
+
+    Pillow steps in 16.16 fixed point through rotations and shears, and in float64 where x depends on x and y on y
+    alone. Fixed point holds up to 32,767 pixels, so a shear must not reach farther.
+    """
+    x, y = _nearest_place(grid)
+    if repeat_edge:
+        return tf.clip_by_value(y, 0, grid.height - 1) * grid.width + tf.clip_by_value(x, 0, grid.width - 1)
+    inside = (x >= 0) & (x < grid.width) & (y >= 0) & (y < grid.height)
+    return tf.where(inside, y * grid.width + x, OUTSIDE)
+
+
+def _nearest_place(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
+    if grid.is_scale is True:
+        return _scale_place(grid)
+    x, y = _fixed_place(grid)
+    if grid.is_scale is not False:
+        is_scale = grid.is_scale[..., None, None]
+        scale_x, scale_y = _scale_place(grid)
+        x, y = tf.where(is_scale, scale_x, x), tf.where(is_scale, scale_y, y)
+    return x, y
+
+
+def _scale_place(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
+    """Floor of a x + c at pixel centres, in float64: int32 [..., 1, W] and [..., H, 1]."""
+    a, _, c, _, e, f = tf.unstack(grid.coefficients, axis=-1)
+    x = (c + 0.5 * a)[..., None] + a[..., None] * tf.range(grid.width, dtype=tf.float64)
+    y = (f + 0.5 * e)[..., None] + e[..., None] * tf.range(grid.height, dtype=tf.float64)
+    return _whole(x)[..., None, :], _whole(y)[..., None]
+
+
+def _whole(place: tf.Tensor) -> tf.Tensor:
+    """Floor as int32, far outside kept outside."""
+    return tf.cast(tf.floor(tf.clip_by_value(place, -1e6, 1e6)), tf.int32)
+
+
+def _fixed_place(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
+    a, b, c, d, e, f = tf.unstack(grid.coefficients, axis=-1)
+    x, y = tf.range(grid.width), tf.range(grid.height)[:, None]
+
+    def along(step_x: tf.Tensor, step_y: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+        start = _fixed(start + 0.5 * step_x + 0.5 * step_y)
+        step_x, step_y = _fixed(step_x), _fixed(step_y)
+        total = step_x[..., None, None] * x + step_y[..., None, None] * y + start[..., None, None]
+        return tf.bitwise.right_shift(total, FIXED_BITS)
+
+    return along(a, b, c), along(d, e, f)
+
+
+def _fixed(number: tf.Tensor) -> tf.Tensor:
+    """16.16 fixed point, rounded as Pillow's FIX does."""
+    return tf.cast(tf.floor(number * 2.0**FIXED_BITS + 0.5), tf.int32)
+
+
+def fill_pixel(fill: Fill, dtype: tf.DType, channels: int) -> tf.Tensor:
+    """[C] of a dtype; levels of 0 to 255 become fractions for float images. No fill counts as 0."""
+    levels = np.broadcast_to(np.asarray(0 if fill is None else fill, np.float64), [channels])
+    return tf.constant((levels / 255 if dtype.is_floating else levels).astype(dtype.as_numpy_dtype))
+
+
+def take(images: tf.Tensor, grid: Grid, fill: Fill, interpolation: str) -> tf.Tensor:
+    """The output of an affine map; shape and dtype of images."""
+    if interpolation == "bilinear":
+        return take_bilinear(images, grid, fill)
+    return take_nearest(images, nearest_index(grid, repeat_edge=fill is None), fill)
+
+
+def take_nearest(images: tf.Tensor, index: tf.Tensor, fill: Fill) -> tf.Tensor:
+    """The pixels that nearest_index names; shape and dtype of images."""
+    taken = _take(images, tf.maximum(index, 0))
+    return tf.where((index >= 0)[..., None], taken, fill_pixel(fill, images.dtype, images.shape[-1]))
+
+
+def shifted(image: tf.Tensor, coefficients: tf.Tensor, fill: tuple[float, ...]) -> tf.Tensor:
+    """One image [H, W, C] moved by whole pixels, the nearest to the map's; of coefficients only c and f are read."""
+    height, width, channels = image.shape
+    right, down = _whole(coefficients[2] + 0.5), _whole(coefficients[5] + 0.5)
+    right, down = tf.clip_by_value(right, -width, width), tf.clip_by_value(down, -height, height)
+    # Rows of W * C: long runs for the vector units. Pad and slice become one kernel, which reads no padding.
+    rows = tf.reshape(image, [height, width * channels])
+    uniform = len(set(fill)) == 1
+    level = fill_pixel(fill[:1], image.dtype, 1)[0] if uniform else tf.zeros([], image.dtype)
+    padded = tf.pad(rows, [[height, height], [width * channels] * 2], constant_values=level)
+    start = tf.stack([height + down, (width + right) * channels])
+    moved = tf.reshape(xla.dynamic_slice(padded, start, [height, width * channels]), [height, width, channels])
+    if uniform:
+        return moved
+    y, x = tf.range(height)[:, None, None] + down, tf.range(width)[:, None] + right
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return tf.where(inside, moved, fill_pixel(fill, image.dtype, channels))
+
+
+def take_bilinear(images: tf.Tensor, grid: Grid, fill: Fill) -> tf.Tensor:
+    """The output of an affine map, each pixel mixed of the four nearest; shape and dtype of images.
+
+    A place outside the input takes the fill; within half a pixel of the border, the edge is repeated. Places are in
+    float64 and weights in float32: within 1 level of float64 all through, where Pillow's own differs in 40 %.
+    """
+    a, b, c, d, e, f = (coefficient[..., None, None] for coefficient in tf.unstack(grid.coefficients, axis=-1))
+    middle_x = tf.range(grid.width, dtype=tf.float64) + 0.5
+    middle_y = (tf.range(grid.height, dtype=tf.float64) + 0.5)[:, None]
+    x, y = (tf.clip_by_value(p, -1e6, 1e6) for p in (a * middle_x + b * middle_y + c, d * middle_x + e * middle_y + f))
+    left, top = tf.floor(x - 0.5), tf.floor(y - 0.5)
+    across, down = (tf.cast(part, tf.float32)[..., None] for part in (x - 0.5 - left, y - 0.5 - top))
+    columns = [tf.clip_by_value(tf.cast(left, tf.int32) + step, 0, grid.width - 1) for step in (0, 1)]
+    rows = [tf.clip_by_value(tf.cast(top, tf.int32) + step, 0, grid.height - 1) * grid.width for step in (0, 1)]
+    corners = [[tf.cast(_take(images, row + column), tf.float32) for column in columns] for row in rows]
+    upper, lower = (start + across * (end - start) for start, end in corners)
+    mixed = upper + down * (lower - upper)
+    if not images.dtype.is_floating:
+        mixed = tf.cast(mixed + 0.5, tf.int32)
+    mixed = tf.cast(mixed, images.dtype)
+    if fill is None:
+        return mixed
+    inside = (x >= 0) & (x < grid.width) & (y >= 0) & (y < grid.height)
+    return tf.where(inside[..., None], mixed, fill_pixel(fill, images.dtype, images.shape[-1]))
+
+
+def _take(images: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """Pixels by their number within their image: [..., H, W, C] for index [..., H, W]."""
+    height, width, channels = images.shape[-3:]
+    if len(images.shape) == 4:
+        index += tf.range(tf.shape(images)[0])[:, None, None] * (height * width)
+    return tf.gather(tf.reshape(images, [-1, channels]), index)

@@ -1,0 +1,261 @@
+"""Tables of magnitudes: what a bin means for each op, as each source published it.
+
+A table has a suite of ops for each way of drawing: "auto" (AutoAugment's policies and PBA's schedules), "rand"
+(RandAugment) and "trivial" (TrivialAugment). Bin k of n gives neutral ± round(low + (high - low) · k / (n - 1)).
+
+  dali          NVIDIA DALI's auto_aug: 11 bins for AutoAugment, 31 otherwise.
+  dali_non_monotonic  DALI's RandAugment with monotonic_mag=False: enhancement factors run from 0.1 to 1.9.
+  torchvision   torchvision.transforms.v2: 10 bins for AutoAugment, 31 otherwise.
+  paper         AutoAugment's published ranges with the rounding of the authors' code, which RandAugment's paper took
+                over; the wide space of TrivialAugment's code, as remembered.
+  pba           the levels 0 to 10 of PBA and of AutoAugment's code for CIFAR: whole pixels of 32.
+  tfpipe        each op's own range, 0 weakest and 1 strongest (see ops.py); any op may stand in it.
+
+They contradict each other on purpose. A high bin solarizes weakly in DALI's AutoAugment, and strongly in all others;
+posterize counts bits kept, so DALI's AutoAugment is strongest at bin 0. An enhancement is neutral in the middle of
+0.1 to 1.9 and at bin 0 of 1 ± 0.9. Translations are fractions of the image's side, so that a table fits every size:
+100 of 224 px is DALI's 100 px at 224, 150 of 331 the paper's; only TrivialAugment means 32 px at any size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tfpipe.augment.choices import Op
+
+ROUNDINGS = ("", "nearest", "down")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values of an op from the first bin to the last.
+
+    Attributes:
+      low: at bin 0.
+      high: at the last bin.
+      mirrored: whether the sign is drawn at random.
+      neutral: what the signed step is added to.
+      rounding: of the step: "", "nearest", or "down" (towards zero, as Python's int).
+      unit: "" for absolute values; else "height", "width" or "side": low and high are counted in `per`-ths of it.
+      per: the size for which low and high are given.
+      at_least: values below it are raised to it.
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    mirrored: bool = False
+    neutral: float = 0.0
+    rounding: str = ""
+    unit: str = ""
+    per: int = 1
+    at_least: float = -np.inf
+
+    def values(self, positions: np.ndarray, size: int = 1) -> np.ndarray:
+        """The values for both signs at positions in [0, 1].
+
+        Args:
+          positions: float64 [N].
+          size: the pixels of what `unit` names.
+
+        Returns:
+          float32 [N, 2]: for the sign +, and for the sign - where the op is mirrored.
+        """
+        # Rounded at the ninth place: in binary 30 * 0.7 lies below 21, and int() would lose a whole level.
+        steps = np.round((self.low + (self.high - self.low) * positions) * (size if self.unit else 1) / self.per, 9)
+        steps = {"": steps, "nearest": np.round(steps), "down": np.trunc(steps)}[self.rounding]
+        signed = np.stack([steps, -steps if self.mirrored else steps], axis=-1)
+        return np.maximum(self.neutral + signed, self.at_least).astype(np.float32)
+
+
+NONE = Range()
+
+
+def mirrored(high: float, *, neutral: float = 0.0, low: float = 0.0) -> Range:
+    """Neutral ± (low to high)."""
+    return Range(low, high, mirrored=True, neutral=neutral)
+
+
+def translation(op: str, high: float, *, per: int = 1, rounding: str = "") -> Range:
+    """± (0 to high) of the side along which the op shifts, of which `per` is the whole."""
+    side = "width" if op == "translate_x" else "height"
+    return Range(0, high, mirrored=True, unit=side, per=per, rounding=rounding)
+
+
+def _geometric(shear: float, rotate: Range, translate: tuple[Range, Range]) -> dict[str, Range]:
+    return {
+        "translate_x": translate[0],
+        "translate_y": translate[1],
+        "shear_x": mirrored(shear),
+        "shear_y": mirrored(shear),
+        "rotate": rotate,
+    }
+
+
+def _both(high: float, *, per: int = 1, rounding: str = "") -> tuple[Range, Range]:
+    return (
+        translation("translate_x", high, per=per, rounding=rounding),
+        translation("translate_y", high, per=per, rounding=rounding),
+    )
+
+
+def _enhanced(factor: Range) -> dict[str, Range]:
+    return dict.fromkeys(("brightness", "contrast", "color", "sharpness"), factor)
+
+
+ENHANCE = Range(0.1, 1.9)
+_PIXELS_32 = (mirrored(32), mirrored(32))
+_PLAIN = {"equalize": NONE, "auto_contrast": NONE}
+_FILLED = {**_PLAIN, "identity": NONE}
+
+# The formulas of AutoAugment's and PBA's code for a level L of 10: int(3 L) degrees, 4 - int(0.4 L) bits, a threshold
+# of 256 - int(25.6 L), 0.1 + 0.18 L, int(11 L) added.
+_DOWN = {
+    "posterize": Range(0, -4, neutral=4, rounding="down"),
+    "solarize": Range(0, -256, neutral=256, rounding="down"),
+}
+_ROTATE_DOWN = Range(0, 30, mirrored=True, rounding="down")
+_CODE = {**_enhanced(ENHANCE), **_DOWN, **_PLAIN, "invert": NONE}
+_CUTOUT = Range(0, 20, rounding="down", unit="side", per=32)
+_ADD = Range(0, 110, rounding="down")
+
+# Few bits, few levels: what has a strength stays visible. DALI clamps to at least one bit.
+_BITS_AUTO = Range(0, 4, rounding="nearest", at_least=1)
+_BITS = Range(8, 4, rounding="nearest", at_least=1)
+_BITS_WIDE = Range(8, 2, rounding="nearest", at_least=1)
+
+SUITES: dict[str, dict[str, dict[str, Range]]] = {
+    "dali": {
+        "auto": {
+            **_geometric(0.3, mirrored(30), _both(1.0)),
+            **_enhanced(ENHANCE),
+            **_FILLED,
+            "posterize": _BITS_AUTO,
+            "solarize": Range(0, 256),
+            "solarize_add": Range(0, 110),
+            "invert": NONE,
+        },
+        "rand": {
+            **_geometric(0.3, mirrored(30), _both(100, per=224)),
+            **_enhanced(mirrored(0.9, neutral=1)),
+            "posterize": _BITS,
+            "solarize": Range(256, 0),
+            **_FILLED,
+        },
+        "trivial": {
+            **_geometric(0.99, mirrored(135), _PIXELS_32),
+            **_enhanced(mirrored(0.99, neutral=1, low=0.01)),
+            "posterize": _BITS_WIDE,
+            "solarize": Range(256, 0),
+            **_FILLED,
+        },
+    },
+    "dali_non_monotonic": {
+        "rand": {
+            **_geometric(0.3, mirrored(30), _both(100, per=224)),
+            **_enhanced(ENHANCE),
+            "posterize": _BITS_AUTO,
+            "solarize": Range(0, 256),
+            **_FILLED,
+        },
+    },
+    "torchvision": {
+        "auto": {
+            **_geometric(0.3, mirrored(30), _both(150, per=331)),
+            **_enhanced(mirrored(0.9, neutral=1)),
+            "posterize": _BITS,
+            "solarize": Range(255, 0),
+            **_FILLED,
+            "invert": NONE,
+        },
+        "rand": {
+            **_geometric(0.3, mirrored(30), _both(150, per=331)),
+            **_enhanced(mirrored(0.9, neutral=1)),
+            "posterize": _BITS,
+            "solarize": Range(255, 0),
+            **_FILLED,
+        },
+        "trivial": {
+            **_geometric(0.99, mirrored(135), _PIXELS_32),
+            **_enhanced(mirrored(0.99, neutral=1)),
+            "posterize": _BITS_WIDE,
+            "solarize": Range(255, 0),
+            **_FILLED,
+        },
+    },
+    "paper": {
+        "auto": {
+            **_geometric(0.3, _ROTATE_DOWN, _both(150, per=331, rounding="down")),
+            **_CODE,
+            "identity": NONE,
+            "solarize_add": _ADD,
+            "cutout": _CUTOUT,
+        },
+        "rand": {
+            **_geometric(0.3, _ROTATE_DOWN, _both(150, per=331, rounding="down")),
+            **_enhanced(ENHANCE),
+            **_DOWN,
+            **_FILLED,
+        },
+        "trivial": {
+            **_geometric(0.99, Range(0, 135, mirrored=True, rounding="down"), _PIXELS_32),
+            **_enhanced(Range(0.01, 2.0)),
+            "posterize": Range(8, 2, rounding="nearest"),
+            "solarize": Range(256, 0),
+            **_FILLED,
+        },
+    },
+    "pba": {
+        "auto": {
+            **_geometric(0.3, _ROTATE_DOWN, _both(10, per=32, rounding="down")),
+            **_CODE,
+            "identity": NONE,
+            "solarize_add": _ADD,
+            "cutout": _CUTOUT,
+        },
+    },
+}
+# DALI and torchvision count AutoAugment's bins differently.
+AUTO_BINS = {"dali": 11, "torchvision": 10, "paper": 11, "pba": 11}
+
+
+def suite_of(table: str, method: str) -> dict[str, Range]:
+    """The ranges of a table's ops for a way of drawing.
+
+    Args:
+      table: a name of this module's tables; "tfpipe" gives an empty suite, since every op knows its own range.
+      method: "auto", "rand" or "trivial".
+    """
+    known = sorted([name for name, suites in SUITES.items() if method in suites] + ["tfpipe"])
+    if table not in known:
+        raise ValueError(f"Unknown table {table!r}; the tables for this policy are {known}.")
+    return {} if table == "tfpipe" else SUITES[table][method]
+
+
+def own_range(op: Op) -> Range:
+    """The range that an op brings along."""
+    return Range(op.low, op.high, mirrored=op.mirrored, neutral=op.neutral, unit=op.unit)
+
+
+def with_translation(suite: dict[str, Range], pixels: float | None, fraction: float | None) -> dict[str, Range]:
+    """The suite with another largest shift, in pixels or as a fraction of the side; None for both leaves it.
+
+    Raises:
+      ValueError: both are given, one is out of range, or no op of the suite shifts.
+    """
+    if pixels is None and fraction is None:
+        return suite
+    if pixels is not None and fraction is not None:
+        raise ValueError(
+            f"max_translate_abs is {pixels} and max_translate_rel is {fraction}; give pixels or a fraction, not both."
+        )
+    largest = fraction if pixels is None else pixels
+    if largest is None or largest < 0:
+        raise ValueError(f"The largest translation is {largest}; it must be at least 0.")
+    ops = [op for op in ("translate_x", "translate_y") if op in suite]
+    if not ops:
+        raise ValueError(f"No op of this suite translates, so it takes no max_translate: {sorted(suite)}.")
+    if fraction is not None:
+        return {**suite, **{op: translation(op, largest) for op in ops}}
+    return {**suite, **{op: replace(suite[op], high=largest, unit="", per=1) for op in ops}}

@@ -1,0 +1,158 @@
+"""Caches of records or batches, in memory or on disk.
+
+A disk cache lies in a folder that is named by the data and by every setting that changes what is kept. The process
+that fills it holds a lock, which a kill frees; a folder that is not complete when nobody holds its lock is cleared. A
+process that finds another one filling it reads without a cache until the next start.
+
+A memory cache that would not fit is refused before the first record is read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import shutil
+from pathlib import Path
+
+import tensorflow as tf
+import xxhash
+
+from tfpipe.request import Request
+
+_LOG = logging.getLogger("tfpipe")
+_LOCK_NAME, _DATA_NAME = "lock", "data"
+# Locks of this process, by folder. Not tied to a dataset: TensorFlow goes on with one whose Python object is gone.
+_HELD: dict[Path, int] = {}
+# A part of what is free: the model, the buffers and the next allocation want some too.
+_MOST_PART = 0.8
+# Settings that change how fast a cache is filled, but not what it holds; all others are part of its name.
+_ONLY_SPEED = (
+    *("parallel_reads", "parallel_calls", "vectorize", "prefetch", "deterministic", "cache", "cache_dir"),
+    *("host_index", "host_count", "start_step", "service", "device", "ram_budget", "cpu_budget"),
+)
+_ONLY_BATCHES = ("seed", "batch_size", "training", "shuffle", "shuffle_buffer", "block_records", "window_records")
+
+
+def cached(dataset: tf.data.Dataset, request: Request) -> tf.data.Dataset:
+    """The dataset, kept by its first whole iteration for the later ones.
+
+    Raises:
+      ValueError: it would not fit into memory or onto the disk; the sentence says both figures.
+    """
+    needed = _bytes_of(dataset.element_spec, request)
+    if request.options.cache == "memory":
+        _check_room(needed, _free_memory(request), "memory", "cache='disk', or a larger ram_budget")
+        return dataset.cache()
+    folder = Path(str(request.options.cache_dir), _cache_name(request))
+    return _cached_on_disk(dataset, folder, needed)
+
+
+def _cached_on_disk(dataset: tf.data.Dataset, folder: Path, needed: int) -> tf.data.Dataset:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not _is_complete(folder):
+        if not _lock(folder):
+            _LOG.warning("Another process fills the cache %s; this one reads without it.", folder)
+            return dataset
+        # What lies here without a complete cache is of a run that was killed; TensorFlow would refuse its lock file.
+        _clear(folder)
+        _check_room(needed, shutil.disk_usage(folder).free, f"{folder}", "another cache_dir")
+    return dataset.cache(str(folder / _DATA_NAME))
+
+
+def _lock(folder: Path) -> bool:
+    """Takes the folder for this process, as long as it runs; False where another one has it."""
+    if folder in _HELD:
+        return True
+    lock = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    _HELD[folder] = lock
+    return True
+
+
+def _is_complete(folder: Path) -> bool:
+    """TensorFlow writes the index last, by rename."""
+    return (folder / f"{_DATA_NAME}.index").exists()
+
+
+def _clear(folder: Path) -> None:
+    for leftover in folder.iterdir():
+        if leftover.name != _LOCK_NAME:
+            leftover.unlink()
+
+
+def _cache_name(request: Request) -> str:
+    """Changes with the data and with everything that changes what is cached."""
+    settings = {**vars(request), **vars(request.options), "tensorflow": tf.version.VERSION}
+    left_out = {"manifest", "sources", "groups", "options", "transforms", *_ONLY_SPEED}
+    if request.options.cache_place == "records":
+        left_out.update(_ONLY_BATCHES)
+    parts = [source.fingerprint() for source in request.sources]
+    text = f"{parts} {sorted((name, str(value)) for name, value in settings.items() if name not in left_out)}"
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+# ---- room
+
+
+def _bytes_of(spec: tf.TypeSpec, request: Request) -> int:
+    """What a cache of the elements takes; a part of unknown length counts as a whole stored record."""
+    per_batch = request.options.cache_place == "batches"
+    elements = request.num_batches if per_batch else request.num_records
+    size = request.batch_size if per_batch else 1
+    parts = [_part_bytes(part, per_batch) for part in tf.nest.flatten(spec, expand_composites=False)]
+    unknown = request.bytes_a_record if None in parts else 0
+    return elements * size * (sum(part for part in parts if part is not None) + unknown)
+
+
+def _part_bytes(part: tf.TypeSpec, per_batch: bool) -> int | None:
+    """The bytes of a record in one part of an element; None where its length is not known."""
+    shape = part.shape[1:] if per_batch else part.shape
+    if part.dtype == tf.string or None in shape.as_list():
+        return None
+    return math.prod(shape.as_list()) * part.dtype.size
+
+
+def _check_room(needed: int, free: int, where: str, instead: str) -> None:
+    if needed > _MOST_PART * free:
+        raise ValueError(
+            f"The cache would take {needed / 1e6:,.0f} MB, and {where} has {free / 1e6:,.0f} MB free, of which it may "
+            f"take {_MOST_PART:.0%}: use {instead}, a smaller image_size, or cache='none'."
+        )
+
+
+def _free_memory(request: Request) -> int:
+    """The smallest of what the machine has free, what its control group allows, and ram_budget."""
+    limits = [_meminfo("MemAvailable"), _cgroup_free()]
+    if request.options.ram_budget is not None:
+        # The budget is all for the cache: the margin is for what nobody planned.
+        limits.append(int(request.options.ram_budget / _MOST_PART))
+    return min(limit for limit in limits if limit is not None)
+
+
+def _meminfo(name: str) -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What a container may still take, page cache counted as free; None where there is no limit."""
+    for limit, usage, statistics, cache in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    ):
+        try:
+            most, used = (root / limit).read_text().strip(), int((root / usage).read_text())
+            pairs = dict(line.split() for line in (root / statistics).read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        return None if most == "max" else max(0, int(most) - used + int(pairs.get(cache, 0)))
+    return None

@@ -1,0 +1,35 @@
+"""The table of `tfpipe bench` as a picture: a bar for each variant, its spread, and the limits."""
+
+from __future__ import annotations
+
+import os
+
+from matplotlib.figure import Figure
+
+from tfpipe.timing import Row
+
+_REFERENCES = ("synthetic_ceiling", "decode_only")
+_BLUE, _GREY = "#4878a8", "#b8b8b8"
+
+
+def draw_rows(rows: list[Row], path: str | os.PathLike[str], *, title: str) -> None:
+    """Writes a picture with images per second and per CPU second of every row; its suffix gives the format."""
+    figure = Figure(figsize=(11, 1.6 + 0.34 * len(rows)), layout="constrained")
+    wall, cpu = figure.subplots(1, 2, sharey=True)
+    figure.suptitle(title, fontsize=10)
+    names = [row.variant for row in rows]
+    colors = [_GREY if name in _REFERENCES else _BLUE for name in names]
+    rates = [row.images_per_second for row in rows]
+    half_spreads = [row.spread * row.images_per_second / 2 for row in rows]
+    wall.barh(names, rates, color=colors, xerr=half_spreads, error_kw={"elinewidth": 1, "capsize": 2})
+    for place, row in enumerate(rows):
+        wall.annotate(f" {row.images_per_second:,.0f} ({row.speedup:.2f}x)", (0, place), va="center", fontsize=8)
+    wall.set_xlabel("images per second; whiskers: spread")
+    cpu.barh(names, [row.images_per_cpu_second for row in rows], color=colors)
+    cpu.set_xlabel("images per CPU second")
+    for axes in (wall, cpu):
+        # A ceiling is often a hundred times the rest.
+        axes.set_xscale("log")
+        axes.grid(axis="x", alpha=0.3)
+    wall.invert_yaxis()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,277 @@
+"""Times every way to read a dataset in one run, between what the model could do and what decoding allows."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfpipe.cli.tables import print_table
+from tfpipe.errors import UsageError
+from tfpipe.manifest import load_manifest
+from tfpipe.quiet import load_tensorflow
+from tfpipe.timing import Pass, Row, cached_share
+
+if TYPE_CHECKING:
+    from tfpipe.race import Build, Race
+    from tfpipe.variants import Task
+
+EXAMPLES = """examples:
+  tfpipe bench photos_tfrecord --batch_size 128 --image_size 224,224
+  tfpipe bench photos_tfrecord --image_size 224,224 --fit
+      trains on the batches: what a pipeline gains where a model works beside it
+  tfpipe bench photos_tfrecord --fit --model classifier.keras --plot bench.svg
+  tfpipe bench photos_tfrecord --page_cache dropped --seconds 10
+      every pass reads from the disk anew
+  tfpipe bench photos_tfrecord --options pipeline.json
+      with the row `options`: what tfpipe tune wrote, or a variant of your own
+
+A row: images_per_second is the median over the repeats, spread (largest - smallest) / median, utilisation CPU seconds
+per wall second, first_epoch_seconds the first pass apart from the others, speedup against plain. synthetic_ceiling
+is one batch repeated: what the consumer could do were the pipeline free. decode_only parses and decodes records that
+lie in memory, and does nothing else.
+"""
+PLOT_SUFFIXES = (".png", ".svg")
+_DEFAULT_SIZE = (224, 224)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the verb."""
+    add_task_arguments(parser)
+    parser.add_argument("--variants", metavar="NAME,...", help="only these, and plain (default: all)")
+    parser.add_argument("--batch_sizes", metavar="N,...", help="further rows: the default options at these sizes")
+    parser.add_argument("--options", metavar="FILE", help="a further row, `options`: ReadOptions from a JSON file")
+    parser.add_argument("--plot", metavar="FILE", help="a picture of the table, .png or .svg")
+
+
+def add_task_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what bench and tune have in common: what is read, how much of it, and how often."""
+    parser.add_argument("dataset", metavar="DATASET", help="the dataset's folder")
+    parser.add_argument("--split", default="train", help="the split to read (default: train)")
+    parser.add_argument("--batch_size", type=int, default=32, metavar="N", help="records in a batch (default: 32)")
+    parser.add_argument(
+        "--image_size", metavar="H,W", help="resize to this (default: the stored size, or 224,224 where sizes differ)"
+    )
+    parser.add_argument(
+        "--resize", default="pad", choices=["pad", "stretch", "crop"], help="pad, stretch or crop (default: pad)"
+    )
+    parser.add_argument("--antialias", action="store_true", help="average over the source where an image shrinks")
+    parser.add_argument("--fit", action="store_true", help="train a Keras model on the batches, rather than loop")
+    parser.add_argument("--model", metavar="FILE", help="with --fit: a compiled model (default: one linear layer)")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="passes after the first (default: 3)")
+    parser.add_argument("--limit", type=int, metavar="N", help="about so many images a pass, in whole shards")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, metavar="S", help="else so many that plain takes S a pass (default: 2)"
+    )
+    parser.add_argument(
+        "--page_cache", default="warm", choices=["warm", "dropped"], help="of the files, before a pass (default: warm)"
+    )
+    parser.add_argument(
+        "--cache_dir", metavar="DIR", help="for the disk caches (default: bench takes a temporary folder, tune none)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the order in which variants take turns")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints a row for each variant."""
+    _check_plot(arguments.plot)
+    task = whole_task(arguments)
+    load_tensorflow()
+    from tfpipe.race import run_race
+
+    with contextlib.ExitStack() as stack:
+        folder = arguments.cache_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="tfpipe_bench_"))
+        race = make_race(arguments, task)
+        builds, left_out = _builds(arguments, task, race, folder)
+        with pass_bar("timing", total=(len(builds) + 2) * (race.repeats + 1)) as on_pass:
+            rows = run_race(race, builds, on_pass=on_pass)
+    document = _document(arguments, race, rows, left_out)
+    if arguments.plot:
+        from tfpipe.cli.bars import draw_rows
+
+        draw_rows(rows, arguments.plot, title=_headline(document))
+    if arguments.json:
+        print(json.dumps(document))
+    else:
+        _print_document(document, rows)
+    return 0
+
+
+def whole_task(arguments: argparse.Namespace) -> Task:
+    """What the command line asks to read, of the whole dataset."""
+    manifest = load_manifest(arguments.dataset)
+    size = _parse_size(arguments.image_size)
+    if size is None and manifest.schema.payload != "embedding" and None in manifest.schema["image"].shape[:2]:
+        size = _DEFAULT_SIZE
+    load_tensorflow()
+    from tfpipe.variants import Task
+
+    return Task(manifest, arguments.split, arguments.batch_size, size, arguments.resize, arguments.antialias)
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        height, width = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--image_size is {text!r}; it takes H,W, such as 224,224.") from None
+    return height, width
+
+
+def make_race(arguments: argparse.Namespace, task: Task) -> Race:
+    """How the command line asks to time, on a sample of the task."""
+    from tfpipe.race import Race, sized_task
+
+    if arguments.model and not arguments.fit:
+        raise UsageError("--model goes with --fit.")
+    sample = sized_task(task, limit=arguments.limit, seconds=arguments.seconds)
+    return Race(
+        sample,
+        fit=arguments.fit,
+        model=_load_model(arguments.model),
+        repeats=arguments.repeats,
+        page_cache=arguments.page_cache,
+        seed=arguments.seed,
+    )
+
+
+def _load_model(path: str | None) -> Any:
+    if path is None:
+        return None
+    import keras
+
+    model = keras.saving.load_model(path)
+    if not model.compiled:
+        raise UsageError(f"The model in {path} is not compiled: save it after model.compile(...).")
+    return model
+
+
+def _builds(
+    arguments: argparse.Namespace, task: Task, race: Race, folder: str
+) -> tuple[dict[str, Build], dict[str, str]]:
+    """What to time, by name, and why the rest is left out."""
+    from functools import partial
+
+    from tfpipe.readoptions import ReadOptions
+    from tfpipe.variants import fitting_variants
+
+    variants, left_out = fitting_variants(task, folder)
+    if arguments.variants:
+        variants = _chosen(variants, left_out, arguments.variants.split(","))
+    builds: dict[str, Build] = {name: partial(race.task.build, options) for name, options in variants.items()}
+    for size in (arguments.batch_sizes or "").split(",") if arguments.batch_sizes else ():
+        builds[f"batch_{int(size)}"] = partial(
+            dataclasses.replace(race.task, batch_size=int(size)).build, ReadOptions()
+        )
+    if arguments.options:
+        builds["options"] = partial(race.task.build, ReadOptions.load(arguments.options))
+    return builds, left_out
+
+
+def _chosen(variants: dict[str, Any], left_out: dict[str, str], names: list[str]) -> dict[str, Any]:
+    unknown = set(names) - set(variants)
+    if unknown:
+        reasons = [f"{name}: {left_out[name]}" for name in sorted(unknown & set(left_out))]
+        raise UsageError(f"No variant {sorted(unknown)}; there are {list(variants)}. {' '.join(reasons)}".strip())
+    return {name: options for name, options in variants.items() if name == "plain" or name in names}
+
+
+@contextlib.contextmanager
+def pass_bar(verb: str, *, total: int | None = None) -> Iterator[Callable[[str, Pass], None]]:
+    """Something to call after each pass: on a terminal, a bar on stderr."""
+    if not sys.stderr.isatty():
+        yield lambda name, one: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(verb, total=total)
+        yield lambda name, one: bar.update(task, advance=1, description=f"{verb} {name} {one.wall_seconds:.2f} s")
+
+
+def _document(arguments: argparse.Namespace, race: Race, rows: list[Row], left_out: dict[str, str]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    task = race.task
+    return {
+        "dataset": str(arguments.dataset),
+        "payload": task.manifest.schema.payload,
+        "split": task.split,
+        "images": task.num_records // task.batch_size * task.batch_size,
+        "batch_size": task.batch_size,
+        "image_size": task.image_size,
+        "mode": "fit" if race.fit else "loop",
+        "repeats": race.repeats,
+        "page_cache": race.page_cache,
+        "cached_share": cached_share(task.paths),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "tensorflow": tf.__version__,
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "left_out": left_out,
+    }
+
+
+def _headline(document: dict[str, Any]) -> str:
+    size = "x".join(str(side) for side in document["image_size"] or ()) or "stored size"
+    return (
+        f"{Path(document['dataset']).name}: {document['images']:,} {document['payload']} images a pass, "
+        f"batch {document['batch_size']}, {size}, {document['mode']}, page cache {document['page_cache']}"
+    )
+
+
+def _print_document(document: dict[str, Any], rows: list[Row]) -> None:
+    print(f"{_headline(document)}, {document['cores']} cores, load {document['load']:.1f}")
+    print_rows(rows)
+    for name, reason in document["left_out"].items():
+        print(f"Left out: {name}: {reason}")
+
+
+def print_rows(rows: list[Row]) -> None:
+    """Prints the table."""
+    header = [
+        "variant",
+        "images/s",
+        "spread",
+        "images/CPU-s",
+        "cores busy",
+        "first epoch s",
+        "wall s",
+        "CPU s",
+        "x plain",
+    ]
+    cells = [
+        [
+            row.variant,
+            f"{row.images_per_second:,.0f}",
+            f"{row.spread:.0%}",
+            f"{row.images_per_cpu_second:,.0f}",
+            f"{row.utilisation:.2f}",
+            f"{row.first_epoch_seconds:.2f}",
+            f"{row.wall_seconds:.2f}",
+            f"{row.cpu_seconds:.2f}",
+            f"{row.speedup:.2f}",
+        ]
+        for row in rows
+    ]
+    print_table(header, cells)
+
+
+def _check_plot(path: str | None) -> None:
+    """Refuses, before minutes of timing, a picture that could not be drawn afterwards."""
+    if path is None:
+        return
+    if Path(path).suffix.lower() not in PLOT_SUFFIXES:
+        raise UsageError(f"--plot is {path!r}; its name must end in one of {list(PLOT_SUFFIXES)}.")
+    if not Path(path).absolute().parent.is_dir():
+        raise UsageError(f"--plot is {path!r}, but there is no folder {Path(path).absolute().parent}.")
+    import tfpipe.cli.bars  # noqa: F401 (names the missing extra)

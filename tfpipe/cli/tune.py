@@ -1,0 +1,104 @@
+"""Measures what each stage of reading costs, names the bottleneck and the setting to change, writes pipeline.json."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfpipe.cli.bench import add_task_arguments, make_race, pass_bar, print_rows, whole_task
+from tfpipe.cli.tables import print_table
+from tfpipe.errors import UsageError
+from tfpipe.quiet import load_tensorflow
+
+if TYPE_CHECKING:
+    from tfpipe.race import Race
+    from tfpipe.tuning import Tuning
+
+EXAMPLES = """examples:
+  tfpipe tune photos_tfrecord --batch_size 128 --image_size 224,224 -o pipeline.json
+      tfpipe.make_dataset("photos_tfrecord", batch_size=128, image_size=(224, 224), options="pipeline.json")
+  tfpipe tune photos_tfrecord --order fresh
+      only options that read the split in a new order in every epoch
+  tfpipe tune photos_tfrecord --cache_dir /scratch
+      tries caches on disk, too
+  tfpipe tune photos_tfrecord --fit --model classifier.keras
+      with your model beside it: options that gain nothing for it are not chosen
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the verb."""
+    add_task_arguments(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to write the options (default: nowhere)")
+    parser.add_argument(
+        "--order", default="any", choices=["any", "fresh"], help="any, or a new order in every epoch (default: any)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the costs, the candidates and the choice; writes the options."""
+    _check_output(arguments.output)
+    task = whole_task(arguments)
+    load_tensorflow()
+    from tfpipe.tuning import tune
+
+    race = make_race(arguments, task)
+    with pass_bar("tuning") as on_pass:
+        tuning = tune(task, race, order=arguments.order, cache_dir=arguments.cache_dir, on_pass=on_pass)
+    document = _document(arguments, race, tuning)
+    if arguments.output:
+        tuning.options.save(arguments.output, measured=document)
+    if arguments.json:
+        print(json.dumps({**document, "options": dataclasses.asdict(tuning.options), "output": arguments.output}))
+    else:
+        _print_tuning(tuning, arguments.output)
+    return 0
+
+
+def _check_output(path: str | None) -> None:
+    """Refuses, before minutes of timing, a file that could not be written afterwards."""
+    if path is not None and not Path(path).absolute().parent.is_dir():
+        raise UsageError(f"--output is {path!r}, but there is no folder {Path(path).absolute().parent}.")
+
+
+def _document(arguments: argparse.Namespace, race: Race, tuning: Tuning) -> dict[str, Any]:
+    return {
+        "dataset": str(arguments.dataset),
+        "split": race.task.split,
+        "images": race.task.num_records,
+        "batch_size": race.task.batch_size,
+        "image_size": race.task.image_size,
+        "mode": "fit" if race.fit else "loop",
+        "page_cache": race.page_cache,
+        "cores": len(os.sched_getaffinity(0)),
+        "stages": [dataclasses.asdict(cost) for cost in tuning.stages],
+        "bottleneck": tuning.bottleneck.stage,
+        "setting": tuning.setting,
+        "gain": tuning.gain,
+        "advice": tuning.advice,
+        "chosen": tuning.chosen,
+        "gives_up": tuning.gives_up,
+        "rows": [dataclasses.asdict(row) for row in tuning.rows],
+    }
+
+
+def _print_tuning(tuning: Tuning, output: str | None) -> None:
+    print("Cost of each stage, one image after the other:")
+    cells = [
+        [cost.stage, f"{cost.microseconds:,.1f}", f"{cost.cpu_microseconds:,.1f}", f"{cost.share:.0%}"]
+        for cost in tuning.stages
+    ]
+    print_table(["stage", "us an image", "us of CPU", "share"], cells)
+    print("Candidates:")
+    print_rows(tuning.rows)
+    print(f"Bottleneck: {tuning.bottleneck.stage}, {tuning.bottleneck.share:.0%} of the cost of an image.")
+    print(tuning.advice)
+    print(f"Chosen: {tuning.chosen}")
+    if tuning.gives_up:
+        print(f"It gives up a new order in every epoch: it has {tuning.gives_up}. --order fresh keeps it.")
+    if output:
+        print(f"Wrote {output}: tfpipe.make_dataset(..., options={output!r})")

@@ -1,0 +1,350 @@
+"""Keras 3 layers over tfpipe.augment: inside a model on its device, or in Dataset.map.
+
+    model = keras.Sequential([layers.RandAugment(2, 9), layers.Augment([augment.cutout(16)]), backbone])
+    train = train.map(layers.Augment([augment.mixup(0.2)]))          # of (images, labels) or {"image", "label"}
+
+A layer augments in training and hands everything through otherwise. Each call takes the next seed of a counter, which
+is saved with the model, so that a resumed training goes on where it stopped. Inside Dataset.map with parallel calls
+each batch gets a seed of its own, but which one depends on the order of the calls; where every run is to see the same
+pixels, hand the transforms to tfpipe.make_dataset.
+
+On a backend other than TensorFlow the layers work in the input pipeline, since their kernels are TensorFlow's.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfpipe.augment.choices import Op
+from tfpipe.augment.draw import Fill, Transform
+from tfpipe.augment.mixing import cutmix, mixup
+from tfpipe.augment.policies import CIFAR_MEAN, auto_augment, pba, policy, rand_augment, trivial_augment_wide
+from tfpipe.augment.recipes import from_json, named_ops, to_json
+from tfpipe.augment.streams import split_seed
+from tfpipe.policy import Policy, Schedule
+
+_PACKAGE = "tfpipe"
+_PHILOX = 1
+# A step of the counter: RngReadAndSkip moves the state on by 256 for each number that it is told to skip.
+_STRIDE = 256
+# What Keras's own layers call the parts of a dict.
+_KERAS_NAMES = {"images": "image", "labels": "label"}
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class Augment(keras.layers.Layer):
+    """Applies transforms to the batches that pass through in training.
+
+    Takes images [B, H, W, C] (uint8, or floats in [0, 1]), a pair (images, labels), or a dict with "image" (or Keras's
+    "images") and whatever else the transforms take; returns the same structure and dtypes, under mixed precision too.
+
+    Args:
+      transforms: of tfpipe.augment, applied in order.
+      seed: of the layer's stream; None draws one.
+      steps_per_epoch: batch["epoch"], which schedules read, is the number of calls divided by this; None: no epoch.
+      name: of the layer.
+      dtype: Keras's policy; it changes nothing here.
+    """
+
+    def __init__(
+        self,
+        transforms: Sequence[Transform],
+        *,
+        seed: int | None = None,
+        steps_per_epoch: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, dtype=dtype, autocast=False)
+        if (
+            isinstance(transforms, str)
+            or not isinstance(transforms, Sequence)
+            or not transforms
+            or not all(callable(transform) for transform in transforms)
+        ):
+            raise ValueError(f"transforms is {transforms!r}; it takes a list of at least one transform.")
+        if steps_per_epoch is not None and (not isinstance(steps_per_epoch, int) or steps_per_epoch < 1):
+            raise ValueError(f"steps_per_epoch is {steps_per_epoch!r}; it must be an integer of at least 1.")
+        self.transforms = list(transforms)
+        self.seed = secrets.randbits(31) if seed is None else int(seed)
+        self.steps_per_epoch = steps_per_epoch
+        with tf.init_scope():
+            # Three words as RngReadAndSkip wants them: it reads and counts on in one step, which parallel calls of
+            # Dataset.map need, and it compiles. A Keras variable would be another backend's array.
+            self._calls = tf.Variable(np.zeros(3, np.int64), trainable=False, name="calls")
+        self.built = True
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Keras's call; past it where TensorFlow's tensors come to another backend, in the input pipeline."""
+        pair = (inputs, *args) if args and tf.is_tensor(inputs) else inputs
+        if keras.backend.backend() != "tensorflow" and any(map(tf.is_tensor, tf.nest.flatten(pair))):
+            return self.call(pair, **kwargs)
+        return super().__call__(pair, **kwargs)
+
+    def call(self, inputs: Any, training: bool = True) -> Any:
+        """The inputs augmented, or as they are where training is False."""
+        if not training:
+            return inputs
+        if keras.backend.backend() != "tensorflow" and not all(map(_is_tensorflow, tf.nest.flatten(inputs))):
+            raise ValueError(
+                f"{self.name} augments TensorFlow tensors, and the backend is {keras.backend.backend()}: use it in the "
+                "input pipeline (Dataset.map, or make_dataset(transforms=...)), not inside the model."
+            )
+        batch, restore = _as_batch(inputs)
+        number = (
+            tf.raw_ops.RngReadAndSkip(resource=self._calls.handle, alg=_PHILOX, delta=tf.constant(1, tf.uint64))[0]
+            // _STRIDE
+        )
+        seed = tf.stack([tf.constant(self.seed, tf.int32), tf.cast(number, tf.int32)])
+        if self.steps_per_epoch is not None:
+            batch["epoch"] = number // self.steps_per_epoch
+        for transform, own in zip(self.transforms, split_seed(seed, len(self.transforms)), strict=True):
+            batch = transform(batch, own)
+        return restore(batch)
+
+    def compute_output_spec(self, inputs: Any, training: bool = True) -> Any:
+        """The shapes and dtypes after the transforms, traced by TensorFlow on every backend."""
+        if not training:
+            return inputs
+        specs = tf.nest.map_structure(
+            lambda x: tf.TensorSpec(x.shape, keras.backend.standardize_dtype(x.dtype)), inputs
+        )
+        traced = tf.function(lambda given: self._traced(given), autograph=False).get_concrete_function(specs)
+        return tf.nest.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype.name), traced.structured_outputs)
+
+    def _traced(self, inputs: Any) -> Any:
+        batch, restore = _as_batch(inputs)
+        if self.steps_per_epoch is not None:
+            batch["epoch"] = tf.constant(0, tf.int64)
+        for transform in self.transforms:
+            batch = transform(batch, tf.constant([0, 0]))
+        return restore(batch)
+
+    def get_config(self) -> dict[str, Any]:
+        """The layer as plain values; a user's op is written by its name, and found in Keras's custom objects."""
+        return self._own_config() | {"transforms": [to_json(transform) for transform in self.transforms]}
+
+    def _own_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("trainable", None)
+        return config | {"seed": self.seed, "steps_per_epoch": self.steps_per_epoch}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Augment:
+        """The layer that `get_config` wrote."""
+        config = dict(config)
+        documents = config.pop("transforms")
+        found = {name: keras.saving.get_registered_object(name) for name in named_ops(documents)}
+        known = {name: op for name, op in found.items() if isinstance(op, Op)}
+        transforms = [from_json(document, ops=known) for document in documents]
+        return cls._of(transforms, config)
+
+    @classmethod
+    def _of(cls, transforms: list[Transform], config: dict[str, Any]) -> Augment:
+        dtype = config.pop("dtype", None)
+        if isinstance(dtype, dict):
+            dtype = keras.dtype_policies.deserialize(dtype)
+        layer = cls.__new__(cls)
+        Augment.__init__(layer, transforms, dtype=dtype, **config)
+        return layer
+
+    def save_own_variables(self, store: Any) -> None:
+        """Keeps how many calls there were."""
+        store["calls"] = self._calls.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Goes on counting where the saved layer stopped."""
+        self._calls.assign(np.asarray(store["calls"], np.int64))
+
+
+def _is_tensorflow(value: Any) -> bool:
+    return tf.is_tensor(value) or isinstance(value, np.ndarray)
+
+
+def _as_batch(inputs: Any) -> tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]:
+    """The inputs as a dict with "image", and what gives them their structure back."""
+    if isinstance(inputs, Mapping):
+        names: dict[Any, Any] = {_KERAS_NAMES.get(name, name): name for name in inputs}
+        batch = {new: inputs[name] for new, name in names.items()}
+        return batch, lambda done: {names[new]: value for new, value in done.items() if new in names}
+    if isinstance(inputs, list | tuple):
+        if len(inputs) != 2:
+            raise ValueError(f"The layer takes images, (images, labels) or a dict; it got {len(inputs)} inputs.")
+        return {"image": inputs[0], "label": inputs[1]}, lambda done: (done["image"], done["label"])
+    return {"image": inputs}, lambda done: done["image"]
+
+
+def _without(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a constructor was given, but for what is the layer's own."""
+    own = ("self", "__class__", "seed", "steps_per_epoch", "name", "dtype")
+    return {name: value for name, value in arguments.items() if name not in own}
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class RandAugment(Augment):
+    """augment.rand_augment as a layer; the arguments are its own, and those of Augment."""
+
+    def __init__(
+        self,
+        n: int,
+        m: int,
+        *,
+        num_magnitude_bins: int = 31,
+        table: str = "dali",
+        fill: Fill = 128,
+        interpolation: str = "nearest",
+        ops: Sequence[str | Op] | None = None,
+        excluded: Sequence[str] = (),
+        weights: Mapping[str, float] | None = None,
+        magnitude_noise: float = 0.0,
+        max_translate_abs: float | None = None,
+        max_translate_rel: float | None = None,
+        form: str = "auto",
+        check_values: bool = False,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__([rand_augment(**_without(locals()))], seed=seed, name=name, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class TrivialAugmentWide(Augment):
+    """augment.trivial_augment_wide as a layer; the arguments are its own, and those of Augment."""
+
+    def __init__(
+        self,
+        *,
+        num_magnitude_bins: int = 31,
+        table: str = "dali",
+        fill: Fill = 128,
+        interpolation: str = "nearest",
+        ops: Sequence[str | Op] | None = None,
+        excluded: Sequence[str] = (),
+        weights: Mapping[str, float] | None = None,
+        max_translate_abs: float | None = None,
+        max_translate_rel: float | None = None,
+        form: str = "auto",
+        check_values: bool = False,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__([trivial_augment_wide(**_without(locals()))], seed=seed, name=name, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class AutoAugment(Augment):
+    """augment.auto_augment as a layer; the arguments are its own, and those of Augment."""
+
+    def __init__(
+        self,
+        policy_name: str = "image_net",
+        *,
+        table: str | None = None,
+        fill: Fill = 128,
+        interpolation: str = "nearest",
+        max_translate_abs: float | None = None,
+        max_translate_rel: float | None = None,
+        form: str = "auto",
+        check_values: bool = False,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__([auto_augment(**_without(locals()))], seed=seed, name=name, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class PolicyAugment(Augment):
+    """augment.policy as a layer; the arguments are its own, and those of Augment."""
+
+    def __init__(
+        self,
+        source: Policy | str | os.PathLike[str],
+        *,
+        ops: Sequence[Op] = (),
+        fill: Fill = 128,
+        interpolation: str = "nearest",
+        max_translate_abs: float | None = None,
+        max_translate_rel: float | None = None,
+        form: str = "auto",
+        check_values: bool = False,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__([policy(**_without(locals()))], seed=seed, name=name, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class PBA(Augment):
+    """augment.pba as a layer; the arguments are its own, and those of Augment.
+
+    Without epoch and flatten, steps_per_epoch says how many calls make an epoch.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule | str | os.PathLike[str],
+        *,
+        num_epochs: int | None = None,
+        epoch: int | None = None,
+        flatten: bool = False,
+        ops: Sequence[Op] = (),
+        fill: Fill = CIFAR_MEAN,
+        interpolation: str = "nearest",
+        form: str = "auto",
+        check_values: bool = False,
+        steps_per_epoch: int | None = None,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        transform = pba(**_without(locals()))
+        if steps_per_epoch is None and epoch is None and not flatten:
+            raise ValueError("PBA goes by the epoch: give steps_per_epoch, epoch or flatten=True.")
+        super().__init__([transform], seed=seed, steps_per_epoch=steps_per_epoch, name=name, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class MixUp(Augment):
+    """augment.mixup as a layer of (images, labels) or a dict; the arguments are its own, and those of Augment."""
+
+    def __init__(
+        self,
+        alpha: float = 0.2,
+        *,
+        fraction: float | None = None,
+        per: str = "image",
+        check_values: bool = False,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__([mixup(**_without(locals()))], seed=seed, name=name, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class CutMix(Augment):
+    """augment.cutmix as a layer of (images, labels) or a dict; the arguments are its own, and those of Augment."""
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        fraction: float | None = None,
+        per: str = "image",
+        check_values: bool = False,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__([cutmix(**_without(locals()))], seed=seed, name=name, dtype=dtype)

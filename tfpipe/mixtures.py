@@ -1,0 +1,176 @@
+"""Records drawn by weight: mixtures of datasets, classes in balance, and the weights of classes for Keras.
+
+make_dataset({"photos": 0.7, "drawings": 0.3}, batch_size=128, image_size=(224, 224))
+make_dataset("photos", batch_size=128, image_size=(224, 224), options=ReadOptions(balance_classes=True))
+model.fit(train, class_weight=class_weights(load_manifest("photos")))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import tensorflow as tf
+
+from tfpipe.manifest import Manifest
+from tfpipe.order import Groups
+from tfpipe.reading import read_in_order
+from tfpipe.readoptions import ReadOptions
+from tfpipe.schema import Feature, Schema
+
+_LABELS_AT_ONCE = 1024
+
+
+def class_weights(manifest: Manifest, split: str = "train") -> dict[int, float]:
+    """What `model.fit(class_weight=...)` takes, so that every class weighs the same in the loss.
+
+    Returns:
+      Class id to records / (classes that occur * records of the class); 0 for a class that does not occur.
+
+    Raises:
+      ValueError: there is no such split, or its records are not counted by class.
+    """
+    counts = manifest.split(split).class_counts
+    present = sum(count > 0 for count in counts)
+    if not present:
+        raise ValueError(f"Split {split!r} of {manifest.directory} has no records with classes to weigh.")
+    return {place: sum(counts) / (present * count) if count else 0.0 for place, count in enumerate(counts)}
+
+
+# ---- mixtures
+
+
+def common_manifest(sources: Sequence[Manifest], split: str) -> Manifest:
+    """What the sources of a mixture have in common: the features that all hold, and their classes.
+
+    Raises:
+      ValueError: classes differ, or a feature has another type in another source.
+    """
+    first = sources[0]
+    for other in sources[1:]:
+        if other.class_names != first.class_names:
+            raise ValueError(
+                f"The classes of {other.directory} are not those of {first.directory}: "
+                f"{list(other.class_names)[:10]} and {list(first.class_names)[:10]}."
+            )
+        if (other.schema.payload, other.schema.label_kind) != (first.schema.payload, first.schema.label_kind):
+            raise ValueError(
+                f"{other.directory} holds {other.schema.payload} records with {other.schema.label_kind} labels, "
+                f"{first.directory} {first.schema.payload} with {first.schema.label_kind}: they can't be mixed."
+            )
+    names = [
+        name
+        for name in first.schema.names
+        if all(name in other.schema or _is_optional(first, name) for other in sources)
+    ]
+    extra = [
+        f.name for other in sources for f in other.schema.features if f.name not in names and f.default is not None
+    ]
+    features = [
+        _common_feature([s for s in sources if name in s.schema], name) for name in dict.fromkeys([*names, *extra])
+    ]
+    return replace(first, schema=Schema(first.schema.payload, tuple(features)))
+
+
+def _is_optional(manifest: Manifest, name: str) -> bool:
+    return manifest.schema[name].default is not None
+
+
+def _common_feature(sources: Sequence[Manifest], name: str) -> Feature:
+    found = [source.schema[name] for source in sources]
+    first = found[0]
+    for source, feature in zip(sources, found, strict=True):
+        if feature == first:
+            continue
+        codecs = {first.codec, feature.codec}
+        same_files = codecs <= {"jpeg", "image"} and feature.dtype == first.dtype
+        if not same_files or len(feature.shape) != len(first.shape):
+            raise ValueError(f"Feature {name!r} of {source.directory} is {feature}, in {sources[0].directory} {first}.")
+        shape = tuple(a if a == b else None for a, b in zip(first.shape, feature.shape, strict=True))
+        first = replace(first, codec="jpeg" if codecs == {"jpeg"} else "image", shape=shape)
+    return first
+
+
+def source_groups(sources: Sequence[Manifest], split: str, weights: Sequence[float]) -> Groups:
+    """Every source as a group that gets its weight's share of an epoch, which is as long as all sources together.
+
+    Raises:
+      ValueError: a weight is not positive and finite, or a source has no record in the split.
+    """
+    sizes = [source.num_records(split) for source in sources]
+    for source, weight, size in zip(sources, weights, sizes, strict=True):
+        if not (weight > 0 and math.isfinite(weight)):
+            raise ValueError(f"The weight of {source.directory} is {weight}; it must be positive and finite.")
+        if not size:
+            raise ValueError(f"Split {split!r} of {source.directory} has no records to draw from.")
+    return Groups(np.arange(sum(sizes)), tuple(sizes), _quotas(sum(sizes), weights))
+
+
+def _quotas(total: int, weights: Sequence[float]) -> tuple[int, ...]:
+    """Whole shares of a total, nearest to the weights, by largest remainder."""
+    exact = np.array(weights, float) / sum(weights) * total
+    shares = np.floor(exact).astype(np.int64)
+    shares[np.argsort(shares - exact, kind="stable")[: total - shares.sum()]] += 1
+    return tuple(shares.tolist())
+
+
+# ---- classes
+
+
+def class_groups(sources: Sequence[Manifest], split: str, weights: Sequence[float] | None) -> Groups:
+    """Every class that occurs as a group, all with equal shares of an epoch.
+
+    Of a mixture, each source's share is divided among its classes. Labels are read from the records, once a process.
+
+    Raises:
+      ValueError: the records have not one class each.
+    """
+    members: list[np.ndarray] = []
+    shares: list[float] = []
+    start = 0
+    for source, weight in zip(sources, weights or [1.0] * len(sources), strict=True):
+        if source.schema.label_kind != "class" or "label_int" not in source.schema:
+            raise ValueError(f"balance_classes takes one class a record; {source.directory} has none or several.")
+        labels = _labels(source, split)
+        groups = [start + np.flatnonzero(labels == value) for value in np.unique(labels)]
+        members += groups
+        shares += [weight / len(groups)] * len(groups)
+        start += len(labels)
+    quotas = _quotas(start, shares)
+    kept = [place for place, quota in enumerate(quotas) if quota]
+    return Groups(
+        np.concatenate([members[place] for place in kept]),
+        tuple(len(members[place]) for place in kept),
+        tuple(quotas[place] for place in kept),
+    )
+
+
+def _labels(manifest: Manifest, split: str) -> np.ndarray:
+    return _labels_of(_Source(manifest, split))
+
+
+class _Source:
+    """A manifest and a split, told apart by their contents: manifests hold dicts, which no cache takes as keys."""
+
+    def __init__(self, manifest: Manifest, split: str) -> None:
+        self.manifest, self.split = manifest, split
+        self.name = (str(manifest.directory), manifest.fingerprint(), split)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Source) and self.name == other.name
+
+
+@lru_cache(maxsize=16)
+def _labels_of(source: _Source) -> np.ndarray:
+    """The class id of every record: int64 [N]."""
+    stored = source.manifest.schema["label_int"].stored_name
+    spec = {stored: tf.io.FixedLenFeature([], tf.int64)}
+    records = read_in_order(source.manifest, source.split, ReadOptions.plain()).batch(_LABELS_AT_ONCE)
+    labels = records.map(lambda batch: tf.io.parse_example(batch, spec)[stored], num_parallel_calls=tf.data.AUTOTUNE)
+    return np.concatenate(list(labels.as_numpy_iterator()))

@@ -1,0 +1,295 @@
+"""What one call of make_dataset asks for: checked, complete, one value that the stages of the pipeline share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tfpipe.example import is_vectorizable
+from tfpipe.images import RESIZES
+from tfpipe.manifest import Manifest, Shard
+from tfpipe.order import Groups, Order
+from tfpipe.places import scheme_of
+from tfpipe.readoptions import AUTOTUNE, ReadOptions
+from tfpipe.schema import Schema
+from tfpipe.sharding import host_batches
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Batch = dict[str, "tf.Tensor"]
+Transform = Callable[[Batch, "tf.Tensor"], Batch]
+
+LABELS = ("one_hot", "int", None)
+
+# A block is read as fast as a stretch of a file from 256 kB on; more than 64 records would mix badly.
+_BLOCK_BYTES, _MOST_BLOCK_RECORDS = 256_000, 64
+# Adopted shards may be sorted by class: blocks only where single reads would cost five times the parsing, and small.
+_SMALL_RECORD_BYTES, _MOST_SORTED_RECORDS = 16_000, 16
+_WINDOW_BYTES, _MOST_WINDOW_RECORDS = 32_000_000, 8192
+# Single records read in one go: enough to share the cost of a chunk, few enough for a first batch in milliseconds.
+_SINGLES_AT_ONCE = 64
+# Decoded in one go: 32 images cost 2 % more than whole batches, and a quarter of the memory and of the first wait.
+_PIECE_RECORDS = 32
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call of make_dataset asks for, checked and complete.
+
+    Attributes:
+      manifest: tells schema and classes; of a mixture, what its sources have in common.
+      sources: what is read: the manifest alone, or those of a mixture.
+      groups: records that are drawn by weight; None: every record comes once.
+      num_batches, full_batches: of this host, and of all hosts together.
+    """
+
+    manifest: Manifest
+    sources: tuple[Manifest, ...]
+    groups: Groups | None
+    split: str
+    schema: Schema
+    batch_size: int
+    image_size: tuple[int, int] | None
+    resize: str
+    antialias: bool
+    labels: str | None
+    transforms: tuple[Transform, ...]
+    training: bool
+    seed: int
+    options: ReadOptions
+
+    @property
+    def shards(self) -> list[tuple[Manifest, Shard]]:
+        """The shards of all sources that hold records, each with its manifest."""
+        return [
+            (source, shard) for source in self.sources for shard in source.split(self.split).shards if shard.num_records
+        ]
+
+    @property
+    def num_records(self) -> int:
+        """The records of all sources."""
+        return sum(source.num_records(self.split) for source in self.sources)
+
+    @property
+    def in_hash_order(self) -> bool:
+        """Whether neighbours on disk have nothing in common: tfpipe's converter wrote all sources."""
+        return all("plan" in source.made_by for source in self.sources)
+
+    @property
+    def full_batches(self) -> int:
+        """The whole batches of an epoch, of all hosts together."""
+        return self.num_records // self.batch_size
+
+    @property
+    def has_partial_batch(self) -> bool:
+        """Whether a smaller batch ends the epoch: never in training, nor where hosts share the batches."""
+        return not self.training and self.options.host_count == 1 and self.num_records % self.batch_size > 0
+
+    @property
+    def num_batches(self) -> int:
+        """The batches of an epoch that this host reads."""
+        host = host_batches(self.full_batches, host_index=self.options.host_index, host_count=self.options.host_count)
+        return len(host) + self.has_partial_batch
+
+    @property
+    def shuffle(self) -> str:
+        """How this stream is shuffled: evaluation never is."""
+        return self.options.shuffle if self.training else "none"
+
+    @property
+    def order(self) -> Order:
+        """The order of this host's records, for a stream that is sought."""
+        block, window = self.block_and_window
+        return Order(
+            num_records=self.num_records,
+            num_positions=self.num_records if self.has_partial_batch else self.num_batches * self.batch_size,
+            batch_size=self.batch_size,
+            host_index=self.options.host_index,
+            host_count=self.options.host_count,
+            seed=self.seed,
+            shuffled=self.shuffle == "global",
+            start_step=self.options.start_step,
+            block_records=block,
+            window_records=window,
+            groups=self.groups,
+        )
+
+    @property
+    def stored_order(self) -> Order:
+        """Every record once, as they are stored: what a cache or a buffer takes in."""
+        return replace(
+            self.order,
+            num_positions=self.num_records,
+            host_index=0,
+            host_count=1,
+            shuffled=False,
+            start_step=0,
+            block_records=1,
+            window_records=_window_records(self.bytes_a_record),
+            groups=None,
+        )
+
+    @property
+    def bytes_a_record(self) -> int:
+        """The mean size of a stored record."""
+        return max(1, sum(shard.num_bytes for _, shard in self.shards) // max(1, self.num_records))
+
+    @property
+    def block_and_window(self) -> tuple[int, int]:
+        """How many records are read together, and how many of them are mixed or read in one go."""
+        block = self.options.block_records
+        if self.groups is not None or self.shuffle != "global" or not self.is_seekable or self.options.service:
+            block = 1
+        elif block == AUTOTUNE:
+            block = _block_records(self.bytes_a_record, in_hash_order=self.in_hash_order)
+        block = min(block, self.num_records)
+        if block == 1 and self.shuffle == "global":
+            return 1, _SINGLES_AT_ONCE
+        window = self.options.window_records
+        window = _window_records(self.bytes_a_record) if window == AUTOTUNE else window
+        return block, -(-window // block) * block
+
+    @property
+    def piece_records(self) -> int:
+        """How many records are decoded in one go."""
+        if self.vectorized or self.ragged:
+            return self.batch_size
+        # A divisor of the batch, where there is one: pieces then become batches without being cut.
+        most = min(self.batch_size, _PIECE_RECORDS)
+        divisors = [n for n in range(most // 2, most + 1) if n and self.batch_size % n == 0]
+        return max(divisors, default=most)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether a dict batch holds arrays of any length."""
+        return self.labels is None and any(f.codec == "plain" and None in f.shape for f in self.schema.features)
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether records can be read through their offsets: no source has compressed shards."""
+        return all(source.split(self.split).is_seekable for source in self.sources)
+
+    @property
+    def is_sought(self) -> bool:
+        """Whether the stream begins anywhere at once: records come in an order that is computed, not stored."""
+        return self.is_seekable and self.shuffle != "buffer"
+
+    @property
+    def buffer_records(self) -> int | None:
+        """The records of the buffer that mixes what can't be sought; None: it is not mixed."""
+        if self.shuffle == "none":
+            return None
+        behind_cache = self.shuffle == "global" and self.options.cache != "none"
+        return self.num_records if behind_cache else self.options.shuffle_buffer
+
+    @property
+    def vectorized(self) -> bool:
+        """Whether whole batches are parsed at once."""
+        needs_resize = self.image_size is not None
+        return self.options.vectorize and is_vectorizable(self.schema) and not needs_resize
+
+
+def _block_records(bytes_a_record: int, *, in_hash_order: bool) -> int:
+    if not in_hash_order and bytes_a_record >= _SMALL_RECORD_BYTES:
+        return 1
+    most = _MOST_BLOCK_RECORDS if in_hash_order else _MOST_SORTED_RECORDS
+    return min(most, max(1, _BLOCK_BYTES // bytes_a_record))
+
+
+def _window_records(bytes_a_record: int) -> int:
+    return min(_MOST_WINDOW_RECORDS, max(1, _WINDOW_BYTES // bytes_a_record))
+
+
+def needed_schema(schema: Schema, labels: str | None) -> Schema:
+    """The features to parse: all for dict batches, else only what images and labels take."""
+    if labels is None:
+        return schema
+    needed = {"embedding"} if schema.payload == "embedding" else {"image", "orientation"}
+    needed.add("label" if schema.label_kind == "number" else "label_int")
+    if "image" in schema and None in schema["image"].shape and schema["image"].codec in ("plain", "pixels"):
+        needed.add("shape")
+    return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in needed))
+
+
+def size_to_make(manifest: Manifest, image_size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The size to resize to; None where nothing is to be resized."""
+    if manifest.schema.payload == "embedding":
+        if image_size is not None:
+            raise ValueError(f"image_size is {image_size}, but {manifest.directory} holds embeddings, not images.")
+        return None
+    stored = manifest.schema["image"].shape[:2]
+    if image_size is None:
+        if None in stored:
+            raise ValueError(f"The images in {manifest.directory} differ in size; give image_size=(height, width).")
+        return None
+    height, width = image_size
+    if height < 1 or width < 1:
+        raise ValueError(f"image_size is {image_size}; height and width must be at least 1.")
+    return None if stored == (height, width) else (int(height), int(width))
+
+
+def check_request(request: Request) -> None:
+    """Refuses arguments that are out of range or do not fit the dataset."""
+    for source in request.sources:
+        source.split(request.split)
+    if request.batch_size < 1:
+        raise ValueError(f"batch_size is {request.batch_size}; it must be at least 1.")
+    if request.resize not in RESIZES:
+        raise ValueError(f"Unknown resize {request.resize!r}; known: {list(RESIZES)}.")
+    if request.labels not in LABELS:
+        raise ValueError(f"labels is {request.labels!r}; it takes one of {list(LABELS)}.")
+    if request.options.host_count > 1 and not request.is_seekable:
+        raise ValueError(
+            f"host_count is {request.options.host_count}, but split {request.split!r} has compressed shards: "
+            "each host seeks its own records, and those have no offsets."
+        )
+    if request.options.service is not None and not (request.is_sought and not request.has_partial_batch):
+        raise ValueError(
+            "The workers of a service seek whole batches by their numbers: not of compressed shards, a buffer's "
+            "shuffle, or an evaluation that ends in a partial batch."
+        )
+    kind = request.manifest.schema.label_kind
+    if request.labels == "int" and kind != "class":
+        what = "floats" if kind == "number" else "several classes a record"
+        raise ValueError(f"labels is 'int', but the labels are {what}; 'one_hot' gives them as float32.")
+    if request.labels is not None and kind != "number" and "label_int" not in request.schema:
+        raise ValueError(
+            f"The records in {request.manifest.directory} have no label_int; labels=None gives dicts of what they have."
+        )
+    if request.num_batches == 0:
+        share = f" for each of {request.options.host_count} hosts" if request.options.host_count > 1 else ""
+        raise ValueError(
+            f"Split {request.split!r} has {request.num_records} records: not one batch of {request.batch_size}{share}."
+        )
+
+
+def check_files(request: Request) -> None:
+    """Every shard is there and has its size: milliseconds, and TensorFlow would take a cut file for a complete one."""
+    _check_scheme(request.manifest)
+    for manifest, shard in request.shards:
+        path = manifest.shard_path(shard)
+        if not path.exists():
+            raise FileNotFoundError(f"The shard {path} is missing; tfpipe check {manifest.directory} tells more.")
+        if path.stat().st_size != shard.num_bytes:
+            raise ValueError(
+                f"The shard {path} has {path.stat().st_size} bytes, the manifest says {shard.num_bytes}; "
+                f"tfpipe check {manifest.directory} tells more."
+            )
+
+
+def _check_scheme(manifest: Manifest) -> None:
+    """Refuses a store that TensorFlow's own file systems, which read the records, do not know."""
+    scheme = scheme_of(str(manifest.directory))
+    if scheme is None:
+        return
+    import tensorflow as tf
+
+    known = tf.io.gfile.get_registered_schemes()
+    if scheme not in known:
+        readable = sorted(name for name in known if name not in ("", "ram", "file"))
+        raise ValueError(
+            f"{manifest.directory}: TensorFlow reads records from the stores {readable}, not from {scheme}://; "
+            "copy the dataset to a folder or to one of those (tensorflow-io adds s3)."
+        )

@@ -1,0 +1,109 @@
+"""Reading on other machines or processes: a tf.data service whose workers share the batches of every epoch.
+
+    with Service(workers=2) as service:
+        options = ReadOptions(service=service.address)
+        train = make_dataset("photos_tfrecord", batch_size=128, image_size=(224, 224), options=options)
+
+`tfpipe serve` keeps one running. Every worker reads the batches k * n + i by their numbers, as a host of its own would:
+each record is read once an epoch, by one worker. Batches come in the order in which they are ready.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import tensorflow as tf
+
+from tfpipe.order import Order, epochs
+
+_HERE = "localhost"
+
+
+class Service:
+    """A dispatcher and its workers, in this process.
+
+    Attributes:
+      address: what ReadOptions takes as `service`.
+    """
+
+    def __init__(self, *, workers: int = 2, port: int = 0, host: str = _HERE) -> None:
+        """Starts them.
+
+        Args:
+          workers: how many; each decodes with all the cores that it finds.
+          port: of the dispatcher; 0 takes a free one.
+          host: the name under which others reach this machine.
+
+        Raises:
+          ValueError: there is no worker, or a port out of range.
+        """
+        if workers < 1 or not 0 <= port < 65536:
+            raise ValueError(f"A service takes a worker at least and a port below 65536, not {workers} and {port}.")
+        # The dispatcher must know its workers beforehand: only then does each get a share of its own.
+        names = [f"{host}:{free}" for free in _free_ports(workers)]
+        service = tf.data.experimental.service
+        self._dispatcher = service.DispatchServer(service.DispatcherConfig(port=port, worker_addresses=names))
+        bound = self._dispatcher.target.rpartition(":")[2]
+        self.address = f"grpc://{host}:{bound}"
+        self._workers = [
+            service.WorkerServer(
+                service.WorkerConfig(
+                    dispatcher_address=f"{host}:{bound}", worker_address=name, port=int(name.rpartition(":")[2])
+                )
+            )
+            for name in names
+        ]
+
+    def stop(self) -> None:
+        """Stops workers and dispatcher; datasets that read from them fail from then on."""
+        for worker in self._workers:
+            worker._stop()  # The public way is to drop the object, which says nothing about when.
+        self._dispatcher._stop()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.stop()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Free ports, all held at once, so that they differ."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def shared(numbers: tf.data.Dataset) -> tf.data.Dataset:
+    """The part of the batch numbers that the worker at hand takes; all of them where there is no service."""
+    hint = tf.data.experimental.SHARD_HINT
+    return numbers.shard(hint, hint)
+
+
+def distributed(
+    of_epoch: Callable[[tf.Tensor], tf.data.Dataset], order: Order, address: str, counter: tf.Variable
+) -> tf.data.Dataset:
+    """Each iteration is the next epoch, as the workers of a service make it.
+
+    Args:
+      of_epoch: the batches of an epoch; built anew for every epoch, since workers see no variable of this process.
+      order: tells the first epoch.
+      address: of the dispatcher.
+      counter: counts the epochs.
+    """
+    service = tf.data.experimental.service
+    spec = of_epoch(tf.constant(order.first_epoch, tf.int64)).element_spec
+
+    def register(epoch: Any) -> Any:
+        return service.register_dataset(address, of_epoch(tf.constant(epoch, tf.int64))).numpy()
+
+    def read(epoch: tf.Tensor) -> tf.data.Dataset:
+        identity = tf.ensure_shape(tf.numpy_function(register, [epoch], tf.string), [])
+        return service.from_dataset_id(service.ShardingPolicy.HINT, address, identity, element_spec=spec)
+
+    return epochs(order, counter=counter).flat_map(read)

@@ -1,0 +1,201 @@
+"""What each stage of reading costs: read, parse, decode, resize, batch, transform, transfer, in microseconds an image.
+
+Each stage is timed by itself, on what the stage before it made, which waits in memory: the passes with and without the
+stage differ by its cost. All is sequential, so that wall time is CPU time unless something waits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from tfpipe.consumers import image_schema, images_of, serialized_records
+from tfpipe.example import decode_batch, decode_record, is_vectorizable
+from tfpipe.images import resize_image
+from tfpipe.schema import Schema
+from tfpipe.timing import time_pass
+from tfpipe.variants import Task
+
+# The decoded images of the sample wait in memory.
+_MOST_HELD_BYTES = 256 << 20
+_MOST_RECORDS = 512
+_ALL = 1 << 40
+_BYTES_A_PIXEL_FILE = 12  # A decoded image is at most some 12 times its JPEG file in ordinary quality.
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a stage costs.
+
+    Attributes:
+      stage: "read", "parse", "decode", "resize", "batch", "transform" or "transfer".
+      microseconds: wall time an image, one image after the other.
+      cpu_microseconds: CPU time an image; less than the wall time where the stage waits for a disk.
+      share: of the wall time of all stages, in [0, 1].
+    """
+
+    stage: str
+    microseconds: float
+    cpu_microseconds: float
+    share: float
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A stage: what goes in, what comes out, and what runs through it."""
+
+    stage: str
+    before: tf.data.Dataset | None
+    after: tf.data.Dataset
+    consume: Callable[[tf.data.Dataset], int]
+
+
+def stage_costs(task: Task, *, repeats: int = 5) -> list[StageCost]:
+    """Measures the stages of the pipeline that make_dataset builds for a task, in their order.
+
+    Args:
+      task: what is read; a few hundred of its records are taken.
+      repeats: passes with and without each stage, medians of which are compared.
+
+    Returns:
+      The stages that occur: an embedding is neither decoded nor resized.
+    """
+    count = _sample_size(task)
+    costs = {step.stage: _cost(step, count, repeats) for step in _steps(task, count)}
+    total = sum(wall for wall, _ in costs.values())
+    return [StageCost(stage, wall, cpu, wall / total) for stage, (wall, cpu) in costs.items()]
+
+
+def _sample_size(task: Task) -> int:
+    """Whole batches of records whose decoded images fit into the memory set aside."""
+    mean_bytes = task.manifest.split(task.split).num_bytes / task.num_records
+    if task.manifest.schema.payload == "raw":
+        mean_bytes *= _BYTES_A_PIXEL_FILE
+    fitting = min(_MOST_RECORDS, int(_MOST_HELD_BYTES / mean_bytes), task.num_records)
+    return max(fitting // task.batch_size, 1) * task.batch_size
+
+
+def _cost(step: _Step, count: int, repeats: int) -> tuple[float, float]:
+    """Wall and CPU microseconds an image."""
+    passes = []
+    for _ in range(repeats + 1):
+        after = time_pass(step.after, step.consume)
+        before = time_pass(step.before, step.consume) if step.before is not None else None
+        passes.append(
+            (
+                after.wall_seconds - (before.wall_seconds if before else 0),
+                after.cpu_seconds - (before.cpu_seconds if before else 0),
+            )
+        )
+    # The first pass fills the caches.
+    wall, cpu = (statistics.median(values) for values in zip(*passes[1:], strict=True))
+    return max(wall, 0) / count * 1e6, max(cpu, 0) / count * 1e6
+
+
+# ---- the stages
+
+
+def _steps(task: Task, count: int) -> Iterator[_Step]:
+    schema = task.manifest.schema
+    records = serialized_records(task).take(count)
+    yield _Step("read", None, _sequential(records), _count)
+    held = _held(records)
+    if is_vectorizable(image_schema(schema)) and task.image_size in (None, _stored_size(schema)):
+        batches = yield from _batch_steps(task, held)
+    else:
+        batches = yield from _record_steps(task, held)
+    finished = batches.map(lambda images, ids: (images, tf.one_hot(ids, len(task.manifest.class_names))))
+    yield _Step("transform", batches, _sequential(finished), _count)
+    # In the other steps batches stay inside TensorFlow; here they come out, on to a GPU where there is one.
+    yield _Step("transfer", None, _held(finished), _hand_over)
+
+
+def _stored_size(schema: Schema) -> tuple[int | None, ...] | None:
+    return schema["image"].shape[:2] if "image" in schema else None
+
+
+def _record_steps(task: Task, held: tf.data.Dataset) -> Generator[_Step, None, tf.data.Dataset]:
+    """Records parsed, decoded and resized one by one, then batched; returns the batches."""
+    schema = image_schema(task.manifest.schema)
+    has_files = any(f.codec in ("jpeg", "image") for f in schema.features)
+    plain = _as_bytes(schema) if has_files else schema
+    yield _Step("parse", held, _sequential(held.map(lambda record: _parsed(plain, record))), _count)
+    decoded = held.map(lambda record: images_of(decode_record(schema, record)))
+    if has_files:
+        parsed = _sequential(held.map(lambda record: _parsed(plain, record)))
+        yield _Step("decode", parsed, _sequential(decoded), _count)
+    images = _held(decoded)
+    if task.image_size is not None:
+        size = task.image_size
+
+        def resize(image: tf.Tensor) -> tf.Tensor:
+            return resize_image(image, size, resize=task.resize, antialias=task.antialias)
+
+        yield _Step("resize", images, _sequential(images.map(resize)), _count)
+        images = _held(images.map(resize))
+    batches = images.batch(task.batch_size, drop_remainder=True)
+    yield _Step("batch", images, _sequential(batches), _count)
+    return _held(batches.map(_with_ids))
+
+
+def _batch_steps(task: Task, held: tf.data.Dataset) -> Generator[_Step, None, tf.data.Dataset]:
+    """Serialized records batched, then parsed all at once; returns the batches."""
+    schema = image_schema(task.manifest.schema)
+    batches = held.batch(task.batch_size, drop_remainder=True)
+    yield _Step("batch", held, _sequential(batches), _count)
+    waiting = _held(batches)
+    parsed = waiting.map(lambda batch: images_of(decode_batch(schema, batch)))
+    yield _Step("parse", waiting, _sequential(parsed), _count)
+    return _held(parsed.map(_with_ids))
+
+
+def _as_bytes(schema: Schema) -> Schema:
+    """The schema with image files left as they are."""
+    features = [
+        dataclasses.replace(f, codec="plain", dtype="string", shape=()) if f.codec in ("jpeg", "image") else f
+        for f in schema.features
+    ]
+    return Schema(schema.payload, tuple(features))
+
+
+def _parsed(schema: Schema, record: tf.Tensor) -> tf.Tensor:
+    return images_of(decode_record(schema, record))
+
+
+def _with_ids(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return images, tf.zeros(tf.shape(images)[:1], tf.int64)
+
+
+# ---- running through a stage
+
+
+def _held(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """What the dataset yields, made once and kept in memory."""
+    return _sequential(dataset.cache())
+
+
+def _sequential(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
+def _count(dataset: tf.data.Dataset) -> int:
+    # Skipping runs inside tf.data: 1 us an element, where reduce calls a function for each, 20 us.
+    return sum(1 for _ in _sequential(dataset.skip(_ALL)))
+
+
+def _hand_over(batches: tf.data.Dataset) -> int:
+    device = "/gpu:0" if tf.config.list_logical_devices("GPU") else "/cpu:0"
+    count = 0
+    with tf.device(device):
+        for images, labels in batches:
+            tf.identity(images)
+            tf.identity(labels)
+            count += 1
+    return count

@@ -1,0 +1,227 @@
+"""Finds the options that read a dataset fastest, and says which stage is the bottleneck and which setting matters most.
+
+    tuning = tune(task, race)
+    tuning.advice, tuning.options
+    tuning.options.save("pipeline.json")
+
+What is tried: every variant of tfpipe.variants, and the defaults with one setting changed; then the settings that
+helped, together. All of a round run against each other, interleaved; within noise of the fastest, what gives up least
+is chosen. A fixed number of calls is among the candidates on purpose: TensorFlow's autotuning thread sleeps up to twice
+as long as an epoch has run, and the end of an epoch waits for it half the times.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tfpipe.race import Race, run_race
+from tfpipe.readoptions import ReadOptions
+from tfpipe.stages import StageCost, stage_costs
+from tfpipe.timing import NOISE, Pass, Row
+from tfpipe.variants import Task, fitting_variants, order_of
+
+ORDERS = ("any", "fresh")
+
+# What to do about a stage that no reading option makes cheaper.
+REMEDIES = {
+    "read": "the files come from a slow disk or network: copy them to a local one, or cache on disk (--cache_dir)",
+    "parse": "store decoded uint8 rather than floats: a quarter of the bytes",
+    "decode": "convert with --payload decoded --dtype uint8 --image_size H,W, or --max_side N: then it happens once",
+    "resize": "convert with --payload decoded --dtype uint8 --image_size H,W: then it happens once",
+    "batch": "uint8 images are a quarter of float images to copy",
+    "transform": "put the transforms on the device (options.device), or into the model (tfpipe.layers.Augment)",
+    "transfer": "leave images uint8 and cast on the device; options.device makes batches ahead there",
+}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was found.
+
+    Attributes:
+      stages: the cost of each.
+      rows: what was measured of every candidate, in the last round it ran in; `default` first.
+      chosen: the name of the fastest candidate, or of one within noise of it that gives up less.
+      options: its settings.
+      setting: the one change of the defaults that gains most, as name=value; None where none gains beyond noise.
+      gain: the rate with that setting alone, as a multiple of the default's.
+      gives_up: what the order of an epoch is like, where it is not a new one for every epoch; None otherwise.
+    """
+
+    stages: list[StageCost]
+    rows: list[Row]
+    chosen: str
+    options: ReadOptions
+    setting: str | None
+    gain: float
+    gives_up: str | None
+
+    @property
+    def bottleneck(self) -> StageCost:
+        """The most expensive stage."""
+        return max(self.stages, key=lambda cost: cost.microseconds)
+
+    @property
+    def advice(self) -> str:
+        """One sentence on the setting to change, or on what to do where no setting helps."""
+        if self.setting is None:
+            return f"No setting gains more than noise; {REMEDIES[self.bottleneck.stage]}."
+        return f"Change {self.setting}: {self.gain:.2f} times the default's images per second."
+
+
+def tune(
+    task: Task,
+    race: Race,
+    *,
+    order: str = "any",
+    cache_dir: str | None = None,
+    on_pass: Callable[[str, Pass], None] = lambda name, one: None,
+) -> Tuning:
+    """Measures stages and candidates, and chooses.
+
+    Args:
+      task: of the whole dataset: it decides what caches have room.
+      race: how to time; its task is a sample of the other.
+      order: "any": the fastest of all, which may read every epoch in the same order; "fresh": a new one in each.
+      cache_dir: the folder of disk caches; None tries none.
+      on_pass: called with the candidate's name after each pass.
+
+    Raises:
+      ValueError: order is unknown.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"order is {order!r}; it takes one of {list(ORDERS)}.")
+    candidates = _candidates(task, cache_dir, order)
+    first = _timed(race, candidates, on_pass)
+    setting, gain = _best_change(candidates, first)
+    candidates |= _combined(candidates, first)
+    finalists = [name for name in candidates if name not in first or name in _fastest(first)]
+    last = _timed(race, {name: candidates[name] for name in finalists}, on_pass)
+    chosen = _choose(last, candidates)
+    return Tuning(
+        stages=stage_costs(race.task),
+        rows=list({**first, **last}.values()),
+        chosen=chosen,
+        options=candidates[chosen],
+        setting=setting,
+        gain=gain,
+        gives_up=None if is_fresh(candidates[chosen]) else order_of(candidates[chosen]),
+    )
+
+
+def _candidates(task: Task, cache_dir: str | None, order: str) -> dict[str, ReadOptions]:
+    """What the first round times: the default first, then the variants, then the single changes."""
+    variants, _ = fitting_variants(task, cache_dir)
+    candidates = {"default": ReadOptions(), **variants}
+    for name, options in single_changes(task, cache_dir).items():
+        if options not in candidates.values():
+            candidates[name] = options
+    if order == "fresh":
+        return {name: options for name, options in candidates.items() if is_fresh(options)}
+    return candidates
+
+
+def _best_change(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> tuple[str | None, float]:
+    """The single change of the default that gains most, and its factor; None and 1 where none gains beyond noise."""
+    singles = [row for name, row in rows.items() if _changed(candidates[name]) == 1]
+    best = max(singles, key=lambda row: row.images_per_second, default=rows["default"])
+    if rows["default"].is_as_fast_as(best):
+        return None, 1.0
+    return _named(candidates[best.variant]), best.images_per_second / rows["default"].images_per_second
+
+
+def single_changes(task: Task, cache_dir: str | None = None) -> dict[str, ReadOptions]:
+    """The defaults with one setting changed, by name=value; caches only where the whole split has room."""
+    cores = len(os.sched_getaffinity(0))
+    values: dict[str, list[Any]] = {
+        "parallel_reads": [1, 2, 16],
+        "parallel_calls": sorted({1, cores, 2 * cores}),
+        "prefetch": [0, 2],
+        "vectorize": [False],
+        "shuffle": ["none"],
+    }
+    changes: list[dict[str, object]] = [{name: value} for name, some in values.items() for value in some]
+    # Only with both fixed is TensorFlow's autotuning off.
+    changes += [{"parallel_calls": count, "prefetch": 2} for count in sorted({cores, 2 * cores})]
+    made = {_text(change): dataclasses.replace(ReadOptions(), **change) for change in changes}  # type: ignore[arg-type]
+    caches = {
+        name: options for name, options in fitting_variants(task, cache_dir)[0].items() if options.cache != "none"
+    }
+    return {**{name: options for name, options in made.items() if options != ReadOptions()}, **caches}
+
+
+def _text(change: dict[str, object]) -> str:
+    return ",".join(f"{name}={value}" for name, value in change.items())
+
+
+def is_fresh(options: ReadOptions) -> bool:
+    """Whether every epoch visits the whole split in another order."""
+    return options.shuffle == "global" and not (options.cache != "none" and options.cache_place == "batches")
+
+
+# What belongs to one decision: a cache with its place and folder; what turns autotuning off.
+_TOGETHER = ({"cache", "cache_place", "cache_dir"}, {"parallel_calls", "prefetch"})
+
+
+def _differences(options: ReadOptions) -> dict[str, object]:
+    """The settings that are not the default's."""
+    default = ReadOptions()
+    fields = [field.name for field in dataclasses.fields(options)]
+    return {name: getattr(options, name) for name in fields if getattr(options, name) != getattr(default, name)}
+
+
+def _changed(options: ReadOptions) -> int:
+    """How many decisions differ from the default."""
+    names = set(_differences(options))
+    decisions = sum(bool(names & together) for together in _TOGETHER)
+    return decisions + len(names - set().union(*_TOGETHER))
+
+
+def _named(options: ReadOptions) -> str:
+    return _text(_differences(options))
+
+
+# ---- rounds
+
+
+def _timed(race: Race, candidates: dict[str, ReadOptions], on_pass: Callable[[str, Pass], None]) -> dict[str, Row]:
+    builds = {name: partial(race.task.build, options) for name, options in candidates.items()}
+    return {row.variant: row for row in run_race(race, builds, references=False, on_pass=on_pass)}
+
+
+def _fastest(rows: dict[str, Row], *, most: int = 4) -> list[str]:
+    """The default and the fastest, which run once more: the best of many is in part the luckiest."""
+    ranked = sorted(rows.values(), key=lambda row: -row.images_per_second)
+    return ["default", *[row.variant for row in ranked[:most]]]
+
+
+def _combined(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> dict[str, ReadOptions]:
+    """The fastest candidate with the changes that helped the default by themselves, where they don't contradict it."""
+    fastest = candidates[max(rows.values(), key=lambda row: row.images_per_second).variant]
+    made = {}
+    for name, options in candidates.items():
+        changes = _differences(options)
+        helped = not rows["default"].is_as_fast_as(rows[name])
+        if _changed(options) == 1 and helped and not set(changes) & set(_differences(fastest)):
+            together = dataclasses.replace(fastest, **changes)  # type: ignore[arg-type]
+            if together not in candidates.values():
+                made[f"{_named(fastest)},{_text(changes)}"] = together
+    return made
+
+
+def _choose(rows: dict[str, Row], candidates: dict[str, ReadOptions]) -> str:
+    """The fastest; of those within noise of it, the one that gives up least and changes least."""
+    fastest = max(rows.values(), key=lambda row: row.images_per_second)
+    # Not is_as_fast_as: where passes spread widely it would take far slower ones for equal.
+    close = [row.variant for row in rows.values() if row.images_per_second >= fastest.images_per_second * (1 - NOISE)]
+
+    def price(name: str) -> tuple[bool, bool, int, float]:
+        options = candidates[name]
+        return not is_fresh(options), options.cache != "none", _changed(options), -rows[name].images_per_second
+
+    return min(close, key=price)
