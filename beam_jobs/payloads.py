@@ -18,7 +18,7 @@ from beam_jobs.columns import cell_value, extra_features
 from beam_jobs.masks import has_masks, mask_pixels, mask_reader, read_mask, smaller_mask
 from beam_jobs.models import BATCH, Embedder, load_embedder
 from beam_jobs.options import Job
-from beam_jobs.pixels import decode_pixels, decoder_sentence
+from beam_jobs.pixels import decode_batch, decode_pixels, decoder_sentence
 from beam_jobs.plan import Plan, RecordSize, Ref
 from beam_jobs.shrink import Gain, Shrink, measure_gain
 from beam_jobs.sources import Refused, Source, Unreadable
@@ -56,6 +56,7 @@ class Encoded(NamedTuple):
     digest: int
 
 
+# What a batch of images of one size may take. As many as this share a call, and threads change hands rarely.
 _BATCH_BYTES = 1 << 21
 
 
@@ -70,7 +71,10 @@ class Payload(Protocol):
     """How references become records."""
 
     schema: Schema
-    batch_refs: int
+
+    @property
+    def batch_refs(self) -> int:
+        """How many references to encode at once."""
 
     def encode(self, refs: Sequence[Ref]) -> list[Encoded | Refused]:
         """One result for each reference, in order."""
@@ -211,22 +215,26 @@ class DecodedPayload:
     resize: str
     dtype: str
     boxes: int | None = None
-    # One image at a time: a batch of large photographs as float32 would take gigabytes.
-    batch_refs: int = 1
+
+    @property
+    def batch_refs(self) -> int:
+        """As many as come to 2 MB, up to 16; one at a time where a size can be anything."""
+        if self.image_size is None:
+            return 1
+        height, width = self.image_size
+        return min(16, max(1, _BATCH_BYTES // (3 * height * width * np.dtype(self.dtype).itemsize)))
 
     def encode(self, refs: Sequence[Ref]) -> list[Encoded | Refused]:
-        return [self._encode(ref) for ref in refs]
+        loaded = [self.files.load(ref) for ref in refs]
+        return [
+            pixels if isinstance(pixels, Refused) else self._encode(one, pixels)
+            for one, pixels in _decode_all(loaded, self.image_size, self.resize)
+        ]
 
-    def _encode(self, ref: Ref) -> Encoded | Refused:
-        loaded = self.files.load(ref)
-        if isinstance(loaded, Refused):
-            return loaded
+    def _encode(self, loaded: _Loaded, pixels: np.ndarray) -> Encoded | Refused:
         if self.boxes is not None:
             ref = move_boxes(loaded.ref, self.boxes, loaded.header, self.image_size, self.resize)
             loaded = loaded._replace(ref=ref)
-        pixels = _decode(loaded, self.image_size, self.resize)
-        if isinstance(pixels, Refused):
-            return pixels
         mask = _mask(loaded, self.image_size, self.resize)
         if isinstance(mask, Refused):
             return mask
@@ -247,20 +255,13 @@ class EmbeddingPayload:
     batch_refs: int = BATCH
 
     def encode(self, refs: Sequence[Ref]) -> list[Encoded | Refused]:
-        results: list[Any] = [self.files.load(ref) for ref in refs]
-        pixels: dict[int, np.ndarray] = {}
-        for place, loaded in enumerate(results):
-            if isinstance(loaded, _Loaded):
-                image = _decode(loaded, self.embedder.image_size, self.resize)
-                if isinstance(image, Refused):
-                    results[place] = image
-                else:
-                    pixels[place] = image
-        if pixels:
-            vectors = self.embedder.embed(np.stack(list(pixels.values())))
-            for place, vector in zip(pixels, vectors, strict=True):
-                results[place] = self.packer.pack(results[place], {"embedding": vector})
-        return results
+        decoded = list(_decode_all([self.files.load(ref) for ref in refs], self.embedder.image_size, self.resize))
+        images = [pixels for _, pixels in decoded if not isinstance(pixels, Refused)]
+        vectors = iter(self.embedder.embed(np.stack(images)) if images else ())
+        return [
+            pixels if isinstance(pixels, Refused) else self.packer.pack(one, {"embedding": next(vectors)})
+            for one, pixels in decoded
+        ]
 
 
 def as_dtype(pixels: np.ndarray, dtype: str) -> np.ndarray:
@@ -276,6 +277,24 @@ def _decode(loaded: _Loaded, size: tuple[int, int] | None = None, resize: str = 
         return decode_pixels(loaded.data, loaded.header, size, resize)
     except Exception as error:
         return _undecodable(loaded.ref, error)
+
+
+def _decode_all(
+    loaded: Sequence[_Loaded | Refused], size: tuple[int, int] | None, resize: str
+) -> Iterator[tuple[Any, np.ndarray | Refused]]:
+    """Yields each file with its pixels, upright, or with why there are none."""
+    sound = [one for one in loaded if isinstance(one, _Loaded)]
+    if size is None:
+        found = [_decode(one) for one in sound]
+    else:
+        decoded = decode_batch([(one.data, one.header) for one in sound], size, resize)
+        found = [
+            _undecodable(one.ref, pixels) if isinstance(pixels, Exception) else pixels
+            for one, pixels in zip(sound, decoded, strict=True)
+        ]
+    rest = iter(found)
+    for one in loaded:
+        yield one, one if isinstance(one, Refused) else next(rest)
 
 
 def _mask(loaded: _Loaded, size: tuple[int, int] | None = None, resize: str = "pad") -> np.ndarray | Refused | None:

@@ -1,16 +1,17 @@
-"""Image files to pixels, and back to smaller files, while converting: one compiled call an image.
+"""Image files to pixels, and back to smaller files, while converting: one compiled call an image or a batch.
 
 Called one by one, the dozen operations of an image held Python's lock between them: two threads did 1.2 times the work
 of one. Compiled, an image of 224 x 224 takes 2.2 ms instead of 3.7, and the lock is held for a twentieth of it. There
 is a function for each kind of file and each fitting, compiled when it first occurs; sizes of images are no part of it.
 
     pixels = decode_pixels(data, probe(data), (224, 224), "pad")
+    batch = decode_batch([(data, probe(data)), ...], (224, 224), "pad")
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -42,6 +43,38 @@ def decode_pixels(
     fitted = None if size == header.upright_size else size
     pixels = _decoder(header.format == "jpeg", header.orientation > 1, fitted, resize)(data, header.orientation)
     return np.asarray(memoryview(pixels))
+
+
+def decode_batch(
+    files: Sequence[tuple[bytes, ImageHeader]], size: tuple[int, int], resize: str = "pad"
+) -> list[np.ndarray | Exception]:
+    """The pixels of several files, all of one size; see decode_pixels.
+
+    Files of one kind share a call, which saves a sixth of the time and leaves Python's lock alone for all of it.
+
+    Returns:
+      For each file its pixels, or the error of a decoder that refuses it.
+    """
+    groups: dict[tuple[bool, bool], list[int]] = {}
+    for place, (_, header) in enumerate(files):
+        groups.setdefault((header.format == "jpeg", header.orientation > 1), []).append(place)
+    found: dict[int, np.ndarray | Exception] = {}
+    for (jpeg, turned), places in groups.items():
+        some = [files[place] for place in places]
+        decode = _batch_decoder(jpeg, turned, size, resize)
+        try:
+            pixels = decode([data for data, _ in some], [header.orientation for _, header in some])
+            found |= zip(places, np.asarray(memoryview(pixels)), strict=True)
+        except Exception:  # Of one file, which only the file itself can tell.
+            found |= {place: _pixels_or_error(*files[place], size, resize) for place in places}
+    return [found[place] for place in range(len(files))]
+
+
+def _pixels_or_error(data: bytes, header: ImageHeader, size: tuple[int, int], resize: str) -> np.ndarray | Exception:
+    try:
+        return decode_pixels(data, header, size, resize)
+    except Exception as error:
+        return error
 
 
 def encode_smaller(data: bytes, header: ImageHeader, size: tuple[int, int], quality: int) -> bytes:
@@ -77,6 +110,25 @@ def _decoder(jpeg: bool, turned: bool, size: tuple[int, int] | None, resize: str
         return pixels if size is None else images.resize_image(pixels, size, resize=resize, antialias=True)
 
     return _compiled(decode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64))
+
+
+@lru_cache(maxsize=64)
+def _batch_decoder(jpeg: bool, turned: bool, size: tuple[int, int], resize: str) -> Callable[..., Any]:
+    """A compiled function of files and their EXIF turns to their pixels, one file after another."""
+    import tensorflow as tf
+
+    from tfpipe import images
+
+    def decode_one(file: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        pixels = _upright(*file, jpeg=jpeg, turned=turned)
+        return images.resize_image(pixels, size, resize=resize, antialias=True)
+
+    def decode(data: tf.Tensor, orientations: tf.Tensor) -> tf.Tensor:
+        spec = tf.TensorSpec((*size, 3), tf.uint8)
+        # One at a time: the threads of a job are those that call this.
+        return tf.map_fn(decode_one, (data, orientations), fn_output_signature=spec, parallel_iterations=1)
+
+    return _compiled(decode, tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64))
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""What antialiasing costs: make_dataset against stock TensorFlow, decoding and reading included, and the PSNR to Pillow.
+"""What antialiasing costs: make_dataset against stock TensorFlow, decoding and reading included; PSNR to Pillow.
 
 python benchmarks/bench_resize.py --count 1500 --size 224            # photos of 1 to 2.2 times the target
 python benchmarks/bench_resize.py --count 1500 --size 112 --json     # of 2 to 4.5 times
@@ -128,7 +128,9 @@ def measure(photos: Path, folder: Path, arguments: argparse.Namespace) -> None:
     job = Job(input=str(listing), output=str(folder / "records"), split={"train": 1.0})
     manifest = convert(job).manifest
     decibels = quality(files[:: max(1, len(files) // 100)], arguments.size) if arguments.resize == "stretch" else {}
-    for row in timing.compare(variants(manifest, arguments.size, arguments.resize), consume=consume, repeats=arguments.repeats):
+    for row in timing.compare(
+        variants(manifest, arguments.size, arguments.resize), consume=consume, repeats=arguments.repeats
+    ):
         cells = {
             "variant": row.variant,
             "images_per_cpu_second": round(row.images_per_cpu_second),

@@ -40,9 +40,7 @@ FEW = ("--batch_size", 8, "--image_size", "24,32", "--repeats", 1, "--limit", 1)
 
 
 def test_bench_prints_one_document(command, raw_dataset):
-    code, out, _ = command(
-        "bench", raw_dataset.directory, *FEW, "--json", "--variants", "plain", "--batch_sizes", "2"
-    )
+    code, out, _ = command("bench", raw_dataset.directory, *FEW, "--json", "--variants", "plain", "--batch_sizes", "2")
     document = json.loads(out)
     assert code == 0
     assert [row["variant"] for row in document["rows"]] == [

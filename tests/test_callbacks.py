@@ -33,7 +33,9 @@ class Noting(keras.Model):
         self.deadly = deadly
 
     def call(self, images, training=False):
-        return self.dense(self.dropout(tf.reshape(tf.cast(images, tf.float32) / 255, [-1, 8 * 8 * 3]), training=training))
+        return self.dense(
+            self.dropout(tf.reshape(tf.cast(images, tf.float32) / 255, [-1, 8 * 8 * 3]), training=training)
+        )
 
     def train_step(self, data):
         images, keys = data
@@ -173,7 +175,9 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
     (tmp_path / "position.json").write_text('{"step": 5, "epoch": 1, "data_batches": 3, "weights": "w"}')
     resume = Resume(tmp_path)
     assert (resume.options().start_step, resume.initial_epoch) == (5, 1)
-    with pytest.raises(ValueError, match=r"has 3 batches to come, but .* was saved at step 5 of epochs of 3: 1 are left"):
+    with pytest.raises(
+        ValueError, match=r"has 3 batches to come, but .* was saved at step 5 of epochs of 3: 1 are left"
+    ):
         resume.over(numbers(3))
 
 
@@ -210,7 +214,7 @@ def timed_fit(*, make_seconds: float, step_seconds: float, prefetch: int) -> tup
     """Fits over batches and steps that take a known time.
 
     Returns:
-      The callback, and of the second epoch, which traces nothing: seconds of making, seconds of steps, the logged share.
+      The callback, and of the second epoch, which traces nothing: seconds of making, of steps, and the logged share.
     """
     made, steps = [], 25
 
@@ -269,7 +273,9 @@ def test_the_scalars_can_be_read_without_the_tensorboard_package(tmp_path: Path)
     model.compile(jit_compile=False)
     model.fit(wait.over(tf.data.Dataset.range(3)), callbacks=[wait], verbose=0)
     (file,) = tmp_path.iterdir()
-    events = [tf.compat.v1.Event.FromString(record) for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()]
+    events = [
+        tf.compat.v1.Event.FromString(record) for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+    ]
     found = [(event.step, value.tag) for event in events for value in event.summary.value]
     steps = [(step, f"tfpipe/{name}_seconds") for step in (1, 2, 3) for name in ("input_wait", "step")]
     assert found == [*steps, (0, "tfpipe/input_wait")]

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from pictures import KINDS, file_bytes, photo, turned
 
-from beam_jobs.pixels import decode_pixels, decoder_sentence, encode_smaller
+from beam_jobs.pixels import decode_batch, decode_pixels, decoder_sentence, encode_smaller
 from tfpipe import images
 from tfpipe.probe import probe
 
@@ -30,6 +30,23 @@ def test_pixels_are_those_of_the_eager_functions(ending: str, resize: str, size:
     for number in (1, 2):
         data = KINDS[ending](number)
         np.testing.assert_array_equal(decode_pixels(data, probe(data), size, resize), eager_pixels(data, size, resize))
+
+
+@pytest.mark.parametrize("size", [size for size in SIZES if size], ids=str)
+@pytest.mark.parametrize("resize", images.RESIZES)
+def test_a_batch_holds_what_its_files_hold_alone(resize: str, size: tuple[int, int]) -> None:
+    files = [make(number) for number in (1, 2) for make in KINDS.values()]
+    for data, pixels in zip(files, decode_batch([(data, probe(data)) for data in files], size, resize), strict=True):
+        np.testing.assert_array_equal(pixels, eager_pixels(data, size, resize))
+
+
+def test_a_file_that_can_t_be_decoded_costs_a_batch_no_other() -> None:
+    files = [file_bytes(photo(number), "PNG") for number in range(4)]
+    headers = [probe(data) for data in files]
+    files[2] = files[2][:60] + bytes(40) + files[2][100:]
+    found = decode_batch(list(zip(files, headers, strict=True)), (20, 20))
+    assert [isinstance(pixels, np.ndarray) for pixels in found] == [True, True, False, True]
+    assert isinstance(found[2], tf.errors.InvalidArgumentError)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

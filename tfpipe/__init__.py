@@ -25,7 +25,7 @@ _HOMES = {
     "Schema": "tfpipe.schema",
     "Feature": "tfpipe.schema",
 }
-_MODULES = ("augment", "layers", "policy", "timing")
+_MODULES = ("augment", "callbacks", "layers", "policy", "tiles", "timing")
 
 __all__ = [*_HOMES, *_MODULES, "__version__"]
 

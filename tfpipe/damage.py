@@ -101,13 +101,14 @@ class Skipped:
     numbers: list[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, number: int) -> None:
-        """Notes one record."""
+    def add(self, number: int) -> bool:
+        """Notes one record; True, which a graph can wait for."""
         with self.lock:
             self.numbers.append(int(number))
+        return True
 
-    def report(self) -> None:
-        """Logs how many records were left out and which, as a warning; nothing where there are none."""
+    def report(self) -> bool:
+        """Logs how many records were left out and which, as a warning; nothing where there are none. False."""
         with self.lock:
             numbers, self.numbers = sorted(set(self.numbers)), []
         if numbers:
@@ -115,6 +116,7 @@ class Skipped:
             more = f"; and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""
             total = int(self.shelf.starts[-1])
             _LOG.warning("%d of %d records were skipped in this epoch: %s%s.", len(numbers), total, named, more)
+        return False
 
 
 # ---- the stage
@@ -157,7 +159,7 @@ def decoded(
         if options.service is not None:
             return _noted_in_graph(shelf, number, raises=skipped is None)
         if skipped is not None:
-            return tf.numpy_function(lambda n: skipped.add(n) or True, [number], tf.bool)
+            return tf.numpy_function(skipped.add, [number], tf.bool)
         sentence = tf.numpy_function(lambda n: explain(shelf, n, decode=decoder.single), [number], tf.string)
         with tf.control_dependencies([tf.raw_ops.Assert(condition=False, data=[sentence])]):
             return tf.constant(False)
@@ -241,6 +243,6 @@ def numbered(numbers: tf.data.Dataset, batches: tf.data.Dataset, skipped: Skippe
 
 def reported(batches: tf.data.Dataset, skipped: Skipped) -> tf.data.Dataset:
     """The batches; when they have come to their end, what was left out is reported."""
-    end = tf.data.Dataset.range(1).filter(lambda _: tf.numpy_function(lambda: skipped.report() or False, [], tf.bool))
+    end = tf.data.Dataset.range(1).filter(lambda _: tf.numpy_function(skipped.report, [], tf.bool))
     # A dataset of no batches, but of their structure.
     return batches.concatenate(end.flat_map(lambda _: batches.take(0)))

@@ -245,10 +245,14 @@ def _transformed(batches: tf.data.Dataset, request: Request) -> tf.data.Dataset:
 
     def finish(step: tuple[tf.Tensor, tf.Tensor], batch: Batch) -> Any:
         epoch, number = step
+        # Schedules, such as augment.pba's, read the epoch; a column of that name goes its own way.
+        told = {} if "epoch" in batch else {"epoch": epoch}
         for i, transform in enumerate(request.transforms if request.training else ()):
             draw = epoch * request.full_batches + number
-            batch = transform(batch, stream_bits(request.seed, TRANSFORM_STREAM + i, draw, [2], tf.int32))
-        return batch if request.labels is None else (batch["image"], batch["label"])
+            batch = transform({**batch, **told}, stream_bits(request.seed, TRANSFORM_STREAM + i, draw, [2], tf.int32))
+        if request.labels is None:
+            return {name: value for name, value in batch.items() if name not in told}
+        return batch["image"], batch["label"]
 
     return _mapped(batches, finish, request.options)
 

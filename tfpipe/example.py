@@ -81,7 +81,7 @@ def _entry_packer(feature: Feature) -> Callable[[Any], Packed]:
     if feature.list_type == "bytes" and feature.codec == "plain" and feature.shape:
         return lambda value: pack_entry(feature.stored_name, _pack_texts(value))
     to_bytes = _value_packer(feature)
-    head = partial(entry_head, feature.stored_name, _KINDS[feature.list_type])
+    head: Callable[[int], bytes] = partial(entry_head, feature.stored_name, _KINDS[feature.list_type])
     if feature.codec != "jpeg" and feature.codec != "image":
         # The lengths of all but files occur over and over: what stands before such a value is found, not made.
         head = lru_cache(maxsize=4096)(head)

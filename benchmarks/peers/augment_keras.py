@@ -1,7 +1,7 @@
 """keras.layers.RandAugment on whole batches: it runs every operation and keeps one, drawn for the batch.
 
 factor=0.3 is magnitude 9 of 30. Compiled by tf.function and called batch after batch, so that TensorFlow's threads
-share each batch; two calls at once inside ds.map were no faster.
+share each batch; inside ds.map, two batches at a time, it was not clearly faster or slower.
 """
 
 import keras

@@ -70,3 +70,14 @@ def test_a_model_fits_on_augmented_and_mixed_batches(raw_dataset, make):
     model.compile("sgd", "categorical_crossentropy")
     history = model.fit(train, epochs=2, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
+
+
+def test_a_schedule_follows_the_epochs_of_the_dataset(raw_dataset):
+    # The first twelve epochs of rcifar10 do nothing; its last ones change nearly every image.
+    calm, late = (
+        batches(raw_dataset, [augment.pba("rcifar10", num_epochs=epochs)], epochs=2, shuffle="none")
+        for epochs in (200, 2)
+    )
+    plain = batches(raw_dataset, [], epochs=2, shuffle="none")
+    assert all((a == b).all() for x, y in zip(calm, plain, strict=True) for (a, _), (b, _) in zip(x, y, strict=True))
+    assert any((a != b).any() for (a, _), (b, _) in zip(late[1], plain[1], strict=True))

@@ -19,7 +19,7 @@ import tensorflow as tf
 NUM_VALUES = 4
 FAMILIES = ("identity", "warp", "lookup", "color", "stencil", "erase", "noise", "custom")
 UNITS = ("", "height", "width", "side")
-MOTIONS = ("affine", "scale", "shift")
+MOTIONS = ("affine", "scale", "shift", "shift_x", "shift_y")
 
 
 class Choices(NamedTuple):
@@ -57,8 +57,8 @@ class Op:
       further: ranges from which a policy draws the second and later values, uniformly.
       needs: the statistic of the image that a look-up op reads: "", "luma", "extrema", "histogram", or
         "table" where it reads none but is too dear per pixel.
-      motion: of a warp, what its map is by nature: "affine", "scale" (x depends on x alone, y on y alone), or "shift"
-        (by so many pixels).
+      motion: of a warp, what its map is by nature: "affine", "scale" (x depends on x alone, y on y alone), "shift"
+        (by so many pixels), or "shift_x" or "shift_y" (along one axis).
       channels: the numbers of channels it works on; empty for any.
     """
 

@@ -53,7 +53,6 @@ def families(ops: Sequence[Op]) -> list[str]:
 @functools.lru_cache(maxsize=256)
 def compiled_pass(family: str, ops: tuple[Op, ...], fill: Fill, interpolation: str) -> Any:
     """The XLA program of one family: (images, ops [B], values [B, 4], seeds [B, 2]) -> images."""
-
     # A partial has no code of its own, so that TensorFlow counts each program's traces by itself, and does not warn.
     program = functools.partial(_run_pass, family, ops, fill, interpolation)
     return tf.function(program, jit_compile=True, autograph=False)

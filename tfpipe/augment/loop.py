@@ -102,8 +102,8 @@ def _warp_branch(op: Op, fill: Fill, interpolation: str) -> Branch:
     def run(image: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         height, width, _ = image.shape
         coefficients = op.build(values, height, width)
-        if op.motion == "shift" and interpolation == "nearest" and fill is not None:
-            return shifted(image, coefficients, fill)
+        if op.motion.startswith("shift") and interpolation == "nearest" and fill is not None:
+            return shifted(image, coefficients, fill, op.motion)
         grid = Grid(coefficients, op.motion != "affine", height, width)
         if interpolation == "bilinear":
             return take_bilinear(image, grid, fill)

@@ -106,17 +106,24 @@ def take_nearest(images: tf.Tensor, index: tf.Tensor, fill: Fill) -> tf.Tensor:
     return tf.where((index >= 0)[..., None], taken, fill_pixel(fill, images.dtype, images.shape[-1]))
 
 
-def shifted(image: tf.Tensor, coefficients: tf.Tensor, fill: tuple[float, ...]) -> tf.Tensor:
-    """One image [H, W, C] moved by whole pixels, the nearest to the map's; of coefficients only c and f are read."""
+def shifted(image: tf.Tensor, coefficients: tf.Tensor, fill: tuple[float, ...], motion: str) -> tf.Tensor:
+    """One image [H, W, C] moved by whole pixels, the nearest to the map's.
+
+    Args:
+      coefficients: of which c and f are read.
+      motion: "shift", or "shift_x" or "shift_y" where the map moves along one axis; it then need not look at the other.
+    """
     height, width, channels = image.shape
     right, down = _whole(coefficients[2] + 0.5), _whole(coefficients[5] + 0.5)
-    right, down = tf.clip_by_value(right, -width, width), tf.clip_by_value(down, -height, height)
+    # How far it may move at all: beyond the image there is only fill.
+    most_x, most_y = width * (motion != "shift_y"), height * (motion != "shift_x")
+    right, down = tf.clip_by_value(right, -most_x, most_x), tf.clip_by_value(down, -most_y, most_y)
     # Rows of W * C: long runs for the vector units. Pad and slice become one kernel, which reads no padding.
     rows = tf.reshape(image, [height, width * channels])
     uniform = len(set(fill)) == 1
     level = fill_pixel(fill[:1], image.dtype, 1)[0] if uniform else tf.zeros([], image.dtype)
-    padded = tf.pad(rows, [[height, height], [width * channels] * 2], constant_values=level)
-    start = tf.stack([height + down, (width + right) * channels])
+    padded = tf.pad(rows, [[most_y] * 2, [most_x * channels] * 2], constant_values=level)
+    start = tf.stack([most_y + down, (most_x + right) * channels])
     moved = tf.reshape(xla.dynamic_slice(padded, start, [height, width * channels]), [height, width, channels])
     if uniform:
         return moved

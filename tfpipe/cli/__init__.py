@@ -75,7 +75,8 @@ def _fail(text: str, code: int) -> int:
 
 
 def _missing_module(error: ModuleNotFoundError) -> str:
-    extras = {"apache_beam": "beam", "tensorflow_hub": "hub", "mlxtend": "demo", "skimage": "demo", "PIL": "demo", "matplotlib": "report"}
+    demo = dict.fromkeys(("mlxtend", "skimage", "PIL"), "demo")
+    extras = {"apache_beam": "beam", "tensorflow_hub": "hub", "matplotlib": "report", **demo}
     extra = extras.get((error.name or "").partition(".")[0])
     return f"{error}; pip install 'tfpipe[{extra}]'" if extra else str(error)
 
