@@ -54,7 +54,10 @@ FILL = """
 import sys, time
 from tfpipe.dataset import make_dataset
 from tfpipe.readoptions import ReadOptions
-options = ReadOptions(cache="disk", cache_dir=sys.argv[2], prefetch=0, parallel_calls=1, parallel_reads=1)
+# Unshuffled: a buffer of the whole split would fill the cache with the first batch.
+options = ReadOptions(
+    cache="disk", cache_dir=sys.argv[2], shuffle="none", prefetch=0, parallel_calls=1, parallel_reads=1
+)
 dataset = make_dataset(sys.argv[1], batch_size=4, image_size=(6, 8), labels=None, options=options)
 batches = iter(dataset)
 next(batches)

@@ -102,7 +102,7 @@ class Skipped:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, number: int) -> bool:
-        """Notes one record; True, which a graph can wait for."""
+        """Notes one record; True, since a graph wants a value."""
         with self.lock:
             self.numbers.append(int(number))
         return True
@@ -135,27 +135,29 @@ def decoded(
       options: how many pieces are decoded at once.
 
     Returns:
-      (sound bool [n], features [n, ...]); what is not sound holds zeros.
+      features [n, ...]; where records may be left out, (sound bool [n], features), and what is not sound holds zeros.
     """
     lost = tf.data.Dataset.from_tensors((False, _zeros(decoder)))
 
     def one(number: tf.Tensor, serialized: tf.Tensor) -> tf.data.Dataset:
-        record = _readable(serialized).map(lambda s: (True, decoder.single(s))).ignore_errors()
-        return record.concatenate(lost).take(1).map(lambda sound, features: (_noted(number, sound), features))
+        record = tf.data.Dataset.from_tensors(serialized).map(lambda s: (True, _single(s, decoder))).ignore_errors()
+        marked = record.concatenate(lost).take(1).map(lambda sound, features: (noted(number, sound), features))
+        return marked if skipped is not None else marked.map(lambda _, features: features)
 
     def piece(numbers: tf.Tensor, serialized: tf.Tensor) -> tf.data.Dataset:
         count = tf.size(serialized, out_type=tf.int64)
-        whole = _readable(serialized).flat_map(lambda s: _whole(s, decoder)).ignore_errors()
-        whole = whole.map(lambda features: (tf.fill([count], True), features))
+        whole = _whole(serialized, decoder).ignore_errors()
+        if skipped is not None:
+            whole = tf.data.Dataset.zip(tf.data.Dataset.from_tensors(tf.fill([count], True)), whole)
         records = tf.data.Dataset.from_tensor_slices((numbers, serialized)).flat_map(one)
         return whole.concatenate(_batched(records, count, decoder)).take(1)
 
-    def _noted(number: tf.Tensor, sound: tf.Tensor) -> tf.Tensor:
+    def noted(number: tf.Tensor, sound: tf.Tensor) -> tf.Tensor:
         # Only a copy of `sound` that hangs on the note: else the graph would drop it.
-        with tf.control_dependencies([tf.cond(sound, lambda: False, lambda: _note(number))]):
+        with tf.control_dependencies([tf.cond(sound, lambda: False, lambda: note(number))]):
             return tf.identity(sound)
 
-    def _note(number: tf.Tensor) -> tf.Tensor:
+    def note(number: tf.Tensor) -> tf.Tensor:
         if options.service is not None:
             return _noted_in_graph(shelf, number, raises=skipped is None)
         if skipped is not None:
@@ -167,16 +169,27 @@ def decoded(
     return interleaved(pieces, piece, options.parallel_calls, options)
 
 
-def _readable(serialized: tf.Tensor) -> tf.data.Dataset:
-    """The tensor alone; nothing where one of its records could not be read."""
-    return tf.data.Dataset.from_tensors(serialized).filter(lambda s: tf.reduce_all(tf.strings.length(s) > 0))
-
-
 def _whole(serialized: tf.Tensor, decoder: Decoder) -> tf.data.Dataset:
+    """One element: the features of the records; an error where one of them can't be had."""
     if decoder.batch is not None:
-        return tf.data.Dataset.from_tensors(serialized).map(decoder.batch)
-    records = tf.data.Dataset.from_tensor_slices(serialized).map(decoder.single)
+        return tf.data.Dataset.from_tensors(serialized).map(lambda records: _batch(records, decoder))
+    records = tf.data.Dataset.from_tensor_slices(serialized).map(lambda record: _single(record, decoder))
     return _batched(records, tf.size(serialized, out_type=tf.int64), decoder)
+
+
+def _batch(serialized: tf.Tensor, decoder: Decoder) -> Features:
+    with tf.control_dependencies([_read(tf.reduce_all(serialized != ""))]):
+        return decoder.batch(tf.identity(serialized)) if decoder.batch is not None else {}
+
+
+def _single(serialized: tf.Tensor, decoder: Decoder) -> Features:
+    with tf.control_dependencies([_read(serialized != "")]):
+        return decoder.single(tf.identity(serialized))
+
+
+def _read(sound: tf.Tensor) -> tf.Operation:
+    """Fails where a record could not be read: an empty one might pass for an Example without features."""
+    return tf.raw_ops.Assert(condition=sound, data=["unreadable"])
 
 
 def _batched(records: tf.data.Dataset, count: tf.Tensor, decoder: Decoder) -> tf.data.Dataset:

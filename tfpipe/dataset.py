@@ -60,7 +60,8 @@ def make_dataset(
       batch_size: records in a batch.
       image_size: (height, width) to resize to; None where the manifest shows that all images have one size.
       resize: "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts what overhangs).
-      antialias: average over the source where an image shrinks: closer to Pillow, and some three times slower.
+      antialias: average over the source where an image shrinks, as Pillow does: better images at about the same rate;
+        a program is compiled for it first, for a second or two.
       labels: "one_hot": float32 [B, classes], with a 1 for each class of a record that has several, or float32 [B]
         where the labels are numbers; "int": int64 [B], for one class a record; None: batches are dicts of every
         feature, and those whose length differs from record to record are ragged. A `mask` is uint8 [B, H, W, 1], turned
@@ -220,13 +221,17 @@ def _finished(batches: tf.data.Dataset, request: Request) -> tf.data.Dataset:
       batches: ((epoch, global number of the batch), features).
       request: what was asked for.
     """
+    if request.options.device is None:
+        finished = _mapped(
+            batches, lambda step, features: _left(step, _labelled(features, request), request), request.options
+        )
+        return _prefetched(finished, request)
     labelled = _mapped(batches, lambda step, features: (step, _labelled(features, request)), request.options)
-    device = request.options.device
-    if device is None:
-        return _prefetched(_transformed(labelled, request), request)
     # Copied first: what is placed behind the copy runs on the device, beside the step.
-    with tf.device(device):
-        return _transformed(_copied(labelled, device), request).prefetch(request.options.prefetch or AUTOTUNE)
+    with tf.device(request.options.device):
+        copied = _copied(labelled, request.options.device)
+        finished = _mapped(copied, lambda step, batch: _left(step, batch, request), request.options)
+        return finished.prefetch(request.options.prefetch or AUTOTUNE)
 
 
 def _labelled(features: Batch, request: Request) -> Batch:
@@ -240,21 +245,17 @@ def _labelled(features: Batch, request: Request) -> Batch:
     return {"image": features["embedding" if request.schema.payload == "embedding" else "image"], "label": label}
 
 
-def _transformed(batches: tf.data.Dataset, request: Request) -> tf.data.Dataset:
-    """Batches as they leave: transformed in training, and in pairs where labels are asked for."""
-
-    def finish(step: tuple[tf.Tensor, tf.Tensor], batch: Batch) -> Any:
-        epoch, number = step
-        # Schedules, such as augment.pba's, read the epoch; a column of that name goes its own way.
-        told = {} if "epoch" in batch else {"epoch": epoch}
-        for i, transform in enumerate(request.transforms if request.training else ()):
-            draw = epoch * request.full_batches + number
-            batch = transform({**batch, **told}, stream_bits(request.seed, TRANSFORM_STREAM + i, draw, [2], tf.int32))
-        if request.labels is None:
-            return {name: value for name, value in batch.items() if name not in told}
-        return batch["image"], batch["label"]
-
-    return _mapped(batches, finish, request.options)
+def _left(step: tuple[tf.Tensor, tf.Tensor], batch: Batch, request: Request) -> Any:
+    """The batch as it leaves: transformed in training, and a pair where labels are asked for."""
+    epoch, number = step
+    # Schedules, such as augment.pba's, read the epoch; a column of that name goes its own way.
+    told = {} if "epoch" in batch else {"epoch": epoch}
+    for i, transform in enumerate(request.transforms if request.training else ()):
+        draw = epoch * request.full_batches + number
+        batch = transform({**batch, **told}, stream_bits(request.seed, TRANSFORM_STREAM + i, draw, [2], tf.int32))
+    if request.labels is None:
+        return {name: value for name, value in batch.items() if name not in told}
+    return batch["image"], batch["label"]
 
 
 def _mapped(dataset: tf.data.Dataset, function: Callable[..., Any], options: ReadOptions) -> tf.data.Dataset:

@@ -70,12 +70,16 @@ def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
     def turned() -> tf.Tensor:
         upright = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
-        mirror = tf.stack([_is_one_of(orientation, (3, 4, 7, 8)), _is_one_of(orientation, (2, 3, 6, 7))])
-        return tf.reverse(upright, tf.squeeze(tf.where(mirror), 1))
+        return tf.reverse(upright, tf.squeeze(tf.where(mirrored_axes(orientation)), 1))
 
     result = tf.cond(orientation > 1, turned, lambda: image)
     result.set_shape([None, None, image.shape[-1]])
     return result
+
+
+def mirrored_axes(orientation: tf.Tensor) -> tf.Tensor:
+    """Whether turn_upright mirrors the rows, and the columns, after it has exchanged them: bool [2]."""
+    return tf.stack([_is_one_of(orientation, (3, 4, 7, 8)), _is_one_of(orientation, (2, 3, 6, 7))])
 
 
 def _is_one_of(number: tf.Tensor, choices: tuple[int, ...]) -> tf.Tensor:

@@ -83,51 +83,74 @@ def open_shelf(sources: Sequence[tuple[Manifest, str]]) -> Shelf:
 # ---- chunks through offsets
 
 
-def read_chunks(shelf: Shelf, order: Order, epoch: tf.Tensor, options: ReadOptions) -> tf.data.Dataset:
-    """The records of an epoch in its order: (numbers int64 [n], serialized string [n]), chunk by chunk."""
-
-    def read(numbers: tf.Tensor) -> tf.data.Dataset:
-        return _read_chunk(shelf, numbers, options, together=order.has_windows)
-
+def read_chunks(shelf: Shelf, order: Order, epoch: tf.Tensor, size: int, options: ReadOptions) -> tf.data.Dataset:
+    """The records of an epoch in its order: (numbers int64 [n], serialized string [n]), n at most `size`."""
     numbers = chunks(order, epoch)
-    if not order.has_windows:
-        return interleaved(numbers, read, options.parallel_reads, options)
+    if not (order.shuffled and order.has_windows):
+        read = interleaved(numbers, lambda few: _read_few(shelf, order, few), options.parallel_reads, options)
+        return (
+            read
+            if order.window_records <= size
+            else read.flat_map(lambda numbers, records: _cut(numbers, records, size))
+        )
+    windows = numbers.flat_map(lambda many: _read_window(shelf, many, options))
     # A window is large: one is made ahead, and no more.
-    windows = numbers.flat_map(read)
-    return windows if options.parallel_reads == 1 else windows.prefetch(1)
+    windows = windows if options.parallel_reads == 1 else windows.prefetch(1)
+    return windows.flat_map(lambda known, records: _mixed(known[0], known[1], records, size))
 
 
 def read_numbered(
     shelf: Shelf, order: Order, epoch: tf.Tensor, batches: tf.data.Dataset, options: ReadOptions
 ) -> tf.data.Dataset:
-    """The records of some batches of an epoch, given by their numbers, as read_chunks gives them: one chunk a batch."""
+    """The records of some batches of an epoch, given by their numbers: (numbers [B], serialized [B]) of each."""
 
     def read(batch: tf.Tensor) -> tf.data.Dataset:
-        return _read_chunk(shelf, batch_records(order, epoch, batch), options, together=not order.shuffled)
+        return _read_few(shelf, order, batch_records(order, epoch, batch))
 
     return interleaved(batches, read, options.parallel_reads, options)
 
 
-def _read_chunk(shelf: Shelf, numbers: tf.Tensor, options: ReadOptions, *, together: bool) -> tf.data.Dataset:
-    """One element: the numbers, and their records."""
-    # Sorted, neighbours become stretches; what was drawn one by one has none, and keeps its order.
-    place = tf.argsort(numbers) if together else tf.range(tf.size(numbers))
-    wanted = tf.gather(numbers, place)
-    back = tf.math.invert_permutation(place)
-    count = tf.size(numbers, out_type=tf.int64)
-    first, length = _stretches(shelf, wanted) if together else (wanted, tf.ones_like(wanted))
+def _read_few(shelf: Shelf, order: Order, numbers: tf.Tensor) -> tf.data.Dataset:
+    """One element: the numbers, and their records; single ones, or neighbours where the order is that of storage."""
+    first, length = (numbers, tf.ones_like(numbers)) if order.shuffled else _stretches(shelf, numbers)
     stretches = tf.data.Dataset.from_tensor_slices((*_located(shelf, first, first + length - 1), length))
-    if together and "://" in shelf.paths[0]:
+    whole = stretches.flat_map(_read_stretch).batch(tf.size(numbers, out_type=tf.int64), drop_remainder=True)
+    return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(numbers), _with_marks(shelf, numbers, whole))
+
+
+def _read_window(shelf: Shelf, numbers: tf.Tensor, options: ReadOptions) -> tf.data.Dataset:
+    """One element: the numbers and where in storage order each one's record is; the records in storage order."""
+    place = tf.argsort(numbers)
+    wanted, count = tf.gather(numbers, place), tf.size(numbers, out_type=tf.int64)
+    first, length = _stretches(shelf, wanted)
+    stretches = tf.data.Dataset.from_tensor_slices((*_located(shelf, first, first + length - 1), length))
+    if "://" in shelf.paths[0]:
         # Seeks in a store are dear: several at once, which costs 10 % more CPU.
-        whole = interleaved(stretches, _read_stretch_batch, options.parallel_reads, options).rebatch(
-            count, drop_remainder=True
-        )
+        parts = interleaved(stretches, _read_stretch_batch, options.parallel_reads, options)
+        whole = parts.rebatch(count, drop_remainder=True)
     else:
         whole = stretches.flat_map(_read_stretch).batch(count, drop_remainder=True)
-    whole = _attempted(whole, 1)
-    singles = tf.data.Dataset.from_tensor_slices(_located(shelf, wanted, wanted))
-    piecewise = singles.flat_map(_read_or_mark).batch(count, drop_remainder=True)
-    return whole.concatenate(piecewise).take(1).map(lambda records: (numbers, tf.gather(records, back)))
+    known = tf.data.Dataset.from_tensors((numbers, tf.math.invert_permutation(place)))
+    return tf.data.Dataset.zip(known, _with_marks(shelf, wanted, whole))
+
+
+def _mixed(numbers: tf.Tensor, back: tf.Tensor, records: tf.Tensor, size: int) -> tf.data.Dataset:
+    """A window in pieces: each record is copied once, to where it belongs."""
+    starts = tf.data.Dataset.range(0, tf.size(numbers, out_type=tf.int64), size)
+    return starts.map(lambda at: (numbers[at : at + size], tf.gather(records, back[at : at + size])))
+
+
+def _cut(numbers: tf.Tensor, records: tf.Tensor, size: int) -> tf.data.Dataset:
+    """A chunk in pieces."""
+    starts = tf.data.Dataset.range(0, tf.size(numbers, out_type=tf.int64), size)
+    return starts.map(lambda at: (numbers[at : at + size], records[at : at + size]))
+
+
+def _with_marks(shelf: Shelf, numbers: tf.Tensor, whole: tf.data.Dataset) -> tf.data.Dataset:
+    """One element: the records of a chunk; read again one by one if that fails, "" for those that can't be read."""
+    singles = tf.data.Dataset.from_tensor_slices(_located(shelf, numbers, numbers)).flat_map(_read_or_mark)
+    piecewise = singles.batch(tf.size(numbers, out_type=tf.int64), drop_remainder=True)
+    return _attempted(whole, 1).concatenate(piecewise).take(1)
 
 
 def _stretches(shelf: Shelf, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from tfpipe.images import RESIZES, decode_file, resize_image, resize_mask, turn_upright
+from tfpipe.images import RESIZES, decode_file, mirrored_axes, resize_image, resize_mask, turn_upright
 
 # The longest side that a program takes, in units of the longer side of its target. What stays larger goes through
 # tf.image.resize. One capacity only: a choice among four cost 0.6 ms an image, more than the resize itself.
@@ -44,11 +44,13 @@ class Source(NamedTuple):
       pixels: uint8 [h, w, C].
       full_size: int32 [2], height and width before the decoder's reduction.
       ratio: int32 scalar; h = ceil(full height / ratio).
+      mirrored: int32 [2], 1 where the axis was mirrored after the reduction: what the rounding added then comes first.
     """
 
     pixels: tf.Tensor
     full_size: tf.Tensor
     ratio: tf.Tensor
+    mirrored: tf.Tensor
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,10 @@ class Fit:
         """
         if not self.antialias:
             return self.applied(_upright(decode_file(data, jpeg_only=jpeg_only), orientation))
-        source = self._decoded_small(data, jpeg_only, orientation)
-        upright = _upright(source.pixels, orientation)
-        return _resized(Source(upright, source.full_size, source.ratio), self.size, self.resize)
+        pixels, full_size, ratio = self._decoded_small(data, jpeg_only, orientation)
+        mirrored = tf.zeros([2], tf.int32) if orientation is None else tf.cast(mirrored_axes(orientation), tf.int32)
+        source = Source(_upright(pixels, orientation), full_size, ratio, mirrored)
+        return _resized(source, self.size, self.resize)
 
     def applied(self, image: tf.Tensor) -> tf.Tensor:
         """The image in this size.
@@ -104,14 +107,17 @@ class Fit:
             return image
         if not self.antialias or image.dtype != tf.uint8 or image.shape[-1] is None:
             return resize_image(image, self.size, resize=self.resize, antialias=self.antialias)
-        return _resized(Source(image, tf.shape(image)[:2], tf.constant(1)), self.size, self.resize)
+        source = Source(image, tf.shape(image)[:2], tf.constant(1), tf.zeros([2], tf.int32))
+        return _resized(source, self.size, self.resize)
 
     def mask_applied(self, mask: tf.Tensor) -> tf.Tensor:
         """The mask [H, W, C] fitted as its image is, each value the nearest: [height, width, C]."""
         return resize_mask(mask, self.size, resize=self.resize)
 
-    def _decoded_small(self, data: tf.Tensor, jpeg_only: bool, orientation: tf.Tensor | None) -> Source:
-        """The file decoded, a JPEG reduced as far as the size allows; its full size as it is upright."""
+    def _decoded_small(
+        self, data: tf.Tensor, jpeg_only: bool, orientation: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The pixels as stored, a JPEG's reduced as far as the size allows; the full upright size; the ratio."""
 
         def jpeg() -> tuple[tf.Tensor, ...]:
             size = tf.io.extract_jpeg_shape(data)[:2]
@@ -129,7 +135,7 @@ class Fit:
             return pixels, size, tf.constant(1)
 
         pixels, size, ratio = jpeg() if jpeg_only else tf.cond(tf.io.is_jpeg(data), jpeg, other)
-        return Source(tf.ensure_shape(pixels, [None, None, 3]), size, ratio)
+        return tf.ensure_shape(pixels, [None, None, 3]), size, ratio
 
 
 def _jpeg_decoder(data: tf.Tensor, ratio: int) -> Callable[[], tf.Tensor]:
@@ -170,7 +176,7 @@ def _run(program: Callable[..., tf.Tensor], source: Source, capacity: int) -> tf
     flat = tf.reshape(source.pixels, [-1])
     room = _flat_bytes(capacity, source.pixels.shape[-1])
     padded = tf.concat([flat, tf.zeros([tf.maximum(room - tf.size(flat), 0)], tf.uint8)], 0)
-    numbers = tf.concat([tf.shape(source.pixels)[:2], source.full_size, source.ratio[None]], 0)
+    numbers = tf.concat([tf.shape(source.pixels)[:2], source.full_size, source.mirrored, source.ratio[None]], 0)
     return program(tf.reshape(padded, [room]), numbers)
 
 
@@ -183,13 +189,17 @@ def _flat_bytes(capacity: int, channels: int) -> int:
 def _program(size: tuple[int, int], resize: str, capacity: int, channels: int) -> Callable[..., tf.Tensor]:
     """The compiled function from (flat pixels, numbers) to uint8 [height, width, C]."""
     height, width = size
-    taps = math.ceil(2 * capacity / min(size))
+    # One more than the capacity needs: rounding the shorter side of a long strip down makes its scale larger.
+    taps = math.ceil(2 * capacity / min(size)) + 1
 
     def resized(flat: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        inner, offset = _placed(numbers[2:4], size, resize)
-        rows = _taps(_Axis(numbers[0], numbers[2], numbers[4], inner[0], offset[0]), height, taps)
-        columns = _taps(_Axis(numbers[1], numbers[3], numbers[4], inner[1], offset[1]), width, taps)
-        stride = numbers[1] * channels
+        pixels, full_size, mirrored, ratio = numbers[:2], numbers[2:4], numbers[4:6], numbers[6]
+        inner, offset = _placed(full_size, size, resize)
+        rows, columns = (
+            _taps(_Axis(pixels[i], full_size[i], mirrored[i], ratio, inner[i], offset[i]), length, taps)
+            for i, length in enumerate(size)
+        )
+        stride = pixels[1] * channels
 
         def source_row(row: tf.Tensor) -> tf.Tensor:
             return xla.dynamic_slice(flat, (row * stride)[None], [capacity * channels])
@@ -204,7 +214,7 @@ def _program(size: tuple[int, int], resize: str, capacity: int, channels: int) -
         done = _summed(columns, source_column, [width, channels * height])
         return tf.reshape(tf.transpose(tf.reshape(done, [width * channels, height])), [height, width, channels])
 
-    specs = [tf.TensorSpec([_flat_bytes(capacity, channels)], tf.uint8), tf.TensorSpec([5], tf.int32)]
+    specs = [tf.TensorSpec([_flat_bytes(capacity, channels)], tf.uint8), tf.TensorSpec([7], tf.int32)]
     return tf.function(resized, input_signature=specs, jit_compile=True, autograph=False)
 
 
@@ -221,6 +231,7 @@ class _Axis(NamedTuple):
     Attributes:
       pixels: of the decoded image.
       full: pixels before the decoder's reduction.
+      mirrored: 1 where the axis was mirrored after that, or 0.
       ratio: of that reduction.
       inner: pixels of the whole image after resizing.
       offset: the target's pixel where it begins; negative where it is cut.
@@ -228,6 +239,7 @@ class _Axis(NamedTuple):
 
     pixels: tf.Tensor
     full: tf.Tensor
+    mirrored: tf.Tensor
     ratio: tf.Tensor
     inner: tf.Tensor
     offset: tf.Tensor
@@ -260,7 +272,8 @@ def _taps(axis: _Axis, length: int, taps: int) -> _Taps:
     scale = extent / tf.cast(axis.inner, tf.float32)
     blur = tf.gather(tf.constant(_BLURS), tf.reduce_sum(tf.cast(axis.ratio > tf.constant(_RATIOS), tf.int32)))
     half = tf.clip_by_value(tf.sqrt(tf.maximum(scale * scale - blur, 1.0)), 1.0, taps / 2)
-    centre = (tf.cast(place, tf.float32) + 0.5) * scale
+    begin = (tf.cast(axis.pixels, tf.float32) - extent) * tf.cast(axis.mirrored, tf.float32)
+    centre = begin + (tf.cast(place, tf.float32) + 0.5) * scale
     first = tf.cast(tf.floor(centre - half + 0.5), tf.int32)
     first = tf.clip_by_value(first, 0, tf.maximum(axis.pixels - taps, 0))
     source = first[:, None] + tf.range(taps)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import tensorflow as tf
 
@@ -35,8 +36,7 @@ def read_batches(request: Request, shelf: Shelf, decoder: Decoder, skipped: Skip
     """
 
     def decode(pieces: tf.data.Dataset) -> tf.data.Dataset:
-        features = decoded(pieces, shelf, decoder, skipped, request.options)
-        return features if skipped is not None else features.map(lambda _, features: features)
+        return decoded(pieces, shelf, decoder, skipped, request.options)
 
     place = request.options.cache_place if request.options.cache != "none" else None
     if place == "records":
@@ -61,8 +61,6 @@ def read_share(
     numbers = shared(tf.data.Dataset.range(order.num_batches))
     pieces = read_numbered(shelf, order, epoch, numbers, options).rebatch(request.piece_records)
     features = decoded(pieces, shelf, decoder, skipped, options)
-    if skipped is None:
-        features = features.map(lambda _, features: features)
     batches = _batched(features, request, skipped, pieces=True)
     return numbered(numbers.map(lambda number: (epoch, number)), batches, skipped)
 
@@ -71,7 +69,8 @@ def _pieces(request: Request, shelf: Shelf) -> tf.data.Dataset:
     """(record numbers, serialized records) in the order of the epoch, as many at a time as are decoded together."""
     order, options, size = request.order, request.options, request.piece_records
     if request.is_sought:
-        return epochs(order).flat_map(lambda epoch: read_chunks(shelf, order, epoch, options)).rebatch(size)
+        pieces = epochs(order).flat_map(lambda epoch: read_chunks(shelf, order, epoch, size, options))
+        return pieces if request.pieces_fit else pieces.rebatch(size)
     if request.is_seekable:
         return _in_epochs(request, lambda _: _stored_pieces(request, shelf).unbatch()).batch(size)
     return _in_epochs(request, lambda epoch: read_shards(shelf, order, epoch, options)).batch(size)
@@ -81,7 +80,7 @@ def _stored_pieces(request: Request, shelf: Shelf) -> tf.data.Dataset:
     """(record numbers, serialized records), every record once, as they are stored."""
     order, epoch, size = request.stored_order, tf.constant(0, tf.int64), request.piece_records
     if request.is_seekable:
-        return read_chunks(shelf, order, epoch, request.options).rebatch(size)
+        return read_chunks(shelf, order, epoch, size, request.options)
     return read_shards(shelf, order, epoch, request.options).batch(size)
 
 
@@ -103,8 +102,16 @@ def _batched(parts: tf.data.Dataset, request: Request, skipped: Skipped | None, 
     size, drop = request.batch_size, not request.has_partial_batch
     if request.ragged:
         batches = (parts.unbatch() if pieces else parts).ragged_batch(size, drop_remainder=drop)
+    elif pieces and request.piece_records == size and request.pieces_fit:
+        batches = parts.map(lambda *values: _sized(values, size)) if drop else parts
     elif pieces:
         batches = parts.rebatch(size, drop_remainder=drop)
     else:
         batches = parts.batch(size, drop_remainder=drop)
     return batches if skipped is None else without_lost(batches, keep_size=request.training)
+
+
+def _sized(values: tuple[Any, ...], size: int) -> Any:
+    """The same tensors, their first dimension known: all pieces are whole, and nothing has to be copied."""
+    sized = tf.nest.map_structure(lambda part: tf.ensure_shape(part, [size, *part.shape[1:]]), values)
+    return sized if len(sized) > 1 else sized[0]

@@ -1,0 +1,145 @@
+"""Mixing of records that lie sorted by class, and what each way to read them costs.
+
+    python benchmarks/bench_shuffle.py                      # mixing: no data is read
+    python benchmarks/bench_shuffle.py --dataset DATASET    # and records per CPU-second of each way to read DATASET
+
+Mixing: classes in a batch, and the entropy of its class counts over that of a uniform draw, for the orders here and
+for tf.data's shuffle with a buffer that holds as many records. Costs: serialized records in batches, and in sequence
+and by the structure of the book (parse one by one, VarLen) where DATASET holds embeddings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+
+from tfpipe.dataset import make_dataset
+from tfpipe.manifest import Manifest, load_manifest
+from tfpipe.order import Order, chunks
+from tfpipe.readoptions import ReadOptions
+
+BATCH = 128
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset")
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--take", type=int, default=300, help="batches of a pass")
+    arguments = parser.parse_args()
+    for row in mixing(arguments.records, arguments.classes):
+        show(row)
+    if arguments.dataset:
+        for row in costs(load_manifest(arguments.dataset), arguments.repeats, arguments.take):
+            show(row)
+
+
+def show(row):
+    print(json.dumps(row), flush=True)
+
+
+# ---- mixing
+
+
+def mixing(records, classes):
+    for block, window in ((1, 64), (8, 1024), (16, 2048), (64, 8192)):
+        order = Order(records, records, BATCH, 0, 1, 0, True, block_records=block, window_records=window)
+        numbers = np.concatenate(list(chunks(order, tf.constant(0, tf.int64)).as_numpy_iterator()))
+        # One window is handed out while the next is read.
+        held = 0 if block == 1 else 2 * window
+        yield row_of(f"blocks of {block}, window {window}", held, numbers, records, classes)
+    for buffer in (2048, 4096, 16384):
+        shuffled = tf.data.Dataset.range(records).shuffle(buffer, seed=0)
+        numbers = np.concatenate(list(shuffled.batch(BATCH).as_numpy_iterator()))
+        yield row_of(f"shuffle({buffer})", buffer, numbers, records, classes)
+
+
+def row_of(name, held, numbers, records, classes):
+    batches = numbers[: len(numbers) // BATCH * BATCH].reshape(-1, BATCH) * classes // records
+    uniform = np.random.default_rng(0).integers(0, classes, batches.shape)
+    return {
+        "order": name,
+        "records_held": held,
+        "classes_a_batch": round(float(np.mean([len(set(batch)) for batch in batches])), 1),
+        "of_uniform": round(float(np.mean([len(set(batch)) for batch in uniform])), 1),
+        "entropy_share": round(entropy(batches, classes) / entropy(uniform, classes), 3),
+    }
+
+
+def entropy(batches, classes):
+    """The mean entropy of the classes of a batch, in bits."""
+    total = 0.0
+    for batch in batches:
+        shares = np.bincount(batch, minlength=classes) / len(batch)
+        total -= sum(share * math.log2(share) for share in shares if share)
+    return total / len(batches)
+
+
+# ---- costs
+
+
+def costs(manifest: Manifest, repeats, take):
+    image_size = None if manifest.schema.payload == "embedding" else (224, 224)
+
+    def ours(**options):
+        return make_dataset(manifest, batch_size=BATCH, image_size=image_size, options=ReadOptions(**options))
+
+    variants = {
+        "sequence": ours(shuffle="none"),
+        "default": ours(),
+        "single records": ours(block_records=1),
+        "blocks of 8": ours(block_records=8),
+        "blocks of 16": ours(block_records=16),
+        "blocks of 64": ours(block_records=64),
+        "buffer": ours(shuffle="buffer"),
+    }
+    if manifest.schema.payload == "embedding":
+        variants["book"] = book(manifest)
+    rates = {name: [] for name in variants}
+    for _ in range(repeats + 1):
+        for name, dataset in variants.items():
+            rates[name].append(one_pass(dataset, take))
+    for name, passes in rates.items():
+        wall, cpu = (statistics.median(values) for values in zip(*passes[1:], strict=True))
+        yield {"read": name, "records_per_second": round(wall), "records_per_cpu_second": round(cpu)}
+
+
+def one_pass(dataset, take):
+    begin, cpu = time.perf_counter(), cpu_seconds()
+    records = sum(BATCH for _ in dataset.take(take))
+    return records / (time.perf_counter() - begin), records / (cpu_seconds() - cpu)
+
+
+def cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def book(manifest):
+    """Practical Machine Learning for Computer Vision: each record parsed by itself, embeddings as sparse values."""
+    files = [str(manifest.shard_path(shard)) for shard in manifest.split("train").shards]
+    (size,) = manifest.schema["embedding"].shape
+    spec = {"embedding": tf.io.VarLenFeature(tf.float32), "label_int": tf.io.FixedLenFeature([], tf.int64)}
+
+    def parse(serialized):
+        features = tf.io.parse_single_example(serialized, spec)
+        return tf.reshape(tf.sparse.to_dense(features["embedding"]), [size]), features["label_int"]
+
+    records = tf.data.TFRecordDataset(files).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    return records.shuffle(2048).batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+if __name__ == "__main__":
+    main()
