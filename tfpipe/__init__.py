@@ -21,6 +21,7 @@ _HOMES = {
     "Manifest": "tfpipe.manifest",
     "index": "tfpipe.adopt",
     "make_dataset": "tfpipe.dataset",
+    "class_weights": "tfpipe.mixtures",
     "ReadOptions": "tfpipe.readoptions",
     "Schema": "tfpipe.schema",
     "Feature": "tfpipe.schema",
