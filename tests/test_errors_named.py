@@ -186,3 +186,18 @@ def test_lost_records_keep_the_shapes_fixed(copy):
     dataset = a_dataset(copy, on_error="skip")
     assert dataset.element_spec["image"].shape == (4, *SIZE, 3)
     assert all(np.shape(batch["image"]) == (4, *SIZE, 3) for batch in dataset)
+
+
+@pytest.mark.parametrize("global_seed", [0, 5])
+def test_a_buffer_shuffles_alike_whatever_the_global_seed_is(raw_dataset, global_seed):
+    def keys():
+        options = ReadOptions(shuffle="buffer", shuffle_buffer=8)
+        dataset = make_dataset(raw_dataset, batch_size=2, image_size=(8, 8), labels=None, options=options)
+        return [key for batch in dataset for key in batch["key"].numpy()]
+
+    plain = keys()
+    tf.random.set_seed(global_seed)
+    try:
+        assert keys() == plain
+    finally:
+        tf.random.set_seed(None)

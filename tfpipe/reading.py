@@ -267,4 +267,10 @@ def shuffled_by_buffer(
 ) -> tf.data.Dataset:
     """Elements mixed by a buffer: a pure function of the elements, the seed and the epoch."""
     draw = stream_bits(order.seed, BUFFER_STREAM, 2 * epoch + 1, [2], tf.int64)[1]
-    return records.shuffle(buffer_records, seed=draw, reshuffle_each_iteration=False)
+    # shuffle joins the seed with the global one, and can't compare a tensor where that is 0: so neither has a part.
+    graph = tf.compat.v1.get_default_graph()
+    of_others, graph.seed = graph.seed, 1
+    try:
+        return records.shuffle(buffer_records, seed=draw, reshuffle_each_iteration=False)
+    finally:
+        graph.seed = of_others
