@@ -23,7 +23,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from tfpipe.images import RESIZES, decode_file, mirrored_axes, resize_image, resize_mask, turn_upright
+from tfpipe.images import RESIZES, decode_file, mirrored_axes, placed, resize_image, resize_mask, turn_upright
 
 # The longest side that a program takes, in units of the longer side of its target. What stays larger goes through
 # tf.image.resize. One capacity only: a choice among four cost 0.6 ms an image, more than the resize itself.
@@ -194,7 +194,7 @@ def _program(size: tuple[int, int], resize: str, capacity: int, channels: int) -
 
     def resized(flat: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
         pixels, full_size, mirrored, ratio = numbers[:2], numbers[2:4], numbers[4:6], numbers[6]
-        inner, offset = _placed(full_size, size, resize)
+        inner, offset = placed(full_size, size, resize=resize)
         rows, columns = (
             _taps(_Axis(pixels[i], full_size[i], mirrored[i], ratio, inner[i], offset[i]), length, taps)
             for i, length in enumerate(size)
@@ -243,25 +243,6 @@ class _Axis(NamedTuple):
     ratio: tf.Tensor
     inner: tf.Tensor
     offset: tf.Tensor
-
-
-def _placed(full_size: tf.Tensor, size: tuple[int, int], resize: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """The whole image's size after resizing, and the place of its corner in the target: int32 [2] each.
-
-    As images.resize_image: the same rounding, the same centre.
-    """
-    target = tf.constant(size)
-    if resize == "stretch":
-        return target, tf.zeros_like(target)
-    source = tf.cast(full_size, tf.float64)
-    ratios = tf.constant(size, tf.float64) / source
-    scale = tf.reduce_max(ratios) if resize == "crop" else tf.reduce_min(ratios)
-    inner = tf.cast(tf.floor(source * scale + 0.5), tf.int32)
-    if resize == "crop":
-        inner = tf.maximum(inner, target)
-        return inner, -((inner - target) // 2)
-    inner = tf.clip_by_value(inner, 1, target)
-    return inner, (target - inner) // 2
 
 
 def _taps(axis: _Axis, length: int, taps: int) -> _Taps:

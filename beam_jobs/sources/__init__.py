@@ -5,7 +5,7 @@
         for entry in source.entries(piece):
             ...
 
-One module a family: `folder`, and `remote` for folders in a store; `csvlist`, `rows` (JSON lines and Parquet listings)
+One module a family: `folder`, here or in a store; `csvlist`, `rows` (JSON lines and Parquet listings)
 and `coco`; `tar`, `zips`, `embedded` (images inside Parquet) and `tfrecords`, whose images are parts of larger files.
 `masked` adds masks to any of them. `listing` and `labels` hold what all share, `files` what differs between paths and
 URLs.
@@ -23,9 +23,9 @@ from beam_jobs.sources.csvlist import CsvSource as CsvSource
 from beam_jobs.sources.csvlist import open_csv
 from beam_jobs.sources.embedded import EmbeddedSource as EmbeddedSource
 from beam_jobs.sources.embedded import image_column, open_embedded
-from beam_jobs.sources.files import absolute, children, is_file, is_folder, matches
+from beam_jobs.sources.files import children, is_file, is_folder, matches
 from beam_jobs.sources.folder import FolderSource as FolderSource
-from beam_jobs.sources.folder import class_folders, open_folder
+from beam_jobs.sources.folder import open_folder
 from beam_jobs.sources.listing import SPLIT_FOLDERS as SPLIT_FOLDERS
 from beam_jobs.sources.listing import Entry as Entry
 from beam_jobs.sources.listing import Listed as Listed
@@ -35,7 +35,6 @@ from beam_jobs.sources.listing import Source as Source
 from beam_jobs.sources.listing import Unreadable as Unreadable
 from beam_jobs.sources.masked import MaskedSource as MaskedSource
 from beam_jobs.sources.masked import with_masks as with_masks
-from beam_jobs.sources.remote import RemoteFolderSource as RemoteFolderSource
 from beam_jobs.sources.rows import RowSource as RowSource
 from beam_jobs.sources.rows import open_parquet, open_rows
 from beam_jobs.sources.tar import TarSource as TarSource
@@ -46,7 +45,7 @@ from beam_jobs.sources.zips import ZipSource as ZipSource
 from beam_jobs.sources.zips import open_zip
 from tfpipe.errors import UsageError
 from tfpipe.manifest import MANIFEST_NAME
-from tfpipe.places import checked_url, is_url, local_path
+from tfpipe.places import checked_url, local_path
 
 READS = (
     "a folder with a folder per class; a listing (.csv, .txt, .jsonl, .ndjson, .parquet); COCO .json; Parquet files "
@@ -97,8 +96,6 @@ def _open_directory(location: str, spool: str | None) -> Source:
         names = [child.name for child in inside if _family(child.name) in _SEVERAL]
         if names:
             return _open_files([os.path.join(location, name) for name in names], names, location, spool)
-    if is_url(location):
-        return RemoteFolderSource(absolute(location), class_folders(absolute(location)))
     return open_folder(location)
 
 

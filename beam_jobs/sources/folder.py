@@ -1,4 +1,4 @@
-"""Images in one folder per class."""
+"""Images in one folder per class, on this machine or in a store: gs://bucket/photos/CLASS/**/object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from beam_jobs.sources.files import absolute, children
+from beam_jobs.sources.files import absolute, children, objects_below
 from beam_jobs.sources.listing import (
     SPLIT_FOLDERS,
     Entry,
@@ -26,6 +26,7 @@ from beam_jobs.sources.listing import (
     stat_problem,
 )
 from tfpipe.errors import UsageError
+from tfpipe.places import is_url
 
 
 class ClassFolder(NamedTuple):
@@ -58,7 +59,8 @@ class FolderSource:
 
     def entries(self, piece: tuple[Sequence[ClassFolder], int | None]) -> Iterator[Entry]:
         folders, limit = piece
-        walks = [self._walk(folder) for folder in folders]
+        walk_of = self._walk_store if is_url(self.root) else self._walk
+        walks = [walk_of(folder) for folder in folders]
         if limit is None:
             for walk in walks:
                 yield from walk
@@ -66,11 +68,19 @@ class FolderSource:
             yield from islice(in_turn(walks), limit)
 
     def path(self, key: str) -> str:
-        """The file that a key names."""
+        """The file or object that a key names."""
         return f"{self.root}/{key}"
 
     def read(self, ref: Ref) -> bytes:
         return read_whole(f"{self.root}/{ref.key}", ref.size)
+
+    def _walk_store(self, folder: ClassFolder) -> Iterator[Entry]:
+        # All objects of a class come from one listing, with their sizes.
+        for name, size in objects_below(f"{self.root}/{folder.path}"):
+            key = f"{folder.path}/{name}"
+            problem = name_problem(key) or (None if size else ("empty", "The file has no bytes."))
+            shown = printable(key)
+            yield Refused(shown, shown, *problem) if problem else Listed(key, folder.label, folder.split, size)
 
     def _walk(self, folder: ClassFolder) -> Iterator[Entry]:
         top = f"{self.root}/{folder.path}"
