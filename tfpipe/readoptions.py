@@ -11,7 +11,7 @@ from typing import Any
 
 # tf.data.AUTOTUNE, without TensorFlow.
 AUTOTUNE = -1
-
+_BATCHES_AHEAD, _READS_AT_ONCE = 2, 4
 
 _CHOICES = {
     "cache": ("none", "memory", "disk"),
@@ -21,7 +21,7 @@ _CHOICES = {
 }
 # The least value of each number, and whether -1 has it chosen.
 _BOUNDS = {
-    "parallel_reads": (1, False),
+    "parallel_reads": (1, True),
     "parallel_calls": (1, True),
     "block_records": (1, True),
     "window_records": (1, True),
@@ -39,16 +39,18 @@ class ReadOptions:
     """Settings of the reader. The defaults shuffle globally and reproducibly; `tfpipe tune` finds faster ones.
 
     Attributes:
-      parallel_reads: chunks of records read at once. 4: single records reached 18.6 k/s at 4 and no more beyond.
-      parallel_calls: pieces of up to 32 records decoded at once; -1 lets tf.data choose, 1 is sequential, really.
+      parallel_reads: chunks of records read at once. -1: one file after the other where nothing is shuffled and the
+        shards lie on a disk, else 4: single records reached 18.6 k/s at 4 and no more beyond.
+      parallel_calls: records, or parsed batches, decoded at once; -1: one for each core; 1 is sequential, really.
       block_records: consecutive records that a global shuffle reads together. 1 is uniform over the split, and opens a
         file for every record: 65 us of CPU. -1 takes blocks of 256 kB (at most 64 records) where records are stored in
         the order of a hash, as `convert` does, so that neighbours have nothing in common; where others wrote the
         shards, single records, or blocks of up to 16 if records have less than 16 kB.
       window_records: records that are mixed with each other when blocks are read; a multiple of block_records, or it
-        is rounded up to one. -1 takes 32 MB. Two windows are in memory.
+        is rounded up to one. -1 takes 8 MB: with 32 MB memory is always fresh, and embeddings read at 0.8 of the rate.
+        Two windows are in memory.
       vectorize: parse whole batches where every shape is known: some ten times the rate for embeddings.
-      prefetch: batches made ahead of the training step; -1 lets tf.data choose, 0 makes none.
+      prefetch: batches made ahead of the training step; -1 makes 2, 0 none.
       deterministic: keep the order whatever finishes first; the same batches at any parallelism.
       cache: "none", "memory" or "disk". A cache that would not fit is refused.
       cache_place: "records" keeps parsed records, so that each epoch still has another order; "batches" keeps finished
@@ -71,11 +73,12 @@ class ReadOptions:
       service: the address of a tf.data service, such as "grpc://10.0.0.1:5050": its workers read and decode, each its
         own share of the batches, in whatever order they finish.
       device: where batches are put ahead of the step and transforms run, such as "/gpu:0"; None: on the CPU.
-      ram_budget: bytes that tf.data's buffers and a memory cache may take; None: what the machine has free.
+      ram_budget: bytes that tf.data's buffers and a memory cache may take; None: what the machine has free. With a
+        budget, tf.data chooses parallel_calls and prefetch where they are -1: the end of an epoch may wait for it.
       cpu_budget: cores that tf.data plans for; None: all.
     """
 
-    parallel_reads: int = 4
+    parallel_reads: int = AUTOTUNE
     parallel_calls: int = AUTOTUNE
     block_records: int = AUTOTUNE
     window_records: int = AUTOTUNE
@@ -123,6 +126,28 @@ class ReadOptions:
                 "The workers of a service share the batches among themselves: host_count must be 1, cache 'none', "
                 f"start_step 0; they are {self.host_count}, {self.cache!r}, {self.start_step}."
             )
+
+    @property
+    def resolved(self) -> ReadOptions:
+        """The same with -1 replaced: calls by the cores, batches ahead by 2; unless a budget or a service is given.
+
+        tf.data's own tuning of these keeps a thread that sleeps for up to half an epoch before an iterator can end.
+        """
+        if self.is_tuned or self.service is not None:
+            return self
+        calls = len(os.sched_getaffinity(0)) if self.parallel_calls == AUTOTUNE else self.parallel_calls
+        ahead = _BATCHES_AHEAD if self.prefetch == AUTOTUNE else self.prefetch
+        return dataclasses.replace(self, parallel_calls=calls, prefetch=ahead)
+
+    @property
+    def reads_at_once(self) -> int:
+        """parallel_reads as a number."""
+        return _READS_AT_ONCE if self.parallel_reads == AUTOTUNE else self.parallel_reads
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether tf.data chooses within a budget."""
+        return self.ram_budget is not None or self.cpu_budget is not None
 
     @classmethod
     def plain(cls) -> ReadOptions:

@@ -28,7 +28,7 @@ LABELS = ("one_hot", "int", None)
 _BLOCK_BYTES, _MOST_BLOCK_RECORDS = 256_000, 64
 # Adopted shards may be sorted by class: blocks only where single reads would cost five times the parsing, and small.
 _SMALL_RECORD_BYTES, _MOST_SORTED_RECORDS = 16_000, 16
-_WINDOW_BYTES, _MOST_WINDOW_RECORDS = 32_000_000, 8192
+_WINDOW_BYTES, _MOST_WINDOW_RECORDS = 8_000_000, 8192
 # Read in one go where nothing is shuffled: a chunk costs 0.6 ms of CPU, whatever it holds.
 _STRETCH_BYTES = 4_000_000
 # Decoded in one go: 32 images cost 2 % more than whole batches, and a quarter of the memory and of the first wait.
@@ -190,6 +190,18 @@ class Request:
     def is_sought(self) -> bool:
         """Whether the stream begins anywhere at once: records come in an order that is computed, not stored."""
         return self.is_seekable and self.shuffle != "buffer"
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether batches are read the direct way: any can be sought, and they come in their order."""
+        return self.is_sought and self.options.cache == "none" and self.options.deterministic
+
+    @property
+    def is_run_through(self) -> bool:
+        """Whether the shards are read one after the other, from the first record on."""
+        on_disk = scheme_of(str(self.manifest.directory)) is None
+        one_reader = self.options.host_count == 1 and self.options.parallel_reads in (1, AUTOTUNE)
+        return self.shuffle == "none" and on_disk and one_reader
 
     @property
     def buffer_records(self) -> int | None:

@@ -1,5 +1,6 @@
 """From shards to batches of features: the stages between the order and what the model takes.
 
+    direct     see direct.py; where it fails, what is sought goes on
     sought     order ─▶ chunks of records ─▶ decoded pieces ─▶ batches
     stored     every record as it lies ─▶ (decoded, cached) ─▶ buffer ─▶ ... ─▶ batches
 
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import tensorflow as tf
 
 from tfpipe.caching import cached
 from tfpipe.damage import Decoder, Skipped, decoded, numbered, without_lost
-from tfpipe.order import epochs, first_batch_of
+from tfpipe.direct import read_direct, with_size
+from tfpipe.handover import handed_over
+from tfpipe.order import epochs, first_batch_of, global_batches, steps
 from tfpipe.reading import Shelf, read_chunks, read_numbered, read_shards, shuffled_by_buffer
 from tfpipe.request import Request
 from tfpipe.service import shared
@@ -53,6 +55,33 @@ def read_batches(request: Request, shelf: Shelf, decoder: Decoder, skipped: Skip
 
 
 @tf.autograph.experimental.do_not_convert
+def read_epochs(
+    request: Request, shelf: Shelf, decoder: Decoder, skipped: Skipped | None, begun: tf.Variable
+) -> tf.data.Dataset:
+    """((epoch, global number), features) of each batch; each iteration is the next epoch.
+
+    Args:
+      request: what was asked for.
+      shelf: where the records lie.
+      decoder: how they become features.
+      skipped: notes the records that are left out; None raises an error that names them.
+      begun: counts the epochs.
+    """
+    order, counted = request.order, epochs(request.order, counter=begun)
+    if not request.is_direct:
+        numbers = counted.flat_map(lambda epoch: steps(epoch, global_batches(order, first_batch_of(order, epoch))))
+        return numbered(numbers, read_batches(request, shelf, decoder, skipped), skipped)
+
+    @tf.autograph.experimental.do_not_convert
+    def careful(epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
+        features = decoded(_sought(request, shelf, epoch, first_batch), shelf, decoder, skipped, request.options)
+        batches = _batched(features, request, skipped, pieces=True)
+        return numbered(steps(epoch, global_batches(order, first_batch)), batches, skipped)
+
+    return handed_over(order, counted, read_direct(request, shelf, decoder), careful)
+
+
+@tf.autograph.experimental.do_not_convert
 def read_share(
     request: Request, shelf: Shelf, decoder: Decoder, skipped: Skipped | None, epoch: tf.Tensor
 ) -> tf.data.Dataset:
@@ -62,25 +91,32 @@ def read_share(
     pieces = read_numbered(shelf, order, epoch, numbers, options).rebatch(request.piece_records)
     features = decoded(pieces, shelf, decoder, skipped, options)
     batches = _batched(features, request, skipped, pieces=True)
-    return numbered(numbers.map(lambda number: (epoch, number)), batches, skipped)
+    return numbered(steps(epoch, numbers), batches, skipped)
 
 
 def _pieces(request: Request, shelf: Shelf) -> tf.data.Dataset:
     """(record numbers, serialized records) in the order of the epoch, as many at a time as are decoded together."""
-    order, options, size = request.order, request.options, request.piece_records
+    size = request.piece_records
     if request.is_sought:
-        pieces = epochs(order).flat_map(lambda epoch: read_chunks(shelf, order, epoch, size, options))
-        return pieces if request.pieces_fit else pieces.rebatch(size)
+        order = request.order
+        return epochs(order).flat_map(lambda epoch: _sought(request, shelf, epoch, first_batch_of(order, epoch)))
     if request.is_seekable:
         return _in_epochs(request, lambda _: _stored_pieces(request, shelf).unbatch()).batch(size)
-    return _in_epochs(request, lambda epoch: read_shards(shelf, order, epoch, options)).batch(size)
+    return _in_epochs(request, lambda epoch: read_shards(shelf, request.order, epoch, request.options)).batch(size)
+
+
+def _sought(request: Request, shelf: Shelf, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
+    """The pieces of an epoch from one of its batches on."""
+    size = request.piece_records
+    pieces = read_chunks(shelf, request.order, epoch, first_batch, size, request.options)
+    return pieces if request.pieces_fit else pieces.rebatch(size)
 
 
 def _stored_pieces(request: Request, shelf: Shelf) -> tf.data.Dataset:
     """(record numbers, serialized records), every record once, as they are stored."""
     order, epoch, size = request.stored_order, tf.constant(0, tf.int64), request.piece_records
     if request.is_seekable:
-        return read_chunks(shelf, order, epoch, size, request.options)
+        return read_chunks(shelf, order, epoch, epoch, size, request.options)
     return read_shards(shelf, order, epoch, request.options).batch(size)
 
 
@@ -103,15 +139,11 @@ def _batched(parts: tf.data.Dataset, request: Request, skipped: Skipped | None, 
     if request.ragged:
         batches = (parts.unbatch() if pieces else parts).ragged_batch(size, drop_remainder=drop)
     elif pieces and request.piece_records == size and request.pieces_fit:
-        batches = parts.map(lambda *values: _sized(values, size)) if drop else parts
+        batches = (
+            parts.map(lambda *values: with_size(values if len(values) > 1 else values[0], size)) if drop else parts
+        )
     elif pieces:
         batches = parts.rebatch(size, drop_remainder=drop)
     else:
         batches = parts.batch(size, drop_remainder=drop)
     return batches if skipped is None else without_lost(batches, keep_size=request.training)
-
-
-def _sized(values: tuple[Any, ...], size: int) -> Any:
-    """The same tensors, their first dimension known: all pieces are whole, and nothing has to be copied."""
-    sized = tf.nest.map_structure(lambda part: tf.ensure_shape(part, [size, *part.shape[1:]]), values)
-    return sized if len(sized) > 1 else sized[0]
