@@ -26,6 +26,7 @@ ALLOWED = {
     "tfpipe.images": set(),
     "tfpipe.resizing": {"tfpipe.images"},
     "tfpipe.tiles": set(),
+    "tfpipe.crops": {"tfpipe.images", "tfpipe.order", "tfpipe.resizing"},
     "tfpipe.callbacks": {"tfpipe.readoptions"},
     "tfpipe.resync": set(),
     "tfpipe.records": {"tfpipe.resync"},
@@ -59,6 +60,7 @@ ALLOWED = {
     "tfpipe.order": set(),
     "tfpipe.reading": {"tfpipe.manifest", "tfpipe.order", "tfpipe.readoptions"},
     "tfpipe.request": {
+        "tfpipe.crops",
         "tfpipe.example",
         "tfpipe.images",
         "tfpipe.manifest",
@@ -93,6 +95,7 @@ ALLOWED = {
     },
     "tfpipe.dataset": {
         "tfpipe.boxes",
+        "tfpipe.crops",
         "tfpipe.damage",
         "tfpipe.example",
         "tfpipe.manifest",

@@ -22,6 +22,8 @@ _HOMES = {
     "index": "tfpipe.adopt",
     "make_dataset": "tfpipe.dataset",
     "class_weights": "tfpipe.mixtures",
+    "RandomResizedCrop": "tfpipe.crops",
+    "PaddedCrop": "tfpipe.crops",
     "ReadOptions": "tfpipe.readoptions",
     "Schema": "tfpipe.schema",
     "Feature": "tfpipe.schema",

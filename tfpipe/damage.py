@@ -31,12 +31,12 @@ class Decoder:
     """How serialized records become features.
 
     Attributes:
-      single: a scalar string to the features of one record.
+      single: a scalar string, and the number of its draw where it is drawn, to the features of one record.
       batch: [n] string to the features of n records; None decodes them one by one.
       ragged: whether a feature's length differs from record to record.
     """
 
-    single: Callable[[tf.Tensor], Features]
+    single: Callable[..., Features]
     batch: Callable[[tf.Tensor], Features] | None = None
     ragged: bool = False
 
@@ -128,7 +128,8 @@ def decoded(
     """Pieces of serialized records to pieces of features.
 
     Args:
-      pieces: (numbers int64 [n], serialized string [n]); "" is a record that could not be read.
+      pieces: (numbers int64 [n], serialized string [n]), and draws int64 [n] where the decoder takes them; "" is a
+        record that could not be read.
       shelf: the shards they came from.
       decoder: how to decode them.
       skipped: notes what is left out; None raises an error that names it.
@@ -139,18 +140,18 @@ def decoded(
     """
     lost = tf.data.Dataset.from_tensors((False, _zeros(decoder)))
 
-    def one(number: tf.Tensor, serialized: tf.Tensor) -> tf.data.Dataset:
-        record = tf.data.Dataset.from_tensors(serialized).map(lambda s: (True, _single(s, decoder))).ignore_errors()
-        marked = record.concatenate(lost).take(1).map(lambda sound, features: (noted(number, sound), features))
+    def one(number: tf.Tensor, *record: tf.Tensor) -> tf.data.Dataset:
+        sound = tf.data.Dataset.from_tensors(record).map(lambda *r: (True, _single(decoder, *r))).ignore_errors()
+        marked = sound.concatenate(lost).take(1).map(lambda sound, features: (noted(number, sound), features))
         return marked if skipped is not None else marked.map(lambda _, features: features)
 
-    def piece(numbers: tf.Tensor, serialized: tf.Tensor) -> tf.data.Dataset:
-        count = tf.size(serialized, out_type=tf.int64)
-        whole = _whole(serialized, decoder).ignore_errors()
+    def piece(numbers: tf.Tensor, *records: tf.Tensor) -> tf.data.Dataset:
+        count = tf.size(numbers, out_type=tf.int64)
+        whole = _whole(decoder, *records).ignore_errors()
         if skipped is not None:
             whole = tf.data.Dataset.zip(tf.data.Dataset.from_tensors(tf.fill([count], True)), whole)
-        records = tf.data.Dataset.from_tensor_slices((numbers, serialized)).flat_map(one)
-        return whole.concatenate(_batched(records, count, decoder)).take(1)
+        singles = tf.data.Dataset.from_tensor_slices((numbers, *records)).flat_map(one)
+        return whole.concatenate(_batched(singles, count, decoder)).take(1)
 
     def noted(number: tf.Tensor, sound: tf.Tensor) -> tf.Tensor:
         # Only a copy of `sound` that hangs on the note: else the graph would drop it.
@@ -169,12 +170,12 @@ def decoded(
     return interleaved(pieces, piece, options.parallel_calls, options)
 
 
-def _whole(serialized: tf.Tensor, decoder: Decoder) -> tf.data.Dataset:
+def _whole(decoder: Decoder, *records: tf.Tensor) -> tf.data.Dataset:
     """One element: the features of the records; an error where one of them can't be had."""
     if decoder.batch is not None:
-        return tf.data.Dataset.from_tensors(serialized).map(lambda records: _batch(records, decoder))
-    records = tf.data.Dataset.from_tensor_slices(serialized).map(lambda record: _single(record, decoder))
-    return _batched(records, tf.size(serialized, out_type=tf.int64), decoder)
+        return tf.data.Dataset.from_tensors(records).map(lambda serialized: _batch(serialized, decoder))
+    singles = tf.data.Dataset.from_tensor_slices(records).map(lambda *record: _single(decoder, *record))
+    return _batched(singles, tf.size(records[0], out_type=tf.int64), decoder)
 
 
 def _batch(serialized: tf.Tensor, decoder: Decoder) -> Features:
@@ -182,9 +183,9 @@ def _batch(serialized: tf.Tensor, decoder: Decoder) -> Features:
         return decoder.batch(tf.identity(serialized)) if decoder.batch is not None else {}
 
 
-def _single(serialized: tf.Tensor, decoder: Decoder) -> Features:
+def _single(decoder: Decoder, serialized: tf.Tensor, *draw: tf.Tensor) -> Features:
     with tf.control_dependencies([_read(serialized != "")]):
-        return decoder.single(tf.identity(serialized))
+        return decoder.single(tf.identity(serialized), *draw)
 
 
 def _read(sound: tf.Tensor) -> tf.Operation:

@@ -23,6 +23,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfpipe.boxes import fit_boxes, has_boxes, turn_boxes
+from tfpipe.crops import Crop
 from tfpipe.damage import Decoder, Skipped, reported
 from tfpipe.example import decode_batch, decode_record
 from tfpipe.manifest import Manifest, load_manifest
@@ -31,7 +32,7 @@ from tfpipe.order import TRANSFORM_STREAM, Groups, Order, epoch_counter, stream_
 from tfpipe.reading import Shelf, mapped, open_shelf
 from tfpipe.readoptions import AUTOTUNE, ReadOptions
 from tfpipe.request import Batch, Request, Transform, check_files, check_request, needed_schema, size_to_make
-from tfpipe.resizing import Fit
+from tfpipe.resizing import Fit, Fitting
 from tfpipe.service import distributed
 from tfpipe.stream import read_epochs, read_share
 
@@ -44,7 +45,7 @@ def make_dataset(
     *,
     batch_size: int,
     image_size: tuple[int, int] | None = None,
-    resize: str = "pad",
+    resize: str | Crop = "pad",
     antialias: bool = False,
     labels: str | None = "one_hot",
     transforms: Sequence[Transform] = (),
@@ -59,7 +60,8 @@ def make_dataset(
       split: one of the manifest's splits.
       batch_size: records in a batch.
       image_size: (height, width) to resize to; None where the manifest shows that all images have one size.
-      resize: "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts what overhangs).
+      resize: "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts what overhangs); a
+        tfpipe.RandomResizedCrop or PaddedCrop draws another window of each image in each epoch of training.
       antialias: average over the source where an image shrinks, as Pillow does: better images at about the same rate;
         a program is compiled for it first, for a second or two.
       labels: "one_hot": float32 [B, classes], with a 1 for each class of a record that has several, or float32 [B]
@@ -92,7 +94,7 @@ def make_dataset(
         split=split,
         schema=needed_schema(manifest.schema, labels),
         batch_size=batch_size,
-        image_size=size_to_make(manifest, image_size),
+        image_size=size_to_make(manifest, image_size, resize),
         resize=resize,
         antialias=antialias,
         labels=labels,
@@ -173,24 +175,32 @@ def _batches_to_come(order: Order, begun: tf.Variable) -> int:
 def _parsed(request: Request) -> Decoder:
     """How serialized records become features: whole batches at once, or records one by one."""
     return Decoder(
-        single=lambda serialized: _parse(serialized, request),
+        single=lambda serialized, draw=None: _parse(serialized, request, draw),
         batch=(lambda serialized: decode_batch(request.schema, serialized)) if request.vectorized else None,
         ragged=request.ragged,
     )
 
 
-def _parse(serialized: tf.Tensor, request: Request) -> Batch:
+def _parse(serialized: tf.Tensor, request: Request, draw: tf.Tensor | None) -> Batch:
     """The features of one record, its image decoded and resized."""
-    fit = None
-    if request.image_size is not None:
-        fit = Fit(request.image_size, resize=request.resize, antialias=request.antialias)
-    features = decode_record(request.schema, serialized, fit=fit)
+    features = decode_record(request.schema, serialized, fit=_fit(request, draw))
     if request.labels is not None and request.manifest.schema.label_kind == "multi":
         # By record, unlike all else: rows of unequal length don't batch.
         features["label_int"] = _multi_hot(features["label_int"], len(request.manifest.class_names))
     if request.labels is None and has_boxes(request.schema) and "adopted" not in request.manifest.made_by:
         features["boxes"] = _moved_boxes(features, request)
     return features
+
+
+def _fit(request: Request, draw: tf.Tensor | None) -> Fitting | None:
+    size, resize, antialias = request.image_size, request.resize, request.antialias
+    if size is None:
+        return None
+    if isinstance(resize, str):
+        return Fit(size, resize, antialias)
+    if draw is None:
+        return resize.resting(size, antialias=antialias)
+    return resize.drawn(size, antialias=antialias, seed=request.seed, draw=draw)
 
 
 def _moved_boxes(features: Batch, request: Request) -> tf.Tensor:
@@ -201,7 +211,7 @@ def _moved_boxes(features: Batch, request: Request) -> tf.Tensor:
         size = tf.where(features["orientation"] >= 5, size[::-1], size)
     if request.image_size is None:
         return boxes
-    return fit_boxes(boxes, size, request.image_size, resize=request.resize)
+    return fit_boxes(boxes, size, request.image_size, resize=str(request.resize))
 
 
 def _multi_hot(ids: tf.Tensor, classes: int) -> tf.Tensor:

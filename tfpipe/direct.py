@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfpipe.damage import Decoder
-from tfpipe.order import chunks, epochs, first_batch_of
+from tfpipe.order import chunks, draw_numbers, epochs, first_batch_of
 from tfpipe.reading import Shelf, mapped, read_parts, read_shards_from, read_singles
 from tfpipe.request import Request
 
@@ -35,14 +35,14 @@ def read_direct(request: Request, shelf: Shelf, decoder: Decoder) -> tf.data.Dat
         if parse is not None:
             whole = parts if request.pieces_fit else parts.rebatch(size, drop_remainder=drop)
             return mapped(whole, lambda _, some: with_size(parse(some), size) if drop else parse(some), options)
-        return _batched(mapped(parts.unbatch(), lambda _, record: decoder.single(record), options), request)
+        return _images(parts.unbatch().map(lambda _, record: record), request, decoder)
     if request.is_run_through:
         records = _run_through(request, shelf)
     else:
         records = read_singles(shelf, order, _chunks(request), options)
     if parse is not None:
         return mapped(records.batch(size, drop_remainder=drop), parse, options)
-    return _batched(mapped(records, decoder.single, options), request)
+    return _images(records, request, decoder)
 
 
 def _chunks(request: Request) -> tf.data.Dataset:
@@ -61,8 +61,14 @@ def _run_through(request: Request, shelf: Shelf) -> tf.data.Dataset:
     )
 
 
-def _batched(records: tf.data.Dataset, request: Request) -> tf.data.Dataset:
-    batch = records.ragged_batch if request.ragged else records.batch
+def _images(records: tf.data.Dataset, request: Request, decoder: Decoder) -> tf.data.Dataset:
+    """Batches of records that are decoded one by one."""
+    if request.is_drawn:
+        order = request.order
+        draws = epochs(order).flat_map(lambda epoch: draw_numbers(order, epoch, first_batch_of(order, epoch)))
+        records = tf.data.Dataset.zip(records, draws)
+    decoded = mapped(records, decoder.single, request.options)
+    batch = decoded.ragged_batch if request.ragged else decoded.batch
     return batch(request.batch_size, drop_remainder=not request.has_partial_batch)
 
 

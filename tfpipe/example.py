@@ -35,7 +35,7 @@ from tfpipe.schema import Feature, Schema
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from tfpipe.resizing import Fit
+    from tfpipe.resizing import Fitting
 
 _PIXEL_DTYPES = {"uint8": "<u1", "float16": "<f2", "float32": "<f4"}
 
@@ -122,7 +122,7 @@ def is_vectorizable(schema: Schema) -> bool:
 
 
 def decode_record(
-    schema: Schema, serialized: tf.Tensor, *, exact: bool = False, fit: Fit | None = None
+    schema: Schema, serialized: tf.Tensor, *, exact: bool = False, fit: Fitting | None = None
 ) -> dict[str, tf.Tensor]:
     """The features of one record.
 
@@ -174,7 +174,7 @@ def _parse_spec(feature: Feature) -> Any:
     return tf.io.FixedLenFeature(list(feature.shape), dtype, feature.default)
 
 
-def _decode(feature: Feature, parsed: Mapping[str, tf.Tensor], exact: bool, fit: Fit | None) -> tf.Tensor:
+def _decode(feature: Feature, parsed: Mapping[str, tf.Tensor], exact: bool, fit: Fitting | None) -> tf.Tensor:
     value = parsed[feature.name]
     if feature.codec in ("jpeg", "image"):
         return _decode_file(feature, value, parsed.get("orientation"), exact, fit)
@@ -192,7 +192,7 @@ def _own_shape(feature: Feature, stored: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_file(
-    feature: Feature, data: tf.Tensor, orientation: tf.Tensor | None, exact: bool, fit: Fit | None
+    feature: Feature, data: tf.Tensor, orientation: tf.Tensor | None, exact: bool, fit: Fitting | None
 ) -> tf.Tensor:
     from tfpipe import images
 
@@ -207,7 +207,7 @@ def _decode_file(
     return _fitted(feature, image, fit)
 
 
-def _fitted(feature: Feature, image: tf.Tensor, fit: Fit | None) -> tf.Tensor:
+def _fitted(feature: Feature, image: tf.Tensor, fit: Fitting | None) -> tf.Tensor:
     if fit is None or feature.name not in ("image", "mask"):
         return image
     return fit.applied(image) if feature.name == "image" else fit.mask_applied(image)

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 # Streams drawn from one seed; the transforms of a call take TRANSFORM_STREAM and the 512 numbers after it.
 _ORDER_STREAM, TRANSFORM_STREAM = 0, 1
+CROP_STREAM = 1018
 _WINDOW_STREAM, _PHASE_STREAM, _SLOT_STREAM, _GROUP_STREAM, BUFFER_STREAM = 1019, 1020, 1021, 1022, 1023
 
 
@@ -141,6 +142,12 @@ def global_batches(order: Order, first_batch: tf.Tensor) -> tf.data.Dataset:
 def steps(epoch: tf.Tensor, numbers: tf.data.Dataset) -> tf.data.Dataset:
     """(epoch, number) of each number, int64 scalars."""
     return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(epoch).repeat(), numbers)
+
+
+def draw_numbers(order: Order, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
+    """One number for each record of an epoch from a batch on, int64 scalars: of all epochs and hosts no two agree."""
+    places = tf.data.Dataset.range(first_batch * order.batch_size, order.num_positions)
+    return places.map(lambda place: epoch * order.num_records + _global_position(order, place))
 
 
 # ---- places of this host, in chunks that are read in one go

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tfpipe.crops import Crop
 from tfpipe.example import is_vectorizable
 from tfpipe.images import RESIZES
 from tfpipe.manifest import Manifest, Shard
@@ -53,7 +54,7 @@ class Request:
     schema: Schema
     batch_size: int
     image_size: tuple[int, int] | None
-    resize: str
+    resize: str | Crop
     antialias: bool
     labels: str | None
     transforms: tuple[Transform, ...]
@@ -192,6 +193,11 @@ class Request:
         return self.is_seekable and self.shuffle != "buffer"
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether each record of each epoch is cropped by a draw of its own."""
+        return self.training and not isinstance(self.resize, str)
+
+    @property
     def is_direct(self) -> bool:
         """Whether batches are read the direct way: any can be sought, and they come in their order."""
         return self.is_sought and self.options.cache == "none" and self.options.deterministic
@@ -240,7 +246,9 @@ def needed_schema(schema: Schema, labels: str | None) -> Schema:
     return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in needed))
 
 
-def size_to_make(manifest: Manifest, image_size: tuple[int, int] | None) -> tuple[int, int] | None:
+def size_to_make(
+    manifest: Manifest, image_size: tuple[int, int] | None, resize: str | Crop = "pad"
+) -> tuple[int, int] | None:
     """The size to resize to; None where nothing is to be resized."""
     if manifest.schema.payload == "embedding":
         if image_size is not None:
@@ -248,13 +256,14 @@ def size_to_make(manifest: Manifest, image_size: tuple[int, int] | None) -> tupl
         return None
     stored = manifest.schema["image"].shape[:2]
     if image_size is None:
-        if None in stored:
+        stored_height, stored_width = stored
+        if stored_height is None or stored_width is None:
             raise ValueError(f"The images in {manifest.directory} differ in size; give image_size=(height, width).")
-        return None
+        return None if isinstance(resize, str) else (stored_height, stored_width)
     height, width = image_size
     if height < 1 or width < 1:
         raise ValueError(f"image_size is {image_size}; height and width must be at least 1.")
-    return None if stored == (height, width) else (int(height), int(width))
+    return None if stored == (height, width) and isinstance(resize, str) else (int(height), int(width))
 
 
 def check_request(request: Request) -> None:
@@ -263,8 +272,7 @@ def check_request(request: Request) -> None:
         source.split(request.split)
     if request.batch_size < 1:
         raise ValueError(f"batch_size is {request.batch_size}; it must be at least 1.")
-    if request.resize not in RESIZES:
-        raise ValueError(f"Unknown resize {request.resize!r}; known: {list(RESIZES)}.")
+    _check_resize(request)
     if request.labels not in LABELS:
         raise ValueError(f"labels is {request.labels!r}; it takes one of {list(LABELS)}.")
     if request.options.host_count > 1 and not request.is_seekable:
@@ -289,6 +297,28 @@ def check_request(request: Request) -> None:
         share = f" for each of {request.options.host_count} hosts" if request.options.host_count > 1 else ""
         raise ValueError(
             f"Split {request.split!r} has {request.num_records} records: not one batch of {request.batch_size}{share}."
+        )
+
+
+def _check_resize(request: Request) -> None:
+    if isinstance(request.resize, str):
+        if request.resize not in RESIZES:
+            raise ValueError(
+                f"Unknown resize {request.resize!r}; known: {list(RESIZES)}, RandomResizedCrop() and PaddedCrop()."
+            )
+        return
+    name = type(request.resize).__name__
+    if request.image_size is None:
+        raise ValueError(f"{name} crops images; the records of {request.manifest.directory} hold embeddings.")
+    moved = [part for part in ("mask", "boxes") if part in request.schema]
+    if moved:
+        raise ValueError(
+            f"{name} does not move {' and '.join(moved)}; transforms=[augment.random_resized_crop(...)] does."
+        )
+    if request.is_drawn and not (request.is_sought and request.options.cache == "none" and not request.options.service):
+        raise ValueError(
+            f"{name} is drawn where records are sought: not behind a cache or a buffer's shuffle, from compressed "
+            "shards or a service; transforms=[augment.random_resized_crop(...)] crops batches wherever they come from."
         )
 
 

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
@@ -51,6 +51,19 @@ class Source(NamedTuple):
     full_size: tf.Tensor
     ratio: tf.Tensor
     mirrored: tf.Tensor
+
+
+class Fitting(Protocol):
+    """What brings images and their masks to one size: a Fit, or one draw of a crop."""
+
+    def decoded(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
+        """The pixels of an encoded image file."""
+
+    def applied(self, image: tf.Tensor) -> tf.Tensor:
+        """The image in the size."""
+
+    def mask_applied(self, mask: tf.Tensor) -> tf.Tensor:
+        """The mask, fitted as its image is."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tfpipe.caching import cached
 from tfpipe.damage import Decoder, Skipped, decoded, numbered, without_lost
 from tfpipe.direct import read_direct, with_size
 from tfpipe.handover import handed_over
-from tfpipe.order import epochs, first_batch_of, global_batches, steps
+from tfpipe.order import draw_numbers, epochs, first_batch_of, global_batches, steps
 from tfpipe.reading import Shelf, read_chunks, read_numbered, read_shards, shuffled_by_buffer
 from tfpipe.request import Request
 from tfpipe.service import shared
@@ -109,7 +109,11 @@ def _sought(request: Request, shelf: Shelf, epoch: tf.Tensor, first_batch: tf.Te
     """The pieces of an epoch from one of its batches on."""
     size = request.piece_records
     pieces = read_chunks(shelf, request.order, epoch, first_batch, size, request.options)
-    return pieces if request.pieces_fit else pieces.rebatch(size)
+    pieces = pieces if request.pieces_fit else pieces.rebatch(size)
+    if not request.is_drawn:
+        return pieces
+    draws = draw_numbers(request.order, epoch, first_batch).batch(size)
+    return tf.data.Dataset.zip(pieces, draws).map(lambda piece, draws: (*piece, draws))
 
 
 def _stored_pieces(request: Request, shelf: Shelf) -> tf.data.Dataset:
