@@ -114,7 +114,7 @@ ALLOWED = {
     "tfpipe.stages": {
         "tfpipe.consumers",
         "tfpipe.example",
-        "tfpipe.images",
+        "tfpipe.resizing",
         "tfpipe.schema",
         "tfpipe.timing",
         "tfpipe.variants",

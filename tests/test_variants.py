@@ -249,13 +249,13 @@ class Machine:
 
 def test_tuning_names_the_one_setting_and_adds_up_those_that_help(datasets, monkeypatch):
     def rate(options):
-        return 100 * (2 if options.prefetch == 2 else 1) * (1.5 if options.parallel_reads == 16 else 1)
+        return 100 * (2 if options.prefetch == 8 else 1) * (1.5 if options.parallel_reads == 16 else 1)
 
     machine = Machine(monkeypatch, rate)
     task = task_of(datasets, "raw")
     found = tuning.tune(task, Race(task))
-    assert (found.setting, found.gain) == ("prefetch=2", 2)
-    assert (found.options.prefetch, found.options.parallel_reads) == (2, 16)
+    assert (found.setting, found.gain) == ("prefetch=8", 2)
+    assert (found.options.prefetch, found.options.parallel_reads) == (8, 16)
     assert found.gives_up is None
     assert len(machine.rounds) == 2
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfpipe.consumers import image_schema, images_of, serialized_records
 from tfpipe.example import decode_batch, decode_record, is_vectorizable
-from tfpipe.images import resize_image
+from tfpipe.resizing import Fit
 from tfpipe.schema import Schema
 from tfpipe.timing import time_pass
 from tfpipe.variants import Task
@@ -130,13 +130,9 @@ def _record_steps(task: Task, held: tf.data.Dataset) -> Generator[_Step, None, t
         yield _Step("decode", parsed, _sequential(decoded), _count)
     images = _held(decoded)
     if task.image_size is not None:
-        size = task.image_size
-
-        def resize(image: tf.Tensor) -> tf.Tensor:
-            return resize_image(image, size, resize=task.resize, antialias=task.antialias)
-
-        yield _Step("resize", images, _sequential(images.map(resize)), _count)
-        images = _held(images.map(resize))
+        fit = Fit(task.image_size, task.resize, task.antialias)
+        yield _Step("resize", images, _sequential(images.map(fit.applied)), _count)
+        images = _held(images.map(fit.applied))
     batches = images.batch(task.batch_size, drop_remainder=True)
     yield _Step("batch", images, _sequential(batches), _count)
     return _held(batches.map(_with_ids))

@@ -6,8 +6,7 @@
 
 What is tried: every variant of tfpipe.variants, and the defaults with one setting changed; then the settings that
 helped, together. All of a round run against each other, interleaved; within noise of the fastest, what gives up least
-is chosen. A fixed number of calls is among the candidates on purpose: TensorFlow's autotuning thread sleeps up to twice
-as long as an epoch has run, and the end of an epoch waits for it half the times.
+is chosen.
 """
 
 from __future__ import annotations
@@ -139,15 +138,13 @@ def single_changes(task: Task, cache_dir: str | None = None) -> dict[str, ReadOp
     """The defaults with one setting changed, by name=value; caches only where the whole split has room."""
     cores = len(os.sched_getaffinity(0))
     values: dict[str, list[Any]] = {
-        "parallel_reads": [1, 2, 16],
-        "parallel_calls": sorted({1, cores, 2 * cores}),
-        "prefetch": [0, 2],
+        "parallel_reads": [1, 2, 4, 16],
+        "parallel_calls": sorted({1, 2 * cores} - {cores}),
+        "prefetch": [0, 8],
         "vectorize": [False],
         "shuffle": ["none"],
     }
     changes: list[dict[str, object]] = [{name: value} for name, some in values.items() for value in some]
-    # Only with both fixed is TensorFlow's autotuning off.
-    changes += [{"parallel_calls": count, "prefetch": 2} for count in sorted({cores, 2 * cores})]
     made = {_text(change): dataclasses.replace(ReadOptions(), **change) for change in changes}  # type: ignore[arg-type]
     caches = {
         name: options for name, options in fitting_variants(task, cache_dir)[0].items() if options.cache != "none"
@@ -164,8 +161,8 @@ def is_fresh(options: ReadOptions) -> bool:
     return options.shuffle == "global" and not (options.cache != "none" and options.cache_place == "batches")
 
 
-# What belongs to one decision: a cache with its place and folder; what turns autotuning off.
-_TOGETHER = ({"cache", "cache_place", "cache_dir"}, {"parallel_calls", "prefetch"})
+# What belongs to one decision: a cache with its place and folder.
+_TOGETHER = ({"cache", "cache_place", "cache_dir"},)
 
 
 def _differences(options: ReadOptions) -> dict[str, object]:
