@@ -50,6 +50,18 @@ def test_compressed_shards_are_shuffled_by_shard_and_buffer(tmp_path: Path) -> N
     assert plain == [list(range(30))] * 2
 
 
+def test_a_stream_of_compressed_shards_resumes_at_any_step(tmp_path: Path) -> None:
+    manifest = tfpipe.index(write_all(tmp_path, lambda number: {**tfds(number), "key": text(b"%d" % number)}, "GZIP"))
+    for settings in ({}, {"shuffle": "none"}):
+        first, second = keys_by_epoch(manifest, **settings)
+        for step in (1, 3, 6, 8):
+            resumed = (first + second)[5 * step :]
+            rest = 30 - 5 * step % 30
+            found = keys_by_epoch(manifest, start_step=step, **settings)
+            assert found[0] == resumed[:rest]
+            assert found[1][: len(resumed) - rest] == resumed[rest:]
+
+
 def test_hosts_cannot_share_compressed_shards(tmp_path: Path) -> None:
     manifest = tfpipe.index(write_all(tmp_path, tfds, "GZIP"))
     with pytest.raises(ValueError, match="host_count is 2, but split 'train' has compressed shards: each host seeks"):

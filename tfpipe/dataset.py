@@ -74,6 +74,10 @@ def make_dataset(
       seed: of the order and of the transforms.
       options: how to read; see ReadOptions. A path is of a file that ReadOptions.save or `tfpipe tune` wrote.
 
+    For epochs of another length than the dataset's ("virtual epochs"), repeat it: each repetition is the next epoch.
+
+        model.fit(train.repeat(), steps_per_epoch=1000, epochs=30)
+
     Returns:
       A dataset of known cardinality that yields (images, labels), or dicts with labels=None. Images are uint8
       [B, H, W, 3] for raw and decoded uint8, float32 or float16 in [0, 1] for decoded floats; an embedding dataset
