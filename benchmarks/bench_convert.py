@@ -75,10 +75,10 @@ def run_peer(name: str, folder: Path, output: Path, python: str) -> dict[str, fl
 
 # How many images a run of --scaling takes, and the flags that make it decode them or feed them to the model.
 SCALED = {
-    "decoded uint8 224": (1600, ("--payload", "decoded", "--dtype", "uint8", "--image_size", "224,224")),
-    "decoded float32 224": (1600, ("--payload", "decoded", "--image_size", "224,224")),
-    "raw max_side 256": (1600, ("--max_side", "256")),
-    "embedding": (960, ("--payload", "embedding", "--model", "MODEL")),
+    "decoded uint8 224": (6400, ("--payload", "decoded", "--dtype", "uint8", "--image_size", "224,224")),
+    "decoded float32 224": (2400, ("--payload", "decoded", "--image_size", "224,224")),
+    "raw max_side 256": (4800, ("--max_side", "256")),
+    "embedding": (1600, ("--payload", "embedding", "--model", "MODEL")),
 }
 _MAKE_MODEL = """
 import sys, keras

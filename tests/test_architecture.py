@@ -157,6 +157,8 @@ ALLOWED = {
         "tfpipe.augment.levels",
         "tfpipe.augment.lookup",
         "tfpipe.augment.sampling",
+        "tfpipe.augment.stencil",
+        "tfpipe.augment.warp",
     },
     "tfpipe.augment.noise": {"tfpipe.augment.levels"},
     "tfpipe.augment.ops": {

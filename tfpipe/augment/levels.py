@@ -7,6 +7,7 @@ leading axes alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -76,7 +77,7 @@ def blend(start: tf.Tensor, end: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     return to_levels(start + rounded(factor * (end - start), factor))
 
 
-def fenced(value: tf.Tensor, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
+def fenced(never: tf.Tensor, compute: Callable[[], tf.Tensor], *, shape: Any = None) -> tf.Tensor:
     """What `compute` gives, computed once, by a kernel of its own.
 
     XLA:CPU fuses a producer into the gather that reads it, and computes it again for every element; it strips
@@ -85,8 +86,9 @@ def fenced(value: tf.Tensor, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
     to 125 us an image by it.
 
     Args:
-      value: float scalar known only at run time, never below -1e30.
-      compute: makes one tensor of a static shape.
+      never: int32 scalar, 0, which is known only at run time.
+      compute: makes one tensor.
+      shape: of what it makes, where that is only known once it is compiled.
     """
     made: list[tf.Tensor] = []
 
@@ -95,6 +97,6 @@ def fenced(value: tf.Tensor, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
         return made[0]
 
     def otherwise() -> tf.Tensor:
-        return tf.zeros(made[0].shape, made[0].dtype)
+        return tf.zeros(made[0].shape if shape is None else shape, made[0].dtype)
 
-    return tf.switch_case(tf.cast(value < -1e30, tf.int32), [run, otherwise, otherwise])
+    return tf.switch_case(never, [run, otherwise, otherwise])

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 
 from tfpipe.augment.levels import blend, luma, rounded, to_levels
 
 NUM_LEVELS = 256
+# Channels beyond this would make the loop of `counted` too large to count as small.
+MOST_COUNTED = 4
 
 
 def brightness(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
@@ -81,7 +85,7 @@ def equalize(levels: tf.Tensor, value: tf.Tensor, statistic: tf.Tensor) -> tf.Te
     Formula: step = (pixels - count of the highest level) // 255; table = (step // 2 + exclusive sum of counts) //
     step, clipped to 255; unchanged where step is 0.
     """
-    below = tf.cumsum(statistic, axis=-1, exclusive=True)
+    below = _sums_below(statistic)
     total = below[..., -1:] + statistic[..., -1:]
     # The highest level's count is what is left above the sum below it: the last place where anything is added.
     step = tf.reduce_max(tf.where(below < total, below, 0), axis=-1, keepdims=True) // 255
@@ -89,10 +93,22 @@ def equalize(levels: tf.Tensor, value: tf.Tensor, statistic: tf.Tensor) -> tf.Te
     return tf.cast(tf.where(step > 0, table, tf.cast(levels, tf.int32)), tf.uint8)
 
 
+def _sums_below(counts: tf.Tensor) -> tf.Tensor:
+    """The sum of all counts before each, int32 [..., 256].
+
+    In two levels of 16; XLA:CPU's own cumulative sum adds up the predecessors of every level.
+    """
+    blocks = tf.reshape(counts, tf.concat([tf.shape(counts)[:-1], [16, 16]], 0))
+    earlier = np.tril(np.ones([16, 16], np.int32), -1)
+    inside = tf.reduce_sum(blocks[..., None, :] * earlier, axis=-1)
+    before = tf.reduce_sum(tf.reduce_sum(blocks, axis=-1)[..., None, :] * earlier, axis=-1)
+    return tf.reshape(inside + before[..., None], tf.shape(counts))
+
+
 def luma_mean(images: tf.Tensor) -> tf.Tensor:
     """The mean of Pillow's L, rounded half up to a whole level: float32 [...]."""
     height, width = images.shape[-3:-1]
-    total = tf.reduce_sum(tf.reduce_sum(luma(images), axis=-2), axis=-1)
+    total = tf.reduce_sum(luma(images), axis=[-2, -1])
     return tf.cast(tf.floor(tf.cast(total, tf.float64) / (height * width) + 0.5), tf.float32)
 
 
@@ -123,6 +139,35 @@ def histogram(images: tf.Tensor) -> tf.Tensor:
     place = tf.reshape(table_place(images), [-1, 1])
     counts = tf.tensor_scatter_nd_add(tf.zeros([num_tables * NUM_LEVELS], tf.int32), place, tf.ones_like(place)[:, 0])
     return tf.reshape(counts, tf.concat([lead, [channels, NUM_LEVELS]], 0))
+
+
+def counted(image: tf.Tensor, never: tf.Tensor) -> tf.Tensor:
+    """As histogram, of one image [H, W, C], for XLA:CPU alone.
+
+    A loop of single loads and stores: XLA:CPU compiles one that touches less than 1 KB a turn to one native function.
+    Its scatter, which the histogram is otherwise, takes 147 us for 224 x 224 x 3, this 95.
+
+    Args:
+      image: uint8.
+      never: int32 scalar, 0, which is known only at run time; a loop of known length would not count as small.
+    """
+    height, width, channels = image.shape
+    pixels = next(number for number in (4, 2, 1) if height * width % number == 0)
+    span = pixels * channels
+    if channels > MOST_COUNTED:
+        return histogram(image)
+    elements = tf.reshape(image, [-1])
+    turns = height * width // pixels + never
+
+    def turn(number: tf.Tensor, counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        levels = tf.cast(xla.dynamic_slice(elements, [number * span], [span]), tf.int32)
+        for place in range(span):
+            level = levels[place : place + 1] + place % channels * NUM_LEVELS
+            counts = xla.dynamic_update_slice(counts, xla.dynamic_slice(counts, level, [1]) + 1, level)
+        return number + 1, counts
+
+    start = [tf.constant(0), tf.zeros([channels * NUM_LEVELS], tf.int32)]
+    return tf.reshape(tf.while_loop(lambda number, _: number < turns, turn, start)[1], [channels, NUM_LEVELS])
 
 
 def table_place(images: tf.Tensor) -> tf.Tensor:

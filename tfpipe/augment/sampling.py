@@ -5,11 +5,13 @@ Everything here works on one image [H, W, C] and on a batch [B, H, W, C] alike; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
+from tensorflow.compiler.xla import xla_data_pb2
 
 Fill = tuple[float, ...] | None
 
@@ -106,30 +108,68 @@ def take_nearest(images: tf.Tensor, index: tf.Tensor, fill: Fill) -> tf.Tensor:
     return tf.where((index >= 0)[..., None], taken, fill_pixel(fill, images.dtype, images.shape[-1]))
 
 
-def shifted(image: tf.Tensor, coefficients: tf.Tensor, fill: tuple[float, ...], motion: str) -> tf.Tensor:
-    """One image [H, W, C] moved by whole pixels, the nearest to the map's.
+def shifted(rows: tf.Tensor, coefficients: tf.Tensor, fill: tuple[float, ...], motion: str) -> tf.Tensor:
+    """One image as rows [H, W * C], moved by whole pixels, the nearest to the map's.
 
     Args:
       coefficients: of which c and f are read.
+      fill: a level for each channel.
       motion: "shift", or "shift_x" or "shift_y" where the map moves along one axis; it then need not look at the other.
     """
-    height, width, channels = image.shape
+    channels = len(fill)
+    height, width = rows.shape[0], rows.shape[1] // channels
     right, down = _whole(coefficients[2] + 0.5), _whole(coefficients[5] + 0.5)
     # How far it may move at all: beyond the image there is only fill.
     most_x, most_y = width * (motion != "shift_y"), height * (motion != "shift_x")
     right, down = tf.clip_by_value(right, -most_x, most_x), tf.clip_by_value(down, -most_y, most_y)
-    # Rows of W * C: long runs for the vector units. Pad and slice become one kernel, which reads no padding.
-    rows = tf.reshape(image, [height, width * channels])
+    # Pad and slice become one kernel, which reads no padding.
     uniform = len(set(fill)) == 1
-    level = fill_pixel(fill[:1], image.dtype, 1)[0] if uniform else tf.zeros([], image.dtype)
+    level = fill_pixel(fill[:1], rows.dtype, 1)[0] if uniform else tf.zeros([], rows.dtype)
     padded = tf.pad(rows, [[most_y] * 2, [most_x * channels] * 2], constant_values=level)
     start = tf.stack([most_y + down, (most_x + right) * channels])
-    moved = tf.reshape(xla.dynamic_slice(padded, start, [height, width * channels]), [height, width, channels])
+    moved = xla.dynamic_slice(padded, start, rows.shape.as_list())
     if uniform:
         return moved
-    y, x = tf.range(height)[:, None, None] + down, tf.range(width)[:, None] + right
+    y, x = tf.range(height)[:, None] + down, np.repeat(np.arange(width, dtype=np.int32), channels) + right
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    return tf.where(inside, moved, fill_pixel(fill, image.dtype, channels))
+    return tf.where(inside, moved, tf.tile(fill_pixel(fill, rows.dtype, channels), [width]))
+
+
+def slid(
+    padded: tf.Tensor,
+    coefficients: tf.Tensor,
+    fill: tuple[float, ...],
+    shape: tuple[int, int, int],
+    fence: Callable[[Callable[[], tf.Tensor]], tf.Tensor],
+) -> tf.Tensor:
+    """A shear along x, nearest: each row of an image as it stands, moved by a whole number of pixels.
+
+    Args:
+      padded: the image's elements [(H + 2) * W * C], with a row of anything before and behind.
+      coefficients: (1, b, c, 0, 1, 0).
+      fill: a level for each channel.
+      shape: (H, W, C).
+      fence: has what feeds the gather computed first.
+
+    Returns:
+      Rows [H, W * C].
+    """
+    height, width, channels = shape
+    length = width * channels
+    slope = coefficients[1]
+
+    def offsets() -> tf.Tensor:
+        places = _fixed(slope) * tf.range(height) + _fixed(coefficients[2] + 0.5 + 0.5 * slope)
+        return tf.clip_by_value(tf.bitwise.right_shift(places, FIXED_BITS), -width, width) * channels
+
+    right = fence(offsets)
+    numbers = xla_data_pb2.GatherDimensionNumbers(offset_dims=[1], start_index_map=[0], index_vector_dim=1)
+    starts = fence(lambda: tf.range(1, height + 1) * length + right)
+    # Runs of a whole row: one start to check for each, then plain loads; a gather of pixels took twice as long.
+    moved = xla.gather(padded, starts[:, None], numbers, [length])
+    place = tf.range(length) + right[:, None]
+    levels = tf.tile(fill_pixel(fill, padded.dtype, channels), [width])
+    return tf.where((place >= 0) & (place < length), moved, levels)
 
 
 def take_bilinear(images: tf.Tensor, grid: Grid, fill: Fill) -> tf.Tensor:

@@ -6,11 +6,12 @@ numbers, exact in any order, so that both forms give the same levels.
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.compiler.xla import xla_data_pb2
 
-from tfpipe.augment.levels import rounded, to_levels
+from tfpipe.augment.levels import blend, to_levels
 
 Kernel = tuple[tuple[float, ...], ...]
 
@@ -26,25 +27,38 @@ SLOPE: Kernel = ((-1, -1, 0), (-1, 0, 1), (0, 1, 1))
 def sharpness(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """The distance to the smoothed image times the factor, as Pillow's enhancer: 0 smooth, 1 unchanged.
 
-    Pillow's SMOOTH is (1 1 1; 1 5 1; 1 1 1) / 13, rounded half up; the outermost pixels stay as they are.
+    The outermost pixels stay as they are.
     """
     height, width, channels = images.shape[-3:]
     if height < 3 or width < 3:
         return images
+    inside = sharp_inside(_rows(images), values[..., 0][..., None, None], channels)
+    # Channels are framed like pixels, in rows of W * C.
+    margins = [[0, 0]] * (len(images.shape) - 3) + [[1, 1], [channels, channels]]
+    framed = tf.reshape(tf.pad(inside, margins), tf.shape(images))
+    return tf.where(_is_inside(height, width), framed, images)
+
+
+def sharp_inside(rows: tf.Tensor, factor: tf.Tensor, channels: int) -> tf.Tensor:
+    """Sharpness of all but the outermost pixels: uint8 [..., H - 2, (W - 2) * C] of rows [..., H, W * C].
+
+    Pillow's SMOOTH is (1 1 1; 1 5 1; 1 1 1) / 13, rounded half up; it is mixed with the image by the factor.
+    """
     # Rows of W * C: a neighbour is C places away, and the innermost axis is long enough for the vector units. All
     # sums fit in 16 bits: 2 * 13 * 255 + 13 = 6643.
-    levels = _rows(images)
-    rows = tf.cast(levels, tf.uint16)
-    down = rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]
+    wide = tf.cast(rows, tf.uint16)
+    down = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
     around = down[..., : -2 * channels] + down[..., channels:-channels] + down[..., 2 * channels :]
-    smooth = (2 * around + 8 * rows[..., 1:-1, channels:-channels] + 13) // 26
-    # 1000 marks the border, where the smoothed image is the image.
-    margins = [[0, 0]] * (len(images.shape) - 3) + [[1, 1], [channels, channels]]
-    smooth = tf.pad(smooth, margins, constant_values=1000)
-    smooth = tf.cast(tf.cast(tf.where(smooth < 1000, smooth, rows), tf.int32), tf.float32)
-    factor = values[..., 0][..., None, None]
-    distance = tf.cast(levels, tf.float32) - smooth
-    return tf.reshape(to_levels(smooth + rounded(factor * distance, factor)), tf.shape(images))
+    smooth = (2 * around + 8 * wide[..., 1:-1, channels:-channels] + 13) // 26
+    middle = tf.cast(rows[..., 1:-1, channels:-channels], tf.float32)
+    return blend(tf.cast(tf.cast(smooth, tf.int32), tf.float32), middle, factor)
+
+
+def _is_inside(height: int, width: int) -> np.ndarray:
+    """Bool [H, W, 1]: False along the border."""
+    inside = np.zeros([height, width, 1], bool)
+    inside[1:-1, 1:-1] = True
+    return inside
 
 
 def sharpen(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
