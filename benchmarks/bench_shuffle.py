@@ -11,6 +11,7 @@ and by the structure of the book (parse one by one, VarLen) where DATASET holds 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -25,7 +26,7 @@ import tensorflow as tf
 
 from tfpipe.dataset import make_dataset
 from tfpipe.manifest import Manifest, load_manifest
-from tfpipe.order import Order, chunks
+from tfpipe.order import Order, chunk_records, chunks
 from tfpipe.readoptions import ReadOptions
 
 BATCH = 128
@@ -56,7 +57,9 @@ def show(row):
 def mixing(records, classes):
     for block, window in ((1, 64), (8, 1024), (16, 2048), (64, 8192)):
         order = Order(records, records, BATCH, 0, 1, 0, True, block_records=block, window_records=window)
-        numbers = np.concatenate(list(chunks(order, *[tf.constant(0, tf.int64)] * 2).as_numpy_iterator()))
+        start = tf.constant(0, tf.int64)
+        parts = chunks(order, start, start).map(functools.partial(numbers_of, order))
+        numbers = np.concatenate(list(parts.as_numpy_iterator()))
         # One window is handed out while the next is read.
         held = 0 if block == 1 else 2 * window
         yield row_of(f"blocks of {block}, window {window}", held, numbers, records, classes)
@@ -64,6 +67,10 @@ def mixing(records, classes):
         shuffled = tf.data.Dataset.range(records).shuffle(buffer, seed=0)
         numbers = np.concatenate(list(shuffled.batch(BATCH).as_numpy_iterator()))
         yield row_of(f"shuffle({buffer})", buffer, numbers, records, classes)
+
+
+def numbers_of(order, known, chunk):
+    return chunk_records(order, *known, chunk)
 
 
 def row_of(name, held, numbers, records, classes):

@@ -105,12 +105,7 @@ def resize_image(image: tf.Tensor, size: tuple[int, int], *, resize: str = "pad"
         return image
     inner = size if resize == "stretch" else _scaled_size(image, size, cover=resize == "crop")
     scaled = _from_float(tf.image.resize(image, inner, antialias=antialias), image.dtype)
-    if resize == "pad":
-        scaled = _pad(scaled, size)
-    elif resize == "crop":
-        scaled = _center_crop(scaled, size)
-    scaled.set_shape([*size, image.shape[-1]])
-    return scaled
+    return _framed(scaled, size, resize)
 
 
 def resize_mask(mask: tf.Tensor, size: tuple[int, int], *, resize: str = "pad") -> tf.Tensor:
@@ -128,12 +123,7 @@ def resize_mask(mask: tf.Tensor, size: tuple[int, int], *, resize: str = "pad") 
         return mask
     inner = size if resize == "stretch" else _scaled_size(mask, size, cover=resize == "crop")
     scaled = tf.image.resize(mask, inner, method="nearest")
-    if resize == "pad":
-        scaled = _pad(scaled, size)
-    elif resize == "crop":
-        scaled = _center_crop(scaled, size)
-    scaled.set_shape([*size, mask.shape[-1]])
-    return scaled
+    return _framed(scaled, size, resize)
 
 
 def placed(full_size: tf.Tensor, size: tuple[int, int], *, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -164,6 +154,17 @@ def _scaled(full_size: tf.Tensor, size: tuple[int, int], *, cover: bool) -> tf.T
     scale = tf.reduce_max(ratios) if cover else tf.reduce_min(ratios)
     inner = tf.cast(tf.floor(source * scale + 0.5), tf.int32)
     return tf.maximum(inner, size) if cover else tf.clip_by_value(inner, 1, size)
+
+
+def _framed(scaled: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
+    """A scaled image [h, w, C] in the size: padded or cut where its own differs."""
+    channels = scaled.shape[-1]  # Padding forgets it.
+    if resize == "pad":
+        scaled = _pad(scaled, size)
+    elif resize == "crop":
+        scaled = _center_crop(scaled, size)
+    scaled.set_shape([*size, channels])
+    return scaled
 
 
 def _pad(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
