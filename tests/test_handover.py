@@ -66,7 +66,8 @@ def test_iterations_at_the_same_time_go_on_in_their_own_epochs():
     pairs = [(int(one[1]), int(other[1])) for one, other in zip(dataset, dataset, strict=True)]
     assert pairs[:2] == [(0, 0), (1, 1)]
     assert pairs[2:] == [(100 + number, 200 + number) for number in range(2, BATCHES)]
-    assert asked == [(0, 2), (1, 2)]
+    # Each iteration works ahead in a thread of its own: which one fails first is not said.
+    assert sorted(asked) == [(0, 2), (1, 2)]
 
 
 def test_a_resumed_epoch_that_fails_at_once_begins_where_it_stands():
