@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 
 import numpy as np
@@ -17,11 +18,11 @@ BATCH, HEIGHT, WIDTH = 4, 24, 32
 
 
 @functools.cache
-def program():
+def program(height=HEIGHT, width=WIDTH):
     """The compiled program of two stages, as text."""
     loop = apply._compiled_loop(tuple(OPS[name] for name in FIFTEEN), (128.0,) * 3, "nearest")
     specs = [
-        tf.TensorSpec([BATCH, HEIGHT, WIDTH, 3], tf.uint8),
+        tf.TensorSpec([BATCH, height, width, 3], tf.uint8),
         tf.TensorSpec([BATCH, 2], tf.int32),
         tf.TensorSpec([BATCH, 2, 4]),
         tf.TensorSpec([BATCH, 2, 2], tf.int32),
@@ -36,6 +37,14 @@ def test_the_batch_is_changed_in_place():
     )
     assert re.search(rf"= (?:{batches})\S* fusion\(", program())
     assert not re.search(rf"= (?:{batches})\S* copy\(", program())
+
+
+def test_no_op_is_split_over_threads():
+    # A split one waits for the pool, where other batches are worked on; only the copy of the whole batch may.
+    # One processor splits nothing, so then this says nothing.
+    ops, entry = program(224, 224).split("\nENTRY ")
+    assert "outer_dimension_partitions" in entry or os.cpu_count() == 1
+    assert "outer_dimension_partitions" not in ops
 
 
 def test_levels_are_counted_by_a_native_loop():

@@ -107,8 +107,13 @@ def _sums_below(counts: tf.Tensor) -> tf.Tensor:
 
 def luma_mean(images: tf.Tensor) -> tf.Tensor:
     """The mean of Pillow's L, rounded half up to a whole level: float32 [...]."""
-    height, width = images.shape[-3:-1]
-    total = tf.reduce_sum(luma(images), axis=[-2, -1])
+    return rounded_mean(luma(images))
+
+
+def rounded_mean(plane: tf.Tensor) -> tf.Tensor:
+    """The mean of int32 [..., H, W], rounded half up: float32 [...]."""
+    height, width = plane.shape[-2:]
+    total = tf.reduce_sum(plane, axis=[-2, -1])
     return tf.cast(tf.floor(tf.cast(total, tf.float64) / (height * width) + 0.5), tf.float32)
 
 

@@ -5,10 +5,13 @@ the identity costs nothing. Each image stays in the second-level cache while an 
 
     images ─copy─▶ batch ─ rotate: images 3, 17 ─▶ batch ─ invert: images 0, 5, 9 ─▶ ...       in place
 
-The last kernel of an op writes into the batch itself (a fusion that ends in dynamic-update-slice). That saves a copy
-for each op, and XLA:CPU never splits such a kernel over threads, which costs more than it gains where tf.data already
-works on several batches. One loop over images that switches on the op copies each image four times: 73 us an image
-(224 x 224) for two identities, against 23.
+The last kernel of an op writes into the batch itself, one before it into buffers that the loops carry along (fusions
+that end in dynamic-update-slice). That saves a copy for each op, and XLA:CPU never splits such a kernel over threads. A
+split one waits for the pool, where the programs of other batches run: with one for each image that drew contrast, two
+batches at a time took 1.25 times as long.
+
+One loop over images that switches on the op copies each image four times: 73 us an image (224 x 224) for two
+identities, against 23.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from tensorflow.compiler.tf2xla.python import xla
 from tfpipe.augment import lookup, stencil, warp
 from tfpipe.augment.choices import Choices, Op
 from tfpipe.augment.erase import erase
-from tfpipe.augment.levels import as_levels, fenced, in_dtype
+from tfpipe.augment.levels import as_levels, fenced, in_dtype, luma
 from tfpipe.augment.sampling import Fill, Grid, fill_pixel, nearest_index, shifted, slid, take_bilinear, take_nearest
 
 # So many loops in a body: with their counters they stay within the eight kernels of _over_ops.
@@ -51,12 +54,16 @@ def apply_loop(
     ranks = np.array([0 if branch is None else used.index(branch) + 1 for branch in branches], np.int32)
     plan = Plan(choices, _order(choices.ops, ranks, count, never), never)
 
-    def step(stage: tf.Tensor, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return stage + 1, _over_ops(list(enumerate(used)), (plan.first(stage, 0), batch), plan, stage)[1]
+    def step(stage: tf.Tensor, *images: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return stage + 1, *_over_ops(list(enumerate(used)), State(plan.first(stage, 0), *images), plan, stage)[1:]
 
     # A loop over stages: one after the other would hold all ops once more for each.
     num_stages = choices.ops.shape[1]
-    done = tf.while_loop(lambda stage, _: stage < num_stages + never, step, [tf.constant(0), batch])[1]
+    # No constants: TensorFlow's optimizer would put one that no op writes to into the loops, and not find them again.
+    rows = tf.fill([height + 2, width * channels], tf.cast(never, batch.dtype))
+    plane = tf.fill([height + 1, width], never)
+    begin = [tf.constant(0), batch, rows, plane]
+    done = tf.while_loop(lambda stage, *_: stage < num_stages + never, step, begin)[1]
     return tf.reshape(done, tf.shape(images))
 
 
@@ -111,7 +118,21 @@ def _order(ops: tf.Tensor, ranks: np.ndarray, count: tf.Tensor, never: tf.Tensor
     return fenced(never, compute, shape=[ops.shape[1], size + num_ops + 1])
 
 
-State = tuple[tf.Tensor, tf.Tensor]
+class State(NamedTuple):
+    """What the loops carry along.
+
+    Attributes:
+      place: in the stage's order, of the next image.
+      batch: the images.
+      rows: [H + 2, W * C], room for one image with a row of zeros above and below it.
+      plane: int32 [H + 1, W], room for a number for each pixel. A buffer has more rows than are written to it, or XLA
+        would replace it by what is written, in a kernel of another kind.
+    """
+
+    place: tf.Tensor
+    batch: tf.Tensor
+    rows: tf.Tensor
+    plane: tf.Tensor
 
 
 def _over_ops(branches: Sequence[tuple[int, Branch]], state: State, plan: Plan, stage: tf.Tensor) -> State:
@@ -129,21 +150,23 @@ def _over_ops(branches: Sequence[tuple[int, Branch]], state: State, plan: Plan, 
     for number, start in enumerate(range(0, len(branches), size)):
         last, group = number + plan.never, branches[start : start + size]
 
-        def turn(done: tf.Tensor, place: tf.Tensor, batch: tf.Tensor, group: Any = group) -> tuple[tf.Tensor, ...]:
-            return done + 1, *_over_ops(group, (place, batch), plan, stage)
+        def turn(done: tf.Tensor, *state: tf.Tensor, group: Any = group) -> tuple[tf.Tensor, ...]:
+            return done + 1, *_over_ops(group, State(*state), plan, stage)
 
-        turns, *state = tf.while_loop(lambda done, *_, last=last: done <= last, turn, [turns, *state])
-    return tuple(state)
+        turns, *after = tf.while_loop(lambda done, *_, last=last: done <= last, turn, [turns, *state])
+        state = State(*after)
+    return state
 
 
 class Source:
     """One image of the batch, as a branch reads it."""
 
-    def __init__(self, batch: tf.Tensor, number: tf.Tensor, never: tf.Tensor, rows: tuple[int, int]) -> None:
-        self._batch, self._number, self.never, self._rows = batch, number, never, rows
+    def __init__(self, state: State, number: tf.Tensor, never: tf.Tensor, rows: tuple[int, int]) -> None:
+        self._batch, self._number, self.never, self._rows = state.batch, number, never, rows
+        self.buffers = state.rows, state.plane
 
     def fence(self, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
-        """What `compute` gives, computed first (see `fenced`)."""
+        """What `compute` gives, computed first (see `fenced`); for what is small."""
         return fenced(self.never, compute)
 
     def view(self, shape: tuple[int, ...]) -> tf.Tensor:
@@ -152,12 +175,20 @@ class Source:
         start = tf.stack([self._number, *[0] * len(shape)])
         return xla.dynamic_slice(tf.reshape(self._batch, [-1, *shape]), start, [1, *shape])[0]
 
-    def copy(self, shape: tuple[int, ...], padding: int = 0) -> tf.Tensor:
-        """The image in a shape, in the cache, with so many rows of zeros above and below."""
+    def copy(self, shape: tuple[int, ...], *, padded: bool = False) -> tf.Tensor:
+        """The image in a shape, in the cache; padded: with a row of zeros above and below."""
+        rows, plane = self.buffers
         # Rows are copied by vectors, pixels byte by byte.
-        margins = [[padding, padding], [0, 0]]
-        copied = self.fence(lambda: tf.pad(self.view(self._rows), margins))
-        return tf.reshape(copied, shape)
+        rows = xla.dynamic_update_slice(rows, self.view(self._rows), [1, 0])
+        self.buffers = rows, plane
+        return tf.reshape(rows if padded else rows[1:-1], shape)
+
+    def plane(self, numbers: tf.Tensor) -> tf.Tensor:
+        """Int32 [H, W], computed first: within what reads it, it might be computed again for each element."""
+        rows, plane = self.buffers
+        plane = xla.dynamic_update_slice(plane, numbers, [0, 0])
+        self.buffers = rows, plane
+        return plane[:-1]
 
 
 class Branch(NamedTuple):
@@ -178,20 +209,21 @@ class Branch(NamedTuple):
 def _over_members(branch: Branch, state: State, op: int, plan: Plan, stage: tf.Tensor) -> State:
     """As _over_ops, for one op: carried out in place on its images, to the last of them."""
     corner = branch.corner or (0,) * len(branch.shape)
-    place, batch = state
-    rows = tuple(batch.shape[1:])
+    rows = tuple(state.batch.shape[1:])
 
-    def step(place: tf.Tensor, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(*carried: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        place, batch, *_ = carried
         number = plan.order[stage, place]
         row = tf.stack([number, stage])
         values, seeds = tf.gather_nd(plan.choices.values, row), tf.gather_nd(plan.choices.seeds, row)
-        result = branch.run(Source(batch, number, plan.never, rows), values, seeds)[None]
-        return place + 1, xla.dynamic_update_slice(batch, result, tf.stack([number, *corner]))
+        source = Source(State(*carried), number, plan.never, rows)
+        result = branch.run(source, values, seeds)[None]
+        return place + 1, xla.dynamic_update_slice(batch, result, tf.stack([number, *corner])), *source.buffers
 
     # Shaped outside the loop: within it, XLA would copy the whole batch for each image.
-    shaped = tf.reshape(batch, [-1, *branch.shape])
-    place, done = tf.while_loop(lambda place, _: place < plan.first(stage, op + 1), step, [place, shaped])
-    return place, tf.reshape(done, [-1, *rows])
+    shaped = state._replace(batch=tf.reshape(state.batch, [-1, *branch.shape]))
+    after = State(*tf.while_loop(lambda place, *_: place < plan.first(stage, op + 1), step, list(shaped)))
+    return after._replace(batch=tf.reshape(after.batch, [-1, *rows]))
 
 
 def _branch(op: Op, fill: Fill, interpolation: str, shape: tuple[int, int, int]) -> Branch | None:
@@ -230,9 +262,7 @@ def _warp_branch(op: Op, fill: Fill, interpolation: str, shape: tuple[int, int, 
         image = source.copy(shape)
         if interpolation == "bilinear":
             return take_bilinear(image, grid, fill)
-        # Fenced, each place is computed once; within the gather, for each of the pixel's channels.
-        index = source.fence(lambda: nearest_index(grid, repeat_edge=fill is None))
-        return take_nearest(image, index, fill)
+        return take_nearest(image, source.plane(nearest_index(grid, repeat_edge=fill is None)), fill)
 
     return Branch(run, shape)
 
@@ -246,7 +276,7 @@ def _slide_branch(op: Op, fill: tuple[float, ...], shape: tuple[int, int, int]) 
         coefficients = op.build(values, height, width)
         if op.motion.startswith("shift"):
             return shifted(source.copy(rows), coefficients, fill, op.motion)
-        return slid(source.copy((-1,), padding=1), coefficients, fill, shape, source.fence)
+        return slid(source.copy((-1,), padded=True), coefficients, fill, shape, source.fence)
 
     return Branch(run, rows)
 
@@ -261,7 +291,8 @@ def _curve_branch(op: Op, shape: tuple[int, int, int]) -> Branch:
         image = source.view(rows)
         mean = None
         if op.needs:
-            mean = source.fence(lambda: lookup.luma_mean(as_levels(tf.reshape(source.copy(rows), shape))))
+            lumas = source.plane(luma(as_levels(source.copy(shape))))
+            mean = source.fence(lambda: lookup.rounded_mean(lumas))
         return in_dtype(op.build(as_levels(image), values[0], mean), image.dtype)
 
     return Branch(run, rows)
@@ -289,10 +320,12 @@ def _table_branch(op: Op, shape: tuple[int, int, int]) -> Branch:
 def _statistic(op: Op, source: Source, shape: tuple[int, int, int]) -> Any:
     """What the op needs of the image, shaped to meet tables [C, 256]."""
     if op.needs == "extrema":
-        limits = source.fence(lambda: tf.stack(lookup.extrema(as_levels(source.copy(shape)))))
+        levels = as_levels(source.copy(shape))
+        limits = source.fence(lambda: tf.stack(lookup.extrema(levels)))
         return limits[0, :, None], limits[1, :, None]
     if op.needs == "histogram":
-        return source.fence(lambda: lookup.counted(as_levels(source.copy(shape)), source.never))
+        levels = as_levels(source.copy(shape))
+        return source.fence(lambda: lookup.counted(levels, source.never))
     return None
 
 
