@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cases import FIFTEEN
+from PIL import Image, ImageStat
 
 from tfpipe.augment import apply, lookup
 from tfpipe.augment.ops import OPS
@@ -59,3 +60,12 @@ def test_counting_equals_numpy(shape):
     counted = tf.function(lookup.counted, jit_compile=True)(tf.constant(image), tf.constant(0))
     expected = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(shape[2])]
     assert np.array_equal(counted, expected)
+
+
+@pytest.mark.parametrize("shape", [(24, 32, 3), (5, 7, 3), (2, 3, 1), (1, 1, 3), (33, 31, 3)])
+def test_the_native_mean_equals_pillow(shape):
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    mean = tf.function(lookup.native_luma_mean, jit_compile=True)(tf.constant(image), tf.constant(0))
+    gray = Image.fromarray(image.squeeze(-1) if shape[2] == 1 else image).convert("L")
+    # As Pillow's Contrast has it.
+    assert float(mean) == int(ImageStat.Stat(gray).mean[0] + 0.5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -71,10 +72,15 @@ def blend(start: tf.Tensor, end: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     """Pillow's Image.blend, extrapolation included: trunc(clip(start + factor * (end - start))) as uint8.
 
     Args:
-      start, end: float32 levels.
+      start, end: float32, whole levels.
       factor: float32, broadcastable to them, known only at run time.
     """
-    return to_levels(start + rounded(factor * (end - start), factor))
+    # Beyond 2 ** 13 every difference of a level saturates, and a sum of less than 2 ** 22 can be read as whole numbers:
+    # its last bits are, once 1.5 * 2 ** 23 is added. Clipping those costs color 47 us an image, clipping floats 59.
+    factor = tf.clip_by_value(factor, -(2.0**13), 2.0**13)
+    mixed = tf.floor(start + rounded(factor * (end - start), factor)) + 1.5 * 2.0**23
+    whole = tf.bitcast(mixed, tf.int32) - np.float32(1.5 * 2.0**23).view(np.int32)
+    return tf.cast(tf.clip_by_value(whole, 0, 255), tf.uint8)
 
 
 def fenced(never: tf.Tensor, compute: Callable[[], tf.Tensor], *, shape: Any = None) -> tf.Tensor:

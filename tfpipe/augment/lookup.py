@@ -21,6 +21,8 @@ from tfpipe.augment.levels import blend, luma, rounded, to_levels
 NUM_LEVELS = 256
 # Channels beyond this would make the loop of `counted` too large to count as small.
 MOST_COUNTED = 4
+# Pixels a turn of `native_luma_mean`: 16 take twice as long, and 128 are no longer small.
+SUMMED = 32
 
 
 def brightness(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
@@ -107,14 +109,40 @@ def _sums_below(counts: tf.Tensor) -> tf.Tensor:
 
 def luma_mean(images: tf.Tensor) -> tf.Tensor:
     """The mean of Pillow's L, rounded half up to a whole level: float32 [...]."""
-    return rounded_mean(luma(images))
+    height, width = images.shape[-3:-1]
+    rows = tf.cast(tf.reduce_sum(luma(images), axis=-1), tf.float64)
+    return _half_up(tf.reduce_sum(rows, axis=-1) / (height * width))
 
 
-def rounded_mean(plane: tf.Tensor) -> tf.Tensor:
-    """The mean of int32 [..., H, W], rounded half up: float32 [...]."""
-    height, width = plane.shape[-2:]
-    total = tf.reduce_sum(plane, axis=[-2, -1])
-    return tf.cast(tf.floor(tf.cast(total, tf.float64) / (height * width) + 0.5), tf.float32)
+def _half_up(mean: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.floor(mean + 0.5), tf.float32)
+
+
+def native_luma_mean(image: tf.Tensor, never: tf.Tensor) -> tf.Tensor:
+    """As luma_mean, of one image [H, W, C], for XLA:CPU alone.
+
+    A loop that XLA:CPU compiles to one native function, as that of `counted`: 24 us for 224 x 224 x 3, where a kernel
+    of its own makes it 40.
+
+    Args:
+      image: uint8.
+      never: as of `counted`.
+    """
+    height, width, channels = image.shape
+    elements = tf.reshape(image, [-1])
+    pixels = min(SUMMED, height * width)
+    turns, rest = divmod(height * width, pixels)
+    span = pixels * channels
+
+    def lumas(levels: tf.Tensor) -> tf.Tensor:
+        return luma(tf.reshape(levels, [-1, channels]))
+
+    def turn(number: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return number + 1, sums + lumas(xla.dynamic_slice(elements, [number * span], [span]))
+
+    start = tf.pad(lumas(elements[turns * span :]), [[0, pixels - rest]])
+    sums = tf.while_loop(lambda number, _: number < turns + never, turn, [tf.constant(0), start])[1]
+    return _half_up(tf.reduce_sum(tf.cast(sums, tf.float64)) / (height * width))
 
 
 def extrema(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -26,7 +26,7 @@ from tensorflow.compiler.tf2xla.python import xla
 from tfpipe.augment import lookup, stencil, warp
 from tfpipe.augment.choices import Choices, Op
 from tfpipe.augment.erase import erase
-from tfpipe.augment.levels import as_levels, fenced, in_dtype, luma
+from tfpipe.augment.levels import as_levels, fenced, in_dtype
 from tfpipe.augment.sampling import Fill, Grid, fill_pixel, nearest_index, shifted, slid, take_bilinear, take_nearest
 
 # So many loops in a body: with their counters they stay within the eight kernels of _over_ops.
@@ -291,8 +291,8 @@ def _curve_branch(op: Op, shape: tuple[int, int, int]) -> Branch:
         image = source.view(rows)
         mean = None
         if op.needs:
-            lumas = source.plane(luma(as_levels(source.copy(shape))))
-            mean = source.fence(lambda: lookup.rounded_mean(lumas))
+            levels = as_levels(source.copy(shape))
+            mean = source.fence(lambda: lookup.native_luma_mean(levels, source.never))
         return in_dtype(op.build(as_levels(image), values[0], mean), image.dtype)
 
     return Branch(run, rows)
