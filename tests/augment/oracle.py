@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from tfpipe.augment.ops import OPS
+
 Picture = Image.Image
 
 
@@ -15,10 +17,28 @@ def _enhance(kind: str) -> Callable[..., Picture]:
     return lambda image, value, fill: getattr(ImageEnhance, kind)(image).enhance(value)
 
 
-def _affine(coefficients: Callable[[float], tuple[float, ...]]) -> Callable[..., Picture]:
-    return lambda image, value, fill: image.transform(
-        image.size, Image.Transform.AFFINE, coefficients(value), fillcolor=fill
+def _affine(coefficients: Callable[..., tuple[float, ...]]) -> Callable[..., Picture]:
+    return lambda image, *values, fill: image.transform(
+        image.size, Image.Transform.AFFINE, coefficients(*values), fillcolor=fill
     )
+
+
+def _zoom(image: Picture, factor: float, down: float, right: float, fill: Any) -> Picture:
+    scale, x, y = 1 / factor, right * image.width, down * image.height
+    return _affine(lambda: (scale, 0, x - scale * x, 0, scale, y - scale * y))(image, fill=fill)
+
+
+def _resized_crop(image: Picture, top: float, left: float, height: float, width: float, fill: Any) -> Picture:
+    return _affine(lambda: (width, 0, left * image.width, 0, height, top * image.height))(image, fill=fill)
+
+
+def _cutout(image: Picture, side: float, down: float, right: float, fill: Any) -> Picture:
+    side, result = int(side), image.copy()
+    top, left = (
+        int(np.float32(part) * size) - side // 2 for part, size in ((down, image.height), (right, image.width))
+    )
+    result.paste(fill, (left, top, left + side, top + side))
+    return result
 
 
 def _posterize(image: Picture, value: float, fill: Any) -> Picture:
@@ -45,18 +65,23 @@ PILLOW: dict[str, Callable[..., Picture]] = {
     ),
     "translate_x": _affine(lambda value: (1, 0, value, 0, 1, 0)),
     "translate_y": _affine(lambda value: (1, 0, 0, 0, 1, value)),
+    "crop": _affine(lambda down, right: (1, 0, right, 0, 1, down)),
+    "zoom": _zoom,
+    "resized_crop": _resized_crop,
+    "cutout": _cutout,
     "flip_left_right": lambda image, value, fill: ImageOps.mirror(image),
     "flip_up_down": lambda image, value, fill: ImageOps.flip(image),
     "grayscale": lambda image, value, fill: ImageOps.grayscale(image).convert(image.mode),
 }
 
 
-def pillow(name: str, image: np.ndarray, value: float, *, fill: int = 128) -> np.ndarray:
-    """Pillow's result for uint8 [H, W, C], C = 1 or 3."""
+def pillow(name: str, image: np.ndarray, *values: float, fill: int = 128) -> np.ndarray:
+    """Pillow's result for uint8 [H, W, C], C = 1 or 3; of the values, so many as the op takes are read."""
     gray = image.shape[-1] == 1
     picture = Image.fromarray(image[..., 0] if gray else image)
     color = fill if gray else (fill,) * 3
-    return np.asarray(PILLOW[name](picture, float(value), color)).reshape(image.shape)
+    read = map(float, values[: max(OPS[name].num_values, 1)])
+    return np.asarray(PILLOW[name](picture, *read, fill=color)).reshape(image.shape)
 
 
 def bilinear(image: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

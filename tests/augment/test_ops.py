@@ -7,8 +7,8 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import FIFTEEN, MAGNITUDES, NAMES, applied, cases, crossed, hard_images
-from hypothesis import given
+from cases import FIFTEEN, MAGNITUDES, NAMES, applied, case, cases, crossed, hard_images
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import PILLOW, bilinear, pillow
 
@@ -42,8 +42,8 @@ def rows_of(name, names=NAMES):
 def test_an_op_equals_pillow(name):
     _, images, choices = table_of(HEIGHT, WIDTH, 3)
     rows = rows_of(name)
-    values = choices.values[rows, 0, 0].numpy()
-    expected = np.stack([pillow(name, image, value) for image, value in zip(images[rows], values, strict=True)])
+    values = choices.values[rows, 0].numpy()
+    expected = np.stack([pillow(name, image, *row) for image, row in zip(images[rows], values, strict=True)])
     assert np.array_equal(result_of("loop")[rows], expected)
 
 
@@ -93,7 +93,7 @@ def test_a_batch_equals_its_images_one_at_a_time(form):
 
 
 # Blur is made of an XLA operation, which has no kernel outside.
-EAGER = [n for n, op in OPS.items() if op.family in ("lookup", "color", "stencil", "noise") and n != "gaussian_blur"]
+EAGER = [name for name in NAMES if name not in ("identity", "gaussian_blur")]
 
 
 @pytest.mark.parametrize("name", EAGER)
@@ -108,8 +108,9 @@ def eagerly(op, images, values, seeds):
     """What the op's builder gives, operation by operation, with TensorFlow's own kernels."""
     from tfpipe.augment import dense
 
-    picks = [(tf.ones([len(images)], tf.bool), op)]
-    return dense.PASSES[op.family](tf.constant(images), picks, values, seeds).numpy()
+    chosen, ops = tf.ones([len(images)], tf.int32), (OPS["identity"], op)
+    fill = (128.0,) * images.shape[-1]
+    return dense._run_pass(op.family, ops, fill, "nearest", tf.constant(images), chosen, values, seeds).numpy()
 
 
 @pytest.mark.parametrize("form", ["loop", "dense"])
@@ -145,13 +146,35 @@ def test_an_op_at_its_neutral_value_changes_nothing():
     st.sampled_from((2, 17, 256)),
 )
 def test_any_value_on_any_pixels_equals_pillow(name, magnitude, sign, seed, num_levels):
-    from cases import case
-
     image = np.random.default_rng(seed).integers(0, num_levels, (1, 13, 10, 3)).astype(np.uint8)
     one = case(OPS[name], magnitude, sign, 13, 10)
     batch, choices = crossed([one], image)
     expected = pillow(name, image[0], one.values[0])
     assert np.array_equal(applied(batch, choices, FIFTEEN)[0], expected)
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(sorted(FIFTEEN)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from((1, 3))),
+    st.floats(0, 1, width=32),
+    st.sampled_from((-1, 1)),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_shape_equals_pillow(name, shape, magnitude, sign, seed):
+    # Operation by operation, which compiled equals: nothing is compiled for a shape.
+    image = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    op, one = OPS[name], case(OPS[name], magnitude, sign, *shape[:2])
+    result = image if name == "identity" else eagerly(op, image[None], tf.constant([one.values]), tf.zeros([1, 2]))[0]
+    expected = image if name == "color" and shape[2] == 1 else pillow(name, image, one.values[0])
+    assert np.array_equal(result, expected)
+
+
+@settings(max_examples=4)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from((1, 3)))
+def test_the_loop_equals_the_dense_form_on_any_shape(height, width, channels):
+    _, images, choices = table_of(height, width, channels, FIFTEEN)
+    assert np.array_equal(*(applied(images, choices, FIFTEEN, form=form) for form in ("loop", "dense")))
 
 
 @pytest.mark.parametrize("form", ["loop", "dense"])
