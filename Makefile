@@ -25,6 +25,7 @@ test: lint
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	cd benchmarks && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../pyproject.toml *.py
 
 # As root, so that small disks can be mounted; otherwise those tests are skipped and say so.
 faults: $(VENV)/dev.done

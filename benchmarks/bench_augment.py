@@ -102,10 +102,13 @@ class Process:
             start_new_session=True,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **row.environment},
         )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.input, self.output = self.process.stdin, self.process.stdout
 
     def wait_until_ready(self) -> dict[str, Any] | None:
         """What it says about itself; None where its package is not installed."""
-        for line in self.process.stdout:
+        for line in self.output:
             if line.startswith('{"ready"'):
                 self.settle()
                 return json.loads(line)
@@ -113,16 +116,16 @@ class Process:
         text = self.errors.read()
         if "ModuleNotFoundError" in text or "ImportError" in text:
             return None
-        raise SystemExit(f"{self.process.args} failed:\n{text[-3000:]}")
+        raise SystemExit(f"{self.process.args!r} failed:\n{text[-3000:]}")
 
     def turn(self, seconds: float) -> dict[str, float]:
         """Lets it work for some seconds and come to rest again."""
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        self.input.write(f"{seconds}\n")
+        self.input.flush()
+        line = self.output.readline()
         if not line:
             self.errors.seek(0)
-            raise SystemExit(f"{self.process.args} ended:\n{self.errors.read()[-3000:]}")
+            raise SystemExit(f"{self.process.args!r} ended:\n{self.errors.read()[-3000:]}")
         self.settle()
         return json.loads(line)
 
@@ -135,7 +138,7 @@ class Process:
 
     def end(self) -> None:
         """Ends it by closing its input."""
-        self.process.stdin.close()
+        self.input.close()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -158,14 +161,16 @@ def crops(count: int, side: int) -> np.ndarray:
 def run_rounds(task: str, rows: dict[str, Row], start: list[str], arguments: argparse.Namespace) -> list[dict]:
     """Starts every row, then gives each its turn in every round; returns one record a turn."""
     pythons = peer_pythons(arguments.peer_python)
-    processes, facts, records = {}, {}, []
+    processes: dict[str, Process] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    records: list[dict] = []
     for name, row in rows.items():
         python = pythons.get(name.lower()) or pythons.get(row.script) or pythons[""]
-        processes[name] = Process(row, sys.executable if row.script in ("tfpipe", "pipeline") else python, start)
-        facts[name] = processes[name].wait_until_ready()
-        if facts[name] is None:
+        process = Process(row, sys.executable if row.script in ("tfpipe", "pipeline") else python, start)
+        if (ready := process.wait_until_ready()) is None:
             print(f"{name} is not installed", file=sys.stderr)
-            del processes[name]
+            continue
+        processes[name], facts[name] = process, ready
     draw = random.Random(arguments.seed)
     for number in range(arguments.rounds):
         if arguments.wait:

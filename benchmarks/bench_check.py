@@ -30,7 +30,8 @@ RECORD_BYTES = (2_000, 10_000, 35_000, 150_000)
 def write_dataset(folder: Path, num_bytes: int, record_bytes: int) -> Manifest:
     """Writes shards of records whose images are random bytes; returns their manifest."""
     draw = np.random.default_rng(0)
-    shards, offsets = [], []
+    shards: list[Shard] = []
+    offsets: list[int] = []
     for number in range(max(1, num_bytes // SHARD_BYTES)):
         path, position, first = folder / f"train-{number:05d}.tfrecord", 0, len(offsets)
         with open(path, "wb") as file:

@@ -181,6 +181,7 @@ def main() -> None:
                     run_tfpipe(folder, output, ("--limit", "1"))
                     shutil.rmtree(output)
                 make_ready(folder, Path(scratch), 2 * num_bytes)
+                result: dict[str, float] | None
                 if name in ("tfpipe", "start-up"):
                     result = run_tfpipe(folder, output, ("--limit", "1") if name == "start-up" else ())
                 else:

@@ -24,12 +24,13 @@ from PIL import Image
 import tfpipe
 from tfpipe import timing
 from tfpipe.images import resize_image
+from tfpipe.manifest import Manifest
 
 BATCH = 128
 STOCK = {"image": tf.io.FixedLenFeature([], tf.string), "label_int": tf.io.FixedLenFeature([], tf.int64)}
 
 
-def stock(manifest, size: int, resize: Callable[[tf.Tensor], tf.Tensor]) -> tf.data.Dataset:
+def stock(manifest: Manifest, size: int, resize: Callable[[tf.Tensor], tf.Tensor]) -> tf.data.Dataset:
     """The pipeline of the TensorFlow guides: records parsed, decoded and resized in one parallel map."""
     paths = [str(manifest.shard_path(shard)) for shard in manifest.split("train").shards]
 
@@ -43,7 +44,7 @@ def stock(manifest, size: int, resize: Callable[[tf.Tensor], tf.Tensor]) -> tf.d
     return records.map(parse, tf.data.AUTOTUNE).batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def variants(manifest, size: int, resize: str) -> dict[str, Callable[[], tf.data.Dataset]]:
+def variants(manifest: Manifest, size: int, resize: str) -> dict[str, Callable[[], tf.data.Dataset]]:
     def ours(antialias: bool) -> Callable[[], tf.data.Dataset]:
         return lambda: tfpipe.make_dataset(
             manifest, batch_size=BATCH, image_size=(size, size), resize=resize, antialias=antialias

@@ -18,6 +18,8 @@ import os
 import resource
 import statistics
 import time
+from collections.abc import Iterator
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -30,9 +32,10 @@ from tfpipe.order import Order, chunk_records, chunks
 from tfpipe.readoptions import ReadOptions
 
 BATCH = 128
+Row = dict[str, Any]
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset")
     parser.add_argument("--records", type=int, default=100_000)
@@ -47,14 +50,14 @@ def main():
             show(row)
 
 
-def show(row):
+def show(row: Row) -> None:
     print(json.dumps(row), flush=True)
 
 
 # ---- mixing
 
 
-def mixing(records, classes):
+def mixing(records: int, classes: int) -> Iterator[Row]:
     for block, window in ((1, 64), (8, 1024), (16, 2048), (64, 8192)):
         order = Order(records, records, BATCH, 0, 1, 0, True, block_records=block, window_records=window)
         start = tf.constant(0, tf.int64)
@@ -69,11 +72,11 @@ def mixing(records, classes):
         yield row_of(f"shuffle({buffer})", buffer, numbers, records, classes)
 
 
-def numbers_of(order, known, chunk):
+def numbers_of(order: Order, known: tuple[tf.Tensor, ...], chunk: tf.Tensor) -> tf.Tensor:
     return chunk_records(order, *known, chunk)
 
 
-def row_of(name, held, numbers, records, classes):
+def row_of(name: str, held: int, numbers: np.ndarray, records: int, classes: int) -> Row:
     batches = numbers[: len(numbers) // BATCH * BATCH].reshape(-1, BATCH) * classes // records
     uniform = np.random.default_rng(0).integers(0, classes, batches.shape)
     return {
@@ -85,7 +88,7 @@ def row_of(name, held, numbers, records, classes):
     }
 
 
-def entropy(batches, classes):
+def entropy(batches: np.ndarray, classes: int) -> float:
     """The mean entropy of the classes of a batch, in bits."""
     total = 0.0
     for batch in batches:
@@ -97,10 +100,10 @@ def entropy(batches, classes):
 # ---- costs
 
 
-def costs(manifest: Manifest, repeats, take):
+def costs(manifest: Manifest, repeats: int, take: int) -> Iterator[Row]:
     image_size = None if manifest.schema.payload == "embedding" else (224, 224)
 
-    def ours(**options):
+    def ours(**options: Any) -> tf.data.Dataset:
         return make_dataset(manifest, batch_size=BATCH, image_size=image_size, options=ReadOptions(**options))
 
     variants = {
@@ -114,7 +117,7 @@ def costs(manifest: Manifest, repeats, take):
     }
     if manifest.schema.payload == "embedding":
         variants["book"] = book(manifest)
-    rates = {name: [] for name in variants}
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
     for _ in range(repeats + 1):
         for name, dataset in variants.items():
             rates[name].append(one_pass(dataset, take))
@@ -123,24 +126,24 @@ def costs(manifest: Manifest, repeats, take):
         yield {"read": name, "records_per_second": round(wall), "records_per_cpu_second": round(cpu)}
 
 
-def one_pass(dataset, take):
+def one_pass(dataset: tf.data.Dataset, take: int) -> tuple[float, float]:
     begin, cpu = time.perf_counter(), cpu_seconds()
     records = sum(BATCH for _ in dataset.take(take))
     return records / (time.perf_counter() - begin), records / (cpu_seconds() - cpu)
 
 
-def cpu_seconds():
+def cpu_seconds() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
-def book(manifest):
+def book(manifest: Manifest) -> tf.data.Dataset:
     """Practical Machine Learning for Computer Vision: each record parsed by itself, embeddings as sparse values."""
     files = [str(manifest.shard_path(shard)) for shard in manifest.split("train").shards]
     (size,) = manifest.schema["embedding"].shape
     spec = {"embedding": tf.io.VarLenFeature(tf.float32), "label_int": tf.io.FixedLenFeature([], tf.int64)}
 
-    def parse(serialized):
+    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         features = tf.io.parse_single_example(serialized, spec)
         return tf.reshape(tf.sparse.to_dense(features["embedding"]), [size]), features["label_int"]
 

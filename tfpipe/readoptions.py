@@ -51,7 +51,7 @@ class ReadOptions:
         Two windows are in memory.
       vectorize: parse whole batches where every shape is known: some ten times the rate for embeddings.
       prefetch: batches made ahead of the training step; -1 makes 2, 0 none.
-      deterministic: keep the order whatever finishes first; the same batches at any parallelism.
+      deterministic: keep the order whatever finishes first; the same batches, crops and draws at any parallelism.
       cache: "none", "memory" or "disk". A cache that would not fit is refused.
       cache_place: "records" keeps parsed records, so that each epoch still has another order; "batches" keeps finished
         batches: some ten times faster from memory, and the same batches in every epoch.

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from pictures import photo
 
+from tfpipe.augment import dense
 from tfpipe.augment.apply import apply_choices
 from tfpipe.augment.choices import Choices, Op
 from tfpipe.augment.ops import OPS
@@ -91,3 +92,10 @@ def applied(images: np.ndarray, choices: Choices, names: tuple[str, ...] = NAMES
     places = np.array([names.index(name) if name in names else 0 for name in NAMES], np.int32)
     mine = choices._replace(ops=tf.gather(tf.constant(places), choices.ops))
     return apply_choices(images, mine, [OPS[name] for name in names], **options).numpy()
+
+
+def eagerly(op: Op, images: np.ndarray, values: tf.Tensor, seeds: tf.Tensor) -> np.ndarray:
+    """What the op gives in its family's pass, operation by operation, with TensorFlow's own kernels."""
+    chosen, ops = tf.ones([len(images)], tf.int32), (OPS["identity"], op)
+    fill = (128.0,) * images.shape[-1]
+    return dense._run_pass(op.family, ops, fill, "nearest", tf.constant(images), chosen, values, seeds).numpy()

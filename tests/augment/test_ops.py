@@ -7,8 +7,8 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import FIFTEEN, MAGNITUDES, NAMES, applied, case, cases, crossed, hard_images
-from hypothesis import given, settings
+from cases import FIFTEEN, MAGNITUDES, NAMES, applied, case, cases, crossed, eagerly, hard_images
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle import PILLOW, bilinear, pillow
 
@@ -104,15 +104,6 @@ def test_compiled_equals_eager(name):
     assert np.array_equal(eager, result_of("loop")[rows])
 
 
-def eagerly(op, images, values, seeds):
-    """What the op's builder gives, operation by operation, with TensorFlow's own kernels."""
-    from tfpipe.augment import dense
-
-    chosen, ops = tf.ones([len(images)], tf.int32), (OPS["identity"], op)
-    fill = (128.0,) * images.shape[-1]
-    return dense._run_pass(op.family, ops, fill, "nearest", tf.constant(images), chosen, values, seeds).numpy()
-
-
 @pytest.mark.parametrize("form", ["loop", "dense"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float16])
 def test_the_identity_is_the_identity(form, dtype):
@@ -151,30 +142,6 @@ def test_any_value_on_any_pixels_equals_pillow(name, magnitude, sign, seed, num_
     batch, choices = crossed([one], image)
     expected = pillow(name, image[0], one.values[0])
     assert np.array_equal(applied(batch, choices, FIFTEEN)[0], expected)
-
-
-@settings(max_examples=200)
-@given(
-    st.sampled_from(sorted(FIFTEEN)),
-    st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from((1, 3))),
-    st.floats(0, 1, width=32),
-    st.sampled_from((-1, 1)),
-    st.integers(0, 2**32 - 1),
-)
-def test_any_shape_equals_pillow(name, shape, magnitude, sign, seed):
-    # Operation by operation, which compiled equals: nothing is compiled for a shape.
-    image = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
-    op, one = OPS[name], case(OPS[name], magnitude, sign, *shape[:2])
-    result = image if name == "identity" else eagerly(op, image[None], tf.constant([one.values]), tf.zeros([1, 2]))[0]
-    expected = image if name == "color" and shape[2] == 1 else pillow(name, image, one.values[0])
-    assert np.array_equal(result, expected)
-
-
-@settings(max_examples=4)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from((1, 3)))
-def test_the_loop_equals_the_dense_form_on_any_shape(height, width, channels):
-    _, images, choices = table_of(height, width, channels, FIFTEEN)
-    assert np.array_equal(*(applied(images, choices, FIFTEEN, form=form) for form in ("loop", "dense")))
 
 
 @pytest.mark.parametrize("form", ["loop", "dense"])
