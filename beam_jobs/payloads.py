@@ -71,10 +71,11 @@ class Payload(Protocol):
     """How references become records."""
 
     schema: Schema
+    divisible: bool  # whether a smaller batch costs less
 
     @property
     def batch_refs(self) -> int:
-        """How many references to encode at once."""
+        """How many references to encode at once, at most."""
 
     def encode(self, refs: Sequence[Ref]) -> list[Encoded | Refused]:
         """One result for each reference, in order."""
@@ -156,6 +157,7 @@ class RawPayload:
     boxes: int | None = None
     # Some 0.5 MB: what a batch reads is still in the processor's cache when it is digested and written.
     batch_refs: int = 16
+    divisible: bool = True
 
     def encode(self, refs: Sequence[Ref]) -> list[Encoded | Refused]:
         return [self._encode(ref) for ref in refs]
@@ -215,6 +217,7 @@ class DecodedPayload:
     resize: str
     dtype: str
     boxes: int | None = None
+    divisible: bool = True
 
     @property
     def batch_refs(self) -> int:
@@ -253,6 +256,7 @@ class EmbeddingPayload:
     embedder: Embedder
     resize: str
     batch_refs: int = BATCH
+    divisible: bool = False
 
     def encode(self, refs: Sequence[Ref]) -> list[Encoded | Refused]:
         decoded = list(_decode_all([self.files.load(ref) for ref in refs], self.embedder.image_size, self.resize))

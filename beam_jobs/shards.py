@@ -7,6 +7,7 @@ count. A run that is resumed finds the sidecars and writes only what has none.
 from __future__ import annotations
 
 import json
+import math
 import os
 from array import array
 from collections import Counter, deque
@@ -211,13 +212,23 @@ class _Census:
 
 
 def _encode_all(refs: Sequence[Ref], payload: Payload, threads: int) -> Iterator[list[Encoded | Refused]]:
-    step = payload.batch_refs
-    batches = (refs[i : i + step] for i in range(0, len(refs), step))
+    batches = _batches(refs, payload, threads)
     if threads == 1:
         yield from map(payload.encode, batches)
         return
     with ThreadPoolExecutor(threads) as pool:
         yield from _in_order(pool, payload, batches, ahead=2 * threads)
+
+
+def _batches(refs: Sequence[Ref], payload: Payload, threads: int) -> Iterator[Sequence[Ref]]:
+    """The references in batches; where several threads take them, smaller ones to the end, so that all end together."""
+    first = 0
+    while first < len(refs):
+        size = payload.batch_refs
+        if threads > 1 and payload.divisible:
+            size = min(size, math.ceil((len(refs) - first) / (2 * threads)))
+        yield refs[first : first + size]
+        first += size
 
 
 def _in_order(

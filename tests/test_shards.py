@@ -30,8 +30,8 @@ class MadePayload:
 
     schema = Schema("raw", ())
 
-    def __init__(self, batch_refs: int = 3, *, seconds: float = 0) -> None:
-        self.batch_refs, self.seconds = batch_refs, seconds
+    def __init__(self, batch_refs: int = 3, *, seconds: float = 0, divisible: bool = True) -> None:
+        self.batch_refs, self.seconds, self.divisible = batch_refs, seconds, divisible
         self.under_way, self.most_under_way, self.batches = 0, 0, list[list[str]]()
         self._lock = threading.Lock()
 
@@ -120,10 +120,21 @@ def test_a_shard_without_records_is_an_empty_file(tmp_path: Path) -> None:
 
 
 def test_batches_are_those_of_the_shard_and_few_are_under_way(tmp_path: Path) -> None:
-    payload = MadePayload(batch_refs=4, seconds=0.001)
+    payload = MadePayload(batch_refs=4, seconds=0.001, divisible=False)
     write_shard(tmp_path, "train-0", refs_of(*KEYS), payload, threads=3)
     assert sorted(payload.batches, key=lambda keys: KEYS.index(keys[0])) == [KEYS[i : i + 4] for i in range(0, 32, 4)]
     assert 1 < payload.most_under_way <= 3
+
+
+def test_several_threads_take_smaller_batches_to_the_end(tmp_path: Path) -> None:
+    payload = MadePayload(batch_refs=6)
+    write_shard(tmp_path, "train-0", refs_of(*KEYS), payload, threads=2)
+    batches = sorted(payload.batches, key=lambda keys: KEYS.index(keys[0]))
+    assert [key for batch in batches for key in batch] == KEYS
+    assert [len(batch) for batch in batches] == [6, 6, 5, 4, 3, 2, 2, 1, 1, 1, 1]
+    alone = MadePayload(batch_refs=6)
+    write_shard(tmp_path, "train-1", refs_of(*KEYS), alone, threads=1)
+    assert [len(batch) for batch in alone.batches] == [6, 6, 6, 6, 6, 2]
 
 
 def test_large_records_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
