@@ -68,6 +68,14 @@ def test_the_fifteen_equal_pillow_on_gray_images():
     assert np.array_equal(result_of("loop", channels=1, names=FIFTEEN), np.stack(expected))
 
 
+@pytest.mark.parametrize("name", ["brightness", "color", "contrast", "sharpness"])
+def test_factors_of_any_size_equal_pillow(name):
+    images, factors = hard_images(HEIGHT, WIDTH), [-1e9, -9000.0, 8192.5, 40_000.0, 1e9]
+    expected = np.stack([pillow(name, image, factor) for image, factor in zip(images, factors, strict=True)])
+    for form in ("loop", "dense"):
+        assert np.array_equal(apply_op(name, images, factors, form=form), expected)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_dense_form_equals_the_loop(name):
     rows = rows_of(name)
