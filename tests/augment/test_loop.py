@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import FIFTEEN
+from cases import FIFTEEN, case, hard_images
+from oracle import pillow
 from PIL import Image, ImageStat
 
-from tfpipe.augment import apply, lookup
+from tfpipe.augment import apply, lookup, loop
+from tfpipe.augment.choices import Choices
 from tfpipe.augment.ops import OPS
 
 BATCH, HEIGHT, WIDTH = 4, 24, 32
@@ -53,19 +58,102 @@ def test_levels_are_counted_by_a_native_loop():
     assert 'xla_cpu_small_call="true"' in program()
 
 
-@pytest.mark.parametrize("shape", [(24, 32, 3), (5, 7, 3), (2, 3, 1), (1, 1, 3), (6, 5, 2)])
-def test_counting_equals_numpy(shape):
+COUNTS = """
+import numpy as np
+from tfpipe.augment import apply_choices
+from tfpipe.augment.choices import no_choices
+from tfpipe.augment.ops import OPS
+
+ops = [OPS[name] for name in ("identity", "equalize", "rotate")]
+for size in (5, 6, 7, 8):
+    images = np.zeros([size, 8, 8, 3], np.uint8)
+    apply_choices(images, no_choices(size, 2), ops, form="loop")
+"""
+
+
+def test_one_program_serves_every_count(tmp_path):
+    # XLA compiles anew for every value of a number that it needs while compiling, silently, and that takes seconds.
+    environment = os.environ | {"XLA_FLAGS": f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"}
+    subprocess.run([sys.executable, "-c", COUNTS], check=True, env=environment, capture_output=True)
+    made = [path.name for path in tmp_path.glob("*cpu_after_optimizations.txt")]
+    assert len(made) == 1, made
+
+
+@pytest.mark.parametrize("margin", [0, 1])
+@pytest.mark.parametrize("shape", [(24, 32, 3), (5, 7, 3), (2, 3, 1), (1, 1, 3), (6, 5, 2), (4, 3, 5)])
+def test_counting_equals_numpy(shape, margin):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     image[0] = 255
-    counted = tf.function(lookup.counted, jit_compile=True)(tf.constant(image), tf.constant(0))
+    framed = np.pad(image, [[margin, margin], [0, 0], [0, 0]], constant_values=7)
+    counted = tf.function(lookup.counted, jit_compile=True)(tf.constant(framed), tf.constant(0), margin)
     expected = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(shape[2])]
     assert np.array_equal(counted, expected)
 
 
+@pytest.mark.parametrize("margin", [0, 1])
 @pytest.mark.parametrize("shape", [(24, 32, 3), (5, 7, 3), (2, 3, 1), (1, 1, 3), (33, 31, 3)])
-def test_the_native_mean_equals_pillow(shape):
+def test_the_native_mean_equals_pillow(shape, margin):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    mean = tf.function(lookup.native_luma_mean, jit_compile=True)(tf.constant(image), tf.constant(0))
+    framed = np.pad(image, [[margin, margin], [0, 0], [0, 0]], constant_values=7)
+    mean = tf.function(lookup.native_luma_mean, jit_compile=True)(tf.constant(framed), tf.constant(0), margin)
     gray = Image.fromarray(image.squeeze(-1) if shape[2] == 1 else image).convert("L")
     # As Pillow's Contrast has it.
     assert float(mean) == int(ImageStat.Stat(gray).mean[0] + 0.5)
+
+
+LOOK_UPS = tuple(name for name, op in OPS.items() if op.family == "lookup")
+
+
+def look_ups_in_a_row(num_stages, images):
+    """Every row of so many look-ups at one magnitude, on all images: the repeated images, choices and names.
+
+    Images of fewer than 255 pixels equalize leaves as they are.
+    """
+    rows = np.array(list(itertools.product(LOOK_UPS, repeat=num_stages)))
+    size = len(rows) * len(images)
+    values = np.zeros([*rows.shape, 4], np.float32)
+    for place, name in np.ndenumerate(rows):
+        values[place] = case(OPS[name], 0.6, 1 - 2 * (sum(place) % 2), *images.shape[1:3]).values
+    places = np.repeat(np.vectorize(LOOK_UPS.index)(rows) + 1, len(images), axis=0)
+    choices = Choices(
+        tf.constant(places, tf.int32),
+        tf.constant(np.repeat(values, len(images), axis=0)),
+        tf.zeros([size, num_stages, 2], tf.int32),
+    )
+    return np.tile(images, (len(rows), 1, 1, 1)), choices, np.repeat(rows, len(images), axis=0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_two_look_ups_in_a_row_equal_one_after_the_other(dtype):
+    images, choices, _ = look_ups_in_a_row(2, hard_images(HEIGHT, WIDTH))
+    images = images if dtype == np.uint8 else (images / np.float32(255)).astype(dtype)
+    ops = [OPS[name] for name in ("identity", *LOOK_UPS)]
+    loop, dense = (apply.apply_choices(images, choices, ops, form=form).numpy() for form in ("loop", "dense"))
+    assert np.array_equal(loop, dense)
+
+
+def test_three_look_ups_in_a_row_equal_pillow():
+    names = ("equalize", "auto_contrast", "solarize")
+    images, choices, rows = look_ups_in_a_row(3, hard_images(HEIGHT, WIDTH)[:2])
+    kept = np.isin(rows, names).all(axis=1)
+    images, choices = images[kept], Choices(*(part[kept] for part in choices))
+    ops = [OPS[name] for name in ("identity", *LOOK_UPS)]
+    result = apply.apply_choices(images, choices, ops, form="loop").numpy()
+    for number, (image, row) in enumerate(zip(images, rows[kept], strict=True)):
+        for name, value in zip(row, choices.values[number, :, 0].numpy(), strict=True):
+            image = pillow(name, image, value)
+        assert np.array_equal(result[number], image), row
+
+
+def test_what_counts_takes_its_neighbour_along():
+    names = ("identity", "posterize", "equalize", "contrast")
+    none, curve, counts, luma = range(4)
+    rows = [[curve, counts], [counts, counts], [counts, luma], [curve, curve], [none, counts], [counts, none]]
+    ops = [OPS[name] for name in names]
+    ranks = np.arange(4, dtype=np.int32)
+    plan = tf.function(lambda *drawn: loop._order(drawn[0], ops, ranks, *drawn[1:]), jit_compile=True, autograph=False)
+    planned = plan(tf.constant(rows), tf.constant(6), tf.constant(0)).numpy()
+    first, then = planned[:, -4:], planned[:, 6:12]
+    # Of the first stage one curve and four that count are left; of the second the luma, a curve and one that counts.
+    assert np.diff(first).tolist() == [[1, 4, 0], [1, 1, 1]]
+    assert then.tolist() == [[counts, counts, 0, 0, 0, 0], [0] * 6]
