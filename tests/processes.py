@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import xxhash
 from pictures import fill_folder
@@ -114,3 +115,10 @@ def killed_in_the_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Pop
     finally:
         if process.poll() is None:
             kill(process)
+
+
+def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs Python to its end."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=100, **options
+    )

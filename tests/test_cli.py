@@ -1,4 +1,4 @@
-"""The command line: exit codes, sentences on stderr, results on stdout, and nothing loaded that is not needed."""
+"""The command line: exit codes, sentences on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pictures import KINDS, files_of, fill_folder
+from processes import process
 
 from beam_jobs.convert import convert
 from beam_jobs.options import Job, parse_bytes, parse_size
@@ -39,66 +38,6 @@ def tfpipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         return code or 0, out, err
 
     return run
-
-
-def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=100, **options
-    )
-
-
-# ---- what is loaded
-
-
-HEAVY = ("tensorflow", "apache_beam", "keras", "jax", "PIL", "rich")
-LOADED = f"import sys; print([name for name in {HEAVY} if name in sys.modules])"
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import tfpipe",
-        "import tfpipe.schema, tfpipe.sharding, tfpipe.manifest, tfpipe.records, tfpipe.check, tfpipe.probe",
-        "import tfpipe; tfpipe.load_manifest, tfpipe.Manifest, tfpipe.Schema, tfpipe.Feature",
-        "import beam_jobs.options, beam_jobs.sources, beam_jobs.plan",
-    ],
-    ids=["tfpipe", "modules", "names", "options"],
-)
-def test_importing_loads_neither_tensorflow_nor_beam(code: str) -> None:
-    assert process("-c", f"{code}; {LOADED}").stdout == "[]\n"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["convert", "--help"], ["check", "--help"], ["--version"], ["check", "nowhere"]],
-    ids=" ".join,
-)
-def test_help_and_check_load_neither_tensorflow_nor_beam(arguments: list[str]) -> None:
-    code = f"import sys, atexit; atexit.register(lambda: exec({LOADED!r})); from tfpipe.cli import main; main()"
-    begin = time.monotonic()
-    result = process("-c", code, *arguments)
-    # A second is the contract; the machine that runs the tests may be busy.
-    assert time.monotonic() - begin < 3
-    assert result.stdout.splitlines()[-1] == "[]"
-
-
-def test_a_raw_conversion_loads_no_tensorflow(photos: Path, tmp_path: Path) -> None:
-    code = (
-        f"import sys, atexit; atexit.register(lambda: exec({LOADED!r})); from tfpipe.cli import main; main('convert')"
-    )
-    result = process("-c", code, "--input", photos, "--output", tmp_path / "out", "--json", "--threads", 2)
-    assert result.returncode == 0, result.stderr
-    document, loaded = result.stdout.splitlines()
-    assert (json.loads(document)["written"], loaded) == (42, "['apache_beam']")
-
-
-def test_the_module_and_the_job_are_the_same_command(photos: Path, tmp_path: Path) -> None:
-    arguments = ["--input", photos, "--target_bytes", "8KB", "--threads", 2]
-    one = process("-m", "beam_jobs.convert", *arguments, "--output", tmp_path / "one")
-    two = process("-m", "tfpipe", "convert", *arguments, "--output", tmp_path / "two")
-    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
-    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
-    assert one.stdout.replace("/one", "/two") == two.stdout
 
 
 # ---- convert
