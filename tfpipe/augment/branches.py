@@ -194,15 +194,15 @@ def _counted_branch(ops: Sequence[Op], shape: tuple[int, int, int]) -> Branch:
     What the first makes of the counts is known without it: two equalize cost 136 us an image, not 261.
     """
     framed = (shape[0] + 2, *shape[1:])
-    choices = [op for op in ops if _has_table(op)]
-    codes = np.array([choices.index(op) + 1 if op in choices else 0 for op in ops], np.int32)
+    tabled = [op for op in ops if _has_table(op)]
+    codes = np.array([tabled.index(op) + 1 if op in tabled else 0 for op in ops], np.int32)
 
     def run(source: Source, *steps: Step) -> tf.Tensor:
         padded = source.copy(framed, padded=True)
         counts = source.fence(lambda: lookup.counted(as_levels(padded), source.never, margin=1))
         drawn = tf.gather(codes, tf.stack([step.op for step in steps]))
         values = tf.stack([step.values[0] for step in steps])
-        tables = source.fence(lambda: _composed(choices, drawn, values, counts))
+        tables = source.fence(lambda: _composed(tabled, drawn, values, counts))
         return _through(tables, padded[1:-1])
 
     return Branch(run, _by_pixels(shape))
