@@ -166,19 +166,23 @@ def _curve_branch(op: Op, shape: tuple[int, int, int]) -> Branch:
         image = source.view(rows)
         mean = None
         if op.needs:
-            padded = source.copy((height + 2, width, channels), padded=True)
+            padded = source.copy(_framed(shape), padded=True)
             mean = source.fence(lambda: lookup.native_luma_mean(as_levels(padded), source.never, margin=1))
         return in_dtype(op.build(as_levels(image), step.values[0], mean), image.dtype)
 
     return Branch(run, rows)
 
 
+def _framed(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The shape of an image with a row above and below it."""
+    return shape[0] + 2, *shape[1:]
+
+
 def _table_branch(op: Op, shape: tuple[int, int, int]) -> Branch:
     """A look-up op that goes through a table of 256 levels for each channel."""
-    framed = (shape[0] + 2, *shape[1:])
 
     def run(source: Source, step: Step, *_: Step) -> tf.Tensor:
-        padded, statistic = source.copy(framed, padded=True), None
+        padded, statistic = source.copy(_framed(shape), padded=True), None
         if op.needs == "extrema":
             limits = source.fence(lambda: tf.stack(lookup.extrema(as_levels(padded[1:-1]))))
             statistic = limits[0, :, None], limits[1, :, None]
@@ -193,12 +197,11 @@ def _counted_branch(ops: Sequence[Op], shape: tuple[int, int, int]) -> Branch:
 
     What the first makes of the counts is known without it: two equalize cost 136 us an image, not 261.
     """
-    framed = (shape[0] + 2, *shape[1:])
     tabled = [op for op in ops if _has_table(op)]
     codes = np.array([tabled.index(op) + 1 if op in tabled else 0 for op in ops], np.int32)
 
     def run(source: Source, *steps: Step) -> tf.Tensor:
-        padded = source.copy(framed, padded=True)
+        padded = source.copy(_framed(shape), padded=True)
         counts = source.fence(lambda: lookup.counted(as_levels(padded), source.never, margin=1))
         drawn = tf.gather(codes, tf.stack([step.op for step in steps]))
         values = tf.stack([step.values[0] for step in steps])
@@ -212,7 +215,7 @@ def _has_table(op: Op) -> bool:
     return op.family == "lookup" and op.needs != "luma"
 
 
-def joins(op: Op, then: Op) -> Op | None:
+def joint_op(op: Op, then: Op) -> Op | None:
     """Of two ops that follow one another, the one whose branch can carry out both; None where neither can.
 
     Only one that counts does: a curve costs less by itself than a look-up does.

@@ -208,24 +208,25 @@ def counted(image: tf.Tensor, never: tf.Tensor, margin: int = 0) -> tf.Tensor:
 
 def recounted(counts: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
     """Counts int32 [C, 256] of the levels after tables uint8 [C, 256]."""
-    place = tf.reshape(tf.cast(tables, tf.int32) + _table_starts(tables), [-1, 1])
+    place = tf.reshape(tf.cast(tables, tf.int32) + _starts(tables.shape[0])[:, None], [-1, 1])
     after = tf.tensor_scatter_nd_add(tf.zeros_like(place[:, 0]), place, tf.reshape(counts, [-1]))
     return tf.reshape(after, tf.shape(counts))
 
 
 def after_tables(tables: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
     """The tables [C, 256] that do what `first` does, and then `tables`."""
-    return tf.gather(tf.reshape(tables, [-1]), tf.cast(first, tf.int32) + _table_starts(tables))
+    return tf.gather(tf.reshape(tables, [-1]), tf.cast(first, tf.int32) + _starts(tables.shape[0])[:, None])
 
 
-def _table_starts(tables: tf.Tensor) -> tf.Tensor:
-    return tf.range(tables.shape[0])[:, None] * NUM_LEVELS
+def _starts(channels: int) -> tf.Tensor:
+    """Where each channel's table begins, of tables laid end to end."""
+    return tf.range(channels) * NUM_LEVELS
 
 
 def table_place(images: tf.Tensor) -> tf.Tensor:
     """Where each element's level stands in the tables [..., C, 256] laid end to end: int32 like images."""
     channels = images.shape[-1]
-    place = tf.cast(images, tf.int32) + tf.range(channels) * NUM_LEVELS
+    place = tf.cast(images, tf.int32) + _starts(channels)
     if len(images.shape) == 4:
         place += tf.range(tf.shape(images)[0])[:, None, None, None] * (channels * NUM_LEVELS)
     return place

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from tfpipe.augment.branches import Branch, Source, State, Step, branch_of, joins
+from tfpipe.augment.branches import Branch, Source, State, Step, branch_of, joint_op
 from tfpipe.augment.choices import Choices, Op
 from tfpipe.augment.levels import fenced
 from tfpipe.augment.sampling import Fill
@@ -124,7 +124,9 @@ def _order(chosen: tf.Tensor, ops: Sequence[Op], ranks: np.ndarray, count: tf.Te
     """
     size, num_stages, num_ops = tf.shape(chosen)[0], chosen.shape[1], int(ranks.max())
     # Where a step and the next one are one, the rank of the op whose branch carries out both.
-    joint = np.array([[ranks[ops.index(by)] if (by := joins(op, then)) else 0 for then in ops] for op in ops], np.int32)
+    joint = np.array(
+        [[ranks[ops.index(by)] if (by := joint_op(op, then)) else 0 for then in ops] for op in ops], np.int32
+    )
 
     def compute() -> tf.Tensor:
         numbers = tf.range(size)
