@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from beam_jobs.sources.listing import Ref
-from tfpipe.probe import ImageHeader
+from tfpipe.images.probe import ImageHeader
 
 # The column's name and dtype, as the COCO source gives them: x0, y0, x1, y1 in pixels of the image as its file has it.
 BOXES_COLUMN = ("boxes", "float32[4]")
@@ -30,7 +30,7 @@ def move_boxes(ref: Ref, place: int, image: ImageHeader, size: tuple[int, int] |
     """
     import tensorflow as tf
 
-    from tfpipe import boxes
+    from tfpipe.images import boxes
 
     with tf.device("CPU:0"):
         moved = np.array(ref.extras[place].split(), np.float32).reshape(-1, 4)

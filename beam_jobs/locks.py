@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tfpipe.errors import SetupError
-from tfpipe.places import Place, RemotePath
+from tfpipe.storage import Place, RemotePath
 
 LOCK_NAME = "_lock.json"
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from beam_jobs.sources import Source
 from beam_jobs.sources.listing import MASK_COLUMN, MaskReader, Ref, Unreadable
-from tfpipe.probe import ImageHeader, NotAnImage, probe
+from tfpipe.images.probe import ImageHeader, NotAnImage, probe
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _GRAY, _PALETTE = 0, 3
@@ -176,14 +176,14 @@ def mask_pixels(
     """
     import tensorflow as tf
 
-    from tfpipe import images
+    from tfpipe.images.decode import decode_mask, resize_mask, turn_upright
 
     try:
         with tf.device("CPU:0"):
-            pixels = images.decode_mask(data)
+            pixels = decode_mask(data)
             if image.orientation > 1:
-                pixels = images.turn_upright(pixels, tf.constant(image.orientation, tf.int64))
-            return (pixels if size is None else images.resize_mask(pixels, size, resize=resize)).numpy()
+                pixels = turn_upright(pixels, tf.constant(image.orientation, tf.int64))
+            return (pixels if size is None else resize_mask(pixels, size, resize=resize)).numpy()
     except tf.errors.OpError as error:
         said = str(getattr(error, "message", error)).splitlines()[0]
         raise Unreadable("undecodable_mask", f"The decoder refuses the mask: {said}.") from error

@@ -13,7 +13,7 @@ from typing import Any
 
 from beam_jobs.shrink import DEFAULT_QUALITY, Shrink
 from tfpipe.errors import UsageError
-from tfpipe.probe import DEFAULT_MAX_PIXELS
+from tfpipe.images.probe import DEFAULT_MAX_PIXELS
 from tfpipe.schema import LABEL_KINDS, PAYLOADS
 from tfpipe.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, parse_split, split_bounds
 

@@ -25,8 +25,8 @@ from beam_jobs.sources import Refused, Source, Unreadable
 from beam_jobs.sources.labels import split_labels
 from beam_jobs.sources.listing import MASK_COLUMN, MaskReader
 from tfpipe.example import record_encoder
-from tfpipe.moments import Moments, image_moments
-from tfpipe.probe import ImageHeader, NotAnImage, probe
+from tfpipe.images.moments import Moments, image_moments
+from tfpipe.images.probe import ImageHeader, NotAnImage, probe
 from tfpipe.quiet import load_tensorflow
 from tfpipe.records import Chunks, frame
 from tfpipe.schema import ImageSpec, Schema, record_schema

@@ -27,7 +27,7 @@ from beam_jobs.sources import Source
 from beam_jobs.staging import StagedIndexing, StagedWriting, Staging
 from beam_jobs.workers import IndexWork, ShardWriting, Work, num_helpers, share
 from tfpipe.errors import SetupError, UsageError
-from tfpipe.places import Place, as_place
+from tfpipe.storage import Place, as_place
 
 _PROBLEM_NAME = "problem.txt"
 # Taken before the work begins: a disk that fills up has no room left for the sentence that says so.

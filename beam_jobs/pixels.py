@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tfpipe.probe import ImageHeader
+from tfpipe.images.probe import ImageHeader
 
 # Where in a graph an operation failed is TensorFlow's own affair, and changes from run to run.
 _GRAPH_NAMES = re.compile(r"\s*\[\[.*|\s*\[Op:.*|\{\{.*?\}\}\s*", re.DOTALL)
@@ -32,7 +32,7 @@ def decode_pixels(
       data: the file.
       header: what probe says of it.
       size: (height, width) to fit it to; None keeps its own.
-      resize: how; see tfpipe.images.resize_image.
+      resize: how; see tfpipe.images.decode.resize_image.
 
     Returns:
       uint8 [H, W, 3], read-only.
@@ -103,11 +103,11 @@ def _decoder(jpeg: bool, turned: bool, size: tuple[int, int] | None, resize: str
     """A compiled function of a file and its EXIF turn to its pixels."""
     import tensorflow as tf
 
-    from tfpipe import images
+    from tfpipe.images.decode import resize_image
 
     def decode(data: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         pixels = _upright(data, orientation, jpeg=jpeg, turned=turned)
-        return pixels if size is None else images.resize_image(pixels, size, resize=resize, antialias=True)
+        return pixels if size is None else resize_image(pixels, size, resize=resize, antialias=True)
 
     return _compiled(decode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64))
 
@@ -117,11 +117,11 @@ def _batch_decoder(jpeg: bool, turned: bool, size: tuple[int, int], resize: str)
     """A compiled function of files and their EXIF turns to their pixels, one file after another."""
     import tensorflow as tf
 
-    from tfpipe import images
+    from tfpipe.images.decode import resize_image
 
     def decode_one(file: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         pixels = _upright(*file, jpeg=jpeg, turned=turned)
-        return images.resize_image(pixels, size, resize=resize, antialias=True)
+        return resize_image(pixels, size, resize=resize, antialias=True)
 
     def decode(data: tf.Tensor, orientations: tf.Tensor) -> tf.Tensor:
         spec = tf.TensorSpec((*size, 3), tf.uint8)
@@ -150,14 +150,14 @@ def _encoder(jpeg: bool, turned: bool, shrinks: bool, quality: int) -> Callable[
 def _upright(data: Any, orientation: Any, *, jpeg: bool, turned: bool) -> Any:
     import tensorflow as tf
 
-    from tfpipe import images
+    from tfpipe.images.decode import decode_file, turn_upright
 
     if jpeg:
-        pixels = images.decode_file(data, jpeg_only=True, exact=True)
+        pixels = decode_file(data, jpeg_only=True, exact=True)
     else:
         pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
         pixels.set_shape([None, None, 3])
-    return images.turn_upright(pixels, orientation) if turned else pixels
+    return turn_upright(pixels, orientation) if turned else pixels
 
 
 def _compiled(function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:

@@ -37,8 +37,8 @@ from tfpipe.manifest import (
     replace_file,
     save_manifest,
 )
-from tfpipe.places import Place, RemotePath
 from tfpipe.schema import ImageSpec, Schema, record_schema
+from tfpipe.storage import Place, RemotePath
 
 _NOTES_NAME = "files.json"
 

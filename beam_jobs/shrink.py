@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from beam_jobs.pixels import encode_smaller
-from tfpipe.probe import ImageHeader, probe
+from tfpipe.images.probe import ImageHeader, probe
 
 DEFAULT_QUALITY = 90
 
@@ -92,9 +92,9 @@ def _shrunk(shrink: Shrink, data: bytes) -> bytes | None:
 
 
 def _decode_seconds(files: Sequence[bytes]) -> float:
-    from tfpipe import images
+    from tfpipe.images.decode import decode_file
 
     started = time.perf_counter()
     for data in files:
-        images.decode_file(data, jpeg_only=False)
+        decode_file(data, jpeg_only=False)
     return time.perf_counter() - started

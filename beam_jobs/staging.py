@@ -31,7 +31,7 @@ from beam_jobs.shards import ShardFacts
 from beam_jobs.sources.files import objects_below
 from beam_jobs.workers import ShardWriting
 from tfpipe.manifest import STATE_NAME
-from tfpipe.places import Place, RemotePath
+from tfpipe.storage import Place, RemotePath
 
 # What lies beside each shard once it is written; the sidecar comes last, and makes it count.
 _PARTS = (".tfrecord", ".index", ".contents", ".json")

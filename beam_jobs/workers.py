@@ -34,7 +34,7 @@ from beam_jobs.payloads import Payload, needs_tensorflow, open_payload
 from beam_jobs.plan import Indexing, Plan, index_piece, refused_keys, shard_refs
 from beam_jobs.shards import write_shard
 from beam_jobs.sources import Source
-from tfpipe.places import scheme_of
+from tfpipe.storage import scheme_of
 
 _PR_SET_PDEATHSIG = 1
 # A small job on a large machine would start dozens of processes for nothing; the others start with the work.

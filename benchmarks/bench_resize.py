@@ -23,7 +23,7 @@ from PIL import Image
 
 import tfpipe
 from tfpipe import timing
-from tfpipe.images import resize_image
+from tfpipe.images.decode import resize_image
 from tfpipe.manifest import Manifest
 
 BATCH = 128
@@ -73,7 +73,7 @@ def consume(dataset: tf.data.Dataset) -> int:
 
 def quality(files: list[Path], size: int) -> dict[str, dict[str, float]]:
     """PSNR to Pillow's antialiased bilinear reduction of the fully decoded image: mean over images, worst, of all."""
-    from tfpipe.resizing import Fit
+    from tfpipe.images.fit import Fit
 
     fits = {f"tfpipe stretch{' antialias' * a}": Fit((size, size), "stretch", bool(a)) for a in (0, 1)}
     ways = {name: lambda data, fit=fit: fit.decoded(data, jpeg_only=True) for name, fit in fits.items()}

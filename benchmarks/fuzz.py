@@ -33,8 +33,8 @@ from PIL import Image
 
 from beam_jobs.sources import open_source
 from tfpipe.errors import UsageError
+from tfpipe.images.probe import NotAnImage, probe
 from tfpipe.manifest import Manifest, Shard, Split, manifest_text, parse_manifest
-from tfpipe.probe import NotAnImage, probe
 from tfpipe.records import (
     DamagedRecord,
     NotAnExample,

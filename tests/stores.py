@@ -16,7 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from beam_jobs.locks import LOCK_NAME
-from tfpipe.places import as_place
+from tfpipe.storage import as_place
 
 
 def new_store() -> str:

@@ -18,7 +18,7 @@ from test_images import TOLERANCES
 
 from tfpipe.check import check_dataset
 from tfpipe.errors import UsageError
-from tfpipe.images import resize_image
+from tfpipe.images.decode import resize_image
 from tfpipe.manifest import Manifest, load_manifest
 from tfpipe.records import scan
 

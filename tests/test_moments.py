@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pictures import photo
 
-from tfpipe.moments import Moments, image_moments
+from tfpipe.images.moments import Moments, image_moments
 
 IMAGES = st.lists(
     hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))), min_size=1, max_size=6

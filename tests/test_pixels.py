@@ -8,8 +8,8 @@ import tensorflow as tf
 from pictures import KINDS, file_bytes, photo, turned
 
 from beam_jobs.pixels import decode_batch, decode_pixels, decoder_sentence, encode_smaller
-from tfpipe import images
-from tfpipe.probe import probe
+from tfpipe.images.decode import RESIZES, decode_file, resize_image, turn_upright
+from tfpipe.images.probe import probe
 
 # Smaller and larger than the photos, of their size, and one that "pad" fills in one direction.
 SIZES = [None, (20, 20), (64, 50), probe(KINDS[".png"](1)).upright_size, (30, 200)]
@@ -17,14 +17,14 @@ SIZES = [None, (20, 20), (64, 50), probe(KINDS[".png"](1)).upright_size, (30, 20
 
 def eager_pixels(data: bytes, size: tuple[int, int] | None, resize: str) -> np.ndarray:
     header = probe(data)
-    pixels = images.decode_file(data, jpeg_only=header.format == "jpeg", exact=True)
+    pixels = decode_file(data, jpeg_only=header.format == "jpeg", exact=True)
     if header.orientation > 1:
-        pixels = images.turn_upright(pixels, tf.constant(header.orientation, tf.int64))
-    return (pixels if size is None else images.resize_image(pixels, size, resize=resize, antialias=True)).numpy()
+        pixels = turn_upright(pixels, tf.constant(header.orientation, tf.int64))
+    return (pixels if size is None else resize_image(pixels, size, resize=resize, antialias=True)).numpy()
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("resize", images.RESIZES)
+@pytest.mark.parametrize("resize", RESIZES)
 @pytest.mark.parametrize("ending", KINDS)
 def test_pixels_are_those_of_the_eager_functions(ending: str, resize: str, size: tuple[int, int] | None) -> None:
     for number in (1, 2):
@@ -33,7 +33,7 @@ def test_pixels_are_those_of_the_eager_functions(ending: str, resize: str, size:
 
 
 @pytest.mark.parametrize("size", [size for size in SIZES if size], ids=str)
-@pytest.mark.parametrize("resize", images.RESIZES)
+@pytest.mark.parametrize("resize", RESIZES)
 def test_a_batch_holds_what_its_files_hold_alone(resize: str, size: tuple[int, int]) -> None:
     files = [make(number) for number in (1, 2) for make in KINDS.values()]
     for data, pixels in zip(files, decode_batch([(data, probe(data)) for data in files], size, resize), strict=True):

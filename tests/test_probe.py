@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from tfpipe.probe import DEFAULT_MAX_PIXELS, ImageHeader, NotAnImage, probe
+from tfpipe.images.probe import DEFAULT_MAX_PIXELS, ImageHeader, NotAnImage, probe
 
 HEIGHT, WIDTH = 30, 40
 

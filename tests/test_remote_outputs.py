@@ -25,8 +25,8 @@ from tfpipe import cli
 from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.manifest import MANIFEST_NAME, Manifest, load_manifest
-from tfpipe.places import RemotePath, as_place
 from tfpipe.repair import repair
+from tfpipe.storage import RemotePath, as_place
 
 TARGET = 8_000
 WORKERS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")

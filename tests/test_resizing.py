@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from pictures import KINDS, file_bytes, photo, turned, upright_pixels
 from PIL import Image
 
-from tfpipe import resizing
-from tfpipe.images import RESIZES, resize_image
-from tfpipe.resizing import Fit
+from tfpipe.images.decode import RESIZES, resize_image
+from tfpipe.images.fit import Fit, _ratio_index
 
 SIZE = (16, 24)  # Few sizes: each (size, resize) is compiled once, for a second or so.
 SIDES = st.integers(1, 54)
@@ -104,7 +103,7 @@ def test_a_jpeg_that_is_reduced_while_it_is_decoded_lies_where_the_whole_one_lie
     data = smooth_jpeg(*sides)
     fit = Fit(SIZE, resize, antialias=True)
     size = tf.constant(sides)
-    assert int(resizing._ratio_index(size, SIZE, resize)) > 0
+    assert int(_ratio_index(size, SIZE, resize)) > 0
     found = fit.decoded(tf.constant(data), jpeg_only=True).numpy()
     whole = resize_image(tf.constant(upright_pixels(data)), SIZE, resize=resize, antialias=True).numpy()
     assert psnr(found, whole) > 42

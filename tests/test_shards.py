@@ -18,9 +18,9 @@ from beam_jobs.payloads import Encoded
 from beam_jobs.plan import Ref
 from beam_jobs.shards import ShardFacts, merge_counts, write_shard
 from beam_jobs.sources import Refused
+from tfpipe.images.moments import Moments
+from tfpipe.images.probe import ImageHeader
 from tfpipe.manifest import digest_bytes
-from tfpipe.moments import Moments
-from tfpipe.probe import ImageHeader
 from tfpipe.records import frame, scan
 from tfpipe.schema import Schema
 

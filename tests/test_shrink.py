@@ -11,7 +11,7 @@ from beam_jobs.convert import convert
 from beam_jobs.options import Job
 from beam_jobs.shrink import Shrink, measure_gain
 from tfpipe.errors import UsageError
-from tfpipe.probe import ImageHeader, probe
+from tfpipe.images.probe import ImageHeader, probe
 from tfpipe.records import parse_example, scan
 
 

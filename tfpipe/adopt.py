@@ -37,9 +37,9 @@ from tfpipe.manifest import (
     replace_file,
     save_manifest,
 )
-from tfpipe.places import is_url
 from tfpipe.records import DamagedRecord, NotAnExample, parse_example
 from tfpipe.schema import Schema
+from tfpipe.storage import is_url
 
 # What a part of a file's name says of its split.
 SPLIT_WORDS = {

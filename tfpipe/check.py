@@ -19,8 +19,8 @@ import numpy as np
 
 from tfpipe.compressed import scan_shard
 from tfpipe.manifest import INDEX_NAME, MANIFEST_NAME, STATE_NAME, Manifest, Shard, digest_file, is_as_saved
-from tfpipe.places import local_copy
 from tfpipe.records import DamagedRecord, parse_index
+from tfpipe.storage import local_copy
 
 
 class Problem(NamedTuple):

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfpipe.images import decode_file, turn_upright
+from tfpipe.images.decode import decode_file, turn_upright
+from tfpipe.images.fit import Fit
 from tfpipe.order import CROP_STREAM, stream_bits
-from tfpipe.resizing import Fit
 
 # Windows that are drawn at once; the first that fits is taken. Ten, as in torchvision's RandomResizedCrop.
 _TRIES = 10

@@ -22,17 +22,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.boxes import fit_boxes, has_boxes, turn_boxes
 from tfpipe.crops import Crop
 from tfpipe.damage import Decoder, Skipped, reported
 from tfpipe.example import decode_batch, decode_record
+from tfpipe.images.boxes import fit_boxes, turn_boxes
+from tfpipe.images.fit import Fit, Fitting
 from tfpipe.manifest import Manifest, load_manifest
 from tfpipe.mixtures import class_groups, common_manifest, source_groups
 from tfpipe.order import TRANSFORM_STREAM, Groups, Order, epoch_counter, stream_bits
 from tfpipe.reading import Shelf, mapped, open_shelf
 from tfpipe.readoptions import AUTOTUNE, ReadOptions
-from tfpipe.request import Batch, Request, Transform, check_files, check_request, needed_schema, size_to_make
-from tfpipe.resizing import Fit, Fitting
+from tfpipe.request import Batch, Request, Transform, check_files, check_request, has_boxes, needed_schema, size_to_make
 from tfpipe.service import distributed
 from tfpipe.stream import read_epochs, read_share
 

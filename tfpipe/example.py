@@ -35,7 +35,7 @@ from tfpipe.schema import Feature, Schema
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from tfpipe.resizing import Fitting
+    from tfpipe.images.fit import Fitting
 
 _PIXEL_DTYPES = {"uint8": "<u1", "float16": "<f2", "float32": "<f4"}
 
@@ -129,7 +129,7 @@ def decode_record(
     Args:
       schema: the features to read.
       serialized: scalar string.
-      exact: decode image files exactly rather than fast; see tfpipe.images.decode_file.
+      exact: decode image files exactly rather than fast; see tfpipe.images.decode.decode_file.
       fit: the size to which `image` and its `mask` are brought; None leaves them as they are stored.
 
     Returns:
@@ -194,15 +194,15 @@ def _own_shape(feature: Feature, stored: tf.Tensor) -> tf.Tensor:
 def _decode_file(
     feature: Feature, data: tf.Tensor, orientation: tf.Tensor | None, exact: bool, fit: Fitting | None
 ) -> tf.Tensor:
-    from tfpipe import images
+    from tfpipe.images.decode import decode_file, decode_mask, turn_upright
 
     jpeg_only = feature.codec == "jpeg"
     if fit is not None and feature.name == "image" and not exact:
         return fit.decoded(data, jpeg_only=jpeg_only, orientation=orientation)
     is_mask = feature.shape[-1] == 1
-    image = images.decode_mask(data) if is_mask else images.decode_file(data, jpeg_only=jpeg_only, exact=exact)
+    image = decode_mask(data) if is_mask else decode_file(data, jpeg_only=jpeg_only, exact=exact)
     if orientation is not None:
-        image = images.turn_upright(image, orientation)
+        image = turn_upright(image, orientation)
     image.set_shape(feature.shape)
     return _fitted(feature, image, fit)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfpipe.probe import NotAnImage, probe
+from tfpipe.images.probe import NotAnImage, probe
 from tfpipe.schema import Feature, Schema
 
 Values = list[bytes] | np.ndarray

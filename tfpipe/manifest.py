@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from tfpipe.places import Place, RemotePath, as_place, local_copy
 from tfpipe.records import parse_index, scan
 from tfpipe.schema import Schema
+from tfpipe.storage import Place, RemotePath, as_place, local_copy
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "dataset.json"

@@ -39,10 +39,10 @@ from tfpipe.manifest import (
     replace_file,
     save_manifest,
 )
-from tfpipe.places import RemotePath
 from tfpipe.records import DamagedRecord, load_index, parse_example
 from tfpipe.rescue import Lost, Place, bytes_between, keys_in, name_lost, rescue, sound_places
 from tfpipe.schema import Schema
+from tfpipe.storage import RemotePath
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from tfpipe.crops import Crop
 from tfpipe.example import is_vectorizable
-from tfpipe.images import RESIZES
+from tfpipe.images.decode import RESIZES
 from tfpipe.manifest import Manifest, Shard
 from tfpipe.order import Groups, Order
-from tfpipe.places import scheme_of
 from tfpipe.readoptions import AUTOTUNE, ReadOptions
 from tfpipe.schema import Schema
 from tfpipe.sharding import host_batches
+from tfpipe.storage import scheme_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -233,6 +233,16 @@ def _block_records(bytes_a_record: int, *, in_hash_order: bool) -> int:
 
 def _window_records(bytes_a_record: int) -> int:
     return min(_MOST_WINDOW_RECORDS, max(1, _WINDOW_BYTES // bytes_a_record))
+
+
+def has_boxes(schema: Schema) -> bool:
+    """Whether a schema's `boxes` are [N, 4], and the size of the image that they belong to is stored as well."""
+    return (
+        "boxes" in schema
+        and "shape" in schema
+        and schema["boxes"].shape == (None, 4)
+        and schema["boxes"].codec == "plain"
+    )
 
 
 def needed_schema(schema: Schema, labels: str | None) -> Schema:

@@ -197,7 +197,7 @@ def record_schema(
       image: how raw and decoded images are stored.
       embedding_size: the length of the vectors, for "embedding".
       extras: further columns of the source. `boxes`, float32 [None, 4], are x0, y0, x1, y1 in pixels of the image as
-        the record holds it; tfpipe.boxes moves them.
+        the record holds it; tfpipe.images.boxes moves them.
       label_kind: one of LABEL_KINDS.
 
     Raises:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfpipe.consumers import image_schema, images_of, serialized_records
 from tfpipe.example import decode_batch, decode_record, is_vectorizable
-from tfpipe.resizing import Fit
+from tfpipe.images.fit import Fit
 from tfpipe.schema import Schema
 from tfpipe.timing import time_pass
 from tfpipe.variants import Task

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfpipe.example import decode_record
+from tfpipe.images.moments import Moments, image_moments
 from tfpipe.manifest import Manifest
-from tfpipe.moments import Moments, image_moments
 from tfpipe.reading import read_in_order
 from tfpipe.readoptions import ReadOptions
 from tfpipe.schema import Schema

@@ -45,7 +45,7 @@ from beam_jobs.sources.zips import ZipSource as ZipSource
 from beam_jobs.sources.zips import open_zip
 from tfpipe.errors import UsageError
 from tfpipe.manifest import MANIFEST_NAME
-from tfpipe.places import checked_url, local_path
+from tfpipe.storage import checked_url, local_path
 
 READS = (
     "a folder with a folder per class; a listing (.csv, .txt, .jsonl, .ndjson, .parquet); COCO .json; Parquet files "

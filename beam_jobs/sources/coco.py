@@ -25,7 +25,7 @@ from beam_jobs.sources.labels import label_text
 from beam_jobs.sources.listing import Entry, Problem, Ref, Refused, cell_text, name_problem, printable, read_whole
 from beam_jobs.sources.rows import listed_file
 from tfpipe.errors import UsageError
-from tfpipe.places import is_url
+from tfpipe.storage import is_url
 
 
 @dataclass(frozen=True)

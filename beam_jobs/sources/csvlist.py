@@ -21,7 +21,7 @@ from beam_jobs.sources.listing import (
 )
 from beam_jobs.sources.rows import listed_file, mask_dtypes, read_listed_mask, row_problem
 from tfpipe.errors import UsageError
-from tfpipe.places import is_url
+from tfpipe.storage import is_url
 
 # A first row whose first cell is one of these is a header.
 HEADER_CELLS = frozenset({"uri", "url", "path", "file", "filename", "image"})

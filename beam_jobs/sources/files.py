@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import IO, Any, NamedTuple, TypeVar
 
-from tfpipe.places import STORES, RemotePath, is_url, local_path, naming, open_store, scheme_of
+from tfpipe.storage import STORES, RemotePath, is_url, local_path, naming, open_store, scheme_of
 
 # Questions that are under way at once, and file names that are asked for ahead.
 _ASKED_AT_ONCE = 32

@@ -26,7 +26,7 @@ from beam_jobs.sources.listing import (
     stat_problem,
 )
 from tfpipe.errors import UsageError
-from tfpipe.places import is_url
+from tfpipe.storage import is_url
 
 
 class ClassFolder(NamedTuple):

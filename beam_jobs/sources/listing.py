@@ -15,8 +15,8 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from tfpipe.errors import UsageError
-from tfpipe.places import RemotePath
 from tfpipe.schema import RESERVED
+from tfpipe.storage import RemotePath
 
 # Folders of these names directly in ROOT are splits where nothing else lies beside them.
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}

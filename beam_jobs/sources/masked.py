@@ -10,7 +10,7 @@ from typing import Any
 from beam_jobs.sources.files import absolute, asked_of_each, is_file, is_folder, joined, read_file
 from beam_jobs.sources.listing import MASK_COLUMN, Entry, Ref, Refused, Source
 from tfpipe.errors import UsageError
-from tfpipe.places import checked_url, is_url, local_path
+from tfpipe.storage import checked_url, is_url, local_path
 
 ENDINGS = (".png", ".bmp", ".PNG", ".BMP")
 

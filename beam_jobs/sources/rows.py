@@ -45,7 +45,7 @@ from beam_jobs.sources.listing import (
     stat_problem,
 )
 from tfpipe.errors import SetupError, UsageError
-from tfpipe.places import is_url
+from tfpipe.storage import is_url
 
 _BATCH_ROWS = 4096
 _MOST_COLUMNS = 1000

@@ -9,7 +9,7 @@ from itertools import islice
 
 from beam_jobs.sources.files import file_bytes
 from beam_jobs.sources.listing import Entry, in_groups
-from tfpipe.places import RemotePath, is_url
+from tfpipe.storage import RemotePath, is_url
 
 # Files held open at once, per process; a job of more opens them again, as it does with plain files.
 _MOST_OPEN = 256

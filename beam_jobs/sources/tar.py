@@ -34,8 +34,8 @@ from beam_jobs.sources.listing import (
 )
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
-from tfpipe.places import is_url
 from tfpipe.schema import RESERVED
+from tfpipe.storage import is_url
 
 IMAGE_ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp"})
 _LABELS = ("cls", "label")

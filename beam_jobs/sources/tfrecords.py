@@ -19,10 +19,10 @@ from beam_jobs.sources.rows import mask_dtypes
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
 from tfpipe.manifest import Manifest, load_manifest
-from tfpipe.places import is_url
 from tfpipe.records import DamagedRecord, NotAnExample, Record, parse_example, scan, scan_bytes
 from tfpipe.resync import HEADER_BYTES
 from tfpipe.schema import RESERVED, Feature
+from tfpipe.storage import is_url
 
 # The features of records that have no manifest: tfpipe's and TFDS's, ImageNet's, and what hand-written ones use.
 IMAGE_FEATURES = ("image", "image/encoded", "image_raw", "image_bytes", "encoded", "jpg", "png")

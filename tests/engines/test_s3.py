@@ -33,7 +33,7 @@ from beam_jobs.options import Job
 from tfpipe.check import check_dataset
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.manifest import load_manifest
-from tfpipe.places import as_place
+from tfpipe.storage import as_place
 
 pytestmark = pytest.mark.engines
 
@@ -126,7 +126,7 @@ def test_of_two_writers_the_second_is_refused(bucket: str, folder: Path) -> None
 def test_a_killed_process_leaves_nothing_that_a_reader_would_take(bucket: str, folder: Path, tmp_path: Path) -> None:
     out = f"{bucket}/killed"
     code = (
-        "import sys, time; from beam_jobs.convert import Job, convert; from tfpipe.places import RemotePath\n"
+        "import sys, time; from beam_jobs.convert import Job, convert; from tfpipe.storage import RemotePath\n"
         "real = RemotePath.upload; RemotePath.upload = lambda self, file: (real(self, file), time.sleep(0.1))\n"
         f"convert(Job(input={str(folder)!r}, output={out!r}, target_bytes=8_000))"
     )

@@ -1,14 +1,13 @@
-"""Antialiased resizing of uint8 images, as Pillow's bilinear reduction, faster than plain bilinear sampling.
+"""The compiled program that resizes uint8 images with antialiasing, as Pillow's bilinear reduction does.
 
-    fit = Fit((224, 224), resize="pad", antialias=True)
-    image = fit.decoded(data, jpeg_only=True)      # a JPEG file to uint8 [224, 224, 3]
+    image = resize_antialiased(source, (224, 224), "pad")
 
 Along each axis a pixel is a weighted sum of a few neighbours: a triangle as wide as the image shrinks. One compiled
-program does both axes in 16-bit integers, with weights of 1/256 and a rounding in between: rows are summed as they lie
-in memory, the result is turned on its side, its rows are summed, and it is turned back. So every sum runs over
-contiguous bytes, 16 and more at once; gathering columns took five times as long. BUILD_NOTES.md has the figures.
+program does both axes in 16-bit integers, with weights of 1/256 and a rounding in between: rows are summed as they are
+stored in memory, the result is transposed, its rows are summed, and it is transposed back. So every sum runs over
+contiguous bytes, 16 and more at once; gathering columns took five times as long.
 
-A program has fixed shapes, and images have not: they come flat, followed by anything, and their size rides along as
+A program has fixed shapes, and images have not: they come flat, followed by arbitrary bytes, and their size comes as
 numbers. Each (size, resize) is compiled once, when its first image comes: one to two seconds.
 """
 
@@ -16,24 +15,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from tfpipe.images import RESIZES, decode_file, mirrored_axes, placed, resize_image, resize_mask, turn_upright
+from tfpipe.images.decode import placed, resize_image
 
 # The longest side that a program takes, in units of the longer side of its target. What stays larger goes through
 # tf.image.resize. One capacity only: a choice among four cost 0.6 ms an image, more than the resize itself.
 _CAPACITY = 9 / 4
 # The decoder's own reductions, and what they blur: a mean over r x r pixels has the variance (r * r - 1) / 12, counted
 # in reduced pixels here, and a triangle of half-width h has h * h / 6.
-_RATIOS = (1, 2, 4, 8)
-_BLURS = tuple(6 * (r * r - 1) / 12 / r**2 for r in _RATIOS)
-# A reduced image must still be this much larger than the target: the triangle then hides what the decoder does.
-_LEAST_SHRINK = 1.125
+RATIOS = (1, 2, 4, 8)
+_BLURS = tuple(6 * (r * r - 1) / 12 / r**2 for r in RATIOS)
 _ONE = 256  # A weight of 1.
 
 
@@ -53,124 +49,7 @@ class Source(NamedTuple):
     mirrored: tf.Tensor
 
 
-class Fitting(Protocol):
-    """What brings images and their masks to one size: a Fit, or one draw of a crop."""
-
-    def decoded(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
-        """The pixels of an encoded image file."""
-
-    def applied(self, image: tf.Tensor) -> tf.Tensor:
-        """The image in the size."""
-
-    def mask_applied(self, mask: tf.Tensor) -> tf.Tensor:
-        """The mask, fitted as its image is."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How images are brought to one size.
-
-    Attributes:
-      size: (height, width).
-      resize: "pad" keeps the aspect and adds black borders, centred; "stretch" does not keep it; "crop" keeps it and
-        cuts what overhangs, centred.
-      antialias: average over the source where an image shrinks: within 1 to 2 levels of Pillow's bilinear reduction.
-        JPEGs of 2.5 times the target and more are then reduced while they are decoded.
-    """
-
-    size: tuple[int, int]
-    resize: str = "pad"
-    antialias: bool = False
-
-    def __post_init__(self) -> None:
-        if self.resize not in RESIZES:
-            raise ValueError(f"Unknown resize {self.resize!r}; known: {list(RESIZES)}.")
-
-    def decoded(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
-        """The pixels of an encoded image file, upright, in this size.
-
-        Args:
-          data: scalar string.
-          jpeg_only: the file is known to be a JPEG; otherwise its first bytes tell.
-          orientation: scalar int64, the EXIF turn; see turn_upright.
-
-        Returns:
-          uint8 [height, width, 3].
-
-        Raises:
-          InvalidArgumentError: no decoder takes the bytes.
-        """
-        if not self.antialias:
-            return self.applied(_upright(decode_file(data, jpeg_only=jpeg_only), orientation))
-        pixels, full_size, ratio = self._decoded_small(data, jpeg_only, orientation)
-        mirrored = tf.zeros([2], tf.int32) if orientation is None else tf.cast(mirrored_axes(orientation), tf.int32)
-        source = Source(_upright(pixels, orientation), full_size, ratio, mirrored)
-        return _resized(source, self.size, self.resize)
-
-    def applied(self, image: tf.Tensor) -> tf.Tensor:
-        """The image in this size.
-
-        Args:
-          image: uint8, float16 or float32 [H, W, C].
-
-        Returns:
-          [height, width, C] of the same dtype. Where floats shrink with antialias, tf.image.resize does it, slower.
-        """
-        if tuple(image.shape[:2]) == tuple(self.size):
-            return image
-        if not self.antialias or image.dtype != tf.uint8 or image.shape[-1] is None:
-            return resize_image(image, self.size, resize=self.resize, antialias=self.antialias)
-        source = Source(image, tf.shape(image)[:2], tf.constant(1), tf.zeros([2], tf.int32))
-        return _resized(source, self.size, self.resize)
-
-    def mask_applied(self, mask: tf.Tensor) -> tf.Tensor:
-        """The mask [H, W, C] fitted as its image is, each value the nearest: [height, width, C]."""
-        return resize_mask(mask, self.size, resize=self.resize)
-
-    def _decoded_small(
-        self, data: tf.Tensor, jpeg_only: bool, orientation: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The pixels as stored, a JPEG's reduced as far as the size allows; the full upright size; the ratio."""
-
-        def jpeg() -> tuple[tf.Tensor, ...]:
-            size = tf.io.extract_jpeg_shape(data)[:2]
-            if orientation is not None:
-                size = tf.where(orientation >= 5, size[::-1], size)
-            place = _ratio_index(size, self.size, self.resize)
-            pixels = tf.switch_case(place, [_jpeg_decoder(data, ratio) for ratio in _RATIOS])
-            return pixels, size, tf.gather(tf.constant(_RATIOS), place)
-
-        def other() -> tuple[tf.Tensor, ...]:
-            pixels = decode_file(data, jpeg_only=False)
-            size = tf.shape(pixels)[:2]
-            if orientation is not None:
-                size = tf.where(orientation >= 5, size[::-1], size)
-            return pixels, size, tf.constant(1)
-
-        pixels, size, ratio = jpeg() if jpeg_only else tf.cond(tf.io.is_jpeg(data), jpeg, other)
-        return tf.ensure_shape(pixels, [None, None, 3]), size, ratio
-
-
-def _jpeg_decoder(data: tf.Tensor, ratio: int) -> Callable[[], tf.Tensor]:
-    return lambda: decode_file(data, jpeg_only=True, exact=True, ratio=ratio)
-
-
-def _upright(image: tf.Tensor, orientation: tf.Tensor | None) -> tf.Tensor:
-    return image if orientation is None else turn_upright(image, orientation)
-
-
-def _ratio_index(full_size: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
-    """The place in _RATIOS of the strongest reduction that leaves the image large enough."""
-    shrinks = tf.cast(full_size, tf.float32) / tf.constant(size, tf.float32)
-    shrink = tf.reduce_max(shrinks) if resize == "pad" else tf.reduce_min(shrinks)
-    enough = shrink >= tf.constant([ratio * _LEAST_SHRINK for ratio in _RATIOS[1:]])
-    return tf.reduce_sum(tf.cast(enough, tf.int32))
-
-
-# ---- the resize
-
-
-def _resized(source: Source, size: tuple[int, int], resize: str) -> tf.Tensor:
+def resize_antialiased(source: Source, size: tuple[int, int], resize: str) -> tf.Tensor:
     """The image in the size: by the program whose capacity holds it, or else by tf.image.resize."""
     channels = int(source.pixels.shape[-1])
     capacity = math.ceil(max(size) * _CAPACITY)
@@ -265,7 +144,7 @@ def _taps(axis: _Axis, length: int, taps: int) -> _Taps:
     # The last pixel of a reduced image may cover less than `ratio` pixels: the scale is that of the full image.
     extent = tf.cast(axis.full, tf.float32) / tf.cast(axis.ratio, tf.float32)
     scale = extent / tf.cast(axis.inner, tf.float32)
-    blur = tf.gather(tf.constant(_BLURS), tf.reduce_sum(tf.cast(axis.ratio > tf.constant(_RATIOS), tf.int32)))
+    blur = tf.gather(tf.constant(_BLURS), tf.reduce_sum(tf.cast(axis.ratio > tf.constant(RATIOS), tf.int32)))
     half = tf.clip_by_value(tf.sqrt(tf.maximum(scale * scale - blur, 1.0)), 1.0, taps / 2)
     begin = (tf.cast(axis.pixels, tf.float32) - extent) * tf.cast(axis.mirrored, tf.float32)
     centre = begin + (tf.cast(place, tf.float32) + 0.5) * scale

@@ -13,15 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.images import placed
-from tfpipe.schema import Schema
-
-BOXES = "boxes"
-
-
-def has_boxes(schema: Schema) -> bool:
-    """Whether a schema's `boxes` are of this kind, and the size of the image that they belong to is stored as well."""
-    return BOXES in schema and "shape" in schema and schema[BOXES].shape == (None, 4) and schema[BOXES].codec == "plain"
+from tfpipe.images.decode import placed
 
 
 def turn_boxes(boxes: Any, size: Any, orientation: Any) -> tf.Tensor:

@@ -1,0 +1,133 @@
+"""Bringing images and their masks to one size: padded, stretched or cropped, plain or antialiased.
+
+fit = Fit((224, 224), resize="pad", antialias=True)
+image = fit.decoded(data, jpeg_only=True)      # a JPEG file to uint8 [224, 224, 3]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import tensorflow as tf
+
+from tfpipe.images.antialias import RATIOS, Source, resize_antialiased
+from tfpipe.images.decode import RESIZES, decode_file, mirrored_axes, resize_image, resize_mask, turn_upright
+
+# A reduced image must still be this much larger than the target: the triangle then hides what the decoder does.
+_LEAST_SHRINK = 1.125
+
+
+class Fitting(Protocol):
+    """What brings images and their masks to one size: a Fit, or one draw of a crop."""
+
+    def decoded(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
+        """The pixels of an encoded image file."""
+
+    def applied(self, image: tf.Tensor) -> tf.Tensor:
+        """The image in the size."""
+
+    def mask_applied(self, mask: tf.Tensor) -> tf.Tensor:
+        """The mask, fitted as its image is."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How images are brought to one size.
+
+    Attributes:
+      size: (height, width).
+      resize: "pad" keeps the aspect and adds black borders, centred; "stretch" does not keep it; "crop" keeps it and
+        cuts what overhangs, centred.
+      antialias: average over the source where an image shrinks: within 1 to 2 levels of Pillow's bilinear reduction.
+        JPEGs of 2.5 times the target and more are then reduced while they are decoded.
+    """
+
+    size: tuple[int, int]
+    resize: str = "pad"
+    antialias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZES:
+            raise ValueError(f"Unknown resize {self.resize!r}; known: {list(RESIZES)}.")
+
+    def decoded(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
+        """The pixels of an encoded image file, upright, in this size.
+
+        Args:
+          data: scalar string.
+          jpeg_only: the file is known to be a JPEG; otherwise its first bytes tell.
+          orientation: scalar int64, the EXIF turn; see turn_upright.
+
+        Returns:
+          uint8 [height, width, 3].
+
+        Raises:
+          InvalidArgumentError: no decoder takes the bytes.
+        """
+        if not self.antialias:
+            return self.applied(_upright(decode_file(data, jpeg_only=jpeg_only), orientation))
+        pixels, full_size, ratio = self._decoded_small(data, jpeg_only, orientation)
+        mirrored = tf.zeros([2], tf.int32) if orientation is None else tf.cast(mirrored_axes(orientation), tf.int32)
+        source = Source(_upright(pixels, orientation), full_size, ratio, mirrored)
+        return resize_antialiased(source, self.size, self.resize)
+
+    def applied(self, image: tf.Tensor) -> tf.Tensor:
+        """The image in this size.
+
+        Args:
+          image: uint8, float16 or float32 [H, W, C].
+
+        Returns:
+          [height, width, C] of the same dtype. Where floats shrink with antialias, tf.image.resize does it, slower.
+        """
+        if tuple(image.shape[:2]) == tuple(self.size):
+            return image
+        if not self.antialias or image.dtype != tf.uint8 or image.shape[-1] is None:
+            return resize_image(image, self.size, resize=self.resize, antialias=self.antialias)
+        source = Source(image, tf.shape(image)[:2], tf.constant(1), tf.zeros([2], tf.int32))
+        return resize_antialiased(source, self.size, self.resize)
+
+    def mask_applied(self, mask: tf.Tensor) -> tf.Tensor:
+        """The mask [H, W, C] fitted as its image is, each value the nearest: [height, width, C]."""
+        return resize_mask(mask, self.size, resize=self.resize)
+
+    def _decoded_small(
+        self, data: tf.Tensor, jpeg_only: bool, orientation: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The pixels as stored, a JPEG's reduced as far as the size allows; the full upright size; the ratio."""
+
+        def jpeg() -> tuple[tf.Tensor, ...]:
+            size = tf.io.extract_jpeg_shape(data)[:2]
+            if orientation is not None:
+                size = tf.where(orientation >= 5, size[::-1], size)
+            place = _ratio_index(size, self.size, self.resize)
+            pixels = tf.switch_case(place, [_jpeg_decoder(data, ratio) for ratio in RATIOS])
+            return pixels, size, tf.gather(tf.constant(RATIOS), place)
+
+        def other() -> tuple[tf.Tensor, ...]:
+            pixels = decode_file(data, jpeg_only=False)
+            size = tf.shape(pixels)[:2]
+            if orientation is not None:
+                size = tf.where(orientation >= 5, size[::-1], size)
+            return pixels, size, tf.constant(1)
+
+        pixels, size, ratio = jpeg() if jpeg_only else tf.cond(tf.io.is_jpeg(data), jpeg, other)
+        return tf.ensure_shape(pixels, [None, None, 3]), size, ratio
+
+
+def _jpeg_decoder(data: tf.Tensor, ratio: int) -> Callable[[], tf.Tensor]:
+    return lambda: decode_file(data, jpeg_only=True, exact=True, ratio=ratio)
+
+
+def _upright(image: tf.Tensor, orientation: tf.Tensor | None) -> tf.Tensor:
+    return image if orientation is None else turn_upright(image, orientation)
+
+
+def _ratio_index(full_size: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
+    """The place in RATIOS of the strongest reduction that leaves the image large enough."""
+    shrinks = tf.cast(full_size, tf.float32) / tf.constant(size, tf.float32)
+    shrink = tf.reduce_max(shrinks) if resize == "pad" else tf.reduce_min(shrinks)
+    enough = shrink >= tf.constant([ratio * _LEAST_SHRINK for ratio in RATIOS[1:]])
+    return tf.reduce_sum(tf.cast(enough, tf.int32))
