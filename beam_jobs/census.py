@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 
 # For each quantity: its exact "low" and "high", and "counts" as pairs of bucket and count.
 Sizes = dict[str, dict[str, Any]]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from beam_jobs.sources.listing import MASK_COLUMN
-from tfpipe.schema import Feature
+from tfpipe.format.schema import Feature
 
 _SCALARS: dict[str, Callable[[str], Any]] = {
     "string": str,

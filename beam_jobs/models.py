@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 
 from tfpipe.errors import SetupError, UsageError
-from tfpipe.manifest import digest_file
+from tfpipe.format.manifest import digest_file
 
 # Images go through the model in batches of this size, always full, so that a vector does not depend on its neighbours.
 BATCH = 32

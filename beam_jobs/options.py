@@ -13,9 +13,9 @@ from typing import Any
 
 from beam_jobs.shrink import DEFAULT_QUALITY, Shrink
 from tfpipe.errors import UsageError
+from tfpipe.format.schema import LABEL_KINDS, PAYLOADS
+from tfpipe.format.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, parse_split, split_bounds
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS
-from tfpipe.schema import LABEL_KINDS, PAYLOADS
-from tfpipe.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, parse_split, split_bounds
 
 RESIZES = ("pad", "stretch", "crop")
 DTYPES = ("float32", "float16", "uint8")

@@ -24,12 +24,12 @@ from beam_jobs.shrink import Gain, Shrink, measure_gain
 from beam_jobs.sources import Refused, Source, Unreadable
 from beam_jobs.sources.labels import split_labels
 from beam_jobs.sources.listing import MASK_COLUMN, MaskReader
-from tfpipe.example import record_encoder
+from tfpipe.format.example import record_encoder
+from tfpipe.format.framing import Chunks, frame
+from tfpipe.format.schema import ImageSpec, Schema, record_schema
 from tfpipe.images.moments import Moments, image_moments
 from tfpipe.images.probe import ImageHeader, NotAnImage, probe
 from tfpipe.quiet import load_tensorflow
-from tfpipe.records import Chunks, frame
-from tfpipe.schema import ImageSpec, Schema, record_schema
 
 
 class Encoded(NamedTuple):

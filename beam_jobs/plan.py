@@ -31,7 +31,7 @@ import xxhash
 from beam_jobs.options import Job
 from beam_jobs.sources import Listed, Ref, Refused, Source
 from beam_jobs.sources.labels import label_problem, names_in
-from tfpipe.sharding import cut_order, key_hashes, num_shards, pick_split, split_bounds
+from tfpipe.format.sharding import cut_order, key_hashes, num_shards, pick_split, split_bounds
 
 # Some 250 B each while they are gathered: 16 MB.
 RUN_REFS = 1 << 16

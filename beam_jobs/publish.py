@@ -25,7 +25,7 @@ from beam_jobs.plan import Plan
 from beam_jobs.shards import ShardFacts, merge_counts, sum_moments
 from beam_jobs.sources import Refused
 from tfpipe import __version__
-from tfpipe.manifest import (
+from tfpipe.format.manifest import (
     INDEX_NAME,
     REJECTED_NAME,
     STATE_NAME,
@@ -37,7 +37,7 @@ from tfpipe.manifest import (
     replace_file,
     save_manifest,
 )
-from tfpipe.schema import ImageSpec, Schema, record_schema
+from tfpipe.format.schema import ImageSpec, Schema, record_schema
 from tfpipe.storage import Place, RemotePath
 
 _NOTES_NAME = "files.json"

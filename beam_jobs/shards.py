@@ -25,8 +25,8 @@ from beam_jobs.census import Sizes, count_sizes
 from beam_jobs.payloads import Encoded, Payload
 from beam_jobs.plan import Ref
 from beam_jobs.sources import Refused
+from tfpipe.format.framing import Chunks
 from tfpipe.images.moments import Moments
-from tfpipe.records import Chunks
 
 _WRITE_BYTES = 1 << 18
 # The kernel takes up to 1024 chunks in one call.

@@ -30,7 +30,7 @@ from beam_jobs.plan import Indexing, Plan, index_piece
 from beam_jobs.shards import ShardFacts
 from beam_jobs.sources.files import objects_below
 from beam_jobs.workers import ShardWriting
-from tfpipe.manifest import STATE_NAME
+from tfpipe.format.manifest import STATE_NAME
 from tfpipe.storage import Place, RemotePath
 
 # What lies beside each shard once it is written; the sidecar comes last, and makes it count.

@@ -23,8 +23,8 @@ from PIL import Image
 
 import tfpipe
 from tfpipe import timing
+from tfpipe.format.manifest import Manifest
 from tfpipe.images.decode import resize_image
-from tfpipe.manifest import Manifest
 
 BATCH = 128
 STOCK = {"image": tf.io.FixedLenFeature([], tf.string), "label_int": tf.io.FixedLenFeature([], tf.int64)}

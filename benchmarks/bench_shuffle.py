@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.dataset import make_dataset
-from tfpipe.manifest import Manifest, load_manifest
+from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.order import Order, chunk_records, chunks
 from tfpipe.readoptions import ReadOptions
 

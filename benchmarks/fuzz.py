@@ -33,21 +33,11 @@ from PIL import Image
 
 from beam_jobs.sources import open_source
 from tfpipe.errors import UsageError
+from tfpipe.format.framing import DamagedRecord, frame, masked_crc, scan_bytes
+from tfpipe.format.manifest import Manifest, Shard, Split, manifest_text, parse_manifest
+from tfpipe.format.schema import record_schema
+from tfpipe.format.wire import NotAnExample, bytes_feature, float_feature, int64_feature, pack_example, parse_example
 from tfpipe.images.probe import NotAnImage, probe
-from tfpipe.manifest import Manifest, Shard, Split, manifest_text, parse_manifest
-from tfpipe.records import (
-    DamagedRecord,
-    NotAnExample,
-    bytes_feature,
-    float_feature,
-    frame,
-    int64_feature,
-    masked_crc,
-    pack_example,
-    parse_example,
-    scan_bytes,
-)
-from tfpipe.schema import record_schema
 
 Draw = random.Random
 

@@ -19,7 +19,7 @@ from pictures import KINDS, fill_folder
 
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 
 # The first call into TensorFlow or Beam takes seconds, so no deadline; the seeds are fixed: a red run stays red.
 settings.register_profile("tfpipe", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

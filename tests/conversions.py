@@ -10,7 +10,7 @@ from typing import Any
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import Job
 from tfpipe.check import check_dataset
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 
 TARGET = 8_000
 REJECTED = "rejected.jsonl"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfpipe.check import Problem, check_dataset
-from tfpipe.manifest import INDEX_NAME, MANIFEST_NAME, Manifest, Shard, load_manifest, parse_manifest
-from tfpipe.records import FOOTER_BYTES, HEADER_BYTES, frame, scan_bytes
+from tfpipe.format.framing import FOOTER_BYTES, HEADER_BYTES, frame, scan_bytes
+from tfpipe.format.manifest import INDEX_NAME, MANIFEST_NAME, Manifest, Shard, load_manifest, parse_manifest
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 from pictures import file_bytes, photo
 
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 
 Record = dict[str, tf.train.Feature]
 NAMES = (b"cat", b"dog", b"emu")

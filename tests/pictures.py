@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 
 HEIGHT, WIDTH = 30, 40
 EXIF_ORIENTATION = 0x0112

@@ -16,7 +16,7 @@ from typing import Any
 import xxhash
 from pictures import fill_folder
 
-from tfpipe.manifest import STATE_NAME
+from tfpipe.format.manifest import STATE_NAME
 
 CLASSES = ("cat", "dog", "emu")
 DEADLINE_SECONDS = 120

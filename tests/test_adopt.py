@@ -32,9 +32,9 @@ from tfpipe.adopt import split_of
 from tfpipe.check import check_dataset
 from tfpipe.dataset import make_dataset
 from tfpipe.errors import DataError
-from tfpipe.example import decode_record, encode_record
-from tfpipe.manifest import INDEX_NAME, MANIFEST_NAME, load_manifest
-from tfpipe.schema import Feature, Schema
+from tfpipe.format.example import decode_record, encode_record
+from tfpipe.format.manifest import INDEX_NAME, MANIFEST_NAME, load_manifest
+from tfpipe.format.schema import Feature, Schema
 
 EXPECTED: list[tuple[Callable[[int], Record], str, tuple[str, ...], dict[str, tuple[Any, ...]]]] = [
     (

@@ -23,8 +23,8 @@ import tfpipe
 from tfpipe import cli
 from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, UsageError
-from tfpipe.manifest import MANIFEST_NAME, Manifest
-from tfpipe.records import frame
+from tfpipe.format.framing import frame
+from tfpipe.format.manifest import MANIFEST_NAME, Manifest
 
 # ---- refusals
 

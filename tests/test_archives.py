@@ -30,7 +30,7 @@ from beam_jobs.convert import convert
 from beam_jobs.options import Job
 from beam_jobs.sources import open_source, zips
 from tfpipe.errors import UsageError
-from tfpipe.manifest import Manifest, load_manifest
+from tfpipe.format.manifest import Manifest, load_manifest
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CONTAINERS if kind != "samples.tar"])

@@ -21,8 +21,8 @@ from beam_jobs.options import Job, read_labels
 from beam_jobs.sources import listing
 from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, UsageError
+from tfpipe.format.manifest import load_manifest
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS
-from tfpipe.manifest import load_manifest
 
 JPEG, PNG = KINDS[".jpg"](1), KINDS[".png"](1)
 IMAGE = tf.io.FixedLenFeature([], tf.string)

@@ -14,9 +14,9 @@ from pictures import EXIF_ORIENTATION, file_bytes, stock_read
 from PIL import Image
 
 import tfpipe
+from tfpipe.format.manifest import load_manifest
 from tfpipe.images.boxes import fit_boxes, turn_boxes
 from tfpipe.images.decode import resize_image, turn_upright
-from tfpipe.manifest import load_manifest
 
 HEIGHT, WIDTH = 30, 44
 BOX = (6, 4, 22, 10)

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfpipe.callbacks import InputWait, Position, Resume
 from tfpipe.dataset import make_dataset
-from tfpipe.manifest import Manifest, load_manifest
+from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.readoptions import ReadOptions
 
 BATCH, EPOCHS = 4, 3

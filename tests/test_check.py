@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tfpipe.check import Problem, check_dataset
-from tfpipe.manifest import INDEX_NAME, Manifest, Shard, load_manifest
-from tfpipe.records import frame, scan_bytes
+from tfpipe.format.framing import frame, scan_bytes
+from tfpipe.format.manifest import INDEX_NAME, Manifest, Shard, load_manifest
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from beam_jobs.convert import convert
 from beam_jobs.options import Job, parse_bytes, parse_size
 from tfpipe import __version__, cli
 from tfpipe.cli.tables import print_table
-from tfpipe.manifest import Manifest, load_manifest
+from tfpipe.format.manifest import Manifest, load_manifest
 
 Run = Callable[..., tuple[int, str, str]]
 

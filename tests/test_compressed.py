@@ -16,11 +16,11 @@ from foreign import (
 
 import tfpipe
 from tfpipe.check import check_dataset
-from tfpipe.compressed import compression_of, inflate, scan_shard
 from tfpipe.dataset import make_dataset
-from tfpipe.manifest import Manifest, manifest_text, parse_manifest
+from tfpipe.format.compressed import compression_of, inflate, scan_shard
+from tfpipe.format.framing import DamagedRecord, frame, scan
+from tfpipe.format.manifest import Manifest, manifest_text, parse_manifest
 from tfpipe.readoptions import ReadOptions
-from tfpipe.records import DamagedRecord, frame, scan
 
 
 def keys_by_epoch(manifest: Manifest, **options: Any) -> list[list[bytes]]:

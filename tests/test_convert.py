@@ -18,9 +18,9 @@ from test_images import TOLERANCES
 
 from tfpipe.check import check_dataset
 from tfpipe.errors import UsageError
+from tfpipe.format.framing import scan
+from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.decode import resize_image
-from tfpipe.manifest import Manifest, load_manifest
-from tfpipe.records import scan
 
 IMAGE = tf.io.FixedLenFeature([], tf.string)
 SHAPE = tf.io.FixedLenFeature([3], tf.int64)

@@ -13,8 +13,8 @@ from beam_jobs.convert import convert
 from beam_jobs.options import Job
 from tfpipe.crops import PaddedCrop, RandomResizedCrop
 from tfpipe.dataset import make_dataset
+from tfpipe.format.manifest import load_manifest
 from tfpipe.images.fit import Fit
-from tfpipe.manifest import load_manifest
 from tfpipe.readoptions import ReadOptions
 from tfpipe.request import Request
 

@@ -14,7 +14,7 @@ import tfpipe
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
 from tfpipe.dataset import make_dataset
-from tfpipe.manifest import load_manifest
+from tfpipe.format.manifest import load_manifest
 from tfpipe.readoptions import ReadOptions
 
 SIZE = (24, 32)

@@ -18,7 +18,7 @@ from pictures import stock_read
 
 from beam_jobs.sources import Listed, open_source
 from tfpipe.errors import UsageError
-from tfpipe.manifest import load_manifest
+from tfpipe.format.manifest import load_manifest
 
 
 def test_the_names_of_the_hub_s_classes_keep_their_ids(tmp_path: Path) -> None:

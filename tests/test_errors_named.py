@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from tfpipe.damage import explain
 from tfpipe.dataset import make_dataset
-from tfpipe.manifest import load_manifest
+from tfpipe.format.framing import masked_crc, scan
+from tfpipe.format.manifest import load_manifest
 from tfpipe.reading import open_shelf
 from tfpipe.readoptions import ReadOptions
-from tfpipe.records import masked_crc, scan
 
 SIZE = (6, 8)
 

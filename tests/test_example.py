@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pictures import file_bytes, photo, turned, upright_pixels
 
-from tfpipe.example import decode_batch, decode_record, encode_record, is_vectorizable, record_encoder
-from tfpipe.records import parse_example
-from tfpipe.schema import Feature, Schema
+from tfpipe.format.example import decode_batch, decode_record, encode_record, is_vectorizable, record_encoder
+from tfpipe.format.schema import Feature, Schema
+from tfpipe.format.wire import parse_example
 
 PIXELS = photo(5, 6, 8)
 # Name -> feature, a value, and the spec with which a reader without tfpipe parses it.

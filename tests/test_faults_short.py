@@ -19,7 +19,7 @@ from beam_jobs.convert import convert
 from beam_jobs.options import Job
 from tfpipe.check import check_dataset
 from tfpipe.errors import SetupError
-from tfpipe.manifest import MANIFEST_NAME, Manifest, load_manifest
+from tfpipe.format.manifest import MANIFEST_NAME, Manifest, load_manifest
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import tfpipe
 from beam_jobs.options import Job
 from beam_jobs.sources.labels import label_text, names_in, split_labels
 from tfpipe.errors import UsageError
-from tfpipe.schema import Schema, record_schema
+from tfpipe.format.schema import Schema, record_schema
 
 # Which classes each of 24 images is of; one has none.
 SEVERAL = {f"in/{i:03d}.jpg": [name for j, name in enumerate(["sky", "sea", "cat"]) if i >> j & 1] for i in range(24)}

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_schema import SCHEMAS
 
-from tfpipe.manifest import (
+from tfpipe.format.framing import frame
+from tfpipe.format.manifest import (
     INDEX_NAME,
     MANIFEST_NAME,
     STATE_NAME,
@@ -31,8 +32,7 @@ from tfpipe.manifest import (
     replace_file,
     save_manifest,
 )
-from tfpipe.records import frame
-from tfpipe.schema import record_schema
+from tfpipe.format.schema import record_schema
 
 COUNTS = st.integers(0, 2**50)
 NAMES = st.text(min_size=1, max_size=8).filter(

@@ -7,7 +7,7 @@ from pictures import fill_folder
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
 from tfpipe.dataset import make_dataset
-from tfpipe.manifest import load_manifest
+from tfpipe.format.manifest import load_manifest
 from tfpipe.mixtures import class_weights
 from tfpipe.readoptions import ReadOptions
 

@@ -18,8 +18,8 @@ from beam_jobs.models import load_embedder
 from beam_jobs.options import Job
 from tfpipe.check import check_dataset
 from tfpipe.errors import SetupError, UsageError
+from tfpipe.format.manifest import Manifest, digest_file
 from tfpipe.images.decode import resize_image
-from tfpipe.manifest import Manifest, digest_file
 
 SIZE = (12, 16)
 

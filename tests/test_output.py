@@ -20,7 +20,7 @@ from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import Job
 from tfpipe.check import check_dataset
 from tfpipe.errors import SetupError, UsageError
-from tfpipe.manifest import Manifest, load_manifest
+from tfpipe.format.manifest import Manifest, load_manifest
 
 # ---- the output folder
 

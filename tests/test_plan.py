@@ -33,7 +33,7 @@ from beam_jobs.plan import (
     shard_refs,
 )
 from beam_jobs.sources import Entry, Listed, Refused, open_source
-from tfpipe.sharding import key_hashes, pick_split
+from tfpipe.format.sharding import key_hashes, pick_split
 
 JOB = Job(input="in", output="out", target_bytes=20_000)
 

@@ -19,7 +19,7 @@ from test_coco import BOXES, coco
 from beam_jobs.sources import Listed, open_source
 from tfpipe import storage
 from tfpipe.errors import SetupError, UsageError
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 
 
 def converted(source: str | Path, output: Path, **options: Any) -> dict[str, bytes]:

@@ -24,7 +24,7 @@ from beam_jobs.options import Job
 from tfpipe import cli
 from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, SetupError, UsageError
-from tfpipe.manifest import MANIFEST_NAME, Manifest, load_manifest
+from tfpipe.format.manifest import MANIFEST_NAME, Manifest, load_manifest
 from tfpipe.repair import repair
 from tfpipe.storage import RemotePath, as_place
 

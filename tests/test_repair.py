@@ -20,7 +20,8 @@ from pictures import files_of
 from tfpipe import cli
 from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, UsageError
-from tfpipe.manifest import (
+from tfpipe.format.framing import FRAME_BYTES, frame, scan, scan_bytes
+from tfpipe.format.manifest import (
     INDEX_NAME,
     REJECTED_NAME,
     Manifest,
@@ -30,20 +31,11 @@ from tfpipe.manifest import (
     load_manifest,
     save_manifest,
 )
-from tfpipe.records import (
-    FRAME_BYTES,
-    bytes_feature,
-    frame,
-    int64_feature,
-    pack_example,
-    parse_example,
-    salvage,
-    scan,
-    scan_bytes,
-)
+from tfpipe.format.schema import Feature, Schema
+from tfpipe.format.wire import bytes_feature, int64_feature, pack_example, parse_example
+from tfpipe.maintenance.salvage import salvage
 from tfpipe.repair import Lost, Repair, repair
 from tfpipe.rescue import rescue
-from tfpipe.schema import Feature, Schema
 
 
 def framed(*payloads: bytes) -> bytes:

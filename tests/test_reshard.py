@@ -22,7 +22,7 @@ from pictures import stock_read
 
 from beam_jobs.sources import Refused, open_source
 from tfpipe.errors import UsageError
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 
 IMAGE = tf.io.FixedLenFeature([], tf.string)
 

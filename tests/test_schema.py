@@ -11,7 +11,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfpipe.schema import CODECS, DTYPES, PAYLOADS, RESERVED, Feature, ImageSpec, Schema, record_schema
+from tfpipe.format.schema import CODECS, DTYPES, PAYLOADS, RESERVED, Feature, ImageSpec, Schema, record_schema
 
 SIZES = st.one_of(st.none(), st.integers(0, 2**40))
 KINDS = [

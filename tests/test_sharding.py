@@ -11,7 +11,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfpipe.sharding import (
+from tfpipe.format.sharding import (
     DEFAULT_SPLIT,
     cut_order,
     host_batches,

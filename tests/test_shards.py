@@ -18,11 +18,11 @@ from beam_jobs.payloads import Encoded
 from beam_jobs.plan import Ref
 from beam_jobs.shards import ShardFacts, merge_counts, write_shard
 from beam_jobs.sources import Refused
+from tfpipe.format.framing import frame, scan
+from tfpipe.format.manifest import digest_bytes
+from tfpipe.format.schema import Schema
 from tfpipe.images.moments import Moments
 from tfpipe.images.probe import ImageHeader
-from tfpipe.manifest import digest_bytes
-from tfpipe.records import frame, scan
-from tfpipe.schema import Schema
 
 
 class MadePayload:

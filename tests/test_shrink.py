@@ -11,8 +11,9 @@ from beam_jobs.convert import convert
 from beam_jobs.options import Job
 from beam_jobs.shrink import Shrink, measure_gain
 from tfpipe.errors import UsageError
+from tfpipe.format.framing import scan
+from tfpipe.format.wire import parse_example
 from tfpipe.images.probe import ImageHeader, probe
-from tfpipe.records import parse_example, scan
 
 
 def header(height, width, orientation=1):

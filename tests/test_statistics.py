@@ -9,7 +9,7 @@ import pytest
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
 from tfpipe.cli import main
-from tfpipe.manifest import load_manifest
+from tfpipe.format.manifest import load_manifest
 from tfpipe.statistics import dataset_moments
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pictures import photo
 
 from tfpipe.dataset import make_dataset
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 from tfpipe.tiles import Grid, Tiles, density_tiles
 
 

@@ -17,16 +17,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load_manifest": "tfpipe.manifest",
-    "Manifest": "tfpipe.manifest",
+    "load_manifest": "tfpipe.format.manifest",
+    "Manifest": "tfpipe.format.manifest",
     "index": "tfpipe.adopt",
     "make_dataset": "tfpipe.dataset",
     "class_weights": "tfpipe.mixtures",
     "RandomResizedCrop": "tfpipe.crops",
     "PaddedCrop": "tfpipe.crops",
     "ReadOptions": "tfpipe.readoptions",
-    "Schema": "tfpipe.schema",
-    "Feature": "tfpipe.schema",
+    "Schema": "tfpipe.format.schema",
+    "Feature": "tfpipe.format.schema",
 }
 _MODULES = ("augment", "callbacks", "layers", "policy", "tiles", "timing")
 

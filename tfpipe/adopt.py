@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from tfpipe import __version__
-from tfpipe.compressed import compression_of, scan_shard
 from tfpipe.errors import DataError, UsageError
-from tfpipe.layout import Features, Layout, find_roles
-from tfpipe.manifest import (
+from tfpipe.format.compressed import compression_of, scan_shard
+from tfpipe.format.framing import DamagedRecord
+from tfpipe.format.manifest import (
     INDEX_NAME,
     MANIFEST_NAME,
     Manifest,
@@ -37,8 +37,9 @@ from tfpipe.manifest import (
     replace_file,
     save_manifest,
 )
-from tfpipe.records import DamagedRecord, NotAnExample, parse_example
-from tfpipe.schema import Schema
+from tfpipe.format.schema import Schema
+from tfpipe.format.wire import NotAnExample, parse_example
+from tfpipe.layout import Features, Layout, find_roles
 from tfpipe.storage import is_url
 
 # What a part of a file's name says of its split.

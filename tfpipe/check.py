@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfpipe.compressed import scan_shard
-from tfpipe.manifest import INDEX_NAME, MANIFEST_NAME, STATE_NAME, Manifest, Shard, digest_file, is_as_saved
-from tfpipe.records import DamagedRecord, parse_index
+from tfpipe.format.compressed import scan_shard
+from tfpipe.format.framing import DamagedRecord, parse_index
+from tfpipe.format.manifest import INDEX_NAME, MANIFEST_NAME, STATE_NAME, Manifest, Shard, digest_file, is_as_saved
 from tfpipe.storage import local_copy
 
 

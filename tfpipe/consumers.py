@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.example import decode_batch, decode_record, is_vectorizable
-from tfpipe.schema import Schema
+from tfpipe.format.example import decode_batch, decode_record, is_vectorizable
+from tfpipe.format.schema import Schema
 from tfpipe.variants import Task, images_of
 
 # The records of decode_only wait in memory.

@@ -14,15 +14,15 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfpipe.format.framing import FOOTER_BYTES, HEADER_BYTES, valid_payload
+from tfpipe.format.wire import NotAnExample, parse_example
 from tfpipe.reading import Shelf, interleaved
 from tfpipe.readoptions import ReadOptions
-from tfpipe.records import NotAnExample, masked_crc, parse_example, sound_length
 
 Features = dict[str, Any]
 
 _LOG = logging.getLogger("tfpipe")
 # A TFRecord's frame: 8 bytes of length and 4 of their CRC before the payload, 4 of its CRC behind.
-_HEAD_BYTES, _TAIL_BYTES = 12, 4
 _MOST_NAMED = 10
 
 
@@ -62,17 +62,11 @@ def explain(shelf: Shelf, number: int, *, decode: Callable[[tf.Tensor], Any] | N
             frame = file.read(int(shelf.ends[number] - shelf.begins[number]))
     except tf.errors.OpError as error:
         return f"{where} cannot be read: {error.message}"
-    payload = frame[_HEAD_BYTES:-_TAIL_BYTES]
+    payload = frame[HEADER_BYTES:-FOOTER_BYTES]
     where = f"{where} (key {_key(payload)}, byte {shelf.begins[number]})"
-    if not _is_sound(frame):
+    if valid_payload(frame) is None:
         return f"{where} is damaged: its checksum does not hold"
     return f"{where} cannot be decoded{_reason(payload, decode)}"
-
-
-def _is_sound(frame: bytes) -> bool:
-    if sound_length(frame[:_HEAD_BYTES]) != len(frame) - _HEAD_BYTES - _TAIL_BYTES:
-        return False
-    return masked_crc([frame[_HEAD_BYTES:-_TAIL_BYTES]]).to_bytes(_TAIL_BYTES, "little") == frame[-_TAIL_BYTES:]
 
 
 def _key(payload: bytes) -> str:

@@ -24,10 +24,10 @@ import tensorflow as tf
 
 from tfpipe.crops import Crop
 from tfpipe.damage import Decoder, Skipped, reported
-from tfpipe.example import decode_batch, decode_record
+from tfpipe.format.example import decode_batch, decode_record
+from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.boxes import fit_boxes, turn_boxes
 from tfpipe.images.fit import Fit, Fitting
-from tfpipe.manifest import Manifest, load_manifest
 from tfpipe.mixtures import class_groups, common_manifest, source_groups
 from tfpipe.order import TRANSFORM_STREAM, Groups, Order, epoch_counter, stream_bits
 from tfpipe.reading import Shelf, mapped, open_shelf

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tfpipe.format.schema import Feature, Schema
 from tfpipe.images.probe import NotAnImage, probe
-from tfpipe.schema import Feature, Schema
 
 Values = list[bytes] | np.ndarray
 Features = Mapping[str, Values]

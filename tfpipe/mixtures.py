@@ -15,11 +15,11 @@ from functools import lru_cache
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
+from tfpipe.format.schema import Feature, Schema
 from tfpipe.order import Groups
 from tfpipe.reading import read_in_order
 from tfpipe.readoptions import ReadOptions
-from tfpipe.schema import Feature, Schema
 
 _LABELS_AT_ONCE = 1024
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.manifest import Manifest, Shard
+from tfpipe.format.manifest import Manifest, Shard
 from tfpipe.order import BUFFER_STREAM, Order, batch_records, chunk_records, chunks, permuted, stream_bits
 from tfpipe.readoptions import ReadOptions
 

@@ -24,9 +24,10 @@ import numpy as np
 
 from tfpipe.adopt import index, matching_files
 from tfpipe.check import check_shard
-from tfpipe.compressed import GZIP, compression_of, inflate, scan_shard
 from tfpipe.errors import DataError, UsageError
-from tfpipe.manifest import (
+from tfpipe.format.compressed import GZIP, compression_of, inflate, scan_shard
+from tfpipe.format.framing import DamagedRecord, load_index
+from tfpipe.format.manifest import (
     INDEX_NAME,
     REJECTED_NAME,
     STATE_NAME,
@@ -39,9 +40,9 @@ from tfpipe.manifest import (
     replace_file,
     save_manifest,
 )
-from tfpipe.records import DamagedRecord, load_index, parse_example
+from tfpipe.format.schema import Schema
+from tfpipe.format.wire import parse_example
 from tfpipe.rescue import Lost, Place, bytes_between, keys_in, name_lost, rescue, sound_places
-from tfpipe.schema import Schema
 from tfpipe.storage import RemotePath
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tfpipe.crops import Crop
-from tfpipe.example import is_vectorizable
+from tfpipe.format.example import is_vectorizable
+from tfpipe.format.manifest import Manifest, Shard
+from tfpipe.format.schema import Schema
+from tfpipe.format.sharding import host_batches
 from tfpipe.images.decode import RESIZES
-from tfpipe.manifest import Manifest, Shard
 from tfpipe.order import Groups, Order
 from tfpipe.readoptions import AUTOTUNE, ReadOptions
-from tfpipe.schema import Schema
-from tfpipe.sharding import host_batches
 from tfpipe.storage import scheme_of
 
 if TYPE_CHECKING:

@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 import xxhash
 
-from tfpipe.records import FOOTER_BYTES, FRAME_BYTES, HEADER_BYTES, masked_crc, salvage, sound_length, varint
+from tfpipe.format.framing import FRAME_BYTES, valid_payload
+from tfpipe.format.wire import varint
+from tfpipe.maintenance.salvage import salvage
 
 
 class Lost(NamedTuple):
@@ -78,7 +80,7 @@ def rescue(data: bytes, bounds: Sequence[int] | None, *, num_records: int, keyed
 def _rescue_by_index(data: bytes, bounds: Sequence[int], keyed: bool) -> Rescued:
     """The records that stand where they should; and between those, what the damage moved."""
     expected = [Place(begin, end) for begin, end in pairwise(bounds)]
-    fixed = [place for place in expected if _is_sound(data, place)]
+    fixed = [place for place in expected if valid_payload(data, place.begin, place.end) is not None]
     lengths = Counter(place.num_bytes for place in expected)
     moved = [
         place
@@ -125,15 +127,6 @@ def _surely_lost(expected: Sequence[Place], kept: Sequence[Place], in_place: boo
         and place.num_bytes not in moved
         and (in_place or not there or lengths[place.num_bytes] == 1)
     ]
-
-
-def _is_sound(data: bytes, place: Place) -> bool:
-    if place.end > len(data):
-        return False
-    if sound_length(data[place.begin : place.begin + HEADER_BYTES]) != place.num_bytes - FRAME_BYTES:
-        return False
-    payload = data[place.begin + HEADER_BYTES : place.end - FOOTER_BYTES]
-    return int.from_bytes(data[place.end - FOOTER_BYTES : place.end], "little") == masked_crc((payload,))
 
 
 def _without_copies(data: bytes, places: Sequence[Place], most: int, keyed: bool) -> list[Place]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from tfpipe.consumers import image_schema, images_of, serialized_records
-from tfpipe.example import decode_batch, decode_record, is_vectorizable
+from tfpipe.format.example import decode_batch, decode_record, is_vectorizable
+from tfpipe.format.schema import Schema
 from tfpipe.images.fit import Fit
-from tfpipe.schema import Schema
 from tfpipe.timing import time_pass
 from tfpipe.variants import Task
 

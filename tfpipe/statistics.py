@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfpipe.example import decode_record
+from tfpipe.format.example import decode_record
+from tfpipe.format.manifest import Manifest
+from tfpipe.format.schema import Schema
 from tfpipe.images.moments import Moments, image_moments
-from tfpipe.manifest import Manifest
 from tfpipe.reading import read_in_order
 from tfpipe.readoptions import ReadOptions
-from tfpipe.schema import Schema
 
 
 def dataset_moments(manifest: Manifest) -> Moments:

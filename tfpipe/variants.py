@@ -20,7 +20,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfpipe.dataset import make_dataset
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 from tfpipe.readoptions import AUTOTUNE, ReadOptions
 
 # Of what is free: the rest is for the model, and for the other variant that caches at the same time.

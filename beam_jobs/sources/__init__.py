@@ -44,7 +44,7 @@ from beam_jobs.sources.tfrecords import open_dataset, open_records
 from beam_jobs.sources.zips import ZipSource as ZipSource
 from beam_jobs.sources.zips import open_zip
 from tfpipe.errors import UsageError
-from tfpipe.manifest import MANIFEST_NAME
+from tfpipe.format.manifest import MANIFEST_NAME
 from tfpipe.storage import checked_url, local_path
 
 READS = (

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from tfpipe.errors import UsageError
-from tfpipe.schema import RESERVED
+from tfpipe.format.schema import RESERVED
 from tfpipe.storage import RemotePath
 
 # Folders of these names directly in ROOT are splits where nothing else lies beside them.

@@ -34,7 +34,7 @@ from beam_jobs.sources.listing import (
 )
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
-from tfpipe.schema import RESERVED
+from tfpipe.format.schema import RESERVED
 from tfpipe.storage import is_url
 
 IMAGE_ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp"})

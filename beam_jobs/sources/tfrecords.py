@@ -18,10 +18,10 @@ from beam_jobs.sources.listing import MASK_COLUMN, Entry, Listed, Ref, Refused, 
 from beam_jobs.sources.rows import mask_dtypes
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
-from tfpipe.manifest import Manifest, load_manifest
-from tfpipe.records import DamagedRecord, NotAnExample, Record, parse_example, scan, scan_bytes
-from tfpipe.resync import HEADER_BYTES
-from tfpipe.schema import RESERVED, Feature
+from tfpipe.format.framing import HEADER_BYTES, DamagedRecord, Record, scan, scan_bytes
+from tfpipe.format.manifest import Manifest, load_manifest
+from tfpipe.format.schema import RESERVED, Feature
+from tfpipe.format.wire import NotAnExample, parse_example
 from tfpipe.storage import is_url
 
 # The features of records that have no manifest: tfpipe's and TFDS's, ImageNet's, and what hand-written ones use.

@@ -32,7 +32,7 @@ from beam_jobs.locks import LOCK_NAME
 from beam_jobs.options import Job
 from tfpipe.check import check_dataset
 from tfpipe.errors import SetupError, UsageError
-from tfpipe.manifest import load_manifest
+from tfpipe.format.manifest import load_manifest
 from tfpipe.storage import as_place
 
 pytestmark = pytest.mark.engines

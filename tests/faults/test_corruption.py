@@ -20,7 +20,7 @@ from processes import Scene
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
 from tfpipe.check import check_dataset
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 
 pytestmark = pytest.mark.faults
 

@@ -14,7 +14,7 @@ import pytest
 from processes import Scene, digests_of, finish, killed_in_the_end, run, start
 
 from tfpipe.check import check_dataset
-from tfpipe.manifest import MANIFEST_NAME, STATE_NAME, load_manifest
+from tfpipe.format.manifest import MANIFEST_NAME, STATE_NAME, load_manifest
 
 pytestmark = pytest.mark.faults
 

@@ -11,7 +11,7 @@ import pytest
 from processes import Scene, digests_of, finish, killed_in_the_end, run, start
 
 import tfpipe
-from tfpipe.manifest import Manifest, digest_file, load_manifest
+from tfpipe.format.manifest import Manifest, digest_file, load_manifest
 
 pytestmark = pytest.mark.faults
 

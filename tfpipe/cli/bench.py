@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
-from tfpipe.manifest import load_manifest
+from tfpipe.format.manifest import load_manifest
 from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Pass, Row, cached_share
 

@@ -8,7 +8,7 @@ import os
 import sys
 
 from tfpipe.check import Problem, check_dataset
-from tfpipe.manifest import Manifest, Shard, load_manifest
+from tfpipe.format.manifest import Manifest, Shard, load_manifest
 
 EXAMPLES = """examples:
   tfpipe check photos_tfrecord

@@ -18,7 +18,7 @@ from beam_jobs.options import add_arguments as add_arguments
 from beam_jobs.options import job_from_arguments
 from tfpipe.cli import INTERRUPTED
 from tfpipe.cli.tables import print_split_table, print_table
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tfpipe.cli.tables import print_split_table, print_table
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 from tfpipe.quiet import load_tensorflow
 
 EXAMPLES = """examples:

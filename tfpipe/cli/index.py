@@ -12,7 +12,7 @@ from typing import Any
 from tfpipe.adopt import index
 from tfpipe.cli.inspect import print_features
 from tfpipe.cli.tables import print_split_table
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 
 EXAMPLES = """examples:
   tfpipe index 'imagenet/train-*'

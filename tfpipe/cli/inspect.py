@@ -8,7 +8,7 @@ import json
 import sys
 
 from tfpipe.cli.tables import print_split_table, print_table
-from tfpipe.manifest import Manifest, load_manifest, save_manifest
+from tfpipe.format.manifest import Manifest, load_manifest, save_manifest
 from tfpipe.quiet import load_tensorflow
 
 EXAMPLES = """examples:

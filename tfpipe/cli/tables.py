@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tfpipe.manifest import Manifest
+from tfpipe.format.manifest import Manifest
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

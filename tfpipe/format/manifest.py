@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from tfpipe.records import parse_index, scan
-from tfpipe.schema import Schema
+from tfpipe.format.framing import parse_index, scan
+from tfpipe.format.schema import Schema
 from tfpipe.storage import Place, RemotePath, as_place, local_copy
 
 FORMAT_VERSION = 1

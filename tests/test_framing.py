@@ -14,21 +14,15 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpipe.records import (
-    FRAME_BYTES,
-    DamagedRecord,
+from tfpipe.format.framing import FRAME_BYTES, DamagedRecord, frame, load_index, masked_crc, scan, scan_bytes
+from tfpipe.format.wire import (
     NotAnExample,
     Packed,
     bytes_feature,
     float_feature,
-    frame,
     int64_feature,
-    load_index,
-    masked_crc,
     pack_example,
     parse_example,
-    scan,
-    scan_bytes,
     varint,
 )
 

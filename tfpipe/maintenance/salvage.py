@@ -1,22 +1,64 @@
-"""Where in a damaged shard the next record begins: finds the headers whose length matches its CRC.
+"""The records that a damaged shard still holds, whatever is around them.
 
 A TFRecord header is the payload's length, uint64 little-endian, and the masked CRC-32C of those eight bytes. CRC-32C is
-linear over XOR, so that the CRCs at all places of a block come from eight table look-ups, without a loop over bytes.
+linear over XOR, so that the CRCs at every byte of a block come from eight table look-ups, without a loop over bytes.
 """
 
 from __future__ import annotations
 
 import functools
 import mmap
+from collections.abc import Iterator
 
 import google_crc32c
 import numpy as np
 
-HEADER_BYTES = 12
-MASK_DELTA = 0xA282EAD8
+from tfpipe.format.framing import FRAME_BYTES, HEADER_BYTES, MASK_DELTA, valid_length, valid_payload
 
 # The arrays of one block stay in the cache.
 _BLOCK_BYTES = 1 << 16
+
+
+def salvage(data: bytes | mmap.mmap, *, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """Yields the offset and payload of every sound record between two bytes of a shard, whatever lies around them.
+
+    Behind damage it goes on where the damaged record says that it ends, if a header stands there; else at the next
+    byte where a sound header stands. Both CRCs of what is yielded are checked.
+    """
+    end = len(data) if end is None else end
+    headers = HeaderSearch(data, end)
+    offset = begin
+    while offset + FRAME_BYTES <= end:
+        length = valid_length(data[offset : offset + HEADER_BYTES])
+        follows = end + 1 if length is None else offset + FRAME_BYTES + length
+        payload = valid_payload(data, offset, follows) if follows <= end else None
+        if payload is not None:
+            yield offset, payload
+            offset = follows
+        elif follows == end or (follows < end and valid_length(data[follows : follows + HEADER_BYTES]) is not None):
+            offset = _chain_start(data, headers, offset, follows)
+        else:
+            offset = headers.next_from(offset + 1)
+
+
+def _chain_start(data: bytes | mmap.mmap, headers: HeaderSearch, offset: int, stop: int) -> int:
+    """Where records begin that end exactly where the damaged record at the offset says that it ends; else there.
+
+    Such records follow one that lost as many bytes as they have. A TFRecord file inside the damaged payload is none of
+    them: the payload's own CRC comes behind it.
+    """
+    visited: set[int] = set()
+    start = headers.next_from(offset + 1)
+    while start < stop:
+        at = start
+        while at < stop and at not in visited:
+            visited.add(at)
+            length = valid_length(data[at : at + HEADER_BYTES])
+            at = at if length is None else at + FRAME_BYTES + length
+        if at == stop:
+            return start
+        start = headers.next_from(start + 1)
+    return stop
 
 
 class HeaderSearch:

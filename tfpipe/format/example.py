@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfpipe.records import (
+from tfpipe.format.framing import Chunks
+from tfpipe.format.schema import Feature, Schema
+from tfpipe.format.wire import (
     BYTES_LIST,
     FLOAT_LIST,
     INT64_LIST,
-    Chunks,
     Packed,
     bytes_feature,
     entry_head,
@@ -30,7 +31,6 @@ from tfpipe.records import (
     pack_int64,
     varint,
 )
-from tfpipe.schema import Feature, Schema
 
 if TYPE_CHECKING:
     import tensorflow as tf

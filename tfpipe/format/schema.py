@@ -1,7 +1,7 @@
 """What a record holds: the name, dtype, shape and codec of every feature, as one frozen value.
 
 A `Schema` is written into the manifest by the converter and is all that the reader knows of a record. Nothing here
-touches TensorFlow; `tfpipe.example` turns a schema into bytes and tensors.
+touches TensorFlow; `tfpipe.format.example` turns a schema into bytes and tensors.
 
     schema = record_schema("decoded", dtype="uint8", image_size=(224, 224))
     schema["image"].shape        # (224, 224, 3)

@@ -1,194 +1,23 @@
-"""TFRecord framing and tf.train.Example, packed and read by hand: byte-equal to the stock ones, without TensorFlow.
+"""tf.train.Example, packed and parsed without TensorFlow: byte-equal to its deterministic serialization.
 
-A record is framed as length (uint64 little-endian), masked CRC-32C of the length, the payload, masked CRC-32C of the
-payload. The payload is a serialized tf.train.Example with its features in sorted order, as deterministic serialization
-writes them.
+The messages are Example {1: Features}, Features {1: map entry}, entry {1: name, 2: Feature}, Feature {1: BytesList,
+2: FloatList, 3: Int64List}, each list {1: values}; features are in sorted order.
 
 Large values are never copied: a message is a list of byte chunks, and an image stays the bytes object that was read.
 
-    chunks = frame(pack_example({"image": bytes_feature(jpeg), "label_int": int64_feature([3])}))
-    file.write(b"".join(chunks))
-    for record in scan(path):
-        parse_example(record.data)["label_int"]     # [3]
+    chunks = pack_example({"image": bytes_feature(jpeg), "label_int": int64_feature([3])})
+    parse_example(b"".join(chunks))["label_int"]     # [3]
 """
 
 from __future__ import annotations
 
 import functools
-import mmap
-import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
-import google_crc32c
 import numpy as np
 
-from tfpipe.resync import HEADER_BYTES, MASK_DELTA, HeaderSearch
-
-Chunks = list[bytes]
-
-FOOTER_BYTES = 4
-FRAME_BYTES = HEADER_BYTES + FOOTER_BYTES
-
-_LENGTH = struct.Struct("<Q")
-_CRC = struct.Struct("<I")
-_FOOTER = struct.Struct("<I")
-_HEADER = struct.Struct("<QI")
-# Below this size copying beats handing another chunk on.
-_SMALL_BYTES = 1024
-
-
-class DamagedRecord(ValueError):
-    """A shard holds something that is not a sound record.
-
-    Attributes:
-      path: the shard's file.
-      number: how many sound records lie before the damage.
-      offset: the byte at which the damaged record begins.
-    """
-
-    def __init__(self, path: str, number: int, offset: int, what: str) -> None:
-        super().__init__(f"{path}: record {number} at byte {offset}: {what}.")
-        self.path, self.number, self.offset, self.what = path, number, offset, what
-
-    def __reduce__(self) -> tuple[type, tuple[str, int, int, str]]:
-        return DamagedRecord, (self.path, self.number, self.offset, self.what)
-
-
-class Record(NamedTuple):
-    """One record of a shard: the byte where its frame begins, and its payload."""
-
-    offset: int
-    data: bytes
-
-
-# ---- framing
-
-
-def masked_crc(chunks: Iterable[bytes]) -> int:
-    """The CRC-32C of the chunks' bytes, rotated and offset as TFRecord stores it."""
-    crc = 0
-    for chunk in chunks:
-        crc = google_crc32c.extend(crc, chunk)
-    return ((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF
-
-
-def frame(payload: Sequence[bytes]) -> Chunks:
-    """The chunks of one TFRecord frame around a payload, which has at least one chunk.
-
-    A value at the payload's end that is large stays uncopied: the last checksum becomes a chunk of its own.
-    """
-    length = _LENGTH.pack(sum(map(len, payload)))
-    chunks = [length + _CRC.pack(masked_crc((length,))) + payload[0], *payload[1:]]
-    footer = _CRC.pack(masked_crc(payload))
-    if len(chunks[-1]) < _SMALL_BYTES:
-        chunks[-1] += footer
-    else:
-        chunks.append(footer)
-    return chunks
-
-
-def scan(path: str | os.PathLike[str]) -> Iterator[Record]:
-    """Yields every record of an uncompressed shard in order, both CRCs checked.
-
-    Raises:
-      DamagedRecord: at the first byte that is not part of a sound record; all records before it have been yielded.
-    """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield from scan_bytes(data, os.fspath(path))
-
-
-def scan_bytes(data: bytes | mmap.mmap, path: str = "<bytes>") -> Iterator[Record]:
-    """Yields every record of a shard's bytes; `path` is only named in errors. See scan."""
-    offset, number, end = 0, 0, len(data)
-    while offset < end:
-        length = _record_length(data, offset, number, path)
-        begin = offset + HEADER_BYTES
-        payload = data[begin : begin + length]
-        stored = _FOOTER.unpack_from(data, begin + length)[0]
-        if stored != masked_crc((payload,)):
-            raise DamagedRecord(path, number, offset, f"the {length} bytes of its payload do not match their CRC")
-        yield Record(offset, payload)
-        offset = begin + length + FOOTER_BYTES
-        number += 1
-
-
-def _record_length(data: bytes | mmap.mmap, offset: int, number: int, path: str) -> int:
-    """The payload's length, once the header is whole, matches its CRC, and the frame fits into the file."""
-    end = len(data)
-    if offset + FRAME_BYTES > end:
-        raise DamagedRecord(path, number, offset, f"the file ends {end - offset} bytes into the record")
-    length, stored = _HEADER.unpack_from(data, offset)
-    if stored != masked_crc((data[offset : offset + 8],)):
-        raise DamagedRecord(path, number, offset, "its length does not match its CRC")
-    if offset + FRAME_BYTES + length > end:
-        raise DamagedRecord(
-            path, number, offset, f"it should take {FRAME_BYTES + length} bytes, the file ends after {end - offset}"
-        )
-    return length
-
-
-# ---- salvage
-
-
-def sound_length(head: bytes) -> int | None:
-    """The length that a record's header states; None where it does not match its CRC, or the header is cut."""
-    if len(head) < HEADER_BYTES:
-        return None
-    length, stored = _HEADER.unpack_from(head)
-    return length if stored == masked_crc((head[:8],)) else None
-
-
-def salvage(data: bytes | mmap.mmap, *, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """Yields the offset and payload of every sound record between two bytes of a shard, whatever lies around them.
-
-    Behind damage it goes on where the damaged record says that it ends, if a header stands there; else at the next
-    byte where a sound header stands. Both CRCs of what is yielded are checked.
-    """
-    end = len(data) if end is None else end
-    headers = HeaderSearch(data, end)
-    offset = begin
-    while offset + FRAME_BYTES <= end:
-        length = sound_length(data[offset : offset + HEADER_BYTES])
-        follows = end + 1 if length is None else offset + FRAME_BYTES + length
-        payload = data[offset + HEADER_BYTES : follows - FOOTER_BYTES] if follows <= end else None
-        if payload is not None and _FOOTER.unpack_from(data, follows - FOOTER_BYTES)[0] == masked_crc((payload,)):
-            yield offset, payload
-            offset = follows
-        elif follows == end or (follows < end and sound_length(data[follows : follows + HEADER_BYTES]) is not None):
-            offset = _chain_start(data, headers, offset, follows)
-        else:
-            offset = headers.next_from(offset + 1)
-
-
-def _chain_start(data: bytes | mmap.mmap, headers: HeaderSearch, offset: int, stop: int) -> int:
-    """Where records begin that end exactly where the damaged record at the offset says that it ends; else there.
-
-    Such records follow one that lost as many bytes as they have. A TFRecord file inside the damaged payload is none of
-    them: the payload's own CRC comes behind it.
-    """
-    visited: set[int] = set()
-    start = headers.next_from(offset + 1)
-    while start < stop:
-        at = start
-        while at < stop and at not in visited:
-            visited.add(at)
-            length = sound_length(data[at : at + HEADER_BYTES])
-            at = at if length is None else at + FRAME_BYTES + length
-        if at == stop:
-            return start
-        start = headers.next_from(start + 1)
-    return stop
-
-
-# ---- tf.train.Example: Example {1: Features}, Features {1: map entry}, entry {1: name, 2: Feature},
-# Feature {1: BytesList, 2: FloatList, 3: Int64List}, each list {1: values}.
+from tfpipe.format.framing import SMALL_BYTES, Chunks
 
 # A message in two parts: what was packed here, and a value that is handed on uncopied (or b"").
 Packed = tuple[bytes, bytes]
@@ -292,7 +121,7 @@ def join_entries(entries: Iterable[Packed]) -> Chunks:
     total = 0
     for head, tail in entries:
         small.append(head)
-        if len(tail) >= _SMALL_BYTES:
+        if len(tail) >= SMALL_BYTES:
             chunks += [b"".join(small), tail]
             small = []
         elif tail:
@@ -406,19 +235,3 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 128:
             return result & 0xFFFFFFFFFFFFFFFF, position
     raise ValueError("a varint of more than ten bytes")
-
-
-def load_index(path: str | os.PathLike[str]) -> np.ndarray:
-    """The offsets in a records.index file: [N] uint64.
-
-    Raises:
-      ValueError: the file's size is not a multiple of 8.
-    """
-    return parse_index(Path(path).read_bytes(), str(path))
-
-
-def parse_index(data: bytes, path: str) -> np.ndarray:
-    """The offsets that the bytes of a records.index hold; `path` is only named in errors. See load_index."""
-    if len(data) % 8:
-        raise ValueError(f"{path} has {len(data)} bytes, not 8 for each record.")
-    return np.frombuffer(data, "<u8")

@@ -13,15 +13,15 @@ import os
 import zlib
 from collections.abc import Iterator
 
-from tfpipe.records import (
+from tfpipe.format.framing import (
     FOOTER_BYTES,
     FRAME_BYTES,
     HEADER_BYTES,
     DamagedRecord,
     Record,
-    masked_crc,
+    matches_crc,
     scan,
-    sound_length,
+    valid_length,
 )
 
 GZIP = "GZIP"
@@ -39,11 +39,11 @@ def compression_of(path: str | os.PathLike[str]) -> str | None:
     with open(path, "rb") as file:
         head = file.read(HEADER_BYTES)
     # A record of 35,615 bytes begins with the same two bytes: a sound length says that nothing is compressed.
-    return GZIP if head.startswith(_SIGNATURE) and sound_length(head) is None else None
+    return GZIP if head.startswith(_SIGNATURE) and valid_length(head) is None else None
 
 
 def scan_shard(path: str | os.PathLike[str], compression: str | None) -> Iterator[Record]:
-    """Yields every record of a shard in order, both CRCs checked; see tfpipe.records.scan.
+    """Yields every record of a shard in order, both CRCs checked; see tfpipe.format.framing.scan.
 
     Raises:
       DamagedRecord: at the first record that is not sound or can't be decompressed.
@@ -75,13 +75,13 @@ def _read_record(file: gzip.GzipFile) -> bytes | None:
     head = file.read(HEADER_BYTES)
     if not head:
         return None
-    length = sound_length(head)
+    length = valid_length(head)
     if length is None:
         raise ValueError("its length does not match its CRC")
     body = _read_bytes(file, length + FOOTER_BYTES)
     if len(body) < length + FOOTER_BYTES:
         raise ValueError(f"it should take {FRAME_BYTES + length} bytes, the file ends after {HEADER_BYTES + len(body)}")
-    if int.from_bytes(body[length:], "little") != masked_crc((body[:length],)):
+    if not matches_crc(body[:length], body[length:]):
         raise ValueError(f"the {length} bytes of its payload do not match their CRC")
     return body[:length]
 

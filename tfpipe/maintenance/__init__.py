@@ -1,0 +1,1 @@
+"""A dataset after it was written: checked, adopted, repaired, measured."""
