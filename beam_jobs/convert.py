@@ -35,9 +35,9 @@ from beam_jobs.sources import Refused, Source, open_source
 from beam_jobs.sources.listing import MASK_COLUMN
 from beam_jobs.staging import Staging, staged
 from beam_jobs.workers import helpers_ahead, num_helpers
-from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.format.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Manifest, load_manifest, replace_file
+from tfpipe.maintenance.check import check_dataset
 from tfpipe.storage import Place, as_place, is_url, local_path
 
 # How many of the first references by hash tell what a byte of file becomes as pixels.

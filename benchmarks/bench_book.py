@@ -31,8 +31,8 @@ import tensorflow as tf
 from photos import write_photos
 
 import tfpipe
-from tfpipe.consumers import Fit, ThresholdMean
 from tfpipe.timing import Row, compare, warm_files
+from tfpipe.timing.consumers import Fit, ThresholdMean
 
 COUNT, CLASSES, SIZE, EPOCHS = 359, 5, (448, 448), 2
 AUTO = tf.data.AUTOTUNE

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tfpipe.check import check_dataset
 from tfpipe.format.framing import frame
 from tfpipe.format.manifest import INDEX_NAME, Manifest, Shard, Split, digest_bytes, digest_file
 from tfpipe.format.schema import record_schema
 from tfpipe.format.wire import bytes_feature, int64_feature, pack_example
+from tfpipe.maintenance.check import check_dataset
 
 SHARD_BYTES = 64_000_000
 # An embedding, a small picture, a photo, a photo as pixels.

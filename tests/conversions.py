@@ -9,8 +9,8 @@ from typing import Any
 
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import Job
-from tfpipe.check import check_dataset
 from tfpipe.format.manifest import Manifest
+from tfpipe.maintenance.check import check_dataset
 
 TARGET = 8_000
 REJECTED = "rejected.jsonl"

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfpipe.check import Problem, check_dataset
 from tfpipe.format.framing import FOOTER_BYTES, HEADER_BYTES, frame, scan_bytes
 from tfpipe.format.manifest import INDEX_NAME, MANIFEST_NAME, Manifest, Shard, load_manifest, parse_manifest
+from tfpipe.maintenance.check import Problem, check_dataset
 
 
 @dataclass

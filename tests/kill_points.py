@@ -24,8 +24,8 @@ from typing import Any
 from pictures import files_of
 
 from beam_jobs.options import Job
-from tfpipe.check import check_dataset
 from tfpipe.format.manifest import INDEX_NAME, load_manifest
+from tfpipe.maintenance.check import check_dataset
 
 TARGET_BYTES = 8_000
 _CHANGES = frozenset({"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree"})

@@ -21,10 +21,10 @@ from foreign import (
 
 import tfpipe
 from tfpipe import cli
-from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, UsageError
 from tfpipe.format.framing import frame
 from tfpipe.format.manifest import MANIFEST_NAME, Manifest
+from tfpipe.maintenance.check import check_dataset
 
 # ---- refusals
 

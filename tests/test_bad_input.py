@@ -19,10 +19,10 @@ from beam_jobs import convert as convert_module
 from beam_jobs.convert import convert
 from beam_jobs.options import Job, read_labels
 from beam_jobs.sources import listing
-from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, UsageError
 from tfpipe.format.manifest import load_manifest
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS
+from tfpipe.maintenance.check import check_dataset
 
 JPEG, PNG = KINDS[".jpg"](1), KINDS[".png"](1)
 IMAGE = tf.io.FixedLenFeature([], tf.string)

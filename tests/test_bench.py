@@ -96,7 +96,7 @@ def test_bench_refuses_in_one_line(command, raw_dataset, arguments, sentence):
 def test_a_missing_matplotlib_is_named_before_anything_is_timed(command, raw_dataset, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "tfpipe.cli.bars", raising=False)
+    monkeypatch.delitem(sys.modules, "tfpipe.report.bars", raising=False)
     code, out, err = command("bench", raw_dataset.directory, "--plot", "bench.png")
     assert (code, out) == (3, "")
     assert "pip install 'tfpipe[report]'" in err
@@ -104,7 +104,7 @@ def test_a_missing_matplotlib_is_named_before_anything_is_timed(command, raw_dat
 
 def test_tune_writes_options_that_make_dataset_takes(command, raw_dataset, tmp_path, monkeypatch):
     # The default and a cache are candidates enough.
-    monkeypatch.setattr("tfpipe.tuning.single_changes", lambda task, cache_dir: {})
+    monkeypatch.setattr("tfpipe.timing.tuning.single_changes", lambda task, cache_dir: {})
     path = tmp_path / "pipeline.json"
     code, out, _ = command("tune", raw_dataset.directory, *FEW, "--order", "fresh", "-o", path)
     assert code == 0

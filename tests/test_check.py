@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfpipe.check import Problem, check_dataset
 from tfpipe.format.framing import frame, scan_bytes
 from tfpipe.format.manifest import INDEX_NAME, Manifest, Shard, load_manifest
+from tfpipe.maintenance.check import Problem, check_dataset
 
 
 @pytest.fixture

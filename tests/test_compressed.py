@@ -15,11 +15,11 @@ from foreign import (
 )
 
 import tfpipe
-from tfpipe.check import check_dataset
 from tfpipe.dataset import make_dataset
 from tfpipe.format.compressed import compression_of, inflate, scan_shard
 from tfpipe.format.framing import DamagedRecord, frame, scan
 from tfpipe.format.manifest import Manifest, manifest_text, parse_manifest
+from tfpipe.maintenance.check import check_dataset
 from tfpipe.readoptions import ReadOptions
 
 

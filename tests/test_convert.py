@@ -16,11 +16,11 @@ from conversions import TARGET, converted
 from pictures import KINDS, file_bytes, files_of, fill_folder, photo, stock_read, upright_pixels, write_listing
 from test_images import TOLERANCES
 
-from tfpipe.check import check_dataset
 from tfpipe.errors import UsageError
 from tfpipe.format.framing import scan
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.decode import resize_image
+from tfpipe.maintenance.check import check_dataset
 
 IMAGE = tf.io.FixedLenFeature([], tf.string)
 SHAPE = tf.io.FixedLenFeature([3], tf.int64)

@@ -18,7 +18,7 @@ LOADED = f"import sys; print([name for name in {HEAVY} if name in sys.modules])"
     "code",
     [
         "import tfpipe",
-        "from tfpipe.format import framing, manifest, schema, sharding; import tfpipe.check, tfpipe.images.probe",
+        "from tfpipe.format import framing, manifest, schema; import tfpipe.images.probe, tfpipe.maintenance.check",
         "import tfpipe; tfpipe.load_manifest, tfpipe.Manifest, tfpipe.Schema, tfpipe.Feature",
         "import beam_jobs.options, beam_jobs.sources, beam_jobs.plan",
     ],

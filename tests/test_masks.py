@@ -24,11 +24,11 @@ import tfpipe
 from beam_jobs.masks import sound_mask
 from beam_jobs.options import Job
 from beam_jobs.sources import Unreadable
-from tfpipe.check import check_dataset
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.decode import resize_image, resize_mask
 from tfpipe.images.probe import probe
+from tfpipe.maintenance.check import check_dataset
 
 HEIGHT, WIDTH = 30, 40
 IMAGE = tf.io.FixedLenFeature([], tf.string)

@@ -16,10 +16,10 @@ from pictures import KINDS, files_of, stock_read, upright_pixels
 from beam_jobs.convert import convert
 from beam_jobs.models import load_embedder
 from beam_jobs.options import Job
-from tfpipe.check import check_dataset
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.format.manifest import Manifest, digest_file
 from tfpipe.images.decode import resize_image
+from tfpipe.maintenance.check import check_dataset
 
 SIZE = (12, 16)
 

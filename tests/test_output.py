@@ -18,9 +18,9 @@ from beam_jobs import publish as publish_module
 from beam_jobs import workers
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import Job
-from tfpipe.check import check_dataset
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.format.manifest import Manifest, load_manifest
+from tfpipe.maintenance.check import check_dataset
 
 # ---- the output folder
 

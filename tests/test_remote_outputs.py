@@ -22,10 +22,10 @@ from beam_jobs.convert import Outcome, convert
 from beam_jobs.locks import LOCK_NAME
 from beam_jobs.options import Job
 from tfpipe import cli
-from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.format.manifest import MANIFEST_NAME, Manifest, load_manifest
-from tfpipe.repair import repair
+from tfpipe.maintenance.check import check_dataset
+from tfpipe.maintenance.repair import repair
 from tfpipe.storage import RemotePath, as_place
 
 TARGET = 8_000

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from pictures import files_of
 
 from tfpipe import cli
-from tfpipe.check import check_dataset
 from tfpipe.errors import DataError, UsageError
 from tfpipe.format.framing import FRAME_BYTES, frame, scan, scan_bytes
 from tfpipe.format.manifest import (
@@ -33,9 +32,10 @@ from tfpipe.format.manifest import (
 )
 from tfpipe.format.schema import Feature, Schema
 from tfpipe.format.wire import bytes_feature, int64_feature, pack_example, parse_example
+from tfpipe.maintenance.check import check_dataset
+from tfpipe.maintenance.repair import Lost, Repair, repair
+from tfpipe.maintenance.rescue import rescue
 from tfpipe.maintenance.salvage import salvage
-from tfpipe.repair import Lost, Repair, repair
-from tfpipe.rescue import rescue
 
 
 def framed(*payloads: bytes) -> bytes:

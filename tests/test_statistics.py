@@ -10,7 +10,7 @@ from beam_jobs.convert import convert
 from beam_jobs.options import Job
 from tfpipe.cli import main
 from tfpipe.format.manifest import load_manifest
-from tfpipe.statistics import dataset_moments
+from tfpipe.maintenance.statistics import dataset_moments
 
 
 def test_statistics_afterwards_equal_those_of_a_verified_conversion(mixed, tmp_path):

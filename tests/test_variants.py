@@ -10,13 +10,12 @@ import tensorflow as tf
 import tfpipe
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
-from tfpipe import tuning, variants
-from tfpipe.consumers import Fit, ThresholdMean, decode_only, synthetic_ceiling
-from tfpipe.race import Race, run_race, sized_task
 from tfpipe.readoptions import ReadOptions
-from tfpipe.stages import stage_costs
-from tfpipe.timing import Pass, summarize
-from tfpipe.variants import Task, all_variants, cache_bytes, fitting_variants, order_of, sample_shards
+from tfpipe.timing import Pass, summarize, tuning, variants
+from tfpipe.timing.consumers import Fit, ThresholdMean, decode_only, synthetic_ceiling
+from tfpipe.timing.race import Race, run_race, sized_task
+from tfpipe.timing.stages import stage_costs
+from tfpipe.timing.variants import Task, all_variants, cache_bytes, fitting_variants, order_of, sample_shards
 
 SIZE = (24, 32)
 

@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "load_manifest": "tfpipe.format.manifest",
     "Manifest": "tfpipe.format.manifest",
-    "index": "tfpipe.adopt",
+    "index": "tfpipe.maintenance.adopt",
     "make_dataset": "tfpipe.dataset",
     "class_weights": "tfpipe.mixtures",
     "RandomResizedCrop": "tfpipe.crops",

@@ -30,9 +30,9 @@ from beam_jobs import publish as publish_module
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.locks import LOCK_NAME
 from beam_jobs.options import Job
-from tfpipe.check import check_dataset
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.format.manifest import load_manifest
+from tfpipe.maintenance.check import check_dataset
 from tfpipe.storage import as_place
 
 pytestmark = pytest.mark.engines

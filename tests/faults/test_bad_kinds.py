@@ -13,7 +13,7 @@ from test_probe import REFUSED
 
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.options import Job
-from tfpipe.check import check_dataset
+from tfpipe.maintenance.check import check_dataset
 
 pytestmark = pytest.mark.faults
 

@@ -19,8 +19,8 @@ from processes import Scene
 
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
-from tfpipe.check import check_dataset
 from tfpipe.format.manifest import Manifest
+from tfpipe.maintenance.check import check_dataset
 
 pytestmark = pytest.mark.faults
 

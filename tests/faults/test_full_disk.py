@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from processes import Scene, digests_of, finish, killed_in_the_end, run, start
 
-from tfpipe.check import check_dataset
 from tfpipe.format.manifest import MANIFEST_NAME, STATE_NAME, load_manifest
+from tfpipe.maintenance.check import check_dataset
 
 pytestmark = pytest.mark.faults
 

@@ -15,8 +15,8 @@ from processes import Scene, digests_of, finish, kill, killed_in_the_end, run, s
 
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
-from tfpipe.check import check_dataset
 from tfpipe.format.manifest import INDEX_NAME, MANIFEST_NAME, Manifest, load_manifest
+from tfpipe.maintenance.check import check_dataset
 
 pytestmark = pytest.mark.faults
 

@@ -20,8 +20,8 @@ from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Pass, Row, cached_share
 
 if TYPE_CHECKING:
-    from tfpipe.race import Build, Race
-    from tfpipe.variants import Task
+    from tfpipe.timing.race import Build, Race
+    from tfpipe.timing.variants import Task
 
 EXAMPLES = """examples:
   tfpipe bench photos_tfrecord --batch_size 128 --image_size 224,224
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_plot(arguments.plot)
     task = whole_task(arguments)
     load_tensorflow()
-    from tfpipe.race import run_race
+    from tfpipe.timing.race import run_race
 
     with contextlib.ExitStack() as stack:
         folder = arguments.cache_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="tfpipe_bench_"))
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             rows = run_race(race, builds, on_pass=on_pass)
     document = _document(arguments, race, rows, left_out)
     if arguments.plot:
-        from tfpipe.cli.bars import draw_rows
+        from tfpipe.report.bars import draw_rows
 
         draw_rows(rows, arguments.plot, title=_headline(document))
     if arguments.json:
@@ -111,7 +111,7 @@ def whole_task(arguments: argparse.Namespace) -> Task:
     if size is None and manifest.schema.payload != "embedding" and None in manifest.schema["image"].shape[:2]:
         size = _DEFAULT_SIZE
     load_tensorflow()
-    from tfpipe.variants import Task
+    from tfpipe.timing.variants import Task
 
     return Task(manifest, arguments.split, arguments.batch_size, size, arguments.resize, arguments.antialias)
 
@@ -128,7 +128,7 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 
 def make_race(arguments: argparse.Namespace, task: Task) -> Race:
     """How the command line asks to time, on a sample of the task."""
-    from tfpipe.race import Race, sized_task
+    from tfpipe.timing.race import Race, sized_task
 
     if arguments.model and not arguments.fit:
         raise UsageError("--model goes with --fit.")
@@ -161,7 +161,7 @@ def _builds(
     from functools import partial
 
     from tfpipe.readoptions import ReadOptions
-    from tfpipe.variants import fitting_variants
+    from tfpipe.timing.variants import fitting_variants
 
     variants, left_out = fitting_variants(task, folder)
     if arguments.variants:
@@ -274,4 +274,4 @@ def _check_plot(path: str | None) -> None:
         raise UsageError(f"--plot is {path!r}; its name must end in one of {list(PLOT_SUFFIXES)}.")
     if not Path(path).absolute().parent.is_dir():
         raise UsageError(f"--plot is {path!r}, but there is no folder {Path(path).absolute().parent}.")
-    import tfpipe.cli.bars  # noqa: F401 (names the missing extra)
+    import tfpipe.report.bars  # noqa: F401 (names the missing extra)

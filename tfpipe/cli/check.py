@@ -7,8 +7,8 @@ import json
 import os
 import sys
 
-from tfpipe.check import Problem, check_dataset
 from tfpipe.format.manifest import Manifest, Shard, load_manifest
+from tfpipe.maintenance.check import Problem, check_dataset
 
 EXAMPLES = """examples:
   tfpipe check photos_tfrecord

@@ -9,10 +9,10 @@ import argparse
 import json
 from typing import Any
 
-from tfpipe.adopt import index
 from tfpipe.cli.inspect import print_features
 from tfpipe.cli.tables import print_split_table
 from tfpipe.format.manifest import Manifest
+from tfpipe.maintenance.adopt import index
 
 EXAMPLES = """examples:
   tfpipe index 'imagenet/train-*'

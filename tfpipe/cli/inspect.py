@@ -87,7 +87,7 @@ def _with_statistics(manifest: Manifest) -> Manifest:
         print(f"tfpipe: warning: no statistics of {manifest.schema.payload} records.", file=sys.stderr)
         return manifest
     load_tensorflow()
-    from tfpipe.statistics import dataset_moments
+    from tfpipe.maintenance.statistics import dataset_moments
 
     moments = dataset_moments(manifest)
     manifest = dataclasses.replace(manifest, mean=moments.mean, std=moments.std)

@@ -9,7 +9,7 @@ import argparse
 import json
 
 from tfpipe.cli.tables import print_table
-from tfpipe.repair import Lost, Repair, repair
+from tfpipe.maintenance.repair import Lost, Repair, repair
 
 EXAMPLES = """examples:
   tfpipe repair photos_tfrecord --output photos_repaired

@@ -15,8 +15,8 @@ from tfpipe.errors import UsageError
 from tfpipe.quiet import load_tensorflow
 
 if TYPE_CHECKING:
-    from tfpipe.race import Race
-    from tfpipe.tuning import Tuning
+    from tfpipe.timing.race import Race
+    from tfpipe.timing.tuning import Tuning
 
 EXAMPLES = """examples:
   tfpipe tune photos_tfrecord --batch_size 128 --image_size 224,224 -o pipeline.json
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_output(arguments.output)
     task = whole_task(arguments)
     load_tensorflow()
-    from tfpipe.tuning import tune
+    from tfpipe.timing.tuning import tune
 
     race = make_race(arguments, task)
     with pass_bar("tuning") as on_pass:

@@ -4,9 +4,9 @@
     tuning.advice, tuning.options
     tuning.options.save("pipeline.json")
 
-What is tried: every variant of tfpipe.variants, and the defaults with one setting changed; then the settings that
-helped, together. All of a round run against each other, interleaved; within noise of the fastest, what gives up least
-is chosen.
+Every variant of tfpipe.timing.variants is tried, and the defaults with one setting changed; then the settings that
+helped, together. All variants of a round run against each other, interleaved; within noise of the fastest, the one that
+gives up least is chosen.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tfpipe.race import Race, run_race
 from tfpipe.readoptions import ReadOptions
-from tfpipe.stages import StageCost, stage_costs
-from tfpipe.timing import NOISE, Pass, Row
-from tfpipe.variants import Task, fitting_variants, order_of
+from tfpipe.timing.passes import NOISE, Pass, Row
+from tfpipe.timing.race import Race, run_race
+from tfpipe.timing.stages import StageCost, stage_costs
+from tfpipe.timing.variants import Task, fitting_variants, order_of
 
 ORDERS = ("any", "fresh")
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfpipe.consumers import image_schema, images_of, serialized_records
 from tfpipe.format.example import decode_batch, decode_record, is_vectorizable
 from tfpipe.format.schema import Schema
 from tfpipe.images.fit import Fit
-from tfpipe.timing import time_pass
-from tfpipe.variants import Task
+from tfpipe.timing.consumers import image_schema, images_of, serialized_records
+from tfpipe.timing.passes import time_pass
+from tfpipe.timing.variants import Task
 
 # The decoded images of the sample wait in memory.
 _MOST_HELD_BYTES = 256 << 20

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfpipe.consumers import Fit, ThresholdMean, blank_batches, decode_only, synthetic_ceiling
 from tfpipe.readoptions import ReadOptions
-from tfpipe.timing import Pass, Row, compare, drop_files, time_pass, warm_files
-from tfpipe.variants import Task, sample_shards
+from tfpipe.timing.consumers import Fit, ThresholdMean, blank_batches, decode_only, synthetic_ceiling
+from tfpipe.timing.passes import Pass, Row, compare, drop_files, time_pass, warm_files
+from tfpipe.timing.variants import Task, sample_shards
 
 Build = Callable[[], tf.data.Dataset]
 PAGE_CACHES = ("warm", "dropped")

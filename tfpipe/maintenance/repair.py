@@ -22,8 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from tfpipe.adopt import index, matching_files
-from tfpipe.check import check_shard
 from tfpipe.errors import DataError, UsageError
 from tfpipe.format.compressed import GZIP, compression_of, inflate, scan_shard
 from tfpipe.format.framing import DamagedRecord, load_index
@@ -42,7 +40,9 @@ from tfpipe.format.manifest import (
 )
 from tfpipe.format.schema import Schema
 from tfpipe.format.wire import parse_example
-from tfpipe.rescue import Lost, Place, bytes_between, keys_in, name_lost, rescue, sound_places
+from tfpipe.maintenance.adopt import index, matching_files
+from tfpipe.maintenance.check import check_shard
+from tfpipe.maintenance.rescue import Lost, Place, bytes_between, keys_in, name_lost, rescue, sound_places
 from tfpipe.storage import RemotePath
 
 

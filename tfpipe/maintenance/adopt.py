@@ -39,7 +39,7 @@ from tfpipe.format.manifest import (
 )
 from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
-from tfpipe.layout import Features, Layout, find_roles
+from tfpipe.maintenance.foreign import Features, Layout, find_roles
 from tfpipe.storage import is_url
 
 # What a part of a file's name says of its split.

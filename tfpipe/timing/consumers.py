@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfpipe.format.example import decode_batch, decode_record, is_vectorizable
 from tfpipe.format.schema import Schema
-from tfpipe.variants import Task, images_of
+from tfpipe.timing.variants import Task, images_of
 
 # The records of decode_only wait in memory.
 _MOST_HELD_BYTES = 1 << 30

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Protocol
 
 from matplotlib.figure import Figure
-
-from tfpipe.timing import Row
 
 _REFERENCES = ("synthetic_ceiling", "decode_only")
 _BLUE, _GREY = "#4878a8", "#b8b8b8"
 
 
-def draw_rows(rows: list[Row], path: str | os.PathLike[str], *, title: str) -> None:
+class Rate(Protocol):
+    """A measured variant; see tfpipe.timing.Row."""
+
+    @property
+    def variant(self) -> str: ...
+    @property
+    def images_per_second(self) -> float: ...
+    @property
+    def spread(self) -> float: ...
+    @property
+    def images_per_cpu_second(self) -> float: ...
+    @property
+    def speedup(self) -> float: ...
+
+
+def draw_rows(rows: Sequence[Rate], path: str | os.PathLike[str], *, title: str) -> None:
     """Writes a picture with images per second and per CPU second of every row; its suffix gives the format."""
     figure = Figure(figsize=(11, 1.6 + 0.34 * len(rows)), layout="constrained")
     wall, cpu = figure.subplots(1, 2, sharey=True)

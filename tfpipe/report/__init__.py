@@ -1,0 +1,1 @@
+"""What tfpipe shows: pictures of measurements."""

@@ -1,0 +1,18 @@
+"""The timing harness: pipelines against each other, the bottleneck, the ceiling, the best options.
+
+What stands here times any iterables and loads no TensorFlow; variants, consumers, stages and tuning time a dataset.
+"""
+
+from tfpipe.timing.passes import (
+    NOISE,
+    Pass,
+    Row,
+    cached_share,
+    compare,
+    drop_files,
+    summarize,
+    time_pass,
+    warm_files,
+)
+
+__all__ = ["NOISE", "Pass", "Row", "cached_share", "compare", "drop_files", "summarize", "time_pass", "warm_files"]
