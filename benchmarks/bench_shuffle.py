@@ -26,10 +26,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.dataset import make_dataset
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.order import Order, chunk_records, chunks
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.order import Order, chunk_records, chunks
 
 BATCH = 128
 Row = dict[str, Any]

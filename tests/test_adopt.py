@@ -28,13 +28,13 @@ from foreign import (
 from pictures import file_bytes, files_of, photo, turned
 
 import tfpipe
-from tfpipe.dataset import make_dataset
 from tfpipe.errors import DataError
 from tfpipe.format.example import decode_record, encode_record
 from tfpipe.format.manifest import INDEX_NAME, MANIFEST_NAME, load_manifest
 from tfpipe.format.schema import Feature, Schema
 from tfpipe.maintenance.adopt import split_of
 from tfpipe.maintenance.check import check_dataset
+from tfpipe.reader.dataset import make_dataset
 
 EXPECTED: list[tuple[Callable[[int], Record], str, tuple[str, ...], dict[str, tuple[Any, ...]]]] = [
     (

@@ -8,7 +8,7 @@ import pytest
 
 import tfpipe
 from tfpipe import cli
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.options import ReadOptions
 
 ROW = {
     "variant",

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tfpipe import caching
-from tfpipe.dataset import make_dataset
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader import caching
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
 
 SIZE = (6, 8)
 
@@ -52,8 +52,8 @@ def test_a_complete_disk_cache_is_read_by_the_next_run_without_the_shards(raw_da
 
 FILL = """
 import sys, time
-from tfpipe.dataset import make_dataset
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
 # Unshuffled: a buffer of the whole split would fill the cache with the first batch.
 options = ReadOptions(
     cache="disk", cache_dir=sys.argv[2], shuffle="none", prefetch=0, parallel_calls=1, parallel_reads=1

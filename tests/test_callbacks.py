@@ -15,9 +15,9 @@ import pytest
 import tensorflow as tf
 
 from tfpipe.callbacks import InputWait, Position, Resume
-from tfpipe.dataset import make_dataset
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
 
 BATCH, EPOCHS = 4, 3
 

@@ -15,12 +15,12 @@ from foreign import (
 )
 
 import tfpipe
-from tfpipe.dataset import make_dataset
 from tfpipe.format.compressed import compression_of, inflate, scan_shard
 from tfpipe.format.framing import DamagedRecord, frame, scan
 from tfpipe.format.manifest import Manifest, manifest_text, parse_manifest
 from tfpipe.maintenance.check import check_dataset
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
 
 
 def keys_by_epoch(manifest: Manifest, **options: Any) -> list[list[bytes]]:

@@ -11,12 +11,12 @@ from pictures import file_bytes, photo
 import tfpipe
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
-from tfpipe.crops import PaddedCrop, RandomResizedCrop
-from tfpipe.dataset import make_dataset
 from tfpipe.format.manifest import load_manifest
 from tfpipe.images.fit import Fit
-from tfpipe.readoptions import ReadOptions
-from tfpipe.request import Request
+from tfpipe.reader.crops import PaddedCrop, RandomResizedCrop
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.request import Request
 
 SIZE = (12, 10)
 

@@ -13,9 +13,9 @@ from PIL import Image
 import tfpipe
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
-from tfpipe.dataset import make_dataset
 from tfpipe.format.manifest import load_manifest
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
 
 SIZE = (24, 32)
 
@@ -172,7 +172,7 @@ def test_hosts_share_the_global_batches_in_turn(raw_dataset, hosts):
 
 def test_the_first_place_of_an_epoch_is_uniform_over_the_records():
     """Chi-square over 400 seeds; the permutation is asked directly."""
-    from tfpipe.order import permuted
+    from tfpipe.reader.order import permuted
 
     counts = np.zeros(10)
     for seed in range(400):
@@ -183,7 +183,7 @@ def test_the_first_place_of_an_epoch_is_uniform_over_the_records():
 @settings(max_examples=30)
 @given(st.integers(1, 500), st.integers(0, 2**62), st.integers(0, 1000))
 def test_every_order_is_a_permutation(num_records, seed, epoch):
-    from tfpipe.order import permuted
+    from tfpipe.reader.order import permuted
 
     places = permuted(seed, 0, tf.constant(epoch, tf.int64), tf.range(num_records, dtype=tf.int64), num_records)
     assert sorted(places.numpy().tolist()) == list(range(num_records))

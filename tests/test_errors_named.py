@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpipe.damage import explain
-from tfpipe.dataset import make_dataset
 from tfpipe.format.framing import masked_crc, scan
 from tfpipe.format.manifest import load_manifest
-from tfpipe.reading import open_shelf
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.damage import explain
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.records import open_shelf
 
 SIZE = (6, 8)
 

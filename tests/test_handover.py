@@ -3,8 +3,8 @@
 import pytest
 import tensorflow as tf
 
-from tfpipe.handover import handed_over
-from tfpipe.order import Order, epoch_counter, epochs
+from tfpipe.reader.fallback import handed_over
+from tfpipe.reader.order import Order, epoch_counter, epochs
 
 BATCHES = 6
 

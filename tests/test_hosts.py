@@ -9,9 +9,8 @@ import sys
 import pytest
 import tensorflow as tf
 
-from tfpipe.dataset import make_dataset
-from tfpipe.hosts import for_host
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions, for_host
 
 
 def test_an_input_context_names_host_and_count():
@@ -24,8 +23,8 @@ TRAIN = """
 import json, sys
 import tensorflow as tf
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
-from tfpipe.dataset import make_dataset
-from tfpipe.hosts import for_host
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import for_host
 
 def of_host(context):
     return make_dataset(sys.argv[1], batch_size=4, image_size=(6, 8), labels=None, options=for_host(context))
@@ -89,8 +88,8 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from tfpipe.dataset import make_dataset
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
 
 def noted(batch, seed):
     return {**batch, "label": batch["label"] + 1}

@@ -6,10 +6,10 @@ from pictures import fill_folder
 
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
-from tfpipe.dataset import make_dataset
 from tfpipe.format.manifest import load_manifest
-from tfpipe.mixtures import class_weights
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.mixtures import class_weights
+from tfpipe.reader.options import ReadOptions
 
 SIZE = (6, 8)
 

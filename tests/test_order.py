@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpipe.order import Groups, Order, chunk_records, chunks, first_batch_of, global_batches
+from tfpipe.reader.order import Groups, Order, chunk_records, chunks, first_batch_of, global_batches
 
 
 def records(order, epoch=0):

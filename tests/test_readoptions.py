@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from tfpipe.readoptions import AUTOTUNE, ReadOptions
+from tfpipe.reader.options import AUTOTUNE, ReadOptions
 
 REFUSED = {
     "unknown cache": ({"cache": "ram"}, r"cache is 'ram'; it takes one of \['none', 'memory', 'disk'\]"),

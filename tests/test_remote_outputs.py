@@ -171,7 +171,7 @@ def test_overwriting_in_a_store_shows_the_old_or_the_new_at_every_moment(
 SLOWLY = """
 import sys, time
 from beam_jobs.convert import Job, convert
-from tfpipe.places import RemotePath
+from tfpipe.storage import RemotePath
 real = RemotePath.upload
 RemotePath.upload = lambda self, file: (real(self, file), time.sleep(0.05))
 convert(Job(input=sys.argv[1], output=sys.argv[2], target_bytes=int(sys.argv[3])))

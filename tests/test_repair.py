@@ -336,7 +336,7 @@ def test_a_stale_index_is_made_anew(dataset: Manifest, tmp_path: Path) -> None:
 
 
 def test_a_repaired_dataset_is_read(dataset: Manifest, tmp_path: Path) -> None:
-    from tfpipe.dataset import make_dataset
+    from tfpipe.reader.dataset import make_dataset
 
     path = dataset.shard_path(dataset.split("train").shards[0])
     path.write_bytes(flipped(path.read_bytes(), 8))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpipe.dataset import make_dataset
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
 
 BATCH, SIZE = 2, (6, 8)
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 import tensorflow as tf
 
-from tfpipe.dataset import make_dataset
-from tfpipe.readoptions import ReadOptions
-from tfpipe.service import Service
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.service import Service
 
 SIZE = (6, 8)
 

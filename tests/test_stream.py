@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpipe.dataset import make_dataset
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import ReadOptions
 
 SIZE = (6, 8)
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import photo
 
-from tfpipe.dataset import make_dataset
 from tfpipe.format.manifest import Manifest
+from tfpipe.reader.dataset import make_dataset
 from tfpipe.tiles import Grid, Tiles, density_tiles
 
 

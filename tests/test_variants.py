@@ -10,7 +10,7 @@ import tensorflow as tf
 import tfpipe
 from beam_jobs.convert import convert
 from beam_jobs.options import Job
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.options import ReadOptions
 from tfpipe.timing import Pass, summarize, tuning, variants
 from tfpipe.timing.consumers import Fit, ThresholdMean, decode_only, synthetic_ceiling
 from tfpipe.timing.race import Race, run_race, sized_task

@@ -26,7 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.options import ReadOptions
 
 _POSITION, _WEIGHTS = "position.json", ".weights.h5"
 

@@ -160,7 +160,7 @@ def _builds(
     """What to time, by name, and why the rest is left out."""
     from functools import partial
 
-    from tfpipe.readoptions import ReadOptions
+    from tfpipe.reader.options import ReadOptions
     from tfpipe.timing.variants import fitting_variants
 
     variants, left_out = fitting_variants(task, folder)

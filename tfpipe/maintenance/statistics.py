@@ -8,8 +8,8 @@ from tfpipe.format.example import decode_record
 from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import Schema
 from tfpipe.images.moments import Moments, image_moments
-from tfpipe.reading import read_in_order
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.records import read_in_order
 
 
 def dataset_moments(manifest: Manifest) -> Moments:

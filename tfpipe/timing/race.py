@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.options import ReadOptions
 from tfpipe.timing.consumers import Fit, ThresholdMean, blank_batches, decode_only, synthetic_ceiling
 from tfpipe.timing.passes import Pass, Row, compare, drop_files, time_pass, warm_files
 from tfpipe.timing.variants import Task, sample_shards

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.options import ReadOptions
 from tfpipe.timing.passes import NOISE, Pass, Row
 from tfpipe.timing.race import Race, run_race
 from tfpipe.timing.stages import StageCost, stage_costs

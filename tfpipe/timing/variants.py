@@ -19,9 +19,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfpipe.dataset import make_dataset
 from tfpipe.format.manifest import Manifest
-from tfpipe.readoptions import AUTOTUNE, ReadOptions
+from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.options import AUTOTUNE, ReadOptions
 
 # Of what is free: the rest is for the model, and for the other variant that caches at the same time.
 _CACHE_PART = 0.4

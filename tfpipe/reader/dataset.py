@@ -22,19 +22,29 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.crops import Crop
-from tfpipe.damage import Decoder, Skipped, reported
 from tfpipe.format.example import decode_batch, decode_record
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.boxes import fit_boxes, turn_boxes
 from tfpipe.images.fit import Fit, Fitting
-from tfpipe.mixtures import class_groups, common_manifest, source_groups
-from tfpipe.order import TRANSFORM_STREAM, Groups, Order, epoch_counter, stream_bits
-from tfpipe.reading import Shelf, mapped, open_shelf
-from tfpipe.readoptions import AUTOTUNE, ReadOptions
-from tfpipe.request import Batch, Request, Transform, check_files, check_request, has_boxes, needed_schema, size_to_make
-from tfpipe.service import distributed
-from tfpipe.stream import read_epochs, read_share
+from tfpipe.reader.crops import Crop
+from tfpipe.reader.damage import Skipped, reported
+from tfpipe.reader.decode import Decoder
+from tfpipe.reader.mixtures import class_groups, common_manifest, source_groups
+from tfpipe.reader.options import AUTOTUNE, ReadOptions
+from tfpipe.reader.order import TRANSFORM_STREAM, Groups, Order, epoch_counter, stream_bits
+from tfpipe.reader.pipeline import read_epochs, read_share
+from tfpipe.reader.records import Shelf, mapped, open_shelf
+from tfpipe.reader.request import (
+    Batch,
+    Request,
+    Transform,
+    check_files,
+    check_request,
+    has_boxes,
+    needed_schema,
+    size_to_make,
+)
+from tfpipe.reader.service import distributed
 
 Source = str | os.PathLike[str] | Manifest
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.order import Order, epochs
+from tfpipe.reader.order import Order, epochs
 
 _HERE = "localhost"
 

@@ -17,9 +17,9 @@ import tensorflow as tf
 
 from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import Feature, Schema
-from tfpipe.order import Groups
-from tfpipe.reading import read_in_order
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.order import Groups
+from tfpipe.reader.records import read_in_order
 
 _LABELS_AT_ONCE = 1024
 

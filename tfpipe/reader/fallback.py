@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.order import Order, first_batch_of, global_batches, steps
+from tfpipe.reader.order import Order, first_batch_of, global_batches, steps
 
 # Careful ways that are kept: one for each iteration that goes on at the same time.
 _MOST_KEPT = 16

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfpipe.images.decode import decode_file, turn_upright
 from tfpipe.images.fit import Fit
-from tfpipe.order import CROP_STREAM, stream_bits
+from tfpipe.reader.order import CROP_STREAM, stream_bits
 
 # Windows that are drawn at once; the first that fits is taken. Ten, as in torchvision's RandomResizedCrop.
 _TRIES = 10

@@ -19,7 +19,7 @@ from pathlib import Path
 import tensorflow as tf
 import xxhash
 
-from tfpipe.request import Request
+from tfpipe.reader.request import Request
 
 _LOG = logging.getLogger("tfpipe")
 _LOCK_NAME, _DATA_NAME = "lock", "data"

@@ -13,10 +13,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.damage import Decoder
-from tfpipe.order import chunks, draw_numbers, epochs, first_batch_of
-from tfpipe.reading import Shelf, mapped, read_parts, read_shards_from, read_singles
-from tfpipe.request import Request
+from tfpipe.reader.decode import Decoder
+from tfpipe.reader.order import chunks, draw_numbers, epochs, first_batch_of
+from tfpipe.reader.records import Shelf, mapped, read_parts, read_shards_from, read_singles
+from tfpipe.reader.request import Request
 
 
 def read_direct(request: Request, shelf: Shelf, decoder: Decoder) -> tf.data.Dataset:

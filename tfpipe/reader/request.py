@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tfpipe.crops import Crop
 from tfpipe.format.example import is_vectorizable
 from tfpipe.format.manifest import Manifest, Shard
 from tfpipe.format.schema import Schema
 from tfpipe.format.sharding import host_batches
 from tfpipe.images.decode import RESIZES
-from tfpipe.order import Groups, Order
-from tfpipe.readoptions import AUTOTUNE, ReadOptions
+from tfpipe.reader.crops import Crop
+from tfpipe.reader.options import AUTOTUNE, ReadOptions
+from tfpipe.reader.order import Groups, Order
 from tfpipe.storage import scheme_of
 
 if TYPE_CHECKING:

@@ -15,14 +15,15 @@ from dataclasses import replace
 
 import tensorflow as tf
 
-from tfpipe.caching import cached
-from tfpipe.damage import Decoder, Skipped, decoded, numbered, without_lost
-from tfpipe.direct import read_direct, with_size
-from tfpipe.handover import handed_over
-from tfpipe.order import draw_numbers, epochs, first_batch_of, global_batches, steps
-from tfpipe.reading import Shelf, read_chunks, read_numbered, read_shards, shuffled_by_buffer
-from tfpipe.request import Request
-from tfpipe.service import shared
+from tfpipe.reader.caching import cached
+from tfpipe.reader.damage import Skipped, numbered, without_lost
+from tfpipe.reader.decode import Decoder, decoded
+from tfpipe.reader.direct import read_direct, with_size
+from tfpipe.reader.fallback import handed_over
+from tfpipe.reader.order import draw_numbers, epochs, first_batch_of, global_batches, steps
+from tfpipe.reader.records import Shelf, read_chunks, read_numbered, read_shards, shuffled_by_buffer
+from tfpipe.reader.request import Request
+from tfpipe.reader.service import shared
 
 
 # No function of these stages needs autograph, which makes up most of the time to build them.

@@ -7,7 +7,10 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # tf.data.AUTOTUNE, without TensorFlow.
 AUTOTUNE = -1
@@ -196,3 +199,25 @@ class ReadOptions:
         if unknown:
             raise ValueError(f"{path} has unknown settings {unknown}; known: {known}.")
         return cls(**settings)
+
+
+def for_host(context: tf.distribute.InputContext, options: ReadOptions | None = None) -> ReadOptions:
+    """The options of one of several input pipelines: its number and how many there are.
+
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        train = strategy.distribute_datasets_from_function(
+            lambda context: make_dataset("photos", batch_size=128, image_size=(224, 224), options=for_host(context))
+        )
+        model.fit(train, steps_per_epoch=..., epochs=10)
+
+    Every host reads its own records: equally many batches for each, no record twice.
+
+    Args:
+      context: what `Strategy.distribute_datasets_from_function` hands to its function.
+      options: all other settings; None takes the defaults.
+    """
+    return dataclasses.replace(
+        options or ReadOptions(),
+        host_index=int(context.input_pipeline_id),
+        host_count=int(context.num_input_pipelines),
+    )

@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.format.manifest import Manifest, Shard
-from tfpipe.order import BUFFER_STREAM, Order, batch_records, chunk_records, chunks, permuted, stream_bits
-from tfpipe.readoptions import ReadOptions
+from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.order import BUFFER_STREAM, Order, batch_records, chunk_records, chunks, permuted, stream_bits
 
 # Sequential reads: larger buffers are slower (64 MB) or no faster.
 _BUFFER_BYTES = 256 * 1024

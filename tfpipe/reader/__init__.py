@@ -1,0 +1,1 @@
+"""From shards on disk to batches: make_dataset, its options, the order of an epoch, the reading pipeline."""
