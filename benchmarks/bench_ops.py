@@ -69,8 +69,8 @@ def measured(steps: list[str], repeats: int) -> dict[str, float]:
     from bench_augment import crops
 
     from tfpipe.augment import apply_choices
-    from tfpipe.augment.choices import Choices
-    from tfpipe.augment.ops import OPS
+    from tfpipe.augment.ops.op import Choices
+    from tfpipe.augment.ops.table import OPS
 
     names = ["identity", *VALUES]
     ops = [OPS[name] for name in names]

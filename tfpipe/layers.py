@@ -22,12 +22,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.choices import Op
-from tfpipe.augment.draw import Fill, Transform
+from tfpipe.augment.draw.streams import split_seed
 from tfpipe.augment.mixing import cutmix, mixup
+from tfpipe.augment.ops.op import Op
 from tfpipe.augment.policies import CIFAR_MEAN, auto_augment, pba, policy, rand_augment, trivial_augment_wide
-from tfpipe.augment.recipes import from_json, named_ops, to_json
-from tfpipe.augment.streams import split_seed
+from tfpipe.augment.saving import from_json, named_ops, to_json
+from tfpipe.augment.transform import Fill, Transform
 from tfpipe.policy import Policy, Schedule
 
 _PACKAGE = "tfpipe"

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 from pictures import photo
 
-from tfpipe.augment import dense
-from tfpipe.augment.apply import apply_choices
-from tfpipe.augment.choices import Choices, Op
-from tfpipe.augment.ops import OPS
+from tfpipe.augment.forms import dense
+from tfpipe.augment.forms.apply import apply_choices
+from tfpipe.augment.ops.op import Choices, Op
+from tfpipe.augment.ops.table import OPS
 
 NAMES = tuple(OPS)
 # DALI's fifteen, and the identity: bit-exact with Pillow.

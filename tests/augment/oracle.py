@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from tfpipe.augment.ops import OPS
+from tfpipe.augment.ops.table import OPS
 
 Picture = Image.Image
 

@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 from cases import hard_images
 
-from tfpipe.augment import apply
-from tfpipe.augment.apply import apply_choices, apply_op, apply_to_batch, check_images
-from tfpipe.augment.choices import Choices, Op, no_choices
-from tfpipe.augment.custom import augmentation
-from tfpipe.augment.ops import OPS
+from tfpipe.augment.forms import apply
+from tfpipe.augment.forms.apply import apply_choices, apply_op, apply_to_batch, check_images
+from tfpipe.augment.ops.custom import augmentation
+from tfpipe.augment.ops.op import Choices, Op, no_choices
+from tfpipe.augment.ops.table import OPS
 
 IMAGES = hard_images(8, 12)
 VALUES = [10.0] * 5

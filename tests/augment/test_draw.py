@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tfpipe import augment
-from tfpipe.augment.streams import draw_columns, draw_order, pick, random_bits, split_seed, thresholds, to_unit
-from tfpipe.augment.tables import SUITES, suite_of
+from tfpipe.augment.draw.magnitudes import SUITES, suite_of
+from tfpipe.augment.draw.streams import draw_columns, draw_order, pick, random_bits, split_seed, thresholds, to_unit
 from tfpipe.policy import load_policy
 
 words = st.integers(-(2**31), 2**31 - 1)

@@ -16,9 +16,10 @@ from cases import FIFTEEN, case, hard_images
 from oracle import pillow
 from PIL import Image, ImageStat
 
-from tfpipe.augment import apply, lookup, loop
-from tfpipe.augment.choices import Choices
-from tfpipe.augment.ops import OPS
+from tfpipe.augment.forms import apply, loop
+from tfpipe.augment.ops import lookup
+from tfpipe.augment.ops.op import Choices
+from tfpipe.augment.ops.table import OPS
 
 BATCH, HEIGHT, WIDTH = 4, 24, 32
 
@@ -61,8 +62,8 @@ def test_levels_are_counted_by_a_native_loop():
 COUNTS = """
 import numpy as np
 from tfpipe.augment import apply_choices
-from tfpipe.augment.choices import no_choices
-from tfpipe.augment.ops import OPS
+from tfpipe.augment.ops.op import no_choices
+from tfpipe.augment.ops.table import OPS
 
 ops = [OPS[name] for name in ("identity", "equalize", "rotate")]
 for size in (5, 6, 7, 8):

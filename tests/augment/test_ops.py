@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle import PILLOW, bilinear, pillow
 
-from tfpipe.augment.apply import apply_choices, apply_op
-from tfpipe.augment.ops import OPS
+from tfpipe.augment.forms.apply import apply_choices, apply_op
+from tfpipe.augment.ops.table import OPS
 
 HEIGHT, WIDTH = 29, 37
 # One pixel wide or high, smaller than a stencil, odd sides.

@@ -13,9 +13,9 @@ import tensorflow as tf
 from cases import FIFTEEN, MAGNITUDES, case
 from oracle import pillow
 
-from tfpipe.augment.apply import apply_choices
-from tfpipe.augment.choices import Choices
-from tfpipe.augment.ops import OPS
+from tfpipe.augment.forms.apply import apply_choices
+from tfpipe.augment.ops.op import Choices
+from tfpipe.augment.ops.table import OPS
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy import stats
 
 from tfpipe import augment
-from tfpipe.augment.tables import AUTO_BINS, suite_of
+from tfpipe.augment.draw.magnitudes import AUTO_BINS, suite_of
 from tfpipe.policy import Policy, Schedule, Segment, Step, load_policy
 
 DRAWS = 40_000

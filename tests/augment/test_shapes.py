@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import pillow
 
-from tfpipe.augment.ops import OPS
+from tfpipe.augment.ops.table import OPS
 
 
 @settings(max_examples=200)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy import stats
 
 from tfpipe import augment
-from tfpipe.augment.recipes import FACTORIES
+from tfpipe.augment.saving import FACTORIES
 from tfpipe.policy import Policy, Schedule, Segment, Step
 
 NEVER = 1e-4

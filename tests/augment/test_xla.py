@@ -9,10 +9,10 @@ import tensorflow as tf
 from cases import FIFTEEN, NAMES
 from tensorflow.python.framework import kernels
 
-from tfpipe.augment import apply, dense
-from tfpipe.augment.apply import apply_choices
-from tfpipe.augment.choices import Choices
-from tfpipe.augment.ops import OPS
+from tfpipe.augment.forms import apply, dense
+from tfpipe.augment.forms.apply import apply_choices
+from tfpipe.augment.ops.op import Choices
+from tfpipe.augment.ops.table import OPS
 
 BATCH, HEIGHT, WIDTH = 4, 24, 32
 # What holds or passes on values, and computes none.

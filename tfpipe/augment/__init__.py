@@ -10,18 +10,17 @@ pixels inside make_dataset, inside a Keras layer (tfpipe.layers) and under tf.fu
 uint8 [B, H, W, C], or float32 or float16 in [0, 1].
 """
 
-from tfpipe.augment.apply import apply_choices, apply_op
-from tfpipe.augment.choices import Choices, Op
 from tfpipe.augment.conditional import choose_n, compose, one_of, select, sometimes
 from tfpipe.augment.crop import center_crop, normalize, random_crop, random_resized_crop
-from tfpipe.augment.custom import augmentation
 from tfpipe.augment.deepaugment import deep_augment
-from tfpipe.augment.draw import BatchTransform, OpTransform, Transform
+from tfpipe.augment.forms.apply import apply_choices, apply_op
 from tfpipe.augment.mixing import cutmix, mixup
-from tfpipe.augment.ops import OPS
+from tfpipe.augment.ops.custom import augmentation
+from tfpipe.augment.ops.op import Choices, Op
+from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, trivial_augment_wide
-from tfpipe.augment.recipes import from_json, to_json
-from tfpipe.augment.transforms import (
+from tfpipe.augment.saving import from_json, to_json
+from tfpipe.augment.single import (
     coarse_dropout,
     color_jitter,
     cutout,
@@ -36,6 +35,7 @@ from tfpipe.augment.transforms import (
     salt_and_pepper,
     zoom,
 )
+from tfpipe.augment.transform import BatchTransform, OpTransform, Transform
 
 __all__ = [
     "OPS",

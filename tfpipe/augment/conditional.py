@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.choices import NUM_VALUES, Choices, Op
-from tfpipe.augment.draw import Batch, BatchTransform, Frame, OpTransform, Pixels, Transform
-from tfpipe.augment.ops import OPS
-from tfpipe.augment.streams import draw_columns, draw_order, pick, split_seed, thresholds
-from tfpipe.augment.transforms import op as op_transform
+from tfpipe.augment.draw.slots import Frame
+from tfpipe.augment.draw.streams import draw_columns, draw_order, pick, split_seed, thresholds
+from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op
+from tfpipe.augment.ops.table import OPS
+from tfpipe.augment.single import op as op_transform
+from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Pixels, Transform
 
 Part = OpTransform | Op | str
 

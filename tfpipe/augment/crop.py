@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.apply import check_rendering
-from tfpipe.augment.choices import Choices
-from tfpipe.augment.draw import Batch, BatchTransform, Frame, OpTransform, Pixels
-from tfpipe.augment.ops import OPS
-from tfpipe.augment.streams import draw_columns
+from tfpipe.augment.draw.slots import Frame
+from tfpipe.augment.draw.streams import draw_columns
+from tfpipe.augment.forms.apply import check_rendering
+from tfpipe.augment.ops.op import Choices
+from tfpipe.augment.ops.table import OPS
+from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Pixels
 
 Size = tuple[int, int]
 # Bilinear weights are whole 2048ths: 255 * 2048 * 2048 fits in 31 bits.

@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tfpipe.augment.conditional import Part, compose, one_of, sometimes
-from tfpipe.augment.draw import OpTransform
-from tfpipe.augment.ops import OPS
-from tfpipe.augment.transforms import coarse_dropout, flip_left_right, flip_up_down, op
+from tfpipe.augment.ops.table import OPS
+from tfpipe.augment.single import coarse_dropout, flip_left_right, flip_up_down, op
+from tfpipe.augment.transform import OpTransform
 
 Step = tuple[str, float]
 _LEFT_OUT = ("fog", "clouds")

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.draw import Batch, BatchTransform, Frame
-from tfpipe.augment.streams import draw_columns, random_bits, split_seed, to_unit
+from tfpipe.augment.draw.slots import Frame
+from tfpipe.augment.draw.streams import draw_columns, random_bits, split_seed, to_unit
+from tfpipe.augment.transform import Batch, BatchTransform
 
 PER = ("image", "batch")
 # The book's range of weights; see its mixup of part of a batch.

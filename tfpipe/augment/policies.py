@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from tfpipe.augment.choices import Op
-from tfpipe.augment.draw import Fill, OpTransform, Pixels
-from tfpipe.augment.ops import OPS, find_op
-from tfpipe.augment.selection import Translation, from_policies, from_suite, range_of
-from tfpipe.augment.tables import AUTO_BINS, SUITES, Range, own_range, suite_of, with_translation
+from tfpipe.augment.draw.magnitudes import AUTO_BINS, SUITES, Range, own_range, suite_of, with_translation
+from tfpipe.augment.draw.selection import Translation, from_policies, from_suite, range_of
+from tfpipe.augment.ops.op import Op
+from tfpipe.augment.ops.table import OPS, find_op
+from tfpipe.augment.transform import Fill, OpTransform, Pixels
 from tfpipe.policy import Policy, Schedule, load_policy, load_schedule, published_policies
 
 # The mean of CIFAR-10, which PBA's code shows where an op leaves a pixel uncovered.

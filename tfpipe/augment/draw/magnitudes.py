@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfpipe.augment.choices import Op
+from tfpipe.augment.ops.op import Op
 
 ROUNDINGS = ("", "nearest", "down")
 

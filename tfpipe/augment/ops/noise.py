@@ -13,7 +13,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.levels import per_image, rounded, to_levels
+from tfpipe.augment.ops.levels import per_image, rounded, to_levels
 
 BITS = tf.uint32
 QUANTILE_BITS = 12

@@ -7,8 +7,8 @@ families' modules say what the values mean.
 
 from __future__ import annotations
 
-from tfpipe.augment import color, erase, lookup, noise, stencil, warp
-from tfpipe.augment.choices import Op
+from tfpipe.augment.ops import color, erase, lookup, noise, stencil, warp
+from tfpipe.augment.ops.op import Op
 
 UNIT = (0.0, 1.0)
 WINDOW = ((0, 0.3), (0.7, 0.7), (0.7, 0.7))

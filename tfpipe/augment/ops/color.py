@@ -11,7 +11,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.levels import blend, luma, per_image, rounded, to_levels
+from tfpipe.augment.ops.levels import blend, luma, per_image, rounded, to_levels
 
 # Rows turn RGB into luma and two axes of chroma (NTSC's YIQ).
 YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.choices import NUM_VALUES, Choices, Op
-from tfpipe.augment.draw import Fill, Frame, OpTransform, Pixels
-from tfpipe.augment.ops import OPS, find_op
-from tfpipe.augment.streams import Columns, draw_columns, draw_order, lerp
+from tfpipe.augment.draw.slots import Frame
+from tfpipe.augment.draw.streams import Columns, draw_columns, draw_order, lerp
+from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op
+from tfpipe.augment.ops.table import OPS, find_op
+from tfpipe.augment.transform import Fill, OpTransform, Pixels
 
 Values = float | tuple[float, float]
 

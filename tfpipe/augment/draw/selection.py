@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.choices import Choices, Op
-from tfpipe.augment.draw import Frame, Slots, make_slots
-from tfpipe.augment.ops import OPS
-from tfpipe.augment.streams import Columns, draw_columns, pick, split_seed, thresholds
-from tfpipe.augment.tables import NONE, Range, own_range, suite_of, with_translation
+from tfpipe.augment.draw.magnitudes import NONE, Range, own_range, suite_of, with_translation
+from tfpipe.augment.draw.slots import Frame, Slots, make_slots
+from tfpipe.augment.draw.streams import Columns, draw_columns, pick, split_seed, thresholds
+from tfpipe.augment.ops.op import Choices, Op
+from tfpipe.augment.ops.table import OPS
 from tfpipe.policy import Policy, Step
 
 IDENTITY = OPS["identity"]

@@ -23,7 +23,7 @@ class Grid(NamedTuple):
     """Where an output's pixels come from.
 
     Attributes:
-      coefficients: float64 [..., 6], see tfpipe.augment.warp.
+      coefficients: float64 [..., 6], see tfpipe.augment.ops.warp.
       is_scale: bool [...], or a Python bool: whether b = d = 0 by the op's nature; Pillow then takes another path.
       height, width: of both images.
     """

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfpipe.augment.choices import Op
+from tfpipe.augment.ops.op import Op
 
 
 def rotate(values: tf.Tensor, height: int, width: int) -> tf.Tensor:

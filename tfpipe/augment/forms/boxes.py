@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.augment.choices import Choices, Op
-from tfpipe.augment.warp import chosen_coefficients
+from tfpipe.augment.ops.op import Choices, Op
+from tfpipe.augment.ops.warp import chosen_coefficients
 
 
 def move_boxes(boxes: Any, choices: Choices, ops: Sequence[Op], height: int, width: int) -> Any:

@@ -13,11 +13,20 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from tfpipe.augment import lookup, stencil, warp
-from tfpipe.augment.choices import Op
-from tfpipe.augment.erase import erase
-from tfpipe.augment.levels import as_levels, fenced, in_dtype
-from tfpipe.augment.sampling import Fill, Grid, fill_pixel, nearest_index, shifted, slid, take_bilinear, take_nearest
+from tfpipe.augment.ops import lookup, stencil, warp
+from tfpipe.augment.ops.erase import erase
+from tfpipe.augment.ops.levels import as_levels, fenced, in_dtype
+from tfpipe.augment.ops.op import Op
+from tfpipe.augment.ops.sampling import (
+    Fill,
+    Grid,
+    fill_pixel,
+    nearest_index,
+    shifted,
+    slid,
+    take_bilinear,
+    take_nearest,
+)
 
 
 class State(NamedTuple):

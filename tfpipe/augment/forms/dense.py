@@ -16,12 +16,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.augment import lookup
-from tfpipe.augment.choices import Choices, Op
-from tfpipe.augment.erase import erase
-from tfpipe.augment.levels import as_levels, in_dtype, per_image
-from tfpipe.augment.sampling import Fill, Grid, fill_pixel, take
-from tfpipe.augment.warp import chosen_coefficients
+from tfpipe.augment.ops import lookup
+from tfpipe.augment.ops.erase import erase
+from tfpipe.augment.ops.levels import as_levels, in_dtype, per_image
+from tfpipe.augment.ops.op import Choices, Op
+from tfpipe.augment.ops.sampling import Fill, Grid, fill_pixel, take
+from tfpipe.augment.ops.warp import chosen_coefficients
 
 Picks = list[tuple[tf.Tensor, Op]]
 

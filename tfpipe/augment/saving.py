@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfpipe.augment.choices import Op
 from tfpipe.augment.conditional import choose_n, compose, one_of, select, sometimes
 from tfpipe.augment.crop import center_crop, normalize, random_crop, random_resized_crop
 from tfpipe.augment.deepaugment import deep_augment
-from tfpipe.augment.draw import BatchTransform, OpTransform, Transform
 from tfpipe.augment.mixing import cutmix, mixup
-from tfpipe.augment.ops import OPS
+from tfpipe.augment.ops.op import Op
+from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, trivial_augment_wide
-from tfpipe.augment.transforms import (
+from tfpipe.augment.single import (
     coarse_dropout,
     color_jitter,
     cutout,
@@ -35,6 +34,7 @@ from tfpipe.augment.transforms import (
     salt_and_pepper,
     zoom,
 )
+from tfpipe.augment.transform import BatchTransform, OpTransform, Transform
 from tfpipe.policy import POLICY_KIND, SCHEDULE_KIND, Policy, Schedule
 
 _TRANSFORM_KIND, _OP_KIND = "tfpipe transform 1", "tfpipe op 1"

@@ -23,10 +23,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from tfpipe.augment.branches import Branch, Source, State, Step, branch_of, joint_op
-from tfpipe.augment.choices import Choices, Op
-from tfpipe.augment.levels import fenced
-from tfpipe.augment.sampling import Fill
+from tfpipe.augment.forms.kernels import Branch, Source, State, Step, branch_of, joint_op
+from tfpipe.augment.ops.levels import fenced
+from tfpipe.augment.ops.op import Choices, Op
+from tfpipe.augment.ops.sampling import Fill
 
 # So many loops in a body: with their counters they stay within the eight kernels of _over_ops.
 FAN_OUT = 3

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.compiler.xla import xla_data_pb2
 
-from tfpipe.augment.levels import blend, to_levels
+from tfpipe.augment.ops.levels import blend, to_levels
 
 Kernel = tuple[tuple[float, ...], ...]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfpipe.augment.choices import Op
+from tfpipe.augment.ops.op import Op
 
 Pixels = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from tfpipe.augment.levels import blend, luma, rounded, to_levels
+from tfpipe.augment.ops.levels import blend, luma, rounded, to_levels
 
 NUM_LEVELS = 256
 # Channels beyond this would make the loop of `counted` too large to count as small.

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.boxes import move_boxes
-from tfpipe.augment.choices import NUM_VALUES, Choices, Op, no_choices
-from tfpipe.augment.dense import apply_dense
-from tfpipe.augment.loop import apply_loop
-from tfpipe.augment.ops import OPS, find_op
-from tfpipe.augment.sampling import Fill
+from tfpipe.augment.forms.boxes import move_boxes
+from tfpipe.augment.forms.dense import apply_dense
+from tfpipe.augment.forms.loop import apply_loop
+from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op, no_choices
+from tfpipe.augment.ops.sampling import Fill
+from tfpipe.augment.ops.table import OPS, find_op
 
 DTYPES = (tf.uint8, tf.float32, tf.float16)
 FORMS = ("auto", "loop", "dense")

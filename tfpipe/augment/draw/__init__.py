@@ -1,0 +1,1 @@
+"""What happens to each image, drawn from a seed: random streams, magnitudes, slots, policies' selections."""
