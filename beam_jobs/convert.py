@@ -23,18 +23,18 @@ from typing import Any
 
 import xxhash
 
-from beam_jobs.locks import LOCK_NAME, locked
-from beam_jobs.options import Job, read_labels, rejected_limit
-from beam_jobs.payloads import open_embedder, record_size, shrink_gain
+from beam_jobs.encode.payloads import open_embedder, record_size, shrink_gain
+from beam_jobs.encode.shrink import Gain
+from beam_jobs.engines.locks import LOCK_NAME, locked
+from beam_jobs.engines.progress import WatchedProgress
+from beam_jobs.engines.staging import Staging, staged
+from beam_jobs.engines.workers import helpers_ahead, num_helpers
+from beam_jobs.job import Job, read_labels, rejected_limit
 from beam_jobs.plan import Indexing, Plan, RecordSize, index_refusals, lowest_refs, make_indexing, make_plan
-from beam_jobs.progress import WatchedProgress
 from beam_jobs.publish import publish, shard_is_written, sweep, versions
 from beam_jobs.shards import ShardFacts
-from beam_jobs.shrink import Gain
 from beam_jobs.sources import Refused, Source, open_source
 from beam_jobs.sources.listing import MASK_COLUMN
-from beam_jobs.staging import Staging, staged
-from beam_jobs.workers import helpers_ahead, num_helpers
 from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.format.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Manifest, load_manifest, replace_file
 from tfpipe.maintenance.check import check_dataset
@@ -142,7 +142,7 @@ def _plan_aside(job: Job, source: Source, output: Place, class_names: tuple[str,
 def _plan(
     job: Job, source: Source, state: Path, class_names: tuple[str, ...] | None, staging: Staging | None = None
 ) -> _Planned:
-    from beam_jobs.pipelines import index_listing
+    from beam_jobs.engines.graphs import index_listing
 
     runs = state / "runs"
     shutil.rmtree(runs, ignore_errors=True)
@@ -214,7 +214,7 @@ def _write_missing(
     if staging is None:
         _check_space(state.parent, plan, len(missing))
     if missing:
-        from beam_jobs.pipelines import write_shards
+        from beam_jobs.engines.graphs import write_shards
 
         # The bar watches the folder grow; what lies in a store would have to be asked for over and over.
         with WatchedProgress(state, plan.num_bytes, plan.listed, quiet=quiet or staging is not None):

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from beam_jobs.sources import Listed, Ref, Refused, Source
 from beam_jobs.sources.labels import label_problem, names_in
 from tfpipe.format.sharding import cut_order, key_hashes, num_shards, pick_split, split_bounds

@@ -17,10 +17,10 @@ import numpy as np
 import xxhash
 
 from beam_jobs.census import census_json, find_duplicates
-from beam_jobs.columns import extra_features
-from beam_jobs.masks import has_masks
-from beam_jobs.options import Job
-from beam_jobs.payloads import needs_tensorflow
+from beam_jobs.encode.columns import extra_features
+from beam_jobs.encode.masks import has_masks
+from beam_jobs.encode.payloads import needs_tensorflow
+from beam_jobs.job import Job
 from beam_jobs.plan import Plan
 from beam_jobs.shards import ShardFacts, merge_counts, sum_moments
 from beam_jobs.sources import Refused

@@ -22,7 +22,7 @@ import numpy as np
 import xxhash
 
 from beam_jobs.census import Sizes, count_sizes
-from beam_jobs.payloads import Encoded, Payload
+from beam_jobs.encode.payloads import Encoded, Payload
 from beam_jobs.plan import Ref
 from beam_jobs.sources import Refused
 from tfpipe.format.framing import Chunks

@@ -120,7 +120,7 @@ def main() -> None:
 def measure(photos: Path, folder: Path, arguments: argparse.Namespace) -> None:
     """Converts, times and compares; prints."""
     from beam_jobs.convert import convert
-    from beam_jobs.options import Job
+    from beam_jobs.job import Job
 
     files = sorted(photos.glob("*/*.jpg"))
     files = files[:: max(1, len(files) // arguments.count)][: arguments.count]

@@ -18,7 +18,7 @@ from conversions import run
 from pictures import KINDS, fill_folder
 
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.format.manifest import Manifest
 
 # The first call into TensorFlow or Beam takes seconds, so no deadline; the seeds are fixed: a red run stays red.

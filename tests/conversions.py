@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from beam_jobs.convert import Outcome, convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.format.manifest import Manifest
 from tfpipe.maintenance.check import check_dataset
 

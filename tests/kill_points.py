@@ -23,7 +23,7 @@ from typing import Any
 
 from pictures import files_of
 
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.format.manifest import INDEX_NAME, load_manifest
 from tfpipe.maintenance.check import check_dataset
 
@@ -131,6 +131,6 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    import beam_jobs.pipelines  # noqa: F401 (loads Beam before the first fork)
+    import beam_jobs.engines.graphs  # noqa: F401 (loads Beam before the first fork)
 
     _serve()

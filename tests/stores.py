@@ -15,7 +15,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from beam_jobs.locks import LOCK_NAME
+from beam_jobs.engines.locks import LOCK_NAME
 from tfpipe.storage import as_place
 
 

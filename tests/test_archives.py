@@ -27,7 +27,7 @@ from conversions import assert_accounted, reasons_in, run
 from pictures import KINDS, files_of, stock_read
 
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from beam_jobs.sources import open_source, zips
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest, load_manifest

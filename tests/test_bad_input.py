@@ -17,7 +17,7 @@ from pictures import KINDS, files_of, fill_folder, stock_read, turned, write_lis
 
 from beam_jobs import convert as convert_module
 from beam_jobs.convert import convert
-from beam_jobs.options import Job, read_labels
+from beam_jobs.job import Job, read_labels
 from beam_jobs.sources import listing
 from tfpipe.errors import DataError, UsageError
 from tfpipe.format.manifest import load_manifest

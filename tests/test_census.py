@@ -10,7 +10,7 @@ from pictures import fill_folder
 
 from beam_jobs.census import count_sizes, find_duplicates, manifest_warnings, merge_sizes, warnings_of
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 
 ROWS = st.lists(st.tuples(st.integers(1, 10**8), st.integers(1, 10**4), st.integers(1, 10**4)), min_size=1, max_size=50)
 

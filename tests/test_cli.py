@@ -16,7 +16,7 @@ from pictures import KINDS, files_of, fill_folder
 from processes import process
 
 from beam_jobs.convert import convert
-from beam_jobs.options import Job, parse_bytes, parse_size
+from beam_jobs.job import Job, parse_bytes, parse_size
 from tfpipe import __version__, cli
 from tfpipe.cli.tables import print_table
 from tfpipe.format.manifest import Manifest, load_manifest
@@ -259,7 +259,9 @@ def test_the_environment_s_faults_exit_with_3(
 def test_a_missing_extra_is_named(
     tfpipe: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
 ) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == module or name == "beam_jobs.pipelines"]:
+    for name in [
+        name for name in sys.modules if name.partition(".")[0] == module or name == "beam_jobs.engines.graphs"
+    ]:
         monkeypatch.delitem(sys.modules, name)
     import beam_jobs
 

@@ -10,7 +10,7 @@ from pictures import file_bytes, photo
 
 import tfpipe
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.format.manifest import load_manifest
 from tfpipe.images.fit import Fit
 from tfpipe.reader.crops import PaddedCrop, RandomResizedCrop

@@ -12,7 +12,7 @@ from PIL import Image
 
 import tfpipe
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.format.manifest import load_manifest
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions

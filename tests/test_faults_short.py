@@ -16,7 +16,7 @@ from processes import digests_of, fill_with_links, finish, kill, killed_in_the_e
 
 from beam_jobs import convert as convert_module
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.errors import SetupError
 from tfpipe.format.manifest import MANIFEST_NAME, Manifest, load_manifest
 from tfpipe.maintenance.check import check_dataset

@@ -12,7 +12,7 @@ from PIL import Image
 
 import tfpipe
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 
 FIT = """
 import sys, keras, numpy as np, tfpipe

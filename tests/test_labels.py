@@ -17,7 +17,7 @@ from conversions import assert_accounted, reasons_in, run
 from pictures import files_of, fill_folder, stock_read, write_listing
 
 import tfpipe
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from beam_jobs.sources.labels import label_text, names_in, split_labels
 from tfpipe.errors import UsageError
 from tfpipe.format.schema import Schema, record_schema

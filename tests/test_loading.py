@@ -20,7 +20,7 @@ LOADED = f"import sys; print([name for name in {HEAVY} if name in sys.modules])"
         "import tfpipe",
         "from tfpipe.format import framing, manifest, schema; import tfpipe.images.probe, tfpipe.maintenance.check",
         "import tfpipe; tfpipe.load_manifest, tfpipe.Manifest, tfpipe.Schema, tfpipe.Feature",
-        "import beam_jobs.options, beam_jobs.sources, beam_jobs.plan",
+        "import beam_jobs.job, beam_jobs.sources, beam_jobs.plan",
     ],
     ids=["tfpipe", "modules", "names", "options"],
 )

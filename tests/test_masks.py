@@ -21,8 +21,8 @@ from stores import store as store
 from stores import upload
 
 import tfpipe
-from beam_jobs.masks import sound_mask
-from beam_jobs.options import Job
+from beam_jobs.encode.masks import sound_mask
+from beam_jobs.job import Job
 from beam_jobs.sources import Unreadable
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest, load_manifest

@@ -5,7 +5,7 @@ import pytest
 from pictures import fill_folder
 
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.format.manifest import load_manifest
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.mixtures import class_weights

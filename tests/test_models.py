@@ -14,8 +14,8 @@ import tensorflow as tf
 from pictures import KINDS, files_of, stock_read, upright_pixels
 
 from beam_jobs.convert import convert
-from beam_jobs.models import load_embedder
-from beam_jobs.options import Job
+from beam_jobs.encode.models import load_embedder
+from beam_jobs.job import Job
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.format.manifest import Manifest, digest_file
 from tfpipe.images.decode import resize_image

@@ -15,9 +15,9 @@ from conversions import TARGET, converted
 from pictures import files_of, write_listing
 
 from beam_jobs import publish as publish_module
-from beam_jobs import workers
 from beam_jobs.convert import Outcome, convert
-from beam_jobs.options import Job
+from beam_jobs.engines import workers
+from beam_jobs.job import Job
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.maintenance.check import check_dataset

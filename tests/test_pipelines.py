@@ -11,15 +11,16 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from beam_jobs import pipelines
-from beam_jobs.pipelines import RUNNERS, ShareWork
+from beam_jobs.engines import graphs
+from beam_jobs.engines.graphs import ShareWork
+from beam_jobs.engines.runners import RUNNERS, open_runner
 from tfpipe.errors import SetupError, UsageError
 
 
 @pytest.mark.parametrize("name", [None, "FnApiRunner", "fnapirunner", "FnApi", RUNNERS["FnApiRunner"]])
 def test_a_runner_is_named_in_short_by_its_path_or_not_at_all(name: str | None) -> None:
     arguments = [] if name is None else [f"--runner={name}"]
-    runner, options = pipelines._open_runner([*arguments, "--direct_num_workers=2"])
+    runner, options = open_runner([*arguments, "--direct_num_workers=2"])
     assert type(runner).__name__ == "FnApiRunner"
     assert options.get_all_options()["direct_num_workers"] == 2
 
@@ -47,13 +48,13 @@ def test_what_beam_does_not_know_is_refused_in_a_sentence(
     arguments: list[str], kind: type[Exception], sentence: str
 ) -> None:
     with pytest.raises(kind, match=sentence):
-        pipelines._open_runner(arguments)
+        open_runner(arguments)
 
 
 def test_dask_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(SetupError, match=r"pip install 'tfpipe\[dask\]'"):
-        pipelines._open_runner(["--runner=DaskRunner"])
+        open_runner(["--runner=DaskRunner"])
 
 
 class Raising(beam.DoFn):
@@ -63,7 +64,7 @@ class Raising(beam.DoFn):
         self._state, self._error = state, error
 
     def process(self, element: int) -> None:
-        with pipelines._noting_problems(self._state):
+        with graphs._noting_problems(self._state):
             raise self._error
 
 
@@ -80,14 +81,14 @@ def test_an_error_of_a_worker_comes_back_with_its_sentence(
     tmp_path: Path, error: Exception, kind: type[Exception], sentence: str
 ) -> None:
     with pytest.raises(kind) as raised:
-        pipelines._run("Raise", [1, 2], Raising(tmp_path, error), [], tmp_path)
+        graphs._run("Raise", [1, 2], Raising(tmp_path, error), [], tmp_path)
     assert sentence in str(raised.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_that_nobody_expects_is_raised_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError, match="by zero"):
-        pipelines._run("Raise", [1], Raising(tmp_path, ZeroDivisionError("by zero")), [], tmp_path)
+        graphs._run("Raise", [1], Raising(tmp_path, ZeroDivisionError("by zero")), [], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,19 +99,19 @@ def test_a_full_disk_takes_the_sentence_that_says_so(tmp_path: Path) -> None:
 
     def fail() -> None:
         sizes.append(note.stat().st_size)
-        with contextlib.suppress(SetupError), pipelines._noting_problems(tmp_path):
+        with contextlib.suppress(SetupError), graphs._noting_problems(tmp_path):
             raise SetupError("\U0001f4be" * 5000)
         sizes.append(note.stat().st_size)
         raise ValueError("what the runner makes of it")
 
-    with pytest.raises(SetupError, match="\U0001f4be"), pipelines._raising_problems(note):
+    with pytest.raises(SetupError, match="\U0001f4be"), graphs._raising_problems(note):
         fail()
     assert sizes[0] == sizes[1] > 0
 
 
 def test_the_items_of_a_bundle_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     shared: list[tuple[str, list[int], int]] = []
-    monkeypatch.setattr(pipelines, "share", lambda work, items, *, helpers: shared.append((work, list(items), helpers)))
+    monkeypatch.setattr(graphs, "share", lambda work, items, *, helpers: shared.append((work, list(items), helpers)))
     work = ShareWork("the work", "nowhere", 3)  # type: ignore[arg-type]
     for bundle in ([1, 2], [3]):
         work.start_bundle()
@@ -123,6 +124,9 @@ def test_the_items_of_a_bundle_are_shared(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_worker_that_is_older_than_its_parent_s_death_writes_nothing() -> None:
     """A helper whose parent was killed before it could ask to die with it leaves what lies in its pipe."""
     done = subprocess.run(
-        [sys.executable, "-m", "beam_jobs.workers", "1"], input=b"not even read", capture_output=True, check=False
+        [sys.executable, "-m", "beam_jobs.engines.workers", "1"],
+        input=b"not even read",
+        capture_output=True,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

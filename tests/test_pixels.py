@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from pictures import KINDS, file_bytes, photo, turned
 
-from beam_jobs.pixels import decode_batch, decode_pixels, decoder_sentence, encode_smaller
+from beam_jobs.encode.pixels import decode_batch, decode_pixels, decoder_sentence, encode_smaller
 from tfpipe.images.decode import RESIZES, decode_file, resize_image, turn_upright
 from tfpipe.images.probe import probe
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs import plan as plan_module
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from beam_jobs.plan import (
     Indexing,
     Plan,

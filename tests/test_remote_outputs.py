@@ -19,8 +19,8 @@ from stores import store as store
 
 import tfpipe
 from beam_jobs.convert import Outcome, convert
-from beam_jobs.locks import LOCK_NAME
-from beam_jobs.options import Job
+from beam_jobs.engines.locks import LOCK_NAME
+from beam_jobs.job import Job
 from tfpipe import cli
 from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.format.manifest import MANIFEST_NAME, Manifest, load_manifest

@@ -14,7 +14,7 @@ from pictures import files_of
 
 from beam_jobs import shards
 from beam_jobs.census import count_sizes
-from beam_jobs.payloads import Encoded
+from beam_jobs.encode.payloads import Encoded
 from beam_jobs.plan import Ref
 from beam_jobs.shards import ShardFacts, merge_counts, write_shard
 from beam_jobs.sources import Refused

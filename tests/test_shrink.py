@@ -8,8 +8,8 @@ from pictures import KINDS, file_bytes, photo, turned
 from PIL import Image
 
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
-from beam_jobs.shrink import Shrink, measure_gain
+from beam_jobs.encode.shrink import Shrink, measure_gain
+from beam_jobs.job import Job
 from tfpipe.errors import UsageError
 from tfpipe.format.framing import scan
 from tfpipe.format.wire import parse_example

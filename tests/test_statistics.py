@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.cli import main
 from tfpipe.format.manifest import load_manifest
 from tfpipe.maintenance.statistics import dataset_moments

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tfpipe
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.reader.options import ReadOptions
 from tfpipe.timing import Pass, summarize, tuning, variants
 from tfpipe.timing.consumers import Fit, ThresholdMean, decode_only, synthetic_ceiling

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs import workers
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.engines import workers
+from beam_jobs.engines.workers import IndexWork, ShardWriting, helpers_ahead, num_helpers, share
+from beam_jobs.job import Job
 from beam_jobs.plan import RecordSize, index_piece, make_indexing, make_plan
 from beam_jobs.sources import open_source
-from beam_jobs.workers import IndexWork, ShardWriting, helpers_ahead, num_helpers, share
 
 TARGET = 8_000
 
@@ -126,6 +126,6 @@ def test_a_helper_that_is_killed_is_a_problem(writing, monkeypatch):
 
 
 def test_helpers_load_neither_tensorflow_nor_beam():
-    code = "import sys, beam_jobs.workers; assert not {'tensorflow', 'apache_beam'} & set(sys.modules)"
+    code = "import sys, beam_jobs.engines.workers; assert not {'tensorflow', 'apache_beam'} & set(sys.modules)"
     subprocess.run([os.sys.executable, "-c", code], check=True)
     assert workers.main.__doc__

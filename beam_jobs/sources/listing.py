@@ -105,7 +105,7 @@ class Source(Protocol):
 
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
-        """The columns whose dtype the source knows; the cells decide for the others. See beam_jobs.columns."""
+        """The columns whose dtype the source knows; the cells decide for the others. See beam_jobs.encode.columns."""
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -28,8 +28,8 @@ from pictures import files_of, fill_folder
 
 from beam_jobs import publish as publish_module
 from beam_jobs.convert import Outcome, convert
-from beam_jobs.locks import LOCK_NAME
-from beam_jobs.options import Job
+from beam_jobs.engines.locks import LOCK_NAME
+from beam_jobs.job import Job
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.format.manifest import load_manifest
 from tfpipe.maintenance.check import check_dataset

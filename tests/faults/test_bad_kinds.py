@@ -12,7 +12,7 @@ from pictures import KINDS, fill_folder, write_listing
 from test_probe import REFUSED
 
 from beam_jobs.convert import Outcome, convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.maintenance.check import check_dataset
 
 pytestmark = pytest.mark.faults

@@ -18,7 +18,7 @@ from damage import (
 from processes import Scene
 
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.format.manifest import Manifest
 from tfpipe.maintenance.check import check_dataset
 

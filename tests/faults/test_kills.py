@@ -14,7 +14,7 @@ from kill_points import TARGET_BYTES, Killer, resume_under_fire, rewrite_under_f
 from processes import Scene, digests_of, finish, kill, killed_in_the_end, run, start, wait_for_state
 
 from beam_jobs.convert import convert
-from beam_jobs.options import Job
+from beam_jobs.job import Job
 from tfpipe.format.manifest import INDEX_NAME, MANIFEST_NAME, Manifest, load_manifest
 from tfpipe.maintenance.check import check_dataset
 

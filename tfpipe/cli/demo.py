@@ -152,7 +152,7 @@ def _convert_all(output: Path, images: Path, say: Callable[..., None]) -> dict[s
 
 def _convert(output: Path, settings: dict[str, Any], say: Callable[..., None]) -> Manifest:
     from beam_jobs.convert import convert
-    from beam_jobs.options import Job
+    from beam_jobs.job import Job
 
     started = time.perf_counter()
     outcome = convert(Job(output=str(output), overwrite=True, **settings))

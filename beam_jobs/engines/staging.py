@@ -26,10 +26,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from beam_jobs.engines.workers import ShardWriting
 from beam_jobs.plan import Indexing, Plan, index_piece
 from beam_jobs.shards import ShardFacts
 from beam_jobs.sources.files import objects_below
-from beam_jobs.workers import ShardWriting
 from tfpipe.format.manifest import STATE_NAME
 from tfpipe.storage import Place, RemotePath
 

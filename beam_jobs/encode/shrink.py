@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from beam_jobs.pixels import encode_smaller
+from beam_jobs.encode.pixels import encode_smaller
 from tfpipe.images.probe import ImageHeader, probe
 
 DEFAULT_QUALITY = 90

@@ -29,8 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from beam_jobs.options import Job
-from beam_jobs.payloads import Payload, needs_tensorflow, open_payload
+from beam_jobs.encode.payloads import Payload, needs_tensorflow, open_payload
+from beam_jobs.job import Job
 from beam_jobs.plan import Indexing, Plan, index_piece, refused_keys, shard_refs
 from beam_jobs.shards import write_shard
 from beam_jobs.sources import Source
@@ -156,7 +156,7 @@ class _Helper:
     def __init__(self, *, kept: bool = False) -> None:
         # NumPy's thread pool of each would only take time to start.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "beam_jobs.workers", str(os.getpid())]
+        command = [sys.executable, "-m", "beam_jobs.engines.workers", str(os.getpid())]
         self.kept = kept
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
@@ -232,6 +232,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     # Under its own name, so that what is sent is of the class that the sender knows.
-    from beam_jobs import workers
+    from beam_jobs.engines import workers
 
     workers.main()

@@ -7,10 +7,8 @@ shuffle here is a small number.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
-import importlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -18,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from beam_jobs.options import Job
+from beam_jobs.engines.runners import open_runner
+from beam_jobs.engines.staging import StagedIndexing, StagedWriting, Staging
+from beam_jobs.engines.workers import IndexWork, ShardWriting, Work, num_helpers, share
+from beam_jobs.job import Job
 from beam_jobs.plan import Indexing, Plan
 from beam_jobs.sources import Source
-from beam_jobs.staging import StagedIndexing, StagedWriting, Staging
-from beam_jobs.workers import IndexWork, ShardWriting, Work, num_helpers, share
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.storage import Place, as_place
 
@@ -33,11 +30,6 @@ _PROBLEM_NAME = "problem.txt"
 # Taken before the work begins: a disk that fills up has no room left for the sentence that says so.
 _PROBLEM_BYTES = 8192
 _MOST_TEXT = 2000
-
-_DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
-_DASK_PARTITIONS = ("--dask_npartitions", "--dask_partition_size")
-# What --runner takes, by short name: all that Beam lists itself, and Dask, which it leaves out.
-RUNNERS = {path.rpartition(".")[2]: path for path in (*StandardOptions.ALL_KNOWN_RUNNERS, _DASK)}
 
 
 class ShareWork(beam.DoFn):
@@ -120,7 +112,7 @@ def write_shards(
 
 
 def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[str], state: Place) -> None:
-    runner, options = _open_runner(beam_args)
+    runner, options = open_runner(beam_args)
     # Beam logs the traceback of an error and raises it as well.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     pipeline = beam.Pipeline(runner=runner, options=options)
@@ -175,59 +167,3 @@ def _noted_problem(note: bytes) -> Exception:
     noted = json.loads(note)
     kind = UsageError if noted["kind"] == "UsageError" else SetupError
     return kind(f"{noted['text'].rstrip('.')}.")
-
-
-# ---- runners and their options
-
-
-def _open_runner(beam_args: Sequence[str]) -> tuple[Any, PipelineOptions]:
-    """The runner that Beam's options name, and the options. Its module is loaded first: it may bring options along."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--runner")
-    named, rest = parser.parse_known_args(list(beam_args))
-    # FnApiRunner in memory: "DirectRunner" first tries to download a Go binary.
-    runner = FnApiRunner() if named.runner is None else _runner_class(named.runner)()
-    if "Dask" in type(runner).__name__ and not any(argument.startswith(_DASK_PARTITIONS) for argument in rest):
-        # One element a partition: by default Dask takes 128 at a time, which for shards is all of them on one worker.
-        rest.append("--dask_partition_size=1")
-    return runner, _pipeline_options(rest if named.runner is None else [*rest, f"--runner={named.runner}"])
-
-
-def _runner_class(name: str) -> Any:
-    by_short_name = {short.lower(): path for short, path in RUNNERS.items()}
-    short = name.lower()
-    path = by_short_name.get(short) or by_short_name.get(f"{short}runner") or name
-    module, dot, attribute = path.rpartition(".")
-    if not dot:
-        known = sorted(RUNNERS)
-        raise UsageError(f"Beam has no runner {name!r}; --runner takes one of {known}, or a class by its full path.")
-    try:
-        if path == _DASK:
-            importlib.import_module("distributed")  # Beam's own module loads without it, and fails later.
-        return getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        hint = "pip install 'tfpipe[dask]'" if path == _DASK else "it takes an extra of apache-beam"
-        raise SetupError(f"--runner {name!r} can't be loaded: {error}; {hint}.") from error
-    except AttributeError as error:
-        raise UsageError(f"--runner {name!r}: the module {module} has no {attribute}.") from error
-
-
-def _pipeline_options(beam_args: Sequence[str]) -> PipelineOptions:
-    """Beam's options, all of them known: Beam itself drops one that is misspelt."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for kind in _all_subclasses(PipelineOptions):
-        try:
-            kind._add_argparse_args(parser)
-        except argparse.ArgumentError:
-            continue  # Two option classes of Beam define one flag; the first has added it.
-    _, unknown = parser.parse_known_args(list(beam_args))
-    if unknown:
-        raise UsageError(f"Beam has no option {unknown[0]!r}; what follows -- goes to Beam.")
-    return PipelineOptions(list(beam_args))
-
-
-def _all_subclasses(kind: Any) -> Iterator[Any]:
-    for child in kind.__subclasses__():
-        if "_add_argparse_args" in vars(child):
-            yield child
-        yield from _all_subclasses(child)

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from beam_jobs.shrink import DEFAULT_QUALITY, Shrink
+from beam_jobs.encode.shrink import DEFAULT_QUALITY, Shrink
 from tfpipe.errors import UsageError
 from tfpipe.format.schema import LABEL_KINDS, PAYLOADS
 from tfpipe.format.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, parse_split, split_bounds

@@ -13,14 +13,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import xxhash
 
-from beam_jobs.boxes import boxes_place, move_boxes
-from beam_jobs.columns import cell_value, extra_features
-from beam_jobs.masks import has_masks, mask_pixels, mask_reader, read_mask, smaller_mask
-from beam_jobs.models import BATCH, Embedder, load_embedder
-from beam_jobs.options import Job
-from beam_jobs.pixels import decode_batch, decode_pixels, decoder_sentence
+from beam_jobs.encode.columns import boxes_place, cell_value, extra_features, move_boxes
+from beam_jobs.encode.masks import has_masks, mask_pixels, mask_reader, read_mask, smaller_mask
+from beam_jobs.encode.models import BATCH, Embedder, load_embedder
+from beam_jobs.encode.pixels import decode_batch, decode_pixels, decoder_sentence
+from beam_jobs.encode.shrink import Gain, Shrink, measure_gain
+from beam_jobs.job import Job
 from beam_jobs.plan import Plan, RecordSize, Ref
-from beam_jobs.shrink import Gain, Shrink, measure_gain
 from beam_jobs.sources import Refused, Source, Unreadable
 from beam_jobs.sources.labels import split_labels
 from beam_jobs.sources.listing import MASK_COLUMN, MaskReader

@@ -1,0 +1,1 @@
+"""Where a conversion runs: Beam graphs and runners, helper processes, stores, locks, progress."""
