@@ -29,7 +29,7 @@ lint: $(VENV)/dev.done
 
 # As root, so that small disks can be mounted; otherwise those tests are skipped and say so.
 faults: $(VENV)/dev.done
-	$(BIN)/python -m pytest tests/faults tests/test_stream.py -m faults
+	$(BIN)/python -m pytest tests/faults tests/reader/test_stream.py -m faults
 
 engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done
 	$(BIN)/python -m pip install --quiet "moto[server,s3]>=5"

@@ -71,7 +71,7 @@ def train(manifest: Manifest, folder: Path, *, deadly: int = -1, epochs: int = E
 def run(manifest: Manifest, folder: Path, *, deadly: int) -> tuple[int, list[tuple[bytes, ...]]]:
     """The same in a process of its own: its exit code, and the keys that it saw."""
     command = [sys.executable, __file__, str(manifest.directory), str(folder), str(deadly)]
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
+    path = os.pathsep.join([str(Path(__file__).parent / "support"), str(Path(__file__).parent.parent)])
     result = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": path}, check=False)
     return result.returncode, [tuple(line.split()) for line in result.stdout.splitlines()]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from pictures import KINDS, fill_folder, write_listing
-from test_probe import REFUSED
+from probe_files import REFUSED
 
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.job import Job

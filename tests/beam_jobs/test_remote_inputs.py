@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coco_files import BOXES, coco
 from containers import CONTAINERS, JPEGS, sample_members, shards_of, write_tar
 from conversions import assert_accounted, reasons_in, run
 from fsspec.implementations.memory import MemoryFileSystem
 from pictures import files_of, fill_folder, write_listing
 from stores import store as store
 from stores import upload
-from test_coco import BOXES, coco
 
 from beam_jobs.sources import Listed, open_source
 from tfpipe import storage

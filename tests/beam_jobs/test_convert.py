@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from conversions import TARGET, converted
 from pictures import KINDS, file_bytes, files_of, fill_folder, photo, stock_read, upright_pixels, write_listing
-from test_images import TOLERANCES
+from tolerances import TOLERANCES
 
 from tfpipe.errors import UsageError
 from tfpipe.format.framing import scan

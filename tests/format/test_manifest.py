@@ -14,7 +14,7 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
-from test_schema import SCHEMAS
+from schemas import SCHEMAS
 
 from tfpipe.format.framing import frame
 from tfpipe.format.manifest import (

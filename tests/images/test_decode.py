@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import KINDS, photo, turned, upright_pixels
 from PIL import Image
+from tolerances import TOLERANCES
 
 from tfpipe.images.decode import RESIZES, decode_file, resize_image, turn_upright
 
-# Largest difference to Pillow's levels. JPEG: other roundings of the inverse DCT; CMYK: another product of ink and key.
-TOLERANCES = {".jpg": 2, "_progressive.jpg": 2, "_gray.jpg": 2, "_turned.jpg": 2, "_cmyk.jpg": 4}
 SIZES = st.integers(1, 24)
 
 
