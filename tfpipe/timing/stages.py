@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfpipe.format.example import decode_batch, decode_record, is_vectorizable
 from tfpipe.format.schema import Schema
-from tfpipe.images.fit import Fit
+from tfpipe.images.fit import Resize
 from tfpipe.timing.consumers import image_schema, images_of, serialized_records
 from tfpipe.timing.passes import time_pass
 from tfpipe.timing.variants import Task
@@ -130,9 +130,9 @@ def _record_steps(task: Task, held: tf.data.Dataset) -> Generator[_Step, None, t
         yield _Step("decode", parsed, _sequential(decoded), _count)
     images = _held(decoded)
     if task.image_size is not None:
-        fit = Fit(task.image_size, task.resize, task.antialias)
-        yield _Step("resize", images, _sequential(images.map(fit.applied)), _count)
-        images = _held(images.map(fit.applied))
+        resizer = Resize(task.image_size, task.resize, task.antialias)
+        yield _Step("resize", images, _sequential(images.map(resizer.resize)), _count)
+        images = _held(images.map(resizer.resize))
     batches = images.batch(task.batch_size, drop_remainder=True)
     yield _Step("batch", images, _sequential(batches), _count)
     return _held(batches.map(_with_ids))
