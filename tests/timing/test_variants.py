@@ -83,7 +83,7 @@ def test_parsing_whole_batches_is_a_variant_where_shapes_are_known(datasets, pay
 
 
 def test_caches_without_room_are_left_out_with_the_sizes(datasets, monkeypatch, tmp_path):
-    monkeypatch.setattr(variants, "available_memory", lambda: 50_000)
+    monkeypatch.setattr(variants, "free_memory", lambda: 50_000)
     fitting, left_out = fitting_variants(task_of(datasets, "raw"), str(tmp_path / "not_there_yet"))
     assert {name for name in fitting if name.startswith("cache")} == {"cache_disk_records", "cache_disk_batches"}
     assert left_out["cache_memory_batches"].endswith("0.0 GB of memory are free")

@@ -7,12 +7,12 @@ import contextlib
 import dataclasses
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.cli.progress import progress
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import load_manifest
@@ -186,16 +186,9 @@ def _chosen(variants: dict[str, Any], left_out: dict[str, str], names: list[str]
 
 @contextlib.contextmanager
 def pass_bar(verb: str, *, total: int | None = None) -> Iterator[Callable[[str, Pass], None]]:
-    """Something to call after each pass: on a terminal, a bar on stderr."""
-    if not sys.stderr.isatty():
-        yield lambda name, one: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(verb, total=total)
-        yield lambda name, one: bar.update(task, advance=1, description=f"{verb} {name} {one.wall_seconds:.2f} s")
+    """Yields a function to call after each pass: on a terminal, a bar on stderr shows it."""
+    with progress(verb, total=total) as update:
+        yield lambda name, one: update(advance=1, description=f"{verb} {name} {one.wall_seconds:.2f} s")
 
 
 def _document(arguments: argparse.Namespace, race: Race, rows: list[Row], left_out: dict[str, str]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 
-from tfpipe.format.manifest import Manifest, Shard, load_manifest
-from tfpipe.maintenance.check import Problem, check_dataset
+from tfpipe.cli.progress import progress
+from tfpipe.format.manifest import load_manifest
+from tfpipe.maintenance.check import check_dataset
 
 EXAMPLES = """examples:
   tfpipe check photos_tfrecord
@@ -30,7 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints every problem; 1 where there is one."""
     manifest = load_manifest(arguments.dataset)
     num_shards = sum(len(split.shards) for split in manifest.splits.values())
-    problems = _check_with_bar(manifest, num_shards, arguments)
+    with progress("checking", total=num_shards, quiet=arguments.json) as update:
+        problems = check_dataset(
+            manifest, quick=arguments.quick, threads=arguments.threads, on_shard=lambda shard: update(advance=1)
+        )
     if arguments.json:
         document = {
             "shards": num_shards,
@@ -44,18 +47,3 @@ def run(arguments: argparse.Namespace) -> int:
         verdict = f"{len(problems)} problems" if problems else "sound"
         print(f"{arguments.dataset}: {num_shards} shards, {manifest.num_records():,} records: {verdict}")
     return 1 if problems else 0
-
-
-def _check_with_bar(manifest: Manifest, num_shards: int, arguments: argparse.Namespace) -> list[Problem]:
-    if arguments.json or not sys.stderr.isatty():
-        return check_dataset(manifest, quick=arguments.quick, threads=arguments.threads)
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("checking", total=num_shards)
-
-        def advance(shard: Shard) -> None:
-            bar.advance(task)
-
-        return check_dataset(manifest, quick=arguments.quick, threads=arguments.threads, on_shard=advance)

@@ -13,14 +13,17 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfpipe.cli.tables import print_split_table, print_table
-from tfpipe.format.manifest import Manifest
+from tfpipe.cli.bench import print_rows
+from tfpipe.cli.tables import print_split_table
+from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.quiet import load_tensorflow
+from tfpipe.timing import Row
 
 EXAMPLES = """examples:
   tfpipe demo
@@ -62,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"  test accuracy of a linear model on the vectors {linear:.2%}")
     with _step(say, "5. Four ways to read the photographs"):
         rows = _time_readers(written["photographs_raw"])
-        _print_rows(rows, say)
+        if not arguments.json:
+            print_rows(rows)
     seconds = time.perf_counter() - started
     if arguments.json:
         rates = {row.variant: row.images_per_second for row in rows}
@@ -227,52 +231,21 @@ def _embed(output: Path, images: Path, encoder: Any, say: Callable[..., None]) -
 # ---- timing
 
 
-def _time_readers(dataset: Path) -> list[Any]:
-    import tfpipe
-    from tfpipe.timing import compare
+def _time_readers(dataset: Path) -> list[Row]:
+    from tfpipe.reader.options import ReadOptions
+    from tfpipe.timing.race import Race, run_race
+    from tfpipe.timing.variants import Task
 
-    def reader(options: Any) -> Callable[[], Any]:
-        return lambda: tfpipe.make_dataset(dataset, batch_size=32, image_size=_PHOTO_SIZE, options=options)
-
-    options = tfpipe.ReadOptions
     variants = {
-        "plain": reader(options.plain()),
-        "parallel map": reader(options.parallel_map()),
-        "interleave": reader(options.interleave()),
-        "interleave + parallel map": reader(options.interleave_parallel_map()),
-        "tfpipe's default, shuffled": reader(options()),
+        "plain": ReadOptions.plain(),
+        "parallel map": ReadOptions.parallel_map(),
+        "interleave": ReadOptions.interleave(),
+        "interleave + parallel map": ReadOptions.interleave_parallel_map(),
+        "tfpipe's default, shuffled": ReadOptions(),
     }
-    return compare(variants, consume=consume_batches, repeats=5)
-
-
-def consume_batches(batches: Any) -> int:
-    """Runs through batches as the book's timing loop does: the mean of what lies above a random threshold.
-
-    Returns:
-      The number of images.
-    """
-    import tensorflow as tf
-
-    draw = np.random.default_rng(0)
-    total, count = 0.0, 0
-    for images, _ in batches:
-        threshold = tf.cast(draw.uniform(0.3, 0.7) * 255, images.dtype)
-        total += float(tf.reduce_mean(tf.cast(tf.where(images > threshold, images, tf.zeros_like(images)), tf.float32)))
-        count += int(images.shape[0])
-    if not np.isfinite(total):
-        raise ValueError(f"The images' sum is {total}.")
-    return count
-
-
-def _print_rows(rows: list[Any], say: Callable[..., None]) -> None:
-    if say is not print:
-        return
-    numbers = [(r.images_per_second, r.images_per_cpu_second, r.utilisation, r.speedup) for r in rows]
-    cells = [
-        [row.variant, f"{rate:,.0f}", f"{per_cpu:,.0f}", f"{busy:.2f}", f"{speedup:.2f}"]
-        for row, (rate, per_cpu, busy, speedup) in zip(rows, numbers, strict=True)
-    ]
-    print_table(["variant", "images/s", "images/CPU-s", "cores busy", "speedup"], cells)
+    race = Race(Task(load_manifest(dataset), batch_size=32, image_size=_PHOTO_SIZE), repeats=5)
+    builds = {name: partial(race.task.build, options) for name, options in variants.items()}
+    return run_race(race, builds, references=False)
 
 
 def _print_next(output: Path, seconds: float) -> None:

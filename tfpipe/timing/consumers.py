@@ -15,7 +15,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.format.example import decode_batch, decode_record, is_vectorizable
-from tfpipe.format.schema import Schema
 from tfpipe.timing.variants import Task, images_of
 
 # The records of decode_only wait in memory.
@@ -120,7 +119,7 @@ def decode_only(task: Task) -> tf.data.Dataset:
     No reading, no resizing, no batching of images: what is left is the limit that no setting moves. Yields
     (values float32 [B],): the first of each image. Its size would not do: where that is known, nothing is decoded.
     """
-    schema = image_schema(task.manifest.schema)
+    schema = task.image_schema
     serialized = tf.data.Dataset.from_tensor_slices(_held_records(task))
     if is_vectorizable(schema):
         batches = serialized.batch(task.batch_size, drop_remainder=True)
@@ -132,12 +131,6 @@ def decode_only(task: Task) -> tf.data.Dataset:
 def _mapped(dataset: tf.data.Dataset, function: Callable[[tf.Tensor], tf.Tensor]) -> tf.data.Dataset:
     """The first value of each row of what the function makes: (float32 [rows],)."""
     return dataset.map(lambda element: (tf.cast(function(element)[:, 0], tf.float32),), tf.data.AUTOTUNE, False)
-
-
-def image_schema(schema: Schema) -> Schema:
-    """Only what it takes to get at the pixels."""
-    wanted = ("embedding",) if schema.payload == "embedding" else ("image", "shape", "orientation")
-    return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in wanted))
 
 
 def serialized_records(task: Task) -> tf.data.Dataset:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfpipe.format.example import decode_batch, decode_record, is_vectorizable
+from tfpipe.format.example import decode_batch, decode_record
 from tfpipe.format.schema import Schema
 from tfpipe.images.fit import Fit
-from tfpipe.timing.consumers import image_schema, images_of, serialized_records
+from tfpipe.timing.consumers import images_of, serialized_records
 from tfpipe.timing.passes import time_pass
 from tfpipe.timing.variants import Task
 
@@ -100,11 +100,10 @@ def _cost(step: _Step, count: int, repeats: int) -> tuple[float, float]:
 
 
 def _steps(task: Task, count: int) -> Iterator[_Step]:
-    schema = task.manifest.schema
     records = serialized_records(task).take(count)
     yield _Step("read", None, _sequential(records), _count)
     held = _held(records)
-    if is_vectorizable(image_schema(schema)) and task.image_size in (None, _stored_size(schema)):
+    if task.parses_batches:
         batches = yield from _batch_steps(task, held)
     else:
         batches = yield from _record_steps(task, held)
@@ -114,13 +113,9 @@ def _steps(task: Task, count: int) -> Iterator[_Step]:
     yield _Step("transfer", None, _held(finished), _hand_over)
 
 
-def _stored_size(schema: Schema) -> tuple[int | None, ...] | None:
-    return schema["image"].shape[:2] if "image" in schema else None
-
-
 def _record_steps(task: Task, held: tf.data.Dataset) -> Generator[_Step, None, tf.data.Dataset]:
     """Records parsed, decoded and resized one by one, then batched; returns the batches."""
-    schema = image_schema(task.manifest.schema)
+    schema = task.image_schema
     has_files = any(f.codec in ("jpeg", "image") for f in schema.features)
     plain = _as_bytes(schema) if has_files else schema
     yield _Step("parse", held, _sequential(held.map(lambda record: _parsed(plain, record))), _count)
@@ -140,7 +135,7 @@ def _record_steps(task: Task, held: tf.data.Dataset) -> Generator[_Step, None, t
 
 def _batch_steps(task: Task, held: tf.data.Dataset) -> Generator[_Step, None, tf.data.Dataset]:
     """Serialized records batched, then parsed all at once; returns the batches."""
-    schema = image_schema(task.manifest.schema)
+    schema = task.image_schema
     batches = held.batch(task.batch_size, drop_remainder=True)
     yield _Step("batch", held, _sequential(batches), _count)
     waiting = _held(batches)

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
+from tfpipe.format.example import is_vectorizable
 from tfpipe.format.manifest import Manifest
+from tfpipe.format.schema import Schema
+from tfpipe.reader.caching import free_memory
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import AUTOTUNE, ReadOptions
 
@@ -62,6 +64,20 @@ class Task:
     def paths(self) -> list[Path]:
         """The files of the split."""
         return [self.manifest.shard_file(shard) for shard in self.manifest.split(self.split).shards]
+
+    @property
+    def image_schema(self) -> Schema:
+        """Only the features that the pixels, or the embedding, are decoded from."""
+        schema = self.manifest.schema
+        names = ("embedding",) if schema.payload == "embedding" else ("image", "shape", "orientation")
+        return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in names))
+
+    @property
+    def parses_batches(self) -> bool:
+        """Whether whole batches can be parsed at once: every shape is known, and no image is resized."""
+        schema = self.manifest.schema
+        stored_size = schema["image"].shape[:2] if "image" in schema else None
+        return is_vectorizable(self.image_schema) and self.image_size in (None, stored_size)
 
     def build(self, options: ReadOptions) -> tf.data.Dataset:
         """The batches as make_dataset gives them in training: only full ones."""
@@ -130,12 +146,12 @@ def fitting_variants(task: Task, cache_dir: str | None = None) -> tuple[dict[str
 
 
 def _obstacle(task: Task, options: ReadOptions, *, is_about_parsing: bool) -> str | None:
-    if is_about_parsing and not _parses_batches(task):
+    if is_about_parsing and not task.parses_batches:
         return "image files and images of several sizes are decoded one by one"
     if options.cache == "none":
         return None
     memory = options.cache == "memory"
-    room = available_memory() if memory else shutil.disk_usage(_existing(Path(str(options.cache_dir)))).free
+    room = free_memory() if memory else shutil.disk_usage(_existing(Path(str(options.cache_dir)))).free
     needed = cache_bytes(task)
     if needed <= room * _CACHE_PART:
         return None
@@ -145,28 +161,10 @@ def _obstacle(task: Task, options: ReadOptions, *, is_about_parsing: bool) -> st
     )
 
 
-def _parses_batches(task: Task) -> bool:
-    """Whether vectorize changes anything: every shape is known, and nothing is left to resize."""
-    if task.image_size is not None and task.manifest.schema["image"].shape[:2] != task.image_size:
-        return False
-    wanted = {"embedding"} if task.manifest.schema.payload == "embedding" else {"image"}
-    features = [feature for feature in task.manifest.schema.features if feature.name in wanted]
-    return all(f.codec in ("plain", "pixels") and None not in f.shape for f in features)
-
-
 def cache_bytes(task: Task) -> int:
     """What a cache of the split holds: every image at its size in the batch."""
     images = images_of(task.build(ReadOptions()).element_spec)
     return task.num_records * math.prod(images.shape[1:]) * images.dtype.size
-
-
-def available_memory() -> int:
-    """Bytes that can be had without swapping; what is free alone, where the system tells no more."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _existing(folder: Path) -> Path:
