@@ -20,7 +20,7 @@ from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Pass, Row, cached_share
 
 if TYPE_CHECKING:
-    from tfpipe.timing.race import Build, Race
+    from tfpipe.timing.benchmark import Benchmark, Build
     from tfpipe.timing.variants import Task
 
 EXAMPLES = """examples:
@@ -40,6 +40,18 @@ lie in memory, and does nothing else.
 """
 PLOT_SUFFIXES = (".png", ".svg")
 _DEFAULT_SIZE = (224, 224)
+# The heads of the table's columns, and their cells as formats of a Row.
+_COLUMNS = {
+    "variant": "{0.variant}",
+    "images/s": "{0.images_per_second:,.0f}",
+    "spread": "{0.spread:.0%}",
+    "images/CPU-s": "{0.images_per_cpu_second:,.0f}",
+    "cores busy": "{0.utilisation:.2f}",
+    "first epoch s": "{0.first_epoch_seconds:.2f}",
+    "wall s": "{0.wall_seconds:.2f}",
+    "CPU s": "{0.cpu_seconds:.2f}",
+    "x plain": "{0.speedup:.2f}",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,15 +96,15 @@ def run(arguments: argparse.Namespace) -> int:
     _check_plot(arguments.plot)
     task = whole_task(arguments)
     load_tensorflow()
-    from tfpipe.timing.race import run_race
+    from tfpipe.timing.benchmark import compare_variants
 
     with contextlib.ExitStack() as stack:
         folder = arguments.cache_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="tfpipe_bench_"))
-        race = make_race(arguments, task)
-        builds, left_out = _builds(arguments, task, race, folder)
-        with pass_bar("timing", total=(len(builds) + 2) * (race.repeats + 1)) as on_pass:
-            rows = run_race(race, builds, on_pass=on_pass)
-    document = _document(arguments, race, rows, left_out)
+        benchmark = make_benchmark(arguments, task)
+        builds, left_out = _builds(arguments, task, benchmark, folder)
+        with pass_bar("timing", total=(len(builds) + 2) * (benchmark.repeats + 1)) as on_pass:
+            rows = compare_variants(benchmark, builds, on_pass=on_pass)
+    document = _document(arguments, benchmark, rows, left_out)
     if arguments.plot:
         from tfpipe.report.bars import draw_rows
 
@@ -126,14 +138,14 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     return height, width
 
 
-def make_race(arguments: argparse.Namespace, task: Task) -> Race:
+def make_benchmark(arguments: argparse.Namespace, task: Task) -> Benchmark:
     """How the command line asks to time, on a sample of the task."""
-    from tfpipe.timing.race import Race, sized_task
+    from tfpipe.timing.benchmark import Benchmark, sample_task
 
     if arguments.model and not arguments.fit:
         raise UsageError("--model goes with --fit.")
-    sample = sized_task(task, limit=arguments.limit, seconds=arguments.seconds)
-    return Race(
+    sample = sample_task(task, limit=arguments.limit, seconds=arguments.seconds)
+    return Benchmark(
         sample,
         fit=arguments.fit,
         model=_load_model(arguments.model),
@@ -155,7 +167,7 @@ def _load_model(path: str | None) -> Any:
 
 
 def _builds(
-    arguments: argparse.Namespace, task: Task, race: Race, folder: str
+    arguments: argparse.Namespace, task: Task, benchmark: Benchmark, folder: str
 ) -> tuple[dict[str, Build], dict[str, str]]:
     """What to time, by name, and why the rest is left out."""
     from functools import partial
@@ -165,18 +177,18 @@ def _builds(
 
     variants, left_out = fitting_variants(task, folder)
     if arguments.variants:
-        variants = _chosen(variants, left_out, arguments.variants.split(","))
-    builds: dict[str, Build] = {name: partial(race.task.build, options) for name, options in variants.items()}
+        variants = _select(variants, left_out, arguments.variants.split(","))
+    builds: dict[str, Build] = {name: partial(benchmark.task.build, options) for name, options in variants.items()}
     for size in (arguments.batch_sizes or "").split(",") if arguments.batch_sizes else ():
         builds[f"batch_{int(size)}"] = partial(
-            dataclasses.replace(race.task, batch_size=int(size)).build, ReadOptions()
+            dataclasses.replace(benchmark.task, batch_size=int(size)).build, ReadOptions()
         )
     if arguments.options:
-        builds["options"] = partial(race.task.build, ReadOptions.load(arguments.options))
+        builds["options"] = partial(benchmark.task.build, ReadOptions.load(arguments.options))
     return builds, left_out
 
 
-def _chosen(variants: dict[str, Any], left_out: dict[str, str], names: list[str]) -> dict[str, Any]:
+def _select(variants: dict[str, Any], left_out: dict[str, str], names: list[str]) -> dict[str, Any]:
     unknown = set(names) - set(variants)
     if unknown:
         reasons = [f"{name}: {left_out[name]}" for name in sorted(unknown & set(left_out))]
@@ -191,10 +203,12 @@ def pass_bar(verb: str, *, total: int | None = None) -> Iterator[Callable[[str, 
         yield lambda name, one: update(advance=1, description=f"{verb} {name} {one.wall_seconds:.2f} s")
 
 
-def _document(arguments: argparse.Namespace, race: Race, rows: list[Row], left_out: dict[str, str]) -> dict[str, Any]:
+def _document(
+    arguments: argparse.Namespace, benchmark: Benchmark, rows: list[Row], left_out: dict[str, str]
+) -> dict[str, Any]:
     import tensorflow as tf
 
-    task = race.task
+    task = benchmark.task
     return {
         "dataset": str(arguments.dataset),
         "payload": task.manifest.schema.payload,
@@ -202,9 +216,9 @@ def _document(arguments: argparse.Namespace, race: Race, rows: list[Row], left_o
         "images": task.num_records // task.batch_size * task.batch_size,
         "batch_size": task.batch_size,
         "image_size": task.image_size,
-        "mode": "fit" if race.fit else "loop",
-        "repeats": race.repeats,
-        "page_cache": race.page_cache,
+        "mode": "fit" if benchmark.fit else "loop",
+        "repeats": benchmark.repeats,
+        "page_cache": benchmark.page_cache,
         "cached_share": cached_share(task.paths),
         "cores": len(os.sched_getaffinity(0)),
         "load": os.getloadavg()[0],
@@ -231,32 +245,7 @@ def _print_document(document: dict[str, Any], rows: list[Row]) -> None:
 
 def print_rows(rows: list[Row]) -> None:
     """Prints the table."""
-    header = [
-        "variant",
-        "images/s",
-        "spread",
-        "images/CPU-s",
-        "cores busy",
-        "first epoch s",
-        "wall s",
-        "CPU s",
-        "x plain",
-    ]
-    cells = [
-        [
-            row.variant,
-            f"{row.images_per_second:,.0f}",
-            f"{row.spread:.0%}",
-            f"{row.images_per_cpu_second:,.0f}",
-            f"{row.utilisation:.2f}",
-            f"{row.first_epoch_seconds:.2f}",
-            f"{row.wall_seconds:.2f}",
-            f"{row.cpu_seconds:.2f}",
-            f"{row.speedup:.2f}",
-        ]
-        for row in rows
-    ]
-    print_table(header, cells)
+    print_table(list(_COLUMNS), [[cell.format(row) for cell in _COLUMNS.values()] for row in rows])
 
 
 def _check_plot(path: str | None) -> None:

@@ -233,7 +233,7 @@ def _embed(output: Path, images: Path, encoder: Any, say: Callable[..., None]) -
 
 def _time_readers(dataset: Path) -> list[Row]:
     from tfpipe.reader.options import ReadOptions
-    from tfpipe.timing.race import Race, run_race
+    from tfpipe.timing.benchmark import Benchmark, compare_variants
     from tfpipe.timing.variants import Task
 
     variants = {
@@ -243,9 +243,9 @@ def _time_readers(dataset: Path) -> list[Row]:
         "interleave + parallel map": ReadOptions.interleave_parallel_map(),
         "tfpipe's default, shuffled": ReadOptions(),
     }
-    race = Race(Task(load_manifest(dataset), batch_size=32, image_size=_PHOTO_SIZE), repeats=5)
-    builds = {name: partial(race.task.build, options) for name, options in variants.items()}
-    return run_race(race, builds, references=False)
+    benchmark = Benchmark(Task(load_manifest(dataset), batch_size=32, image_size=_PHOTO_SIZE), repeats=5)
+    builds = {name: partial(benchmark.task.build, options) for name, options in variants.items()}
+    return compare_variants(benchmark, builds, references=False)
 
 
 def _print_next(output: Path, seconds: float) -> None:

@@ -9,13 +9,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfpipe.cli.bench import add_task_arguments, make_race, pass_bar, print_rows, whole_task
+from tfpipe.cli.bench import add_task_arguments, make_benchmark, pass_bar, print_rows, whole_task
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
 from tfpipe.quiet import load_tensorflow
 
 if TYPE_CHECKING:
-    from tfpipe.timing.race import Race
+    from tfpipe.timing.benchmark import Benchmark
     from tfpipe.timing.tuning import Tuning
 
 EXAMPLES = """examples:
@@ -46,10 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
     load_tensorflow()
     from tfpipe.timing.tuning import tune
 
-    race = make_race(arguments, task)
+    benchmark = make_benchmark(arguments, task)
     with pass_bar("tuning") as on_pass:
-        tuning = tune(task, race, order=arguments.order, cache_dir=arguments.cache_dir, on_pass=on_pass)
-    document = _document(arguments, race, tuning)
+        tuning = tune(task, benchmark, order=arguments.order, cache_dir=arguments.cache_dir, on_pass=on_pass)
+    document = _document(arguments, benchmark, tuning)
     if arguments.output:
         tuning.options.save(arguments.output, measured=document)
     if arguments.json:
@@ -65,15 +65,15 @@ def _check_output(path: str | None) -> None:
         raise UsageError(f"--output is {path!r}, but there is no folder {Path(path).absolute().parent}.")
 
 
-def _document(arguments: argparse.Namespace, race: Race, tuning: Tuning) -> dict[str, Any]:
+def _document(arguments: argparse.Namespace, benchmark: Benchmark, tuning: Tuning) -> dict[str, Any]:
     return {
         "dataset": str(arguments.dataset),
-        "split": race.task.split,
-        "images": race.task.num_records,
-        "batch_size": race.task.batch_size,
-        "image_size": race.task.image_size,
-        "mode": "fit" if race.fit else "loop",
-        "page_cache": race.page_cache,
+        "split": benchmark.task.split,
+        "images": benchmark.task.num_records,
+        "batch_size": benchmark.task.batch_size,
+        "image_size": benchmark.task.image_size,
+        "mode": "fit" if benchmark.fit else "loop",
+        "page_cache": benchmark.page_cache,
         "cores": len(os.sched_getaffinity(0)),
         "stages": [dataclasses.asdict(cost) for cost in tuning.stages],
         "bottleneck": tuning.bottleneck.stage,

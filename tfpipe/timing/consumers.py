@@ -120,15 +120,17 @@ def decode_only(task: Task) -> tf.data.Dataset:
     (values float32 [B],): the first of each image. Its size would not do: where that is known, nothing is decoded.
     """
     schema = task.image_schema
-    serialized = tf.data.Dataset.from_tensor_slices(_held_records(task))
+    serialized = tf.data.Dataset.from_tensor_slices(_load_records(task))
     if is_vectorizable(schema):
         batches = serialized.batch(task.batch_size, drop_remainder=True)
-        return _mapped(batches, lambda batch: tf.reshape(images_of(decode_batch(schema, batch)), [task.batch_size, -1]))
-    values = _mapped(serialized, lambda record: tf.reshape(images_of(decode_record(schema, record)), [1, -1]))
+        return _map_first_values(
+            batches, lambda batch: tf.reshape(images_of(decode_batch(schema, batch)), [task.batch_size, -1])
+        )
+    values = _map_first_values(serialized, lambda record: tf.reshape(images_of(decode_record(schema, record)), [1, -1]))
     return values.rebatch(task.batch_size, drop_remainder=True)
 
 
-def _mapped(dataset: tf.data.Dataset, function: Callable[[tf.Tensor], tf.Tensor]) -> tf.data.Dataset:
+def _map_first_values(dataset: tf.data.Dataset, function: Callable[[tf.Tensor], tf.Tensor]) -> tf.data.Dataset:
     """The first value of each row of what the function makes: (float32 [rows],)."""
     return dataset.map(lambda element: (tf.cast(function(element)[:, 0], tf.float32),), tf.data.AUTOTUNE, False)
 
@@ -141,7 +143,7 @@ def serialized_records(task: Task) -> tf.data.Dataset:
     return tf.data.TFRecordDataset([str(path) for path in task.paths], compression_type=compression)
 
 
-def _held_records(task: Task) -> list[bytes]:
+def _load_records(task: Task) -> list[bytes]:
     """Serialized records of the split: whole batches, at most 1 GiB."""
     mean_bytes = task.manifest.split(task.split).num_bytes / task.num_records
     count = min(task.num_records, max(task.batch_size, int(_MOST_HELD_BYTES / mean_bytes)))

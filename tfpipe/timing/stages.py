@@ -45,7 +45,7 @@ class StageCost:
 
 
 @dataclass(frozen=True)
-class _Step:
+class _Stage:
     """A stage: what goes in, what comes out, and what runs through it."""
 
     stage: str
@@ -65,7 +65,7 @@ def stage_costs(task: Task, *, repeats: int = 5) -> list[StageCost]:
       The stages that occur: an embedding is neither decoded nor resized.
     """
     count = _sample_size(task)
-    costs = {step.stage: _cost(step, count, repeats) for step in _steps(task, count)}
+    costs = {stage.stage: _cost(stage, count, repeats) for stage in _stages(task, count)}
     total = sum(wall for wall, _ in costs.values())
     return [StageCost(stage, wall, cpu, wall / total) for stage, (wall, cpu) in costs.items()]
 
@@ -79,12 +79,12 @@ def _sample_size(task: Task) -> int:
     return max(fitting // task.batch_size, 1) * task.batch_size
 
 
-def _cost(step: _Step, count: int, repeats: int) -> tuple[float, float]:
+def _cost(stage: _Stage, count: int, repeats: int) -> tuple[float, float]:
     """Wall and CPU microseconds an image."""
     passes = []
     for _ in range(repeats + 1):
-        after = time_pass(step.after, step.consume)
-        before = time_pass(step.before, step.consume) if step.before is not None else None
+        after = time_pass(stage.after, stage.consume)
+        before = time_pass(stage.before, stage.consume) if stage.before is not None else None
         passes.append(
             (
                 after.wall_seconds - (before.wall_seconds if before else 0),
@@ -99,49 +99,49 @@ def _cost(step: _Step, count: int, repeats: int) -> tuple[float, float]:
 # ---- the stages
 
 
-def _steps(task: Task, count: int) -> Iterator[_Step]:
+def _stages(task: Task, count: int) -> Iterator[_Stage]:
     records = serialized_records(task).take(count)
-    yield _Step("read", None, _sequential(records), _count)
-    held = _held(records)
+    yield _Stage("read", None, _sequential(records), _count)
+    held = _in_memory(records)
     if task.parses_batches:
-        batches = yield from _batch_steps(task, held)
+        batches = yield from _batch_stages(task, held)
     else:
-        batches = yield from _record_steps(task, held)
+        batches = yield from _record_stages(task, held)
     finished = batches.map(lambda images, ids: (images, tf.one_hot(ids, len(task.manifest.class_names))))
-    yield _Step("transform", batches, _sequential(finished), _count)
-    # In the other steps batches stay inside TensorFlow; here they come out, on to a GPU where there is one.
-    yield _Step("transfer", None, _held(finished), _hand_over)
+    yield _Stage("transform", batches, _sequential(finished), _count)
+    # In the other stages batches stay inside TensorFlow; here they come out, on to a GPU where there is one.
+    yield _Stage("transfer", None, _in_memory(finished), _transfer)
 
 
-def _record_steps(task: Task, held: tf.data.Dataset) -> Generator[_Step, None, tf.data.Dataset]:
+def _record_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None, tf.data.Dataset]:
     """Records parsed, decoded and resized one by one, then batched; returns the batches."""
     schema = task.image_schema
     has_files = any(f.codec in ("jpeg", "image") for f in schema.features)
     plain = _as_bytes(schema) if has_files else schema
-    yield _Step("parse", held, _sequential(held.map(lambda record: _parsed(plain, record))), _count)
+    yield _Stage("parse", held, _sequential(held.map(lambda record: _parse(plain, record))), _count)
     decoded = held.map(lambda record: images_of(decode_record(schema, record)))
     if has_files:
-        parsed = _sequential(held.map(lambda record: _parsed(plain, record)))
-        yield _Step("decode", parsed, _sequential(decoded), _count)
-    images = _held(decoded)
+        parsed = _sequential(held.map(lambda record: _parse(plain, record)))
+        yield _Stage("decode", parsed, _sequential(decoded), _count)
+    images = _in_memory(decoded)
     if task.image_size is not None:
         fit = Fit(task.image_size, task.resize, task.antialias)
-        yield _Step("resize", images, _sequential(images.map(fit.applied)), _count)
-        images = _held(images.map(fit.applied))
+        yield _Stage("resize", images, _sequential(images.map(fit.applied)), _count)
+        images = _in_memory(images.map(fit.applied))
     batches = images.batch(task.batch_size, drop_remainder=True)
-    yield _Step("batch", images, _sequential(batches), _count)
-    return _held(batches.map(_with_ids))
+    yield _Stage("batch", images, _sequential(batches), _count)
+    return _in_memory(batches.map(_with_ids))
 
 
-def _batch_steps(task: Task, held: tf.data.Dataset) -> Generator[_Step, None, tf.data.Dataset]:
+def _batch_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None, tf.data.Dataset]:
     """Serialized records batched, then parsed all at once; returns the batches."""
     schema = task.image_schema
     batches = held.batch(task.batch_size, drop_remainder=True)
-    yield _Step("batch", held, _sequential(batches), _count)
-    waiting = _held(batches)
+    yield _Stage("batch", held, _sequential(batches), _count)
+    waiting = _in_memory(batches)
     parsed = waiting.map(lambda batch: images_of(decode_batch(schema, batch)))
-    yield _Step("parse", waiting, _sequential(parsed), _count)
-    return _held(parsed.map(_with_ids))
+    yield _Stage("parse", waiting, _sequential(parsed), _count)
+    return _in_memory(parsed.map(_with_ids))
 
 
 def _as_bytes(schema: Schema) -> Schema:
@@ -153,7 +153,7 @@ def _as_bytes(schema: Schema) -> Schema:
     return Schema(schema.payload, tuple(features))
 
 
-def _parsed(schema: Schema, record: tf.Tensor) -> tf.Tensor:
+def _parse(schema: Schema, record: tf.Tensor) -> tf.Tensor:
     return images_of(decode_record(schema, record))
 
 
@@ -164,7 +164,7 @@ def _with_ids(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 # ---- running through a stage
 
 
-def _held(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def _in_memory(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """What the dataset yields, made once and kept in memory."""
     return _sequential(dataset.cache())
 
@@ -181,7 +181,7 @@ def _count(dataset: tf.data.Dataset) -> int:
     return sum(1 for _ in _sequential(dataset.skip(_ALL)))
 
 
-def _hand_over(batches: tf.data.Dataset) -> int:
+def _transfer(batches: tf.data.Dataset) -> int:
     device = "/gpu:0" if tf.config.list_logical_devices("GPU") else "/cpu:0"
     count = 0
     with tf.device(device):

@@ -1,6 +1,6 @@
 """Finds the options that read a dataset fastest, and says which stage is the bottleneck and which setting matters most.
 
-    tuning = tune(task, race)
+    tuning = tune(task, benchmark)
     tuning.advice, tuning.options
     tuning.options.save("pipeline.json")
 
@@ -19,8 +19,8 @@ from functools import partial
 from typing import Any
 
 from tfpipe.reader.options import ReadOptions
+from tfpipe.timing.benchmark import Benchmark, compare_variants
 from tfpipe.timing.passes import NOISE, Pass, Row
-from tfpipe.timing.race import Race, run_race
 from tfpipe.timing.stages import StageCost, stage_costs
 from tfpipe.timing.variants import Task, fitting_variants, order_of
 
@@ -75,7 +75,7 @@ class Tuning:
 
 def tune(
     task: Task,
-    race: Race,
+    benchmark: Benchmark,
     *,
     order: str = "any",
     cache_dir: str | None = None,
@@ -85,7 +85,7 @@ def tune(
 
     Args:
       task: of the whole dataset: it decides what caches have room.
-      race: how to time; its task is a sample of the other.
+      benchmark: how to time; its task is a sample of the other.
       order: "any": the fastest of all, which may read every epoch in the same order; "fresh": a new one in each.
       cache_dir: the folder of disk caches; None tries none.
       on_pass: called with the candidate's name after each pass.
@@ -96,14 +96,14 @@ def tune(
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; it takes one of {list(ORDERS)}.")
     candidates = _candidates(task, cache_dir, order)
-    first = _timed(race, candidates, on_pass)
+    first = _time(benchmark, candidates, on_pass)
     setting, gain = _best_change(candidates, first)
-    candidates |= _combined(candidates, first)
+    candidates |= _combine(candidates, first)
     finalists = [name for name in candidates if name not in first or name in _fastest(first)]
-    last = _timed(race, {name: candidates[name] for name in finalists}, on_pass)
+    last = _time(benchmark, {name: candidates[name] for name in finalists}, on_pass)
     chosen = _choose(last, candidates)
     return Tuning(
-        stages=stage_costs(race.task),
+        stages=stage_costs(benchmark.task),
         rows=list({**first, **last}.values()),
         chosen=chosen,
         options=candidates[chosen],
@@ -127,11 +127,11 @@ def _candidates(task: Task, cache_dir: str | None, order: str) -> dict[str, Read
 
 def _best_change(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> tuple[str | None, float]:
     """The single change of the default that gains most, and its factor; None and 1 where none gains beyond noise."""
-    singles = [row for name, row in rows.items() if _changed(candidates[name]) == 1]
+    singles = [row for name, row in rows.items() if _num_changes(candidates[name]) == 1]
     best = max(singles, key=lambda row: row.images_per_second, default=rows["default"])
     if rows["default"].is_as_fast_as(best):
         return None, 1.0
-    return _named(candidates[best.variant]), best.images_per_second / rows["default"].images_per_second
+    return _describe(candidates[best.variant]), best.images_per_second / rows["default"].images_per_second
 
 
 def single_changes(task: Task, cache_dir: str | None = None) -> dict[str, ReadOptions]:
@@ -172,23 +172,25 @@ def _differences(options: ReadOptions) -> dict[str, object]:
     return {name: getattr(options, name) for name in fields if getattr(options, name) != getattr(default, name)}
 
 
-def _changed(options: ReadOptions) -> int:
+def _num_changes(options: ReadOptions) -> int:
     """How many decisions differ from the default."""
     names = set(_differences(options))
     decisions = sum(bool(names & together) for together in _TOGETHER)
     return decisions + len(names - set().union(*_TOGETHER))
 
 
-def _named(options: ReadOptions) -> str:
+def _describe(options: ReadOptions) -> str:
     return _text(_differences(options))
 
 
 # ---- rounds
 
 
-def _timed(race: Race, candidates: dict[str, ReadOptions], on_pass: Callable[[str, Pass], None]) -> dict[str, Row]:
-    builds = {name: partial(race.task.build, options) for name, options in candidates.items()}
-    return {row.variant: row for row in run_race(race, builds, references=False, on_pass=on_pass)}
+def _time(
+    benchmark: Benchmark, candidates: dict[str, ReadOptions], on_pass: Callable[[str, Pass], None]
+) -> dict[str, Row]:
+    builds = {name: partial(benchmark.task.build, options) for name, options in candidates.items()}
+    return {row.variant: row for row in compare_variants(benchmark, builds, references=False, on_pass=on_pass)}
 
 
 def _fastest(rows: dict[str, Row], *, most: int = 4) -> list[str]:
@@ -197,17 +199,17 @@ def _fastest(rows: dict[str, Row], *, most: int = 4) -> list[str]:
     return ["default", *[row.variant for row in ranked[:most]]]
 
 
-def _combined(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> dict[str, ReadOptions]:
+def _combine(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> dict[str, ReadOptions]:
     """The fastest candidate with the changes that helped the default by themselves, where they don't contradict it."""
     fastest = candidates[max(rows.values(), key=lambda row: row.images_per_second).variant]
     made = {}
     for name, options in candidates.items():
         changes = _differences(options)
         helped = not rows["default"].is_as_fast_as(rows[name])
-        if _changed(options) == 1 and helped and not set(changes) & set(_differences(fastest)):
+        if _num_changes(options) == 1 and helped and not set(changes) & set(_differences(fastest)):
             together = dataclasses.replace(fastest, **changes)  # type: ignore[arg-type]
             if together not in candidates.values():
-                made[f"{_named(fastest)},{_text(changes)}"] = together
+                made[f"{_describe(fastest)},{_text(changes)}"] = together
     return made
 
 
@@ -219,6 +221,6 @@ def _choose(rows: dict[str, Row], candidates: dict[str, ReadOptions]) -> str:
 
     def price(name: str) -> tuple[bool, bool, int, float]:
         options = candidates[name]
-        return not is_fresh(options), options.cache != "none", _changed(options), -rows[name].images_per_second
+        return not is_fresh(options), options.cache != "none", _num_changes(options), -rows[name].images_per_second
 
     return min(close, key=price)

@@ -151,7 +151,7 @@ def _obstacle(task: Task, options: ReadOptions, *, is_about_parsing: bool) -> st
     if options.cache == "none":
         return None
     memory = options.cache == "memory"
-    room = free_memory() if memory else shutil.disk_usage(_existing(Path(str(options.cache_dir)))).free
+    room = free_memory() if memory else shutil.disk_usage(_existing_parent(Path(str(options.cache_dir)))).free
     needed = cache_bytes(task)
     if needed <= room * _CACHE_PART:
         return None
@@ -167,7 +167,7 @@ def cache_bytes(task: Task) -> int:
     return task.num_records * math.prod(images.shape[1:]) * images.dtype.size
 
 
-def _existing(folder: Path) -> Path:
+def _existing_parent(folder: Path) -> Path:
     """The folder, or the closest one above it that is there."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 

@@ -1,7 +1,7 @@
 """Runs variants of one task against each other, with the references beside them: what `bench` and `tune` stand on.
 
-race = Race(Task(load_manifest("photos_tfrecord"), image_size=(224, 224)))
-rows = run_race(race, {name: partial(race.task.build, options) for name, options in variants.items()})
+benchmark = Benchmark(Task(load_manifest("photos_tfrecord"), image_size=(224, 224)))
+rows = compare_variants(benchmark, {name: partial(benchmark.task.build, options) for name, options in variants.items()})
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PROBE_RECORDS = 512
 
 
 @dataclass(frozen=True)
-class Race:
+class Benchmark:
     """How variants are timed.
 
     Attributes:
@@ -59,8 +59,8 @@ class _Run(NamedTuple):
     consume: Callable[[tf.data.Dataset], int]
 
 
-def run_race(
-    race: Race,
+def compare_variants(
+    benchmark: Benchmark,
     builds: Mapping[str, Build],
     *,
     references: bool = True,
@@ -69,7 +69,7 @@ def run_race(
     """Times all variants and the two references in one run.
 
     Args:
-      race: the task and how often.
+      benchmark: the task and how often.
       builds: for each name, a function that makes the batches; the first is what speedups refer to.
       references: add the rows synthetic_ceiling and decode_only.
       on_pass: called with the variant's name after each pass.
@@ -77,23 +77,25 @@ def run_race(
     Returns:
       A row for each variant, in the order given, then the references'.
     """
-    warm_files(race.task.paths)
-    consume = _consumer(race)
+    warm_files(benchmark.task.paths)
+    consume = _consumer(benchmark)
     runs = {name: partial(_run, build, consume) for name, build in builds.items()}
     if references:
-        runs["synthetic_ceiling"] = partial(_run, lambda: synthetic_ceiling(race.task.build(ReadOptions())), consume)
+        runs["synthetic_ceiling"] = partial(
+            _run, lambda: synthetic_ceiling(benchmark.task.build(ReadOptions())), consume
+        )
         # Its batches hold one value an image: nothing to train on.
-        runs["decode_only"] = partial(_run, lambda: decode_only(race.task), ThresholdMean(seed=race.seed))
+        runs["decode_only"] = partial(_run, lambda: decode_only(benchmark.task), ThresholdMean(seed=benchmark.seed))
 
     def before_pass() -> None:
-        if race.page_cache == "dropped":
-            drop_files(race.task.paths)
+        if benchmark.page_cache == "dropped":
+            drop_files(benchmark.task.paths)
 
     return compare(
         runs,
         consume=lambda run: run.consume(run.batches),
-        repeats=race.repeats,
-        seed=race.seed,
+        repeats=benchmark.repeats,
+        seed=benchmark.seed,
         before_pass=before_pass,
         on_pass=on_pass,
     )
@@ -107,13 +109,13 @@ def _run(build: Build, consume: Callable[[tf.data.Dataset], int]) -> _Run:
     return _Run(batches, consume)
 
 
-def _consumer(race: Race) -> Callable[[tf.data.Dataset], int]:
-    if not race.fit:
-        return ThresholdMean(seed=race.seed)
-    return Fit(race.task.build(ReadOptions()), race.task.manifest.schema.label_kind, model=race.model)
+def _consumer(benchmark: Benchmark) -> Callable[[tf.data.Dataset], int]:
+    if not benchmark.fit:
+        return ThresholdMean(seed=benchmark.seed)
+    return Fit(benchmark.task.build(ReadOptions()), benchmark.task.manifest.schema.label_kind, model=benchmark.model)
 
 
-def sized_task(task: Task, *, limit: int | None = None, seconds: float = 2.0) -> Task:
+def sample_task(task: Task, *, limit: int | None = None, seconds: float = 2.0) -> Task:
     """The task on a sample of the dataset: whole shards, at least two where there are two.
 
     Args:
