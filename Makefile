@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETTINGS := setup.cfg pyproject.toml
 
-.PHONY: help demo test lint faults engines parity fuzz clean
+.PHONY: help demo test lint faults engines parity nightly fuzz clean
 
 help:
 	@echo "make demo    the main job on real images: files, Beam job, shards, training, embeddings, timing"
@@ -13,6 +13,7 @@ help:
 	@echo "make faults  kills, full disks, damage and memory: some 20 minutes, prints its figures"
 	@echo "make engines conversions on Dask, and through s3fs into a server that speaks S3"
 	@echo "make parity  every augmentation on 128 photographs against Pillow, both forms"
+	@echo "make nightly what reads compiled programs or the wall clock: for a quiet machine"
 	@echo "make fuzz    1,200,000 broken inputs"
 	@echo "make clean   remove .venv, caches and demo_output"
 
@@ -37,6 +38,9 @@ engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done
 
 parity: $(VENV)/dev.done
 	$(BIN)/python -m pytest tests/augment/test_parity.py -m parity
+
+nightly: $(VENV)/dev.done
+	$(BIN)/python -m pytest -m 'xla or slow'
 
 fuzz: $(VENV)/dev.done
 	$(BIN)/python benchmarks/fuzz.py

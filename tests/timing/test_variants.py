@@ -62,7 +62,7 @@ PAYLOADS = ("raw", "uint8", "float16", "float32", "embedding")
 @pytest.mark.parametrize("payload", ["raw", "embedding"])
 def test_every_variant_gives_the_same_number_of_full_batches(datasets, payload, tmp_path):
     task = task_of(datasets, payload)
-    fitting, _ = fitting_variants(task, str(tmp_path))
+    fitting, _ = fitting_variants(task, cache_dir=str(tmp_path))
     consume = ThresholdMean()
     for name, options in fitting.items():
         assert consume(task.build(options)) == task.num_records // 4 * 4, name
@@ -70,7 +70,7 @@ def test_every_variant_gives_the_same_number_of_full_batches(datasets, payload, 
 
 
 def test_variants_start_with_plain_and_cache_on_disk_only_in_a_folder(tmp_path):
-    without, given = all_variants(), all_variants(str(tmp_path))
+    without, given = all_variants(), all_variants(cache_dir=str(tmp_path))
     assert next(iter(without)) == "plain"
     assert set(given) - set(without) == {"cache_disk_records", "cache_disk_batches"}
     assert all(without[name] == given[name] for name in without)
@@ -84,7 +84,7 @@ def test_parsing_whole_batches_is_a_variant_where_shapes_are_known(datasets, pay
 
 def test_caches_without_room_are_left_out_with_the_sizes(datasets, monkeypatch, tmp_path):
     monkeypatch.setattr(variants, "free_memory", lambda: 50_000)
-    fitting, left_out = fitting_variants(task_of(datasets, "raw"), str(tmp_path / "not_there_yet"))
+    fitting, left_out = fitting_variants(task_of(datasets, "raw"), cache_dir=str(tmp_path / "not_there_yet"))
     assert {name for name in fitting if name.startswith("cache")} == {"cache_disk_records", "cache_disk_batches"}
     assert left_out["cache_memory_batches"].endswith("0.0 GB of memory are free")
 
@@ -214,6 +214,7 @@ def test_the_stages_that_occur_have_costs_that_add_up(datasets, payload, stages)
     assert all(cost.microseconds >= 0 and cost.cpu_microseconds >= 0 for cost in costs)
 
 
+@pytest.mark.slow
 def test_decoding_large_images_is_found_to_be_the_bottleneck(tmp_path):
     from PIL import Image
 

@@ -175,7 +175,7 @@ def _builds(
     from tfpipe.reader.options import ReadOptions
     from tfpipe.timing.variants import fitting_variants
 
-    variants, left_out = fitting_variants(task, folder)
+    variants, left_out = fitting_variants(task, cache_dir=folder)
     if arguments.variants:
         variants = _select(variants, left_out, arguments.variants.split(","))
     builds: dict[str, Build] = {name: partial(benchmark.task.build, options) for name, options in variants.items()}

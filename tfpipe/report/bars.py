@@ -16,15 +16,24 @@ class Rate(Protocol):
     """A measured variant; see tfpipe.timing.Row."""
 
     @property
-    def variant(self) -> str: ...
+    def variant(self) -> str:
+        """The name."""
+
     @property
-    def images_per_second(self) -> float: ...
+    def images_per_second(self) -> float:
+        """The median over the passes."""
+
     @property
-    def spread(self) -> float: ...
+    def spread(self) -> float:
+        """(largest - smallest) / median of the rates."""
+
     @property
-    def images_per_cpu_second(self) -> float: ...
+    def images_per_cpu_second(self) -> float:
+        """The median over the passes."""
+
     @property
-    def speedup(self) -> float: ...
+    def speedup(self) -> float:
+        """The rate as a multiple of the first variant's."""
 
 
 def draw_rows(rows: Sequence[Rate], path: str | os.PathLike[str], *, title: str) -> None:

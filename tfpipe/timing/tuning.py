@@ -115,9 +115,9 @@ def tune(
 
 def _candidates(task: Task, cache_dir: str | None, order: str) -> dict[str, ReadOptions]:
     """What the first round times: the default first, then the variants, then the single changes."""
-    variants, _ = fitting_variants(task, cache_dir)
+    variants, _ = fitting_variants(task, cache_dir=cache_dir)
     candidates = {"default": ReadOptions(), **variants}
-    for name, options in single_changes(task, cache_dir).items():
+    for name, options in single_changes(task, cache_dir=cache_dir).items():
         if options not in candidates.values():
             candidates[name] = options
     if order == "fresh":
@@ -134,7 +134,7 @@ def _best_change(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> tu
     return _describe(candidates[best.variant]), best.images_per_second / rows["default"].images_per_second
 
 
-def single_changes(task: Task, cache_dir: str | None = None) -> dict[str, ReadOptions]:
+def single_changes(task: Task, *, cache_dir: str | None = None) -> dict[str, ReadOptions]:
     """The defaults with one setting changed, by name=value; caches only where the whole split has room."""
     cores = len(os.sched_getaffinity(0))
     values: dict[str, list[Any]] = {
@@ -147,7 +147,9 @@ def single_changes(task: Task, cache_dir: str | None = None) -> dict[str, ReadOp
     changes: list[dict[str, object]] = [{name: value} for name, some in values.items() for value in some]
     made = {_text(change): dataclasses.replace(ReadOptions(), **change) for change in changes}  # type: ignore[arg-type]
     caches = {
-        name: options for name, options in fitting_variants(task, cache_dir)[0].items() if options.cache != "none"
+        name: options
+        for name, options in fitting_variants(task, cache_dir=cache_dir)[0].items()
+        if options.cache != "none"
     }
     return {**{name: options for name, options in made.items() if options != ReadOptions()}, **caches}
 

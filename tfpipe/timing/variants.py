@@ -104,7 +104,7 @@ def images_of(batch: tuple[tf.Tensor, ...] | dict[str, tf.Tensor]) -> tf.Tensor:
 # ---- which variants there are
 
 
-def all_variants(cache_dir: str | None = None) -> dict[str, ReadOptions]:
+def all_variants(*, cache_dir: str | None = None) -> dict[str, ReadOptions]:
     """Every variant by its name, plain first; those that cache on disk only where a folder for it is given."""
     both = ReadOptions.interleave_parallel_map()
     variants = {
@@ -125,7 +125,7 @@ def all_variants(cache_dir: str | None = None) -> dict[str, ReadOptions]:
     return variants
 
 
-def fitting_variants(task: Task, cache_dir: str | None = None) -> tuple[dict[str, ReadOptions], dict[str, str]]:
+def fitting_variants(task: Task, *, cache_dir: str | None = None) -> tuple[dict[str, ReadOptions], dict[str, str]]:
     """The variants that this dataset and this machine have room for.
 
     Args:
@@ -136,7 +136,7 @@ def fitting_variants(task: Task, cache_dir: str | None = None) -> tuple[dict[str
       Name to options, and name to reason for those left out.
     """
     fitting, left_out = {}, {}
-    for name, options in all_variants(cache_dir).items():
+    for name, options in all_variants(cache_dir=cache_dir).items():
         reason = _obstacle(task, options, is_about_parsing=name == "vectorize")
         if reason:
             left_out[name] = reason
