@@ -80,7 +80,7 @@ def test_a_variant_is_built_once_and_run_once_more_than_repeated():
     assert [pipeline.passes for pipeline in built] == [5]
 
 
-def test_the_first_pass_is_told_apart():
+def test_the_first_pass_is_reported_separately():
     class SlowStart(Slow):
         def __iter__(self):
             Clock.sleep(100 if self.passes == 0 else 0)
@@ -143,7 +143,7 @@ def test_a_row_holds_medians_of_all_but_the_first_pass():
 
 
 def test_one_pass_is_no_measurement():
-    with pytest.raises(ValueError, match=r"one more are needed of each variant; \['b'\] have fewer"):
+    with pytest.raises(ValueError, match=r"Each variant needs a first pass and at least one more; \['b'\] have fewer"):
         summarize({"a": passes(1, 1), "b": passes(1)})
 
 

@@ -1,4 +1,4 @@
-"""Times every way to read a dataset in one run, between what the model could do and what decoding allows."""
+"""Times every way to read a dataset in one run, with the rate of the model alone and of decoding alone as limits."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   tfpipe bench photos_tfrecord --batch_size 128 --image_size 224,224
   tfpipe bench photos_tfrecord --image_size 224,224 --fit
-      trains on the batches: what a pipeline gains where a model works beside it
+      trains on the batches: the gain of each pipeline while a model works, too
   tfpipe bench photos_tfrecord --fit --model classifier.keras --plot bench.svg
   tfpipe bench photos_tfrecord --page_cache dropped --seconds 10
-      every pass reads from the disk anew
+      every pass reads from the disk
   tfpipe bench photos_tfrecord --options pipeline.json
-      with the row `options`: what tfpipe tune wrote, or a variant of your own
+      adds the row `options`: those that tfpipe tune wrote, or your own
 
-A row: images_per_second is the median over the repeats, spread (largest - smallest) / median, utilisation CPU seconds
-per wall second, first_epoch_seconds the first pass apart from the others, speedup against plain. synthetic_ceiling
-is one batch repeated: what the consumer could do were the pipeline free. decode_only parses and decodes records that
-lie in memory, and does nothing else.
+In each row, images_per_second is the median over the repeats, spread is (largest - smallest) / median, utilisation is
+CPU seconds per wall second, first_epoch_seconds is the time of the first pass alone, speedup is relative to plain.
+synthetic_ceiling repeats one batch: the rate of the consumer if the pipeline cost nothing. decode_only parses and
+decodes records that are kept in memory, and does nothing else.
 """
 PLOT_SUFFIXES = (".png", ".svg")
 _DEFAULT_SIZE = (224, 224)
-# The heads of the table's columns, and their cells as formats of a Row.
+# The columns of the table: header and format of a Row.
 _COLUMNS = {
     "variant": "{0.variant}",
     "images/s": "{0.images_per_second:,.0f}",
@@ -58,37 +58,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     add_task_arguments(parser)
     parser.add_argument("--variants", metavar="NAME,...", help="only these, and plain (default: all)")
-    parser.add_argument("--batch_sizes", metavar="N,...", help="further rows: the default options at these sizes")
-    parser.add_argument("--options", metavar="FILE", help="a further row, `options`: ReadOptions from a JSON file")
-    parser.add_argument("--plot", metavar="FILE", help="a picture of the table, .png or .svg")
+    parser.add_argument("--batch_sizes", metavar="N,...", help="additional rows: the default options at these sizes")
+    parser.add_argument("--options", metavar="FILE", help="an additional row, `options`: ReadOptions from a JSON file")
+    parser.add_argument("--plot", metavar="FILE", help="draw the table into this .png or .svg file")
 
 
 def add_task_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what bench and tune have in common: what is read, how much of it, and how often."""
+    """Adds the options of both bench and tune: which records are read, and how they are timed."""
     parser.add_argument("dataset", metavar="DATASET", help="the dataset's folder")
     parser.add_argument("--split", default="train", help="the split to read (default: train)")
     parser.add_argument("--batch_size", type=int, default=32, metavar="N", help="records in a batch (default: 32)")
     parser.add_argument(
-        "--image_size", metavar="H,W", help="resize to this (default: the stored size, or 224,224 where sizes differ)"
+        "--image_size", metavar="H,W", help="resize to this (default: the stored size, or 224,224 if sizes differ)"
     )
     parser.add_argument(
         "--resize", default="pad", choices=["pad", "stretch", "crop"], help="pad, stretch or crop (default: pad)"
     )
-    parser.add_argument("--antialias", action="store_true", help="average over the source where an image shrinks")
-    parser.add_argument("--fit", action="store_true", help="train a Keras model on the batches, rather than loop")
-    parser.add_argument("--model", metavar="FILE", help="with --fit: a compiled model (default: one linear layer)")
+    parser.add_argument("--antialias", action="store_true", help="average over the source pixels when shrinking")
+    parser.add_argument("--fit", action="store_true", help="train a Keras model instead of only reading")
+    parser.add_argument("--model", metavar="FILE", help="a compiled model for --fit (default: one linear layer)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="passes after the first (default: 3)")
-    parser.add_argument("--limit", type=int, metavar="N", help="about so many images a pass, in whole shards")
+    parser.add_argument("--limit", type=int, metavar="N", help="about N images per pass, in whole shards")
     parser.add_argument(
-        "--seconds", type=float, default=2.0, metavar="S", help="else so many that plain takes S a pass (default: 2)"
+        "--seconds",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="else S seconds per pass of plain (default: 2)",
     )
     parser.add_argument(
-        "--page_cache", default="warm", choices=["warm", "dropped"], help="of the files, before a pass (default: warm)"
+        "--page_cache",
+        default="warm",
+        choices=["warm", "dropped"],
+        help="state before each pass (default: warm)",
     )
     parser.add_argument(
         "--cache_dir", metavar="DIR", help="for the disk caches (default: bench takes a temporary folder, tune none)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the order in which variants take turns")
+    parser.add_argument("--seed", type=int, default=0, help="seeds the random order in which variants run")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -117,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def whole_task(arguments: argparse.Namespace) -> Task:
-    """What the command line asks to read, of the whole dataset."""
+    """The task that the command line describes, on the whole dataset."""
     manifest = load_manifest(arguments.dataset)
     size = _parse_size(arguments.image_size)
     if size is None and manifest.schema.payload != "embedding" and None in manifest.schema["image"].shape[:2]:
@@ -139,7 +146,7 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def make_benchmark(arguments: argparse.Namespace, task: Task) -> Benchmark:
-    """How the command line asks to time, on a sample of the task."""
+    """The benchmark that the command line describes, on a sample of the task."""
     from tfpipe.timing.benchmark import Benchmark, sample_task
 
     if arguments.model and not arguments.fit:
@@ -169,7 +176,7 @@ def _load_model(path: str | None) -> Any:
 def _builds(
     arguments: argparse.Namespace, task: Task, benchmark: Benchmark, folder: str
 ) -> tuple[dict[str, Build], dict[str, str]]:
-    """What to time, by name, and why the rest is left out."""
+    """The functions that build each variant, and the reason for each variant left out, by name."""
     from functools import partial
 
     from tfpipe.reader.options import ReadOptions
@@ -231,7 +238,7 @@ def _document(
 def _headline(document: dict[str, Any]) -> str:
     size = "x".join(str(side) for side in document["image_size"] or ()) or "stored size"
     return (
-        f"{Path(document['dataset']).name}: {document['images']:,} {document['payload']} images a pass, "
+        f"{Path(document['dataset']).name}: {document['images']:,} {document['payload']} images per pass, "
         f"batch {document['batch_size']}, {size}, {document['mode']}, page cache {document['page_cache']}"
     )
 
@@ -249,7 +256,7 @@ def print_rows(rows: list[Row]) -> None:
 
 
 def _check_plot(path: str | None) -> None:
-    """Refuses, before minutes of timing, a picture that could not be drawn afterwards."""
+    """Rejects, before minutes of timing, a picture that could not be drawn afterwards."""
     if path is None:
         return
     if Path(path).suffix.lower() not in PLOT_SUFFIXES:

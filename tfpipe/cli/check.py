@@ -12,7 +12,7 @@ from tfpipe.maintenance.check import check_dataset
 
 EXAMPLES = """examples:
   tfpipe check photos_tfrecord
-      exit 0 where all is sound, 1 with the shard and record named where not
+      exit 0 if all shards are undamaged, else 1 with the damaged shards and records named
   tfpipe check photos_tfrecord --quick
       sizes only: milliseconds
 """
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints every problem; 1 where there is one."""
+    """Prints every problem; returns 1 if there is one."""
     manifest = load_manifest(arguments.dataset)
     num_shards = sum(len(split.shards) for split in manifest.splits.values())
     with progress("checking", total=num_shards, quiet=arguments.json) as update:

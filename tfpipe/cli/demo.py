@@ -1,7 +1,8 @@
-"""The whole way on real images: files, Beam job, shards, training, embeddings, timing. About a minute, no download.
+"""Walks through everything on real images: files, Beam job, shards, training, embeddings, timing. Takes a minute.
 
 Writes 5,000 handwritten digits as PNG files and 600 JPEG crops of photographs, converts both, trains a small network on
-the digits, turns them into vectors with the trained network, and times four ways to read the photographs.
+the digits, turns them into vectors with the trained network, and times five ways to read the photographs. Downloads
+nothing.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ _PHOTO_SIZE = (128, 128)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     parser.add_argument(
-        "--output", default="demo_output", metavar="DIR", help="where everything goes (default: demo_output)"
+        "--output", default="demo_output", metavar="DIR", help="the folder for all results (default: demo_output)"
     )
-    parser.add_argument("--epochs", type=int, default=8, help="of the training (default: 8)")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of the training (default: 8)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs all steps; 1 where an accuracy stays below 95 %."""
+    """Runs all steps; returns 1 if an accuracy stays below 95 %."""
     load_tensorflow()
     output = Path(arguments.output)
     say = (lambda *_: None) if arguments.json else print
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _step(say, "4. Embeddings: the trained network as a SavedModel, in the Beam job"):
         linear = _embed(output, images, encoder, say)
         say(f"  test accuracy of a linear model on the vectors {linear:.2%}")
-    with _step(say, "5. Four ways to read the photographs"):
+    with _step(say, "5. Five ways to read the photographs"):
         rows = _time_readers(written["photographs_raw"])
         if not arguments.json:
             print_rows(rows)
@@ -136,7 +137,7 @@ def _random_crop(photograph: Any, draw: np.random.Generator) -> Any:
 
 
 def _convert_all(output: Path, images: Path, say: Callable[..., None]) -> dict[str, Path]:
-    # Shards of 1 MB, so that a small set has several to interleave; the default is 64 MB.
+    # Shards of 1 MB, so that there are several to interleave; the default is 64 MB.
     digits = {"input": str(images / "digits")}
     photographs = {"input": str(images / "photographs.csv"), "target_bytes": 1_000_000}
     jobs: dict[str, dict[str, Any]] = {
@@ -162,7 +163,7 @@ def _convert(output: Path, settings: dict[str, Any], say: Callable[..., None]) -
     outcome = convert(Job(output=str(output), overwrite=True, **settings))
     manifest = outcome.manifest
     if manifest is None:
-        raise RuntimeError("a conversion that is no dry run gives a manifest")
+        raise RuntimeError("A conversion other than a dry run returns a manifest.")
     seconds = time.perf_counter() - started
     say(f"  {output}: {manifest.num_records():,} {manifest.schema.payload} records in {seconds:.1f} s")
     if say is print:

@@ -1,4 +1,4 @@
-"""One progress bar on stderr for everything that takes long: shown on a terminal, silent elsewhere."""
+"""The progress bar of all verbs, on stderr: shown on a terminal, silent elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def progress(
 
     Args:
       description: the text in front of the bar.
-      total: the number of steps; None where it is not known.
+      total: the number of steps; None if it is not known.
       completed: the steps that were done before: they do not count for the rate.
       in_bytes: steps are bytes: sizes, the rate and the time left are shown.
       quiet: show nothing on a terminal either.

@@ -1,4 +1,4 @@
-"""Measures what each stage of reading costs, names the bottleneck and the setting to change, writes pipeline.json."""
+"""Measures the cost of each stage of reading, names the bottleneck and the setting to change, writes pipeline.json."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ EXAMPLES = """examples:
   tfpipe tune photos_tfrecord --order fresh
       only options that read the split in a new order in every epoch
   tfpipe tune photos_tfrecord --cache_dir /scratch
-      tries caches on disk, too
+      also tries caches on disk
   tfpipe tune photos_tfrecord --fit --model classifier.keras
-      with your model beside it: options that gain nothing for it are not chosen
+      while your model trains: options that gain nothing then are not chosen
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     add_task_arguments(parser)
-    parser.add_argument("-o", "--output", metavar="FILE", help="where to write the options (default: nowhere)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="the file for the options (default: none is written)")
     parser.add_argument(
         "--order", default="any", choices=["any", "fresh"], help="any, or a new order in every epoch (default: any)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the costs, the candidates and the choice; writes the options."""
+    """Prints costs, candidates and the chosen options; writes the options."""
     _check_output(arguments.output)
     task = whole_task(arguments)
     load_tensorflow()
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_output(path: str | None) -> None:
-    """Refuses, before minutes of timing, a file that could not be written afterwards."""
+    """Rejects, before minutes of timing, a file that could not be written afterwards."""
     if path is not None and not Path(path).absolute().parent.is_dir():
         raise UsageError(f"--output is {path!r}, but there is no folder {Path(path).absolute().parent}.")
 
@@ -87,12 +87,12 @@ def _document(arguments: argparse.Namespace, benchmark: Benchmark, tuning: Tunin
 
 
 def _print_tuning(tuning: Tuning, output: str | None) -> None:
-    print("Cost of each stage, one image after the other:")
+    print("Cost of each stage, images processed sequentially:")
     cells = [
         [cost.stage, f"{cost.microseconds:,.1f}", f"{cost.cpu_microseconds:,.1f}", f"{cost.share:.0%}"]
         for cost in tuning.stages
     ]
-    print_table(["stage", "us an image", "us of CPU", "share"], cells)
+    print_table(["stage", "us per image", "CPU us per image", "share"], cells)
     print("Candidates:")
     print_rows(tuning.rows)
     print(f"Bottleneck: {tuning.bottleneck.stage}, {tuning.bottleneck.share:.0%} of the cost of an image.")

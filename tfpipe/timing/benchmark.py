@@ -1,7 +1,8 @@
-"""Runs variants of one task against each other, with the references beside them: what `bench` and `tune` stand on.
+"""Times variants of one task against each other and against two references, for `tfpipe bench` and `tfpipe tune`.
 
-benchmark = Benchmark(Task(load_manifest("photos_tfrecord"), image_size=(224, 224)))
-rows = compare_variants(benchmark, {name: partial(benchmark.task.build, options) for name, options in variants.items()})
+task = Task(load_manifest("photos_tfrecord"), image_size=(224, 224))
+builds = {name: partial(task.build, options) for name, options in variants.items()}
+rows = compare_variants(Benchmark(task), builds)
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ from tfpipe.timing.variants import Task, sample_shards
 Build = Callable[[], tf.data.Dataset]
 PAGE_CACHES = ("warm", "dropped")
 
-# The probe that sizes a sample: records enough to get past the start-up of a pipeline.
+# Records that are read to size a sample: enough to outweigh the start-up of a pipeline.
 _PROBE_RECORDS = 512
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """How variants are timed.
+    """The settings of a comparison: what is read, and how it is timed.
 
     Attributes:
-      task: what they deliver; a sample, where the dataset is large.
-      fit: train on the batches rather than loop over them.
-      model: for fit, a compiled Keras model; None takes a linear one.
+      task: what every variant reads; a sample if the dataset is large.
+      fit: train on the batches instead of looping over them.
+      model: the compiled Keras model to train; None trains a linear one.
       repeats: passes of each variant after its first.
-      page_cache: "warm": the files are read once beforehand; "dropped": forgotten before every pass.
-      seed: of the order in which variants take turns.
+      page_cache: "warm": the files are read once before the first pass; "dropped": they are removed from the page cache
+        before every pass.
+      seed: seeds the random order in which variants run.
     """
 
     task: Task
@@ -53,7 +55,7 @@ class Benchmark:
 
 
 class _Run(NamedTuple):
-    """A pipeline and what runs through it."""
+    """A pipeline and the function that runs through it."""
 
     batches: tf.data.Dataset
     consume: Callable[[tf.data.Dataset], int]
@@ -66,16 +68,16 @@ def compare_variants(
     references: bool = True,
     on_pass: Callable[[str, Pass], None] = lambda name, one: None,
 ) -> list[Row]:
-    """Times all variants and the two references in one run.
+    """Times all variants and the two references, alternating, in one run.
 
     Args:
-      benchmark: the task and how often.
-      builds: for each name, a function that makes the batches; the first is what speedups refer to.
+      benchmark: the task, and how it is timed.
+      builds: for each name, a function that builds the batches; speedups are relative to the first.
       references: add the rows synthetic_ceiling and decode_only.
       on_pass: called with the variant's name after each pass.
 
     Returns:
-      A row for each variant, in the order given, then the references'.
+      A row for each variant in the order given, then the rows of the references.
     """
     warm_files(benchmark.task.paths)
     consume = _consumer(benchmark)
@@ -84,7 +86,7 @@ def compare_variants(
         runs["synthetic_ceiling"] = partial(
             _run, lambda: synthetic_ceiling(benchmark.task.build(ReadOptions())), consume
         )
-        # Its batches hold one value an image: nothing to train on.
+        # Its batches hold one value per image, so that there is nothing to train on.
         runs["decode_only"] = partial(_run, lambda: decode_only(benchmark.task), ThresholdMean(seed=benchmark.seed))
 
     def before_pass() -> None:
@@ -103,8 +105,8 @@ def compare_variants(
 
 def _run(build: Build, consume: Callable[[tf.data.Dataset], int]) -> _Run:
     batches = build()
-    # What TensorFlow and Keras compile for a shape falls on no variant's first epoch. Nothing is read for it: a cache
-    # that one batch was taken from would not be as new.
+    # TensorFlow and Keras compile for a shape here rather than in the first epoch of whichever variant runs first. The
+    # batch is made of zeros, because taking one from the pipeline would begin to fill its cache.
     consume(blank_batches(batches.element_spec))
     return _Run(batches, consume)
 
@@ -116,12 +118,12 @@ def _consumer(benchmark: Benchmark) -> Callable[[tf.data.Dataset], int]:
 
 
 def sample_task(task: Task, *, limit: int | None = None, seconds: float = 2.0) -> Task:
-    """The task on a sample of the dataset: whole shards, at least two where there are two.
+    """The task on a sample of the dataset: whole shards, at least two if there are two.
 
     Args:
-      task: of the whole dataset.
-      limit: about so many images; None goes by time.
-      seconds: so that a pass of the plain variant takes about so long.
+      task: the task on the whole dataset.
+      limit: the approximate number of images; None derives it from `seconds`.
+      seconds: the approximate duration of a pass of the plain variant.
     """
     if limit is None:
         probe = replace(task, manifest=sample_shards(task.manifest, task.split, _PROBE_RECORDS))

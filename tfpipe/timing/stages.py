@@ -1,7 +1,7 @@
-"""What each stage of reading costs: read, parse, decode, resize, batch, transform, transfer, in microseconds an image.
+"""The cost of each stage of reading (read, parse, decode, resize, batch, transform, transfer), in us per image.
 
-Each stage is timed by itself, on what the stage before it made, which waits in memory: the passes with and without the
-stage differ by its cost. All is sequential, so that wall time is CPU time unless something waits.
+Each stage is timed individually, on the output of the stage before it, which is kept in memory: the passes with and
+without the stage differ by its cost. All is sequential, so that wall time equals CPU time unless something waits.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from tfpipe.timing.consumers import images_of, serialized_records
 from tfpipe.timing.passes import time_pass
 from tfpipe.timing.variants import Task
 
-# The decoded images of the sample wait in memory.
+# The decoded images of the sample are kept in memory.
 _MOST_HELD_BYTES = 256 << 20
 _MOST_RECORDS = 512
 _ALL = 1 << 40
-_BYTES_A_PIXEL_FILE = 12  # A decoded image is at most some 12 times its JPEG file in ordinary quality.
+_BYTES_PER_FILE_BYTE = 12  # A decoded image is at most some 12 times the size of its JPEG file in ordinary quality.
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a stage costs.
+    """The cost of one stage.
 
     Attributes:
       stage: "read", "parse", "decode", "resize", "batch", "transform" or "transfer".
-      microseconds: wall time an image, one image after the other.
-      cpu_microseconds: CPU time an image; less than the wall time where the stage waits for a disk.
-      share: of the wall time of all stages, in [0, 1].
+      microseconds: wall time per image, with the images processed sequentially.
+      cpu_microseconds: CPU time per image; less than the wall time if the stage waits for a disk.
+      share: the fraction of the wall time of all stages, in [0, 1].
     """
 
     stage: str
@@ -46,7 +46,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class _Stage:
-    """A stage: what goes in, what comes out, and what runs through it."""
+    """A stage: its input, its output, and the function that runs through either."""
 
     stage: str
     before: tf.data.Dataset | None
@@ -55,14 +55,14 @@ class _Stage:
 
 
 def stage_costs(task: Task, *, repeats: int = 5) -> list[StageCost]:
-    """Measures the stages of the pipeline that make_dataset builds for a task, in their order.
+    """Measures the stages of the pipeline that make_dataset builds for a task, in order.
 
     Args:
-      task: what is read; a few hundred of its records are taken.
-      repeats: passes with and without each stage, medians of which are compared.
+      task: the task to measure; a few hundred of its records are used.
+      repeats: passes with and without each stage; their medians are compared.
 
     Returns:
-      The stages that occur: an embedding is neither decoded nor resized.
+      A cost for each stage that occurs: an embedding is neither decoded nor resized.
     """
     count = _sample_size(task)
     costs = {stage.stage: _cost(stage, count, repeats) for stage in _stages(task, count)}
@@ -71,16 +71,16 @@ def stage_costs(task: Task, *, repeats: int = 5) -> list[StageCost]:
 
 
 def _sample_size(task: Task) -> int:
-    """Whole batches of records whose decoded images fit into the memory set aside."""
+    """The number of records, in whole batches, whose decoded images fit into the memory reserved for them."""
     mean_bytes = task.manifest.split(task.split).num_bytes / task.num_records
     if task.manifest.schema.payload == "raw":
-        mean_bytes *= _BYTES_A_PIXEL_FILE
+        mean_bytes *= _BYTES_PER_FILE_BYTE
     fitting = min(_MOST_RECORDS, int(_MOST_HELD_BYTES / mean_bytes), task.num_records)
     return max(fitting // task.batch_size, 1) * task.batch_size
 
 
 def _cost(stage: _Stage, count: int, repeats: int) -> tuple[float, float]:
-    """Wall and CPU microseconds an image."""
+    """Wall and CPU microseconds per image."""
     passes = []
     for _ in range(repeats + 1):
         after = time_pass(stage.after, stage.consume)
@@ -109,12 +109,12 @@ def _stages(task: Task, count: int) -> Iterator[_Stage]:
         batches = yield from _record_stages(task, held)
     finished = batches.map(lambda images, ids: (images, tf.one_hot(ids, len(task.manifest.class_names))))
     yield _Stage("transform", batches, _sequential(finished), _count)
-    # In the other stages batches stay inside TensorFlow; here they come out, on to a GPU where there is one.
+    # In the other stages batches stay inside tf.data; here they are copied out, to a GPU if there is one.
     yield _Stage("transfer", None, _in_memory(finished), _transfer)
 
 
 def _record_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None, tf.data.Dataset]:
-    """Records parsed, decoded and resized one by one, then batched; returns the batches."""
+    """Stages that parse, decode and resize records individually, then batch them; returns the batches."""
     schema = task.image_schema
     has_files = any(f.codec in ("jpeg", "image") for f in schema.features)
     plain = _as_bytes(schema) if has_files else schema
@@ -134,7 +134,7 @@ def _record_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None,
 
 
 def _batch_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None, tf.data.Dataset]:
-    """Serialized records batched, then parsed all at once; returns the batches."""
+    """Stages that batch serialized records, then parse whole batches; returns the batches."""
     schema = task.image_schema
     batches = held.batch(task.batch_size, drop_remainder=True)
     yield _Stage("batch", held, _sequential(batches), _count)
@@ -145,7 +145,7 @@ def _batch_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None, 
 
 
 def _as_bytes(schema: Schema) -> Schema:
-    """The schema with image files left as they are."""
+    """The schema with image files kept as undecoded strings."""
     features = [
         dataclasses.replace(f, codec="plain", dtype="string", shape=()) if f.codec in ("jpeg", "image") else f
         for f in schema.features
@@ -165,7 +165,7 @@ def _with_ids(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _in_memory(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """What the dataset yields, made once and kept in memory."""
+    """The elements of the dataset, computed once and kept in memory."""
     return _sequential(dataset.cache())
 
 
@@ -177,7 +177,7 @@ def _sequential(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _count(dataset: tf.data.Dataset) -> int:
-    # Skipping runs inside tf.data: 1 us an element, where reduce calls a function for each, 20 us.
+    # Skipping runs inside tf.data, 1 us per element; reduce would call a function for each, 20 us.
     return sum(1 for _ in _sequential(dataset.skip(_ALL)))
 
 

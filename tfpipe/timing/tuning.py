@@ -1,12 +1,12 @@
-"""Finds the options that read a dataset fastest, and says which stage is the bottleneck and which setting matters most.
+"""Finds the options that read a dataset fastest, the stage that is the bottleneck, and the setting that matters most.
 
-    tuning = tune(task, benchmark)
+    tuning = tune(task, Benchmark(task))
     tuning.advice, tuning.options
     tuning.options.save("pipeline.json")
 
-Every variant of tfpipe.timing.variants is tried, and the defaults with one setting changed; then the settings that
-helped, together. All variants of a round run against each other, interleaved; within noise of the fastest, the one that
-gives up least is chosen.
+The first round tries every variant of tfpipe.timing.variants and the defaults with one setting changed; the second
+round combines the settings that helped. The variants of a round run alternating. Of those within noise of the fastest,
+the one that gives up the least is chosen.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from tfpipe.timing.variants import Task, fitting_variants, order_of
 
 ORDERS = ("any", "fresh")
 
-# What to do about a stage that no reading option makes cheaper.
+# Advice for a stage that no reading option makes cheaper.
 REMEDIES = {
     "read": "the files come from a slow disk or network: copy them to a local one, or cache on disk (--cache_dir)",
-    "parse": "store decoded uint8 rather than floats: a quarter of the bytes",
+    "parse": "store decoded uint8 instead of floats: a quarter of the bytes",
     "decode": "convert with --payload decoded --dtype uint8 --image_size H,W, or --max_side N: then it happens once",
     "resize": "convert with --payload decoded --dtype uint8 --image_size H,W: then it happens once",
-    "batch": "uint8 images are a quarter of float images to copy",
+    "batch": "keep images uint8: a quarter of the bytes of float images to copy",
     "transform": "put the transforms on the device (options.device), or into the model (tfpipe.layers.Augment)",
-    "transfer": "leave images uint8 and cast on the device; options.device makes batches ahead there",
+    "transfer": "leave images uint8 and cast on the device; options.device prefetches batches there",
 }
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was found.
+    """The result of tuning.
 
     Attributes:
-      stages: the cost of each.
-      rows: what was measured of every candidate, in the last round it ran in; `default` first.
+      stages: the cost of each stage.
+      rows: the measurements of every candidate, from the last round it ran in; `default` first.
       chosen: the name of the fastest candidate, or of one within noise of it that gives up less.
-      options: its settings.
-      setting: the one change of the defaults that gains most, as name=value; None where none gains beyond noise.
+      options: the settings of the chosen candidate.
+      setting: the single change of the defaults that gains most, as name=value; None if none gains beyond noise.
       gain: the rate with that setting alone, as a multiple of the default's.
-      gives_up: what the order of an epoch is like, where it is not a new one for every epoch; None otherwise.
+      gives_up: the order of an epoch in words if it is not a new one in every epoch; None otherwise.
     """
 
     stages: list[StageCost]
@@ -67,7 +67,7 @@ class Tuning:
 
     @property
     def advice(self) -> str:
-        """One sentence on the setting to change, or on what to do where no setting helps."""
+        """One sentence that names the setting to change, or what to do if no setting helps."""
         if self.setting is None:
             return f"No setting gains more than noise; {REMEDIES[self.bottleneck.stage]}."
         return f"Change {self.setting}: {self.gain:.2f} times the default's images per second."
@@ -81,12 +81,13 @@ def tune(
     cache_dir: str | None = None,
     on_pass: Callable[[str, Pass], None] = lambda name, one: None,
 ) -> Tuning:
-    """Measures stages and candidates, and chooses.
+    """Measures stages and candidates, and chooses the options.
 
     Args:
-      task: of the whole dataset: it decides what caches have room.
+      task: the task on the whole dataset, which decides which caches have room.
       benchmark: how to time; its task is a sample of the other.
-      order: "any": the fastest of all, which may read every epoch in the same order; "fresh": a new one in each.
+      order: "any": the fastest of all, which may read every epoch in the same order; "fresh": only options that read
+        a new order in every epoch.
       cache_dir: the folder of disk caches; None tries none.
       on_pass: called with the candidate's name after each pass.
 
@@ -114,7 +115,7 @@ def tune(
 
 
 def _candidates(task: Task, cache_dir: str | None, order: str) -> dict[str, ReadOptions]:
-    """What the first round times: the default first, then the variants, then the single changes."""
+    """The candidates of the first round: the default first, then the variants, then the single changes."""
     variants, _ = fitting_variants(task, cache_dir=cache_dir)
     candidates = {"default": ReadOptions(), **variants}
     for name, options in single_changes(task, cache_dir=cache_dir).items():
@@ -126,7 +127,7 @@ def _candidates(task: Task, cache_dir: str | None, order: str) -> dict[str, Read
 
 
 def _best_change(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> tuple[str | None, float]:
-    """The single change of the default that gains most, and its factor; None and 1 where none gains beyond noise."""
+    """The single change of the default that gains most, and its factor; None and 1 if none gains beyond noise."""
     singles = [row for name, row in rows.items() if _num_changes(candidates[name]) == 1]
     best = max(singles, key=lambda row: row.images_per_second, default=rows["default"])
     if rows["default"].is_as_fast_as(best):
@@ -135,7 +136,7 @@ def _best_change(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> tu
 
 
 def single_changes(task: Task, *, cache_dir: str | None = None) -> dict[str, ReadOptions]:
-    """The defaults with one setting changed, by name=value; caches only where the whole split has room."""
+    """The defaults with one setting changed, by name=value; caches only if the whole split has room."""
     cores = len(os.sched_getaffinity(0))
     values: dict[str, list[Any]] = {
         "parallel_reads": [1, 2, 4, 16],
@@ -159,23 +160,23 @@ def _text(change: dict[str, object]) -> str:
 
 
 def is_fresh(options: ReadOptions) -> bool:
-    """Whether every epoch visits the whole split in another order."""
+    """Whether every epoch reads the whole split in a new order."""
     return options.shuffle == "global" and not (options.cache != "none" and options.cache_place == "batches")
 
 
-# What belongs to one decision: a cache with its place and folder.
+# Settings that form one decision: a cache, its position in the pipeline and its folder.
 _TOGETHER = ({"cache", "cache_place", "cache_dir"},)
 
 
 def _differences(options: ReadOptions) -> dict[str, object]:
-    """The settings that are not the default's."""
+    """The settings that differ from the default's."""
     default = ReadOptions()
     fields = [field.name for field in dataclasses.fields(options)]
     return {name: getattr(options, name) for name in fields if getattr(options, name) != getattr(default, name)}
 
 
 def _num_changes(options: ReadOptions) -> int:
-    """How many decisions differ from the default."""
+    """The number of decisions that differ from the default's."""
     names = set(_differences(options))
     decisions = sum(bool(names & together) for together in _TOGETHER)
     return decisions + len(names - set().union(*_TOGETHER))
@@ -196,13 +197,13 @@ def _time(
 
 
 def _fastest(rows: dict[str, Row], *, most: int = 4) -> list[str]:
-    """The default and the fastest, which run once more: the best of many is in part the luckiest."""
+    """The default and the fastest candidates, which run again: the best of many measurements is partly luck."""
     ranked = sorted(rows.values(), key=lambda row: -row.images_per_second)
     return ["default", *[row.variant for row in ranked[:most]]]
 
 
 def _combine(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> dict[str, ReadOptions]:
-    """The fastest candidate with the changes that helped the default by themselves, where they don't contradict it."""
+    """The fastest candidate with each change that alone helped the default, unless they change the same setting."""
     fastest = candidates[max(rows.values(), key=lambda row: row.images_per_second).variant]
     made = {}
     for name, options in candidates.items():
@@ -216,9 +217,9 @@ def _combine(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> dict[s
 
 
 def _choose(rows: dict[str, Row], candidates: dict[str, ReadOptions]) -> str:
-    """The fastest; of those within noise of it, the one that gives up least and changes least."""
+    """The fastest candidate, or the one within noise of it that gives up and changes the least."""
     fastest = max(rows.values(), key=lambda row: row.images_per_second)
-    # Not is_as_fast_as: where passes spread widely it would take far slower ones for equal.
+    # Not is_as_fast_as: with widely spread passes it would count much slower ones as equal.
     close = [row.variant for row in rows.values() if row.images_per_second >= fastest.images_per_second * (1 - NOISE)]
 
     def price(name: str) -> tuple[bool, bool, int, float]:

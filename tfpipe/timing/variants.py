@@ -1,11 +1,11 @@
-"""The ways to read one dataset that the timing tables compare: as data, each one a ReadOptions.
+"""The variants that the timing tables compare: ways to read one dataset, each one a ReadOptions.
 
     task = Task(load_manifest("photos_tfrecord"), batch_size=128, image_size=(224, 224))
     variants, left_out = fitting_variants(task, cache_dir="/scratch")
     task.build(variants["interleave"])
 
-`sample_shards` cuts a large dataset down to a few shards, so that a pass takes seconds. Whether a cache fits is judged
-by the whole split: what a sample would gain from a cache that the split has no room for says nothing.
+`sample_shards` reduces a large dataset to a few shards, so that a pass takes seconds. Whether a cache fits is decided
+by the size of the whole split: a sample's gain from a cache that has no room for the split would mean nothing.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from tfpipe.reader.caching import free_memory
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import AUTOTUNE, ReadOptions
 
-# Of what is free: the rest is for the model, and for the other variant that caches at the same time.
+# Of the free memory or disk: the rest is for the model, and for the other variant that caches at the same time.
 _CACHE_PART = 0.4
 
 
 @dataclass(frozen=True)
 class Task:
-    """What every variant delivers: the same records, in batches of the same shape.
+    """What every variant reads: the same records, in batches of the same shape.
 
     Attributes:
-      manifest: of the dataset, or of a sample of its shards.
-      split: the one to read.
+      manifest: the manifest of the dataset, or of a sample of its shards.
+      split: the split to read.
       batch_size: records in a batch.
-      image_size: (height, width) to resize to; None where all images have one size.
+      image_size: (height, width) to resize to; None if all images have one size.
       resize: "pad", "stretch" or "crop".
-      antialias: average over the source where an image shrinks.
+      antialias: average over the source pixels where an image shrinks.
     """
 
     manifest: Manifest
@@ -51,18 +51,18 @@ class Task:
 
     @property
     def labels(self) -> str | None:
-        """What make_dataset takes: None where the records have no label."""
+        """The `labels` argument of make_dataset: None if the records have no label."""
         schema = self.manifest.schema
         return "one_hot" if "label_int" in schema or schema.label_kind == "number" else None
 
     @property
     def num_records(self) -> int:
-        """Records of the split."""
+        """The number of records of the split."""
         return self.manifest.num_records(self.split)
 
     @property
     def paths(self) -> list[Path]:
-        """The files of the split."""
+        """The shards of the split."""
         return [self.manifest.shard_file(shard) for shard in self.manifest.split(self.split).shards]
 
     @property
@@ -80,7 +80,7 @@ class Task:
         return is_vectorizable(self.image_schema) and self.image_size in (None, stored_size)
 
     def build(self, options: ReadOptions) -> tf.data.Dataset:
-        """The batches as make_dataset gives them in training: only full ones."""
+        """The batches of make_dataset in training: only full ones."""
         return make_dataset(
             self.manifest,
             self.split,
@@ -105,7 +105,7 @@ def images_of(batch: tuple[tf.Tensor, ...] | dict[str, tf.Tensor]) -> tf.Tensor:
 
 
 def all_variants(*, cache_dir: str | None = None) -> dict[str, ReadOptions]:
-    """Every variant by its name, plain first; those that cache on disk only where a folder for it is given."""
+    """Every variant by its name, plain first; disk caches only if a folder for them is given."""
     both = ReadOptions.interleave_parallel_map()
     variants = {
         "plain": ReadOptions.plain(),
@@ -126,14 +126,14 @@ def all_variants(*, cache_dir: str | None = None) -> dict[str, ReadOptions]:
 
 
 def fitting_variants(task: Task, *, cache_dir: str | None = None) -> tuple[dict[str, ReadOptions], dict[str, str]]:
-    """The variants that this dataset and this machine have room for.
+    """The variants that make sense for this dataset and have room on this machine.
 
     Args:
-      task: what is to be read, of the whole dataset.
+      task: the task on the whole dataset.
       cache_dir: the folder of disk caches; None leaves them out.
 
     Returns:
-      Name to options, and name to reason for those left out.
+      The options by name, and the reason by name for each variant left out.
     """
     fitting, left_out = {}, {}
     for name, options in all_variants(cache_dir=cache_dir).items():
@@ -147,7 +147,7 @@ def fitting_variants(task: Task, *, cache_dir: str | None = None) -> tuple[dict[
 
 def _obstacle(task: Task, options: ReadOptions, *, is_about_parsing: bool) -> str | None:
     if is_about_parsing and not task.parses_batches:
-        return "image files and images of several sizes are decoded one by one"
+        return "image files and images of several sizes are decoded individually"
     if options.cache == "none":
         return None
     memory = options.cache == "memory"
@@ -156,30 +156,28 @@ def _obstacle(task: Task, options: ReadOptions, *, is_about_parsing: bool) -> st
     if needed <= room * _CACHE_PART:
         return None
     where = "of memory" if memory else f"in {options.cache_dir}"
-    return (
-        f"the split takes {needed / 1e9:,.1f} GB as it comes out of the reader, {room / 1e9:,.1f} GB {where} are free"
-    )
+    return f"the decoded split takes {needed / 1e9:,.1f} GB, but only {room / 1e9:,.1f} GB {where} are free"
 
 
 def cache_bytes(task: Task) -> int:
-    """What a cache of the split holds: every image at its size in the batch."""
+    """The bytes of a cache of the split, which holds every image at its size in the batch."""
     images = images_of(task.build(ReadOptions()).element_spec)
     return task.num_records * math.prod(images.shape[1:]) * images.dtype.size
 
 
 def _existing_parent(folder: Path) -> Path:
-    """The folder, or the closest one above it that is there."""
+    """The folder, or its closest parent that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def order_of(options: ReadOptions) -> str:
-    """What an epoch's order is like under these options, in words."""
+    """The order of an epoch under these options, in words."""
     if options.cache != "none" and options.cache_place == "batches":
         return "the same batches in every epoch"
     if options.shuffle == "global":
         return "a new order of the whole split in every epoch"
     if options.shuffle == "buffer":
-        return f"the order on disk, mixed by a buffer of {options.shuffle_buffer}"
+        return f"the order on disk, shuffled by a buffer of {options.shuffle_buffer}"
     return "the order on disk in every epoch"
 
 
@@ -187,9 +185,9 @@ def order_of(options: ReadOptions) -> str:
 
 
 def sample_shards(manifest: Manifest, split: str, limit: int) -> Manifest:
-    """The manifest of the split's first shards: as few as hold `limit` records, but two where there are two.
+    """The manifest of the split's first shards: as few as hold `limit` records, but at least two if there are two.
 
-    Two, because reading several files at once is what some variants are about.
+    Two, because some variants differ only in reading several files at once.
     """
     part = manifest.split(split)
     filled = [shard for shard in part.shards if shard.num_records]
