@@ -74,23 +74,16 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resize", default="pad", choices=["pad", "stretch", "crop"], help="pad, stretch or crop (default: pad)"
     )
-    parser.add_argument("--antialias", action="store_true", help="average over the source pixels when shrinking")
+    parser.add_argument("--antialias", action="store_true", help="average over source pixels when shrinking")
     parser.add_argument("--fit", action="store_true", help="train a Keras model instead of only reading")
     parser.add_argument("--model", metavar="FILE", help="a compiled model for --fit (default: one linear layer)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="passes after the first (default: 3)")
     parser.add_argument("--limit", type=int, metavar="N", help="about N images per pass, in whole shards")
     parser.add_argument(
-        "--seconds",
-        type=float,
-        default=2.0,
-        metavar="S",
-        help="else S seconds per pass of plain (default: 2)",
+        "--seconds", type=float, default=2.0, metavar="S", help="else S seconds per pass of plain (default: 2)"
     )
     parser.add_argument(
-        "--page_cache",
-        default="warm",
-        choices=["warm", "dropped"],
-        help="state before each pass (default: warm)",
+        "--page_cache", default="warm", choices=["warm", "dropped"], help="state before each pass (default: warm)"
     )
     parser.add_argument(
         "--cache_dir", metavar="DIR", help="for the disk caches (default: bench takes a temporary folder, tune none)"
