@@ -306,7 +306,7 @@ def refused_keys(runs: str) -> Counter[str]:
 
 
 def shard_refs(
-    runs: str, shard: PlannedShard, refused: Mapping[str, int] = MappingProxyType({})
+    runs: str, shard: PlannedShard, *, refused: Mapping[str, int] = MappingProxyType({})
 ) -> tuple[list[Ref], list[Refused]]:
     """A shard's references in order, and the refusals of every copy of a key that is listed more than once.
 

@@ -210,7 +210,7 @@ def _schema(job: Job, plan: Plan, facts: Sequence[ShardFacts], recorded: dict[st
     )
     size = recorded.get("model", {}).get("embedding_size")
     extras = extra_features(plan.columns)
-    return record_schema(job.payload, spec, embedding_size=size, extras=extras, label_kind=job.label_kind)
+    return record_schema(job.payload, image=spec, embedding_size=size, extras=extras, label_kind=job.label_kind)
 
 
 def versions(job: Job) -> dict[str, str]:

@@ -160,9 +160,7 @@ def read_mask(reader: MaskReader, ref: Ref, image: ImageHeader, *, max_pixels: i
     return sound_mask(data, image, max_pixels=max_pixels)
 
 
-def mask_pixels(
-    data: bytes, image: ImageHeader, size: tuple[int, int] | None = None, resize: str = "pad"
-) -> np.ndarray:
+def mask_pixels(data: bytes, image: ImageHeader, size: tuple[int, int] | None, resize: str) -> np.ndarray:
     """The values of a mask, upright, at a size where one is given: uint8 [H, W, 1].
 
     Args:

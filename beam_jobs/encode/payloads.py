@@ -319,7 +319,7 @@ def _undecodable(ref: Ref, error: Exception) -> Refused:
     return Refused(ref.key, ref.key, "undecodable", f"The decoder refuses it: {decoder_sentence(error)}.")
 
 
-def open_payload(job: Job, plan: Plan, source: Source, embedder: Embedder | None = None) -> Payload:
+def open_payload(job: Job, plan: Plan, source: Source, *, embedder: Embedder | None = None) -> Payload:
     """The payload of a job. Loads the model of an embedding, where it is not handed in."""
     schema = _payload_schema(job, plan)
     files, packer = _Files(source, job.max_pixels, mask_reader(source)), _Packer(job, plan, schema)
@@ -339,7 +339,7 @@ def _payload_schema(job: Job, plan: Plan) -> Schema:
     pixels = ImageSpec(job.dtype, job.image_size, masked=masked)
     image = {"raw": ImageSpec(turned=True, masked=masked), "decoded": pixels, "embedding": None}
     extras = extra_features(plan.columns)
-    return record_schema(job.payload, image[job.payload], extras=extras, label_kind=job.label_kind)
+    return record_schema(job.payload, image=image[job.payload], extras=extras, label_kind=job.label_kind)
 
 
 def needs_tensorflow(job: Job) -> bool:

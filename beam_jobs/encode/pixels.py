@@ -23,9 +23,7 @@ from tfpipe.images.probe import ImageHeader
 _GRAPH_NAMES = re.compile(r"\s*\[\[.*|\s*\[Op:.*|\{\{.*?\}\}\s*", re.DOTALL)
 
 
-def decode_pixels(
-    data: bytes, header: ImageHeader, size: tuple[int, int] | None = None, resize: str = "pad"
-) -> np.ndarray:
+def decode_pixels(data: bytes, header: ImageHeader, size: tuple[int, int] | None, resize: str) -> np.ndarray:
     """The pixels of an image file: decoded exactly, turned upright, resized with antialiasing.
 
     Args:
@@ -46,7 +44,7 @@ def decode_pixels(
 
 
 def decode_batch(
-    files: Sequence[tuple[bytes, ImageHeader]], size: tuple[int, int], resize: str = "pad"
+    files: Sequence[tuple[bytes, ImageHeader]], size: tuple[int, int], resize: str
 ) -> list[np.ndarray | Exception]:
     """The pixels of several files, all of one size; see decode_pixels.
 

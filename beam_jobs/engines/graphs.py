@@ -85,7 +85,7 @@ def _leave_note(place: Place, note: bytes) -> None:
 _NOTES_HERE: dict[str, bytes] = {}
 
 
-def index_listing(pieces: Sequence[Any], indexing: Indexing, job: Job, staging: Staging | None = None) -> None:
+def index_listing(pieces: Sequence[Any], indexing: Indexing, job: Job, staging: Staging | None) -> None:
     """Runs the first graph: every piece of the listing to sorted runs of references, in the folder indexing.runs."""
     Path(indexing.runs).mkdir(parents=True)
     state: Place = Path(indexing.runs).parent
@@ -99,7 +99,7 @@ def index_listing(pieces: Sequence[Any], indexing: Indexing, job: Job, staging: 
 
 
 def write_shards(
-    numbers: Sequence[int], job: Job, plan: Plan, source: Source, folder: Path, staging: Staging | None = None
+    numbers: Sequence[int], job: Job, plan: Plan, source: Source, folder: Path, staging: Staging | None
 ) -> None:
     """Runs the second graph: the shards of those numbers, each by one call; the sidecars come into the folder."""
     state: Place = folder

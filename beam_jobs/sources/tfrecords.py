@@ -222,7 +222,7 @@ _KNOWN = (IMAGE_FEATURES, LABEL_FEATURES, KEY_FEATURES)
 
 def _scan(path: str) -> Iterator[Record]:
     """Yields the records of a file; one in a store is read whole."""
-    return scan_bytes(read_file(path), path) if is_url(path) else scan(path)
+    return scan_bytes(read_file(path), path=path) if is_url(path) else scan(path)
 
 
 def _check_file(path: str) -> None:

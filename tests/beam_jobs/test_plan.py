@@ -308,7 +308,7 @@ def test_a_copy_that_indexing_refused_counts_as_listed(tmp_path):
     indexing = make_indexing(job, open_source(str(listing)), str(tmp_path / "runs"), None)
     index_piece(indexing, 0, None)
     plan = make_plan(job, indexing, RecordSize())
-    refs, repeated = shard_refs(indexing.runs, plan.shards[0], refused_keys(indexing.runs))
+    refs, repeated = shard_refs(indexing.runs, plan.shards[0], refused=refused_keys(indexing.runs))
     assert [ref.key for ref in refs] == ["b.jpg"]
     assert [refusal.detail for refusal in repeated] == ["The key is listed 2 times."]
 

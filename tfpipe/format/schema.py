@@ -184,8 +184,8 @@ class ImageSpec:
 
 def record_schema(
     payload: str,
-    image: ImageSpec | None = None,
     *,
+    image: ImageSpec | None = None,
     embedding_size: int | None = None,
     extras: tuple[Feature, ...] = (),
     label_kind: str = "class",

@@ -80,7 +80,7 @@ def rescue(data: bytes, bounds: Sequence[int] | None, *, num_records: int, keyed
 def _rescue_by_index(data: bytes, bounds: Sequence[int], keyed: bool) -> Rescued:
     """The records that stand where they should; and between those, what the damage moved."""
     expected = [Place(begin, end) for begin, end in pairwise(bounds)]
-    fixed = [place for place in expected if valid_payload(data, place.begin, place.end) is not None]
+    fixed = [place for place in expected if valid_payload(data, begin=place.begin, end=place.end) is not None]
     lengths = Counter(place.num_bytes for place in expected)
     moved = [
         place

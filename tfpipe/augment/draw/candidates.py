@@ -58,7 +58,9 @@ class Candidates:
         rows = [values.values(self.positions[list(places)], frame.size_of(values.unit)) for values, places in runs]
         return tf.constant(np.concatenate(rows).reshape(-1))
 
-    def choices(self, index: tf.Tensor, draws: Draws, frame: BatchShape, applied: tf.Tensor | None = None) -> Choices:
+    def choices(
+        self, index: tf.Tensor, draws: Draws, frame: BatchShape, *, applied: tf.Tensor | None = None
+    ) -> Choices:
         """The choices for slots.
 
         Args:

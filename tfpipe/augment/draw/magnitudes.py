@@ -53,7 +53,7 @@ class MagnitudeRange:
     reference_size: int = 1
     at_least: float = -np.inf
 
-    def values(self, positions: np.ndarray, size: int = 1) -> np.ndarray:
+    def values(self, positions: np.ndarray, size: int) -> np.ndarray:
         """The values for both signs at positions in [0, 1].
 
         Args:

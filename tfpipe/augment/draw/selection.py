@@ -130,7 +130,7 @@ class _Drawer:
         place = tf.cast(tf.minimum(tf.floor(draws.op[:, 0] * count), count - 1), tf.int32)
         first = (tf.gather(self._first, segment) + place) * self._num_stages
         index = first[:, None] + tf.range(self._num_stages)
-        return self._slots.choices(index, draws, frame, draws.apply < tf.gather(self._chances, index))
+        return self._slots.choices(index, draws, frame, applied=draws.apply < tf.gather(self._chances, index))
 
     def walk(self, seed: tf.Tensor, frame: BatchShape, segment: tf.Tensor, limits: np.ndarray) -> Choices:
         """The steps in random order, each with its probability, until the drawn number of them is reached."""
@@ -145,7 +145,7 @@ class _Drawer:
         ready = tf.reduce_sum(tf.cast(happens, tf.int32), axis=-1)
         applied = tf.range(most) < tf.minimum(num_applied, ready)[:, None]
         chosen = (tf.gather(self._first, segment) * self._num_stages)[:, None] + order
-        return self._slots.choices(chosen, _leading(draws, most), frame, applied)
+        return self._slots.choices(chosen, _leading(draws, most), frame, applied=applied)
 
 
 def _leading(draws: Draws, num_stages: int) -> Draws:

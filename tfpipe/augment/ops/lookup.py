@@ -118,7 +118,7 @@ def _half_up(mean: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.floor(mean + 0.5), tf.float32)
 
 
-def loop_luma_mean(image: tf.Tensor, runtime_zero: tf.Tensor, margin: int = 0) -> tf.Tensor:
+def loop_luma_mean(image: tf.Tensor, runtime_zero: tf.Tensor, *, margin: int = 0) -> tf.Tensor:
     """As luma_mean, of one image, for XLA:CPU alone.
 
     A loop that XLA:CPU compiles to one native function, as that of `loop_histogram`: 24 us for 224 x 224 x 3, where a
@@ -175,7 +175,7 @@ def histogram(images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(counts, tf.concat([lead, [channels, NUM_LEVELS]], 0))
 
 
-def loop_histogram(image: tf.Tensor, runtime_zero: tf.Tensor, margin: int = 0) -> tf.Tensor:
+def loop_histogram(image: tf.Tensor, runtime_zero: tf.Tensor, *, margin: int = 0) -> tf.Tensor:
     """As histogram, of one image, for XLA:CPU alone.
 
     A loop of single loads and stores: XLA:CPU compiles one that touches less than 1 KB a turn to one native function.
