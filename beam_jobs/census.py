@@ -66,17 +66,17 @@ def _merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {name: float(f"{value:.5g}") for name, value in found.items()}
 
 
-def find_duplicates(contents: Mapping[str, np.ndarray]) -> dict[str, int]:
+def find_duplicates(content_digests: Mapping[str, np.ndarray]) -> dict[str, int]:
     """How many records hold a file that another record holds too.
 
     Args:
-      contents: for each split, a digest of every record's file: [N] bytes strings.
+      content_digests: for each split, a digest of every record's file: [N] bytes strings.
 
     Returns:
       "records": copies beyond the first of each file, anywhere; "across_splits": files that occur in several splits.
     """
-    everything = np.concatenate(list(contents.values())) if contents else np.array([], "S16")
-    distinct = {name: np.unique(digests) for name, digests in contents.items()}
+    everything = np.concatenate(list(content_digests.values())) if content_digests else np.array([], "S16")
+    distinct = {name: np.unique(digests) for name, digests in content_digests.items()}
     total = np.unique(everything)
     across = np.concatenate(list(distinct.values())) if distinct else everything
     _, counts = np.unique(across, return_counts=True)

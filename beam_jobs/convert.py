@@ -23,16 +23,18 @@ from typing import Any
 
 import xxhash
 
-from beam_jobs.encode.payloads import open_embedder, record_size, shrink_gain
+from beam_jobs.encode.embedding import open_embedder
+from beam_jobs.encode.models import Embedder
 from beam_jobs.encode.shrink import Gain
+from beam_jobs.encode.sizes import needs_sample, record_size, shrink_gain
 from beam_jobs.engines.locks import LOCK_NAME, locked
 from beam_jobs.engines.progress import WatchedProgress
-from beam_jobs.engines.staging import Staging, staged
-from beam_jobs.engines.workers import helpers_ahead, num_helpers
+from beam_jobs.engines.staging import LocalState, State, open_state
+from beam_jobs.engines.workers import num_helpers, prestarted_helpers
 from beam_jobs.job import Job, read_labels, rejected_limit
-from beam_jobs.plan import Indexing, Plan, RecordSize, index_refusals, lowest_refs, make_indexing, make_plan
-from beam_jobs.publish import publish, shard_is_written, sweep, versions
-from beam_jobs.shards import ShardFacts
+from beam_jobs.plan import Plan, RecordSize, listing_refusals, lowest_refs, make_listing_scan, make_plan
+from beam_jobs.publish import publish, remove_stale, versions
+from beam_jobs.shards import ShardStats
 from beam_jobs.sources import Refused, Source, open_source
 from beam_jobs.sources.listing import MASK_COLUMN
 from tfpipe.errors import DataError, SetupError, UsageError
@@ -85,7 +87,7 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
             planned = _plan_aside(job, source, output, class_names)
             return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain)
         # On another runner the workers are other processes, with helpers of their own.
-        with locked(output), helpers_ahead(0 if job.beam_args else num_helpers(job)):
+        with locked(output), prestarted_helpers(0 if job.beam_args else num_helpers(job)):
             if finished:
                 return _verify_finished(job, source, output, class_names)
             return _write(job, source, output, class_names, quiet)
@@ -135,28 +137,36 @@ class _Planned:
 def _plan_aside(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None) -> _Planned:
     """The plan, without a trace in the output; by this process where workers may see nothing but a store."""
     here = job if isinstance(output, Path) else replace(job, beam_args=())
-    with tempfile.TemporaryDirectory() as state:
-        return _plan(here, source, Path(state), class_names)
+    with tempfile.TemporaryDirectory() as folder:
+        return _plan(here, source, LocalState(Path(folder)), class_names)
 
 
-def _plan(
-    job: Job, source: Source, state: Path, class_names: tuple[str, ...] | None, staging: Staging | None = None
-) -> _Planned:
-    from beam_jobs.engines.graphs import index_listing
+def _plan(job: Job, source: Source, state: State, class_names: tuple[str, ...] | None) -> _Planned:
+    from beam_jobs.engines.graphs import run_listing
 
-    runs = state / "runs"
-    shutil.rmtree(runs, ignore_errors=True)
-    indexing: Indexing = make_indexing(job, source, str(runs), class_names)
-    index_listing(source.pieces(job.limit), indexing, job, staging)
+    scan = make_listing_scan(job, source, str(state.folder / "runs"), class_names)
+    run_listing(source.pieces(job.limit), scan, job, state)
     embedder = open_embedder(job) if job.payload == "embedding" else None
-    sampled = job.shrink is not None or (job.payload == "decoded" and not job.image_size)
-    sampled = sampled or (job.payload == "raw" and MASK_COLUMN in source.columns)
-    sample = lowest_refs(str(runs), _SAMPLE) if sampled else []
-    gain = shrink_gain(job.shrink, sample, source, job.max_pixels) if job.shrink else None
-    size = RecordSize(per_file_byte=gain.bytes_ratio) if gain else record_size(job, sample, source, embedder)
-    plan = make_plan(job, indexing, size)
+    size, gain = _measure_records(job, source, scan.sorted_runs, embedder)
+    plan = make_plan(job, scan, size)
     if not plan.listed:
         raise UsageError(f"{job.input!r} lists no images.")
+    return _Planned(plan, _recorded(job, source, plan, embedder, size), gain)
+
+
+def _measure_records(
+    job: Job, source: Source, sorted_runs: str, embedder: Embedder | None
+) -> tuple[RecordSize, Gain | None]:
+    """The size of a record, and the gain of re-encoding where there is some; on a sample, where one is needed."""
+    sample = lowest_refs(sorted_runs, _SAMPLE) if needs_sample(job, source) else []
+    if job.shrink is None:
+        return record_size(job, sample, source, embedder), None
+    gain = shrink_gain(job.shrink, sample, source, job.max_pixels)
+    return RecordSize(per_file_byte=gain.bytes_ratio), gain
+
+
+def _recorded(job: Job, source: Source, plan: Plan, embedder: Embedder | None, size: RecordSize) -> dict[str, Any]:
+    """The options and the model as the manifest records them, and a digest by which a later run knows the same plan."""
     recorded: dict[str, Any] = {"options": job.recorded()}
     if source.splits:
         recorded["options"]["split"] = "folders"
@@ -165,60 +175,44 @@ def _plan(
     # The shards too: where images keep their sizes, a sample of their headers decides the cuts.
     identity = [recorded, plan.class_names, plan.columns, plan.splits, plan.shards, plan.source_digest, versions(job)]
     recorded["plan"] = xxhash.xxh3_128_hexdigest(json.dumps(identity, sort_keys=True).encode())
-    return _Planned(plan, recorded, gain)
+    return recorded
 
 
 def _write(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
     if job.overwrite and (output / STATE_NAME).exists():
-        sweep(output)
-    with staged(output) as (state, staging):
-        for draft in state.glob("*.draft"):  # Of a run that was killed.
+        remove_stale(output)
+    with open_state(output) as state:
+        for draft in state.folder.glob("*.draft"):  # Of a run that was killed.
             draft.unlink()
         try:
-            planned = _plan(job, source, state, class_names, staging)
+            planned = _plan(job, source, state, class_names)
             _match_earlier_plan(output / STATE_NAME / "plan.json", planned)
-            _check_refusals(job, output, planned.plan, list(index_refusals(str(state / "runs"))))
+            refusals = list(listing_refusals(str(state.folder / "runs")))
+            _check_refusals(job, output, planned.plan, refusals)
         except UsageError:
             _remove_if_unused(output)
             raise
         plan = planned.plan
-        missing = _missing_shards(output, planned, staging)
-        _write_missing(missing, job, plan, source, state, staging, quiet)
-        refusals = list(index_refusals(str(state / "runs")))
+        written = state.written_shards(plan, planned.recorded)
+        missing = [i for i, shard in enumerate(plan.shards) if shard.name not in written]
+        _write_missing(missing, job, plan, source, state, quiet)
         for shard in plan.shards:
-            refusals += ShardFacts.load(state / f"{shard.name}.json").refused
+            refusals += ShardStats.load(state.folder / f"{shard.name}.json").refused
         _check_refusals(job, output, plan, refusals)
-        manifest = publish(output, state, job, plan, refusals, planned.recorded)
-    return Outcome(plan, manifest, manifest.rejected, resumed=len(plan.shards) - len(missing), gain=planned.gain)
+        manifest = publish(output, state.folder, job, plan, refusals, planned.recorded)
+    return Outcome(plan, manifest, manifest.rejected, resumed=len(written), gain=planned.gain)
 
 
-def _missing_shards(output: Place, planned: _Planned, staging: Staging | None) -> list[int]:
-    """The numbers of the shards that no run before has finished."""
-    plan = planned.plan
-    numbers = range(len(plan.shards))
-    if staging is None:
-        return [i for i in numbers if not shard_is_written(Path(str(output)), plan, i, planned.recorded)]
-    written = staging.fetch_written(plan)
-    return [i for i in numbers if plan.shards[i].name not in written]
-
-
-def _write_missing(
-    missing: Sequence[int],
-    job: Job,
-    plan: Plan,
-    source: Source,
-    state: Path,
-    staging: Staging | None,
-    quiet: bool,
-) -> None:
-    if staging is None:
-        _check_space(state.parent, plan, len(missing))
+def _write_missing(missing: Sequence[int], job: Job, plan: Plan, source: Source, state: State, quiet: bool) -> None:
+    is_local = isinstance(state.place, Path)
+    if is_local:
+        _check_space(state.folder.parent, plan, len(missing))
     if missing:
         from beam_jobs.engines.graphs import write_shards
 
-        # The bar watches the folder grow; what lies in a store would have to be asked for over and over.
-        with WatchedProgress(state, plan.num_bytes, plan.listed, quiet=quiet or staging is not None):
-            write_shards(missing, job, plan, source, state, staging)
+        # The bar watches the folder grow; a store would have to be asked again and again.
+        with WatchedProgress(state.folder, plan.num_bytes, plan.listed, quiet=quiet or not is_local):
+            write_shards(missing, job, plan, source, state)
 
 
 def _verify_finished(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None) -> Outcome:
@@ -245,7 +239,7 @@ def _check_places(job: Job, output: Place) -> None:
         raise UsageError(f"--output {job.output!r} is a file; it takes a folder.")
     if (
         output.is_dir()
-        and any(place.name != LOCK_NAME for place in output.iterdir())
+        and any(path.name != LOCK_NAME for path in output.iterdir())
         and not (job.resume or job.overwrite or job.dry_run)
     ):
         unfinished = (output / STATE_NAME).exists()

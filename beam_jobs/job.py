@@ -5,21 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from beam_jobs.encode.shrink import DEFAULT_QUALITY, Shrink
 from tfpipe.errors import UsageError
-from tfpipe.format.schema import LABEL_KINDS, PAYLOADS
+from tfpipe.format.schema import LABEL_KINDS, PAYLOADS, parse_size
 from tfpipe.format.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, parse_split, split_bounds
-from tfpipe.images.probe import DEFAULT_MAX_PIXELS
+from tfpipe.images.probe import DEFAULT_MAX_PIXELS, ImageHeader
 
 RESIZES = ("pad", "stretch", "crop")
 DTYPES = ("float32", "float16", "uint8")
 RANGES = ("0,1", "0,255", "-1,1")
+DEFAULT_QUALITY = 90
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -41,7 +41,7 @@ EXAMPLES = """examples:
   tfpipe convert --input photos --output out --masks masks
       photos/cat/1.jpg with its mask masks/cat/1.png; in a listing, a column `mask` names the file
   tfpipe convert --input gs://bucket/photos --output gs://bucket/out
-      places in a store: gs:// takes tfpipe[gcp], s3:// takes tfpipe[aws]
+      folders in a store: gs:// takes tfpipe[gcp], s3:// takes tfpipe[aws]
   tfpipe convert --input photos --output out --payload embedding --model saved_model_folder
   tfpipe convert --input photos --output out --max_side 256 --quality 90
       smaller JPEG files, for faster reading
@@ -52,6 +52,30 @@ EXAMPLES = """examples:
   tfpipe convert --input photos --output out -- --runner=FlinkRunner --flink_master=localhost:8081
       Beam's own options follow the --
 """
+
+
+@dataclass(frozen=True)
+class Shrink:
+    """How images are re-encoded.
+
+    Attributes:
+      max_side: the longest side that stays, in pixels; None keeps every size.
+      quality: of the JPEG files, 1 to 100.
+    """
+
+    max_side: int | None
+    quality: int = DEFAULT_QUALITY
+
+    def size(self, header: ImageHeader) -> tuple[int, int] | None:
+        """The (height, width) that an image gets; None where it keeps its bytes."""
+        height, width = header.upright_size
+        if self.max_side is None:
+            return height, width
+        longest = max(height, width)
+        if longest <= self.max_side:
+            return None
+        scale = self.max_side / longest
+        return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 @dataclass(frozen=True)
@@ -177,6 +201,11 @@ class Job:
             return None
         return Shrink(self.max_side, DEFAULT_QUALITY if self.quality is None else self.quality)
 
+    @property
+    def needs_tensorflow(self) -> bool:
+        """Whether the job decodes pixels; raw records are packed without TensorFlow."""
+        return self.payload != "raw" or self.verify == "decode" or self.shrink is not None
+
     def recorded(self) -> dict[str, Any]:
         """The options that change bytes, as the manifest records them. Paths are left out: they change no byte."""
         options: dict[str, Any] = {
@@ -222,19 +251,16 @@ def parse_bytes(text: str) -> int:
     return int(Fraction(match[1]) * _UNITS[unit])
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """The (height, width) that "224,224" names."""
-    match = re.fullmatch(r"(\d+),(\d+)", text.replace(" ", ""))
-    if match is None or not int(match[1]) or not int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHT,WIDTH such as 224,224")
-    return int(match[1]), int(match[2])
+def _argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A parser of texts as argparse takes it, which shows the sentence of no other error."""
 
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-def _fractions(text: str) -> dict[str, float]:
-    try:
-        return parse_split(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return convert
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -245,7 +271,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, metavar="DIR", help="the folder to write, or a URL such as gs://bucket/out")
     add("--payload", choices=PAYLOADS, default="raw", help="file bytes, pixels, or a model's vectors (default: raw)")
     split_help = "default: train=0.8,validation=0.1,test=0.1, or the input's own split folders"
-    add("--split", type=_fractions, metavar="NAME=PART,...", help=split_help)
+    add("--split", type=_argument(parse_split), metavar="NAME=PART,...", help=split_help)
     add(
         "--target_bytes",
         type=parse_bytes,
@@ -259,7 +285,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--labels", metavar="FILE", help="class names, one a line, in the order of their ids (default: sorted)")
     add("--masks", metavar="DIR", help="a folder with a mask for each image: the input's folders, .png or .bmp")
     size_help = "resize to this (default: keep each size; for embedding: the model's)"
-    add("--image_size", type=parse_size, metavar="H,W", help=size_help)
+    add("--image_size", type=_argument(parse_size), metavar="H,W", help=size_help)
     add("--resize", choices=RESIZES, default="pad", help="how images that have another shape fit (default: pad)")
     add("--dtype", choices=DTYPES, default="float32", help="of decoded images (default: float32, in [0, 1])")
     model_help = "a SavedModel folder, .keras file, keras.applications name or TF-Hub handle; loading one runs its code"

@@ -43,17 +43,17 @@ def extra_features(columns: Sequence[tuple[str, str]]) -> tuple[Feature, ...]:
     return tuple(features)
 
 
-def boxes_place(columns: Sequence[tuple[str, str]]) -> int | None:
+def find_boxes(columns: Sequence[tuple[str, str]]) -> int | None:
     """Which of a plan's columns holds boxes."""
     return columns.index(BOXES_COLUMN) if BOXES_COLUMN in columns else None
 
 
-def move_boxes(ref: Ref, place: int, image: ImageHeader, size: tuple[int, int] | None, resize: str) -> Ref:
+def move_boxes(ref: Ref, column: int, image: ImageHeader, size: tuple[int, int] | None, resize: str) -> Ref:
     """The reference with its boxes on the upright image, fitted to a size where one is given. Takes TensorFlow.
 
     Args:
       ref: as listed.
-      place: of the column of boxes.
+      column: the index of the column of boxes.
       image: the header of the image's file.
       size: (height, width) of the image in the record; None keeps its own.
       resize: "pad", "stretch" or "crop".
@@ -63,9 +63,9 @@ def move_boxes(ref: Ref, place: int, image: ImageHeader, size: tuple[int, int] |
     from tfpipe.images import boxes
 
     with tf.device("CPU:0"):
-        moved = np.array(ref.extras[place].split(), np.float32).reshape(-1, 4)
+        moved = np.array(ref.extras[column].split(), np.float32).reshape(-1, 4)
         moved = boxes.turn_boxes(moved, (image.height, image.width), image.orientation)
         if size is not None:
             moved = boxes.fit_boxes(moved, image.upright_size, size, resize=resize)
         cell = " ".join(map(repr, moved.numpy().ravel().tolist()))
-    return ref._replace(extras=(*ref.extras[:place], cell, *ref.extras[place + 1 :]))
+    return ref._replace(extras=(*ref.extras[:column], cell, *ref.extras[column + 1 :]))

@@ -21,7 +21,7 @@ from typing import cast
 import numpy as np
 
 from beam_jobs.sources import Source
-from beam_jobs.sources.listing import MASK_COLUMN, MaskReader, Ref, Unreadable
+from beam_jobs.sources.listing import MASK_COLUMN, MaskReader, Ref, Refusal
 from tfpipe.images.probe import ImageHeader, NotAnImage, probe
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -50,19 +50,19 @@ def sound_mask(data: bytes, image: ImageHeader, *, max_pixels: int) -> bytes:
       max_pixels: masks with more are refused.
 
     Raises:
-      Unreadable: "bad_mask" or "mask_size", with a sentence.
+      Refusal: "bad_mask" or "mask_size", with a sentence.
     """
     if data.startswith(b"BM"):
         data = _with_gray_ramp(data)
     try:
         header = probe(data, max_pixels=max_pixels)
     except NotAnImage as error:
-        raise Unreadable("bad_mask", f"The mask: {error}") from error
+        raise Refusal("bad_mask", f"The mask: {error}") from error
     if header.format not in ("png", "bmp") or header.orientation > 1:
         what = f"is a {header.format} file with the EXIF turn {header.orientation}"
-        raise Unreadable("bad_mask", f"The mask {what}; it takes a PNG or BMP file without a turn.")
+        raise Refusal("bad_mask", f"The mask {what}; it takes a PNG or BMP file without a turn.")
     if (header.height, header.width) != (image.height, image.width):
-        raise Unreadable(
+        raise Refusal(
             "mask_size",
             f"The mask has {header.height} x {header.width} pixels (rows x columns), "
             f"its image as stored {image.height} x {image.width}.",
@@ -77,7 +77,7 @@ def _gray_png(data: bytes) -> bytes:
     depth, colour = data[24], data[25]
     if depth == 16 or colour in _COLOURS:
         what = "16 bits a pixel" if depth == 16 else _COLOURS[colour]
-        raise Unreadable("bad_mask", f"The mask has {what}; it takes gray of up to 8 bits, or a palette.")
+        raise Refusal("bad_mask", f"The mask has {what}; it takes gray of up to 8 bits, or a palette.")
     chunks = list(_chunks(data))
     if colour == _GRAY:
         return data
@@ -96,7 +96,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         end = at + 12 + int.from_bytes(data[at : at + 4])
         name, body = data[at + 4 : at + 8], data[at + 8 : end - 4]
         if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            raise Unreadable("bad_mask", f"The mask is damaged: the CRC of a {name!r} chunk is another.")
+            raise Refusal("bad_mask", f"The mask is damaged: the CRC of a {name!r} chunk is another.")
         yield name, body, data[at:end]
         at = end
 
@@ -128,7 +128,7 @@ def _bmp_as_png(data: bytes, header: ImageHeader) -> bytes:
     start, _, _, height = struct.unpack_from("<IIii", data, 10)
     (bits,) = struct.unpack_from("<H", data, _BMP_BITS_AT)
     if bits != 8:
-        raise Unreadable("bad_mask", f"The mask has {bits} bits a pixel; it takes 8, gray or with a palette.")
+        raise Refusal("bad_mask", f"The mask has {bits} bits a pixel; it takes 8, gray or with a palette.")
     stride = (header.width + 3) // 4 * 4
     rows = [data[start + y * stride : start + y * stride + header.width] for y in range(header.height)]
     # A BMP begins with its last row, unless its height is negative; each row of a PNG begins with the filter's number.
@@ -149,14 +149,14 @@ def read_mask(reader: MaskReader, ref: Ref, image: ImageHeader, *, max_pixels: i
     """The PNG that a record holds for the mask of a reference; see sound_mask.
 
     Raises:
-      Unreadable: "missing_mask" where there is no file, or a reason of sound_mask.
+      Refusal: "missing_mask" where there is no file, or a reason of sound_mask.
     """
     try:
         data = reader.read_mask(ref)
     except FileNotFoundError as error:
-        raise Unreadable("missing_mask", "The file of the mask is not there.") from error
+        raise Refusal("missing_mask", "The file of the mask is not there.") from error
     except OSError as error:
-        raise Unreadable("bad_mask", f"The mask can't be read: {error.strerror}.") from error
+        raise Refusal("bad_mask", f"The mask can't be read: {error.strerror}.") from error
     return sound_mask(data, image, max_pixels=max_pixels)
 
 
@@ -172,7 +172,7 @@ def mask_pixels(
       resize: "pad", "stretch" or "crop".
 
     Raises:
-      Unreadable: "undecodable_mask".
+      Refusal: "undecodable_mask".
     """
     import tensorflow as tf
 
@@ -186,7 +186,7 @@ def mask_pixels(
             return (pixels if size is None else resize_mask(pixels, size, resize=resize)).numpy()
     except tf.errors.OpError as error:
         said = str(getattr(error, "message", error)).splitlines()[0]
-        raise Unreadable("undecodable_mask", f"The decoder refuses the mask: {said}.") from error
+        raise Refusal("undecodable_mask", f"The decoder refuses the mask: {said}.") from error
 
 
 def smaller_mask(data: bytes, image: ImageHeader, size: tuple[int, int]) -> bytes:

@@ -56,18 +56,18 @@ def decode_batch(
       For each file its pixels, or the error of a decoder that refuses it.
     """
     groups: dict[tuple[bool, bool], list[int]] = {}
-    for place, (_, header) in enumerate(files):
-        groups.setdefault((header.format == "jpeg", header.orientation > 1), []).append(place)
+    for position, (_, header) in enumerate(files):
+        groups.setdefault((header.format == "jpeg", header.orientation > 1), []).append(position)
     found: dict[int, np.ndarray | Exception] = {}
-    for (jpeg, turned), places in groups.items():
-        some = [files[place] for place in places]
+    for (jpeg, turned), positions in groups.items():
+        some = [files[position] for position in positions]
         decode = _batch_decoder(jpeg, turned, size, resize)
         try:
             pixels = decode([data for data, _ in some], [header.orientation for _, header in some])
-            found |= zip(places, np.asarray(memoryview(pixels)), strict=True)
+            found |= zip(positions, np.asarray(memoryview(pixels)), strict=True)
         except Exception:  # Of one file, which only the file itself can tell.
-            found |= {place: _pixels_or_error(*files[place], size, resize) for place in places}
-    return [found[place] for place in range(len(files))]
+            found |= {position: _pixels_or_error(*files[position], size, resize) for position in positions}
+    return [found[position] for position in range(len(files))]
 
 
 def _pixels_or_error(data: bytes, header: ImageHeader, size: tuple[int, int], resize: str) -> np.ndarray | Exception:

@@ -8,50 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from beam_jobs.encode.pixels import encode_smaller
-from tfpipe.images.probe import ImageHeader, probe
-
-DEFAULT_QUALITY = 90
-
-
-@dataclass(frozen=True)
-class Shrink:
-    """How images are re-encoded.
-
-    Attributes:
-      max_side: the longest side that stays, in pixels; None keeps every size.
-      quality: of the JPEG files, 1 to 100.
-    """
-
-    max_side: int | None
-    quality: int = DEFAULT_QUALITY
-
-    def size(self, header: ImageHeader) -> tuple[int, int] | None:
-        """The (height, width) that an image gets; None where it keeps its bytes."""
-        height, width = header.upright_size
-        if self.max_side is None:
-            return height, width
-        longest = max(height, width)
-        if longest <= self.max_side:
-            return None
-        scale = self.max_side / longest
-        return max(1, round(height * scale)), max(1, round(width * scale))
-
-    def encode(self, data: bytes, header: ImageHeader, size: tuple[int, int]) -> bytes:
-        """The image as a JPEG of another size.
-
-        Args:
-          data: the file.
-          header: what probe says of it.
-          size: see size().
-
-        Raises:
-          InvalidArgumentError: the decoder refuses the file.
-        """
-        return encode_smaller(data, header, size, self.quality)
+from beam_jobs.job import Shrink
+from tfpipe.images.probe import probe
 
 
 class Gain(NamedTuple):
@@ -86,7 +47,7 @@ def _shrunk(shrink: Shrink, data: bytes) -> bytes | None:
     header = probe(data)
     size = shrink.size(header)
     try:
-        return data if size is None else shrink.encode(data, header, size)
+        return data if size is None else encode_smaller(data, header, size, shrink.quality)
     except tf.errors.OpError:
         return None
 

@@ -1,8 +1,8 @@
-"""The two Beam graphs of a conversion: index the pieces of a listing, write the shards of a plan.
+"""The two Beam graphs of a conversion: list the pieces of the input, write the shards of a plan.
 
 Each is one line from source to sink. With branches Dask runs only the last sink, silently, and with a side input it
-repeats the main input; a plan that lies in a file between two linear graphs avoids both. Everything that crosses a
-shuffle here is a small number.
+repeats the main input; a plan that is stored in a file between two linear graphs avoids both. Everything that crosses
+a shuffle here is a small number.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 import apache_beam as beam
 
 from beam_jobs.engines.runners import open_runner
-from beam_jobs.engines.staging import StagedIndexing, StagedWriting, Staging
-from beam_jobs.engines.workers import IndexWork, ShardWriting, Work, num_helpers, share
+from beam_jobs.engines.staging import State
+from beam_jobs.engines.workers import WorkerTask, WritingTask, num_helpers, run_all
 from beam_jobs.job import Job
-from beam_jobs.plan import Indexing, Plan
+from beam_jobs.plan import ListingScan, Plan
 from beam_jobs.sources import Source
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.storage import Place, as_place
@@ -32,11 +32,11 @@ _PROBLEM_BYTES = 8192
 _MOST_TEXT = 2000
 
 
-class ShareWork(beam.DoFn):
-    """Does the items of a bundle together, so that several processes can share them."""
+class RunTask(beam.DoFn):
+    """Runs a task for all items of a bundle together, so that several processes can share them."""
 
-    def __init__(self, work: Work, state: str, helpers: int) -> None:
-        self._work, self._state, self._helpers = work, state, helpers
+    def __init__(self, task: WorkerTask, state: str, helpers: int) -> None:
+        self._task, self._state, self._helpers = task, state, helpers
         self._items: list[Any] = []
 
     def start_bundle(self) -> None:
@@ -47,9 +47,9 @@ class ShareWork(beam.DoFn):
         self._items.append(element)
 
     def finish_bundle(self) -> None:
-        """Does the bundle's items."""
+        """Runs the task for the bundle's items."""
         with _noting_problems(as_place(self._state)):
-            share(self._work, self._items, helpers=self._helpers)
+            run_all(self._task, self._items, helpers=self._helpers)
 
 
 @contextlib.contextmanager
@@ -85,38 +85,27 @@ def _leave_note(place: Place, note: bytes) -> None:
 _NOTES_HERE: dict[str, bytes] = {}
 
 
-def index_listing(pieces: Sequence[Any], indexing: Indexing, job: Job, staging: Staging | None = None) -> None:
-    """Runs the first graph: every piece of the listing to sorted runs of references, in the folder indexing.runs."""
-    Path(indexing.runs).mkdir(parents=True)
-    state: Place = Path(indexing.runs).parent
-    work: Work = IndexWork(indexing)
-    if staging is not None:
-        state, work = staging.state, StagedIndexing(indexing, staging)
-        staging.clear_runs()
-    _run("Index", list(enumerate(pieces)), ShareWork(work, str(state), num_helpers(job)), job.beam_args, state)
-    if staging is not None:
-        staging.fetch_runs()
+def run_listing(pieces: Sequence[Any], scan: ListingScan, job: Job, state: State) -> None:
+    """Runs the first graph: every piece of the listing to sorted runs of references, in the state's folder."""
+    state.clear_runs()
+    task = RunTask(state.listing_task(scan), str(state.place), num_helpers(job))
+    _run("List", list(enumerate(pieces)), task, job.beam_args, state.place)
+    state.fetch_runs()
 
 
-def write_shards(
-    numbers: Sequence[int], job: Job, plan: Plan, source: Source, folder: Path, staging: Staging | None = None
-) -> None:
-    """Runs the second graph: the shards of those numbers, each by one call; the sidecars come into the folder."""
-    state: Place = folder
-    work: Work = ShardWriting(job, plan, source, str(folder))
-    if staging is not None:
-        state, work = staging.state, StagedWriting(ShardWriting(job, plan, source, str(folder)), staging)
-    _run("Write", list(numbers), ShareWork(work, str(state), num_helpers(job)), job.beam_args, state)
-    if staging is not None:
-        staging.fetch_sidecars(plan)
+def write_shards(numbers: Sequence[int], job: Job, plan: Plan, source: Source, state: State) -> None:
+    """Runs the second graph: writes the shards of those numbers, each in one call, and fetches their sidecars."""
+    task = state.writing_task(WritingTask(job, plan, source, str(state.folder)))
+    _run("Write", list(numbers), RunTask(task, str(state.place), num_helpers(job)), job.beam_args, state.place)
+    state.fetch_sidecars(plan)
 
 
-def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[str], state: Place) -> None:
+def _run(name: str, elements: list[Any], task: beam.DoFn, beam_args: Sequence[str], state: Place) -> None:
     runner, options = open_runner(beam_args)
     # Beam logs the traceback of an error and raises it as well.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     pipeline = beam.Pipeline(runner=runner, options=options)
-    _ = pipeline | beam.Create(elements) | beam.Reshuffle() | name >> beam.ParDo(work)
+    _ = pipeline | beam.Create(elements) | beam.Reshuffle() | name >> beam.ParDo(task)
     with _raising_problems(state / _PROBLEM_NAME), _collecting_little():
         result = pipeline.run()
         try:

@@ -30,9 +30,9 @@ from beam_jobs.sources.listing import SPLIT_FOLDERS as SPLIT_FOLDERS
 from beam_jobs.sources.listing import Entry as Entry
 from beam_jobs.sources.listing import Listed as Listed
 from beam_jobs.sources.listing import Ref as Ref
+from beam_jobs.sources.listing import Refusal as Refusal
 from beam_jobs.sources.listing import Refused as Refused
 from beam_jobs.sources.listing import Source as Source
-from beam_jobs.sources.listing import Unreadable as Unreadable
 from beam_jobs.sources.masked import MaskedSource as MaskedSource
 from beam_jobs.sources.masked import with_masks as with_masks
 from beam_jobs.sources.rows import RowSource as RowSource

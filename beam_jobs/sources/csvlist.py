@@ -10,16 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from beam_jobs.sources.files import absolute, asked_of_each, folder_of, joined, open_text, peeked
-from beam_jobs.sources.listing import (
-    Entry,
-    Ref,
-    Refused,
-    check_columns,
-    printable,
-    read_whole,
-)
-from beam_jobs.sources.rows import listed_file, mask_dtypes, read_listed_mask, row_problem
+from beam_jobs.sources.files import absolute, folder_of, map_files, open_text, peek, resolve
+from beam_jobs.sources.listing import Entry, Ref, Refusal, Refused, check_columns, printable, read_whole
+from beam_jobs.sources.rows import check_row, listed_file, mask_dtypes, read_listed_mask
 from tfpipe.errors import UsageError
 from tfpipe.storage import is_url
 
@@ -55,12 +48,12 @@ class CsvSource:
         return [limit]
 
     def entries(self, piece: int | None) -> Iterator[Entry]:
-        first, rows = peeked(islice(self._rows(), piece))
-        yield from asked_of_each(self._entry, rows, at_once=self._is_remote(first))
+        first, rows = peek(islice(self._rows(), piece))
+        yield from map_files(self._entry, rows, concurrent=self._is_remote(first))
 
     def path(self, key: str) -> str:
         """The file that a key names."""
-        return joined(self.folder, key)
+        return resolve(self.folder, key)
 
     def read(self, ref: Ref) -> bytes:
         return read_whole(self.path(ref.key), ref.size)
@@ -94,18 +87,15 @@ class CsvSource:
         if not key.strip():
             return Refused("", text, "bad_row", "The row names no file.")
         if len(row) != len(self.columns) + 2:
-            return Refused(
-                printable(key),
-                text,
-                "bad_row",
-                f"The row has {len(row)} cells; the first row has {len(self.columns) + 2}.",
-            )
+            detail = f"The row has {len(row)} cells; the first row has {len(self.columns) + 2}."
+            return Refused(printable(key), text, "bad_row", detail)
         if not row[1].strip():
             return Refused(printable(key), key, "empty_label", "The row has no label.")
-        problem = row_problem(row[:2], self.columns, row[2:])
-        if problem:
-            return Refused(printable(key), printable(key), *problem)
-        return listed_file(self.path(key), key, row[1].strip(), tuple(row[2:]))
+        try:
+            check_row(row[:2], self.columns, row[2:])
+            return listed_file(self.path(key), key, row[1].strip(), tuple(row[2:]))
+        except Refusal as refusal:
+            return refusal.of(printable(key))
 
 
 def open_csv(listing: str) -> CsvSource:

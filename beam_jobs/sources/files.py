@@ -9,16 +9,16 @@ from __future__ import annotations
 import glob
 import io
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import IO, Any, NamedTuple, TypeVar
 
+from beam_jobs.threads import map_ordered
 from tfpipe.storage import STORES, RemotePath, is_url, local_path, naming, open_store, scheme_of
 
-# Questions that are under way at once, and file names that are asked for ahead.
-_ASKED_AT_ONCE = 32
+# Requests to a store that are under way at once.
+_REQUESTS = 32
+# Bytes that one request fetches of an object that is read in order.
 _READ_AHEAD = 4 << 20
 
 _In = TypeVar("_In")
@@ -42,7 +42,7 @@ def folder_of(path: str) -> str:
     return str(RemotePath(path).parent) if is_url(path) else os.path.dirname(path)
 
 
-def joined(folder: str, name: str) -> str:
+def resolve(folder: str, name: str) -> str:
     """The file that a listing in a folder names: below the folder, absolute, or a URL."""
     if "://" in name and scheme_of(name) in (*STORES, "file"):
         return local_path(name)
@@ -132,23 +132,12 @@ def _url(like: str, name: str) -> str:
     return f"{scheme}://{name if scheme == 'local' else name.lstrip('/')}"
 
 
-def asked_of_each(function: Callable[[_In], _Out], items: Iterable[_In], *, at_once: bool) -> Iterator[_Out]:
-    """The function of each item in order; many at once where each asks a store."""
-    return _at_once(function, items) if at_once else map(function, items)
+def map_files(function: Callable[[_In], _Out], items: Iterable[_In], *, concurrent: bool) -> Iterator[_Out]:
+    """The function of each item in order; 32 calls at once where each sends a request to a store."""
+    return map_ordered(function, items, threads=_REQUESTS if concurrent else 1, ahead=4 * _REQUESTS)
 
 
-def _at_once(function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-    waiting: deque[Future[_Out]] = deque()
-    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= 4 * _ASKED_AT_ONCE:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def peeked(items: Iterator[_In]) -> tuple[_In | None, Iterator[_In]]:
+def peek(items: Iterator[_In]) -> tuple[_In | None, Iterator[_In]]:
     """The first item, or None where there is none; and all of them."""
     for first in items:
         return first, chain((first,), items)
@@ -159,8 +148,8 @@ class _Stream(io.RawIOBase):
     """An object of a store as a file: each read is a request for its range. What fails is a SetupError."""
 
     def __init__(self, url: str) -> None:
-        self._place = RemotePath(url)
-        self._size, self._at = self._place.stat().st_size, 0
+        self._object = RemotePath(url)
+        self._size, self._at = self._object.stat().st_size, 0
 
     def readable(self) -> bool:
         return True
@@ -180,7 +169,7 @@ class _Stream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fills a buffer as far as the object goes."""
         end = min(self._at + len(buffer), self._size)
-        data = self._place.read_bytes(self._at, end) if end > self._at else b""
+        data = self._object.read_bytes(self._at, end) if end > self._at else b""
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

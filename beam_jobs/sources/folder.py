@@ -11,18 +11,19 @@ from typing import Any, NamedTuple
 
 from beam_jobs.sources.files import absolute, children, objects_below
 from beam_jobs.sources.listing import (
+    EMPTY_FILE,
     SPLIT_FOLDERS,
     Entry,
     Listed,
     Ref,
     Refused,
+    chunked,
     file_problem,
-    in_groups,
-    in_turn,
     name_problem,
     ordered_splits,
     printable,
     read_whole,
+    round_robin,
     stat_problem,
 )
 from tfpipe.errors import UsageError
@@ -55,7 +56,7 @@ class FolderSource:
     def pieces(self, limit: int | None) -> list[Any]:
         if limit is not None:
             return [(self.folders, limit)]
-        return [(group, None) for group in in_groups(self.folders)]
+        return [(group, None) for group in chunked(self.folders)]
 
     def entries(self, piece: tuple[Sequence[ClassFolder], int | None]) -> Iterator[Entry]:
         folders, limit = piece
@@ -65,7 +66,7 @@ class FolderSource:
             for walk in walks:
                 yield from walk
         else:
-            yield from islice(in_turn(walks), limit)
+            yield from islice(round_robin(walks), limit)
 
     def path(self, key: str) -> str:
         """The file or object that a key names."""
@@ -78,7 +79,7 @@ class FolderSource:
         # All objects of a class come from one listing, with their sizes.
         for name, size in objects_below(f"{self.root}/{folder.path}"):
             key = f"{folder.path}/{name}"
-            problem = name_problem(key) or (None if size else ("empty", "The file has no bytes."))
+            problem = name_problem(key) or (None if size else EMPTY_FILE)
             shown = printable(key)
             yield Refused(shown, shown, *problem) if problem else Listed(key, folder.label, folder.split, size)
 

@@ -9,23 +9,28 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from beam_jobs.sources.listing import BETWEEN_LABELS, Listed, Problem, Refused, cell_text
+from beam_jobs.sources.listing import BETWEEN_LABELS, Listed, Problem, Refusal, Refused, to_cell
 
 # The largest float32; NaN is not below it.
 _LARGEST = 3.4028234663852886e38
 
 
-def label_text(value: Any) -> str | Problem:
-    """A label of a listing as text, the names of a list sorted and each once; or what is wrong with it."""
+def label_text(value: Any) -> str:
+    """A label of a listing as text, the names of a list sorted and each once.
+
+    Raises:
+      Refusal: "bad_label" or "empty_label".
+    """
     several = isinstance(value, list | tuple)
     parts = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(part, list | tuple | dict) for part in parts):
-        return "bad_label", "The label is a text, a number or a list of texts; an object or a nested list came."
-    texts = [cell_text(part).strip() for part in parts]
+        detail = "The label is a text, a number or a list of texts; an object or a nested list came."
+        raise Refusal("bad_label", detail)
+    texts = [to_cell(part).strip() for part in parts]
     if not all(texts):
-        return "empty_label", "A label in the list is empty." if several else "The row has no label."
+        raise Refusal("empty_label", "A label in the list is empty." if several else "The row has no label.")
     if any(BETWEEN_LABELS in text for text in texts):
-        return "bad_label", "The label holds the control character 0x1f."
+        raise Refusal("bad_label", "The label holds the control character 0x1f.")
     return BETWEEN_LABELS.join(sorted(set(texts)))
 
 

@@ -2,7 +2,7 @@
 
 A source is small and picklable. `pieces` says what can be read independently; `entries` reads one piece. Everything
 listed comes out exactly once, as `Listed` or, where it can't be taken, as `Refused`. `read` gives the bytes of an image
-later, in another process and in the order of the hash: what it needs to find them again is the entry's `place`.
+later, in another process and in the order of the hash: what it needs to find them again is the entry's locator.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Listed(NamedTuple):
       split: the split that the source assigns, or "" where the hash decides.
       size: the image file's bytes.
       extras: the further columns' cells.
-      place: where the source finds the bytes again; "" where that follows from the key.
+      locator: where the source finds the bytes again; "" where that follows from the key.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Listed(NamedTuple):
     split: str
     size: int
     extras: tuple[str, ...] = ()
-    place: str = ""
+    locator: str = ""
 
 
 class Refused(NamedTuple):
@@ -70,6 +70,7 @@ class Refused(NamedTuple):
 Entry = Listed | Refused
 # A reason and a sentence.
 Problem = tuple[str, str]
+EMPTY_FILE: Problem = "empty", "The file has no bytes."
 
 
 class Ref(NamedTuple):
@@ -80,11 +81,11 @@ class Ref(NamedTuple):
     label: str
     size: int
     extras: tuple[str, ...]
-    place: str = ""
+    locator: str = ""
 
 
-class Unreadable(Exception):
-    """An image that was listed and can't be read now.
+class Refusal(Exception):
+    """Why an input can't be taken; caught where its entry or its record is made.
 
     Attributes:
       reason: one snake_case word.
@@ -94,6 +95,10 @@ class Unreadable(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
+
+    def of(self, key: str) -> Refused:
+        """The refused input of that key, where the source names the file by its key too."""
+        return Refused(key, key, self.reason, self.detail)
 
 
 class Source(Protocol):
@@ -130,7 +135,7 @@ class Source(Protocol):
 
         Raises:
           OSError: it can't be read.
-          Unreadable: what is there is not what was listed.
+          Refusal: what is there is not what was listed.
         """
 
 
@@ -141,13 +146,13 @@ class MaskReader(Protocol):
         """The bytes of an image's mask file; raises what Source.read raises."""
 
 
-def in_groups(items: Sequence[Any], *, most: int = MAX_PIECES) -> list[tuple[Any, ...]]:
+def chunked(items: Sequence[Any], *, most: int = MAX_PIECES) -> list[tuple[Any, ...]]:
     """The items cut into at most so many groups of neighbours."""
     step = -(-len(items) // most) or 1
     return [tuple(items[i : i + step]) for i in range(0, len(items), step)]
 
 
-def in_turn(walks: Iterable[Iterator[Entry]]) -> Iterator[Entry]:
+def round_robin(walks: Iterable[Iterator[Entry]]) -> Iterator[Entry]:
     """One entry of each in turn, so that a limit takes from every class."""
     walks = list(walks)
     while walks:
@@ -159,7 +164,7 @@ def in_turn(walks: Iterable[Iterator[Entry]]) -> Iterator[Entry]:
         walks = going
 
 
-def splits_of_names(names: Sequence[str]) -> list[str] | None:
+def splits_from_names(names: Sequence[str]) -> list[str] | None:
     """The split that each file's name begins with, as in train-00000-of-00004.parquet.
 
     None where a name begins with none, or where all are of one split: then the hash is to decide.
@@ -177,7 +182,7 @@ def ordered_splits(found: Iterable[str]) -> tuple[str, ...]:
 # ---- values as text
 
 
-def cell_text(value: Any) -> str:
+def to_cell(value: Any) -> str:
     """A value as the text of a cell: "" for none, JSON for lists and objects."""
     if value is None:
         return ""
@@ -197,9 +202,7 @@ def file_problem(status: os.stat_result) -> Problem | None:
     """What is wrong with a file by its status."""
     if not stat.S_ISREG(status.st_mode):
         return "not_a_file", "It is not a regular file."
-    if status.st_size == 0:
-        return "empty", "The file has no bytes."
-    return None
+    return None if status.st_size else EMPTY_FILE
 
 
 def stat_problem(error: Exception) -> Problem:
@@ -223,6 +226,13 @@ def name_problem(text: str) -> Problem | None:
     except UnicodeEncodeError:
         return "bad_name", "The name is not UTF-8."
     return None
+
+
+def check_names(*texts: str) -> None:
+    """Raises a Refusal where one of the texts can't be a key, a label or a cell."""
+    for text in texts:
+        if problem := name_problem(text):
+            raise Refusal(*problem)
 
 
 def member_problem(name: str) -> Problem | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from beam_jobs.sources.files import absolute, asked_of_each, is_file, is_folder, joined, read_file
+from beam_jobs.sources.files import absolute, is_file, is_folder, map_files, read_file, resolve
 from beam_jobs.sources.listing import MASK_COLUMN, Entry, Ref, Refused, Source
 from tfpipe.errors import UsageError
 from tfpipe.storage import checked_url, is_url, local_path
@@ -51,13 +51,13 @@ class MaskedSource:
         return self.source.pieces(limit)
 
     def entries(self, piece: Any) -> Iterator[Entry]:
-        yield from asked_of_each(self._with_mask, self.source.entries(piece), at_once=is_url(self.folder))
+        yield from map_files(self._with_mask, self.source.entries(piece), concurrent=is_url(self.folder))
 
     def read(self, ref: Ref) -> bytes:
         return self.source.read(ref)
 
     def read_mask(self, ref: Ref) -> bytes:
-        return read_file(joined(self.folder, ref.extras[-1]))
+        return read_file(resolve(self.folder, ref.extras[-1]))
 
     def _with_mask(self, entry: Entry) -> Entry:
         if isinstance(entry, Refused):
@@ -67,7 +67,7 @@ class MaskedSource:
             detail = "Its key leads out of the input's folder; --masks mirrors paths below it."
             return Refused(key, key, "missing_mask", detail)
         stem = os.path.splitext(key)[0]
-        name = next((stem + end for end in ENDINGS if is_file(joined(self.folder, stem + end))), None)
+        name = next((stem + end for end in ENDINGS if is_file(resolve(self.folder, stem + end))), None)
         if name is None:
             return Refused(key, key, "missing_mask", f"The folder of masks has no {stem}.png, nor a .bmp.")
         return entry._replace(extras=(*entry.extras, name))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from beam_jobs.sources.files import file_bytes
-from beam_jobs.sources.listing import Entry, in_groups
+from beam_jobs.sources.listing import Entry, chunked
 from tfpipe.storage import RemotePath, is_url
 
 # Files held open at once, per process; a job of more opens them again, as it does with plain files.
@@ -21,7 +21,7 @@ FilePiece = tuple[Sequence[int], int | None]
 def file_pieces(count: int, limit: int | None) -> list[FilePiece]:
     """The pieces of a listing of so many files; one piece where a limit counts over all of them."""
     numbers = range(count)
-    return [(numbers, limit)] if limit is not None else [(group, None) for group in in_groups(numbers)]
+    return [(numbers, limit)] if limit is not None else [(group, None) for group in chunked(numbers)]
 
 
 def entries_of_files(piece: FilePiece, entries_of: Callable[[int], Iterator[Entry]]) -> Iterator[Entry]:
@@ -63,14 +63,14 @@ class Slices:
             data += more
         return data
 
-    def read_place(self, place: str, size: int) -> bytes:
-        """The bytes at a place that was written as FILE:OFFSET."""
-        number, _, offset = place.partition(":")
+    def read_at(self, locator: str, size: int) -> bytes:
+        """The bytes at FILE:OFFSET."""
+        number, _, offset = locator.partition(":")
         return self.read(int(number), int(offset), size)
 
 
 class _Handle:
-    """A file, open until nobody refers to it: one that a thread is reading outlives its place in the cache."""
+    """A file, open until nobody refers to it: one that a thread is reading outlives its entry in the cache."""
 
     def __init__(self, path: str) -> None:
         self.number = -1

@@ -23,14 +23,15 @@ from beam_jobs.sources.listing import (
     Entry,
     Listed,
     Ref,
+    Refusal,
     Refused,
-    cell_text,
     check_columns,
+    check_names,
     member_problem,
-    name_problem,
     ordered_splits,
     printable,
-    splits_of_names,
+    splits_from_names,
+    to_cell,
 )
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
@@ -89,7 +90,7 @@ class TarSource:
         return entries_of_files(piece, self._entries_of)
 
     def read(self, ref: Ref) -> bytes:
-        return self.slices.read_place(ref.place, ref.size)
+        return self.slices.read_at(ref.locator, ref.size)
 
     def _entries_of(self, number: int) -> Iterator[Entry]:
         sample: list[_Member] = []
@@ -123,20 +124,21 @@ class TarSource:
         if len(images) != 1 or len({member.name for member in members}) < len(members):
             yield from _no_single_image(self.prefixes[number], members, images)
             return
-        key = self.prefixes[number] + images[0].name
+        try:
+            label, extras = self._label_and_extras(number, members)
+            entry = self._listed(number, images[0], label, extras)
+        except Refusal as refusal:
+            entry = refusal.of(self.prefixes[number] + images[0].name)
+        yield entry
+
+    def _label_and_extras(self, number: int, members: Sequence[_Member]) -> tuple[str, tuple[str, ...]]:
         values = _values(self.slices, number, members)
-        strange = [values] if isinstance(values, str) else sorted(set(values) - {"label", *self.columns})
-        if isinstance(values, str) or strange:
-            detail = values if isinstance(values, str) else f"It has {strange[0]!r}, which the first sample lacks."
-            yield Refused(key, key, "bad_row", printable(detail))
-            return
+        if strange := sorted(set(values) - {"label", *self.columns}):
+            raise Refusal("bad_row", f"It has {strange[0]!r}, which the first sample lacks.")
         label = label_text(values.get("label"))
-        if isinstance(label, tuple):
-            yield Refused(key, key, *label)
-            return
-        extras = tuple(cell_text(values.get(name)) for name in self.columns)
-        problem = next((problem for cell in (label, *extras) if (problem := name_problem(cell))), None)
-        yield Refused(key, key, *problem) if problem else self._listed(number, images[0], label, extras)
+        extras = tuple(to_cell(values.get(name)) for name in self.columns)
+        check_names(label, *extras)
+        return label, extras
 
 
 def open_tars(paths: Sequence[str], names: Sequence[str]) -> TarSource:
@@ -153,7 +155,7 @@ def open_tars(paths: Sequence[str], names: Sequence[str]) -> TarSource:
     for path in paths:
         _check_tar(path)
     prefixes = tuple(f"{name}/" if len(paths) > 1 else "" for name in names)
-    splits = tuple(splits_of_names(paths) or [""] * len(paths))
+    splits = tuple(splits_from_names(paths) or [""] * len(paths))
     peeked = [member for member in islice(_members(paths[0]), _PEEKED) if isinstance(member, _Member)]
     texts = any(member.ending in ("cls", "json") for member in peeked)
     has_samples = texts or not any("/" in member.name for member in peeked)
@@ -179,8 +181,11 @@ def _check_tar(path: str) -> None:
 def _columns(slices: Slices, members: Sequence[_Member]) -> tuple[str, ...]:
     """What the first sample with an image holds besides its label."""
     first = next((member.sample for member in members if member.ending in IMAGE_ENDINGS), None)
-    values = _values(slices, 0, [member for member in members if member.sample == first])
-    return () if isinstance(values, str) else tuple(sorted(set(values) - {"label"}))
+    try:
+        values = _values(slices, 0, [member for member in members if member.sample == first])
+    except Refusal:
+        return ()
+    return tuple(sorted(set(values) - {"label"}))
 
 
 def _no_single_image(prefix: str, members: Sequence[_Member], images: Sequence[_Member]) -> Iterator[Refused]:
@@ -198,11 +203,11 @@ def _no_single_image(prefix: str, members: Sequence[_Member], images: Sequence[_
     )
 
 
-def _values(slices: Slices, number: int, members: Sequence[_Member]) -> dict[str, Any] | str:
+def _values(slices: Slices, number: int, members: Sequence[_Member]) -> dict[str, Any]:
     """The label and the further columns of a sample, or what is wrong with them."""
     texts = {member.ending: member for member in members if member.ending in ("cls", "txt", "json")}
     if any(member.size > _MOST_TEXT for member in texts.values()):
-        return f"A text member is larger than {_MOST_TEXT} bytes."
+        raise Refusal("bad_row", f"A text member is larger than {_MOST_TEXT} bytes.")
     read = {ending: slices.read(number, member.offset, member.size) for ending, member in texts.items()}
     decoded = {ending: data.decode("utf-8", "surrogateescape") for ending, data in read.items()}
     values: dict[str, Any] = {}
@@ -210,9 +215,9 @@ def _values(slices: Slices, number: int, members: Sequence[_Member]) -> dict[str
         try:
             values = json.loads(decoded["json"])
         except (ValueError, RecursionError) as error:
-            return f"The .json member is not JSON: {error}."
+            raise Refusal("bad_row", f"The .json member is not JSON: {error}.") from error
         if not isinstance(values, dict):
-            return "The .json member is not a JSON object."
+            raise Refusal("bad_row", "The .json member is not a JSON object.")
     label = decoded["cls"] if "cls" in decoded else next((values[name] for name in _LABELS if name in values), None)
     # Names that records use themselves, such as img2dataset's "key", say nothing new.
     kept = {name: value for name, value in values.items() if name not in (*_LABELS, *RESERVED)}

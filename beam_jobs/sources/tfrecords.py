@@ -1,6 +1,6 @@
 """Images in existing TFRecords: a tfpipe dataset, or files of tf.train.Examples that others wrote.
 
-Both CRCs of every record are checked while listing; the image is then read from its place inside the record.
+Both CRCs of every record are checked while listing; the image is then read in place, from inside the record.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from beam_jobs.sources.files import absolute, open_binary, read_file
 from beam_jobs.sources.labels import label_text
-from beam_jobs.sources.listing import MASK_COLUMN, Entry, Listed, Ref, Refused, cell_text, name_problem, printable
+from beam_jobs.sources.listing import MASK_COLUMN, Entry, Listed, Ref, Refusal, Refused, check_names, printable, to_cell
 from beam_jobs.sources.rows import mask_dtypes
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
@@ -76,10 +76,10 @@ class RecordSource:
         return entries_of_files(piece, self._entries_of)
 
     def read(self, ref: Ref) -> bytes:
-        return self.slices.read_place(ref.place.partition("@")[0], ref.size)
+        return self.slices.read_at(ref.locator.partition("@")[0], ref.size)
 
     def read_mask(self, ref: Ref) -> bytes:
-        number, offset, size = map(int, ref.place.partition("@")[2].split(":"))
+        number, offset, size = map(int, ref.locator.partition("@")[2].split(":"))
         return self.slices.read(number, offset, size)
 
     def _entries_of(self, number: int) -> Iterator[Entry]:
@@ -95,32 +95,33 @@ class RecordSource:
             )
             yield Refused("", name, "damaged_record", detail)
 
-    def _entry(self, number: int, place: str, record: Record) -> Entry:
+    def _entry(self, number: int, position: str, record: Record) -> Entry:
         try:
             values = parse_example(record.data)
         except NotAnExample as error:
-            return Refused(place, place, "bad_record", str(error))
-        key = _text(values, self.key) or place
+            return Refused(position, position, "bad_record", str(error))
+        key = _text(values, self.key) or position
+        try:
+            return self._listed(number, key, record, values)
+        except Refusal as refusal:
+            return refusal.of(printable(key))
+
+    def _listed(self, number: int, key: str, record: Record, values: _Values) -> Listed:
         image = values.get(self.image, [])
-        shown = printable(key)
         if not isinstance(image, list) or len(image) != 1 or not image[0]:
-            return Refused(shown, shown, "no_image", f"The record has no image bytes under {self.image!r}.")
+            raise Refusal("no_image", f"The record has no image bytes under {self.image!r}.")
         value = _plain(values.get(self.label, []))
         label = label_text(self._named([] if value is None and self.has_lists else value))
-        if isinstance(label, tuple):
-            return Refused(shown, shown, *label)
         extras = tuple(_cell(values.get(feature.stored_name, []), feature) for feature in self.further)
-        problem = next((problem for cell in (key, label, *extras) if (problem := name_problem(cell))), None)
-        if problem:
-            return Refused(shown, shown, *problem)
-        where = _place(number, record, image[0])
+        check_names(key, label, *extras)
+        locator = _locator(number, record, image[0])
         if self.masked:
             mask = values.get(MASK_COLUMN, [])
             if not isinstance(mask, list) or len(mask) != 1:
-                return Refused(shown, shown, "missing_mask", "The record has no mask.")
-            where += f"@{_place(number, record, mask[0])}:{len(mask[0])}"
+                raise Refusal("missing_mask", "The record has no mask.")
+            locator += f"@{_locator(number, record, mask[0])}:{len(mask[0])}"
             extras += ("",)
-        return Listed(key, label, self.file_splits[number], len(image[0]), extras, where)
+        return Listed(key, label, self.file_splits[number], len(image[0]), extras, locator)
 
     def _named(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -130,8 +131,8 @@ class RecordSource:
         return self.class_names[value] if 0 <= value < len(self.class_names) else None
 
 
-def _place(number: int, record: Record, data: bytes) -> str:
-    """Where bytes of a record lie: FILE:OFFSET. Wherever the same bytes occur first, they are the same."""
+def _locator(number: int, record: Record, data: bytes) -> str:
+    """FILE:OFFSET of bytes of a record: of their first occurrence, which may be elsewhere and holds the same bytes."""
     return f"{number}:{record.offset + HEADER_BYTES + record.data.find(data)}"
 
 
@@ -143,13 +144,13 @@ def _plain(values: list[bytes] | np.ndarray) -> Any:
 
 
 def _text(values: _Values, name: str | None) -> str:
-    return "" if name is None else cell_text(_plain(values.get(name, [])))
+    return "" if name is None else to_cell(_plain(values.get(name, [])))
 
 
 def _cell(values: list[bytes] | np.ndarray, feature: Feature) -> str:
     if feature.shape:
         return " ".join(map(repr, values.tolist())) if isinstance(values, np.ndarray) else ""
-    return cell_text(_plain(values))
+    return to_cell(_plain(values))
 
 
 def _column_dtype(feature: Feature) -> str:

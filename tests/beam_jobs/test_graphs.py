@@ -12,7 +12,7 @@ import apache_beam as beam
 import pytest
 
 from beam_jobs.engines import graphs
-from beam_jobs.engines.graphs import ShareWork
+from beam_jobs.engines.graphs import RunTask
 from beam_jobs.engines.runners import RUNNERS, open_runner
 from tfpipe.errors import SetupError, UsageError
 
@@ -111,8 +111,8 @@ def test_a_full_disk_takes_the_sentence_that_says_so(tmp_path: Path) -> None:
 
 def test_the_items_of_a_bundle_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     shared: list[tuple[str, list[int], int]] = []
-    monkeypatch.setattr(graphs, "share", lambda work, items, *, helpers: shared.append((work, list(items), helpers)))
-    work = ShareWork("the work", "nowhere", 3)  # type: ignore[arg-type]
+    monkeypatch.setattr(graphs, "run_all", lambda work, items, *, helpers: shared.append((work, list(items), helpers)))
+    work = RunTask("the work", "nowhere", 3)  # type: ignore[arg-type]
     for bundle in ([1, 2], [3]):
         work.start_bundle()
         for item in bundle:

@@ -23,7 +23,7 @@ from stores import upload
 import tfpipe
 from beam_jobs.encode.masks import sound_mask
 from beam_jobs.job import Job
-from beam_jobs.sources import Unreadable
+from beam_jobs.sources import Refusal
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.decode import resize_image, resize_mask
@@ -115,7 +115,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_mask_that_would_not_keep_its_values_is_refused(name: str) -> None:
     data, reason, sentence = BAD[name]
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(Refusal) as caught:
         sound_mask(data, probe(file_bytes(photo(1), "JPEG")), max_pixels=LIMIT)
     assert (caught.value.reason, caught.value.detail[: len(sentence)]) == (reason, sentence)
 

@@ -8,8 +8,9 @@ from pictures import KINDS, file_bytes, photo, turned
 from PIL import Image
 
 from beam_jobs.convert import convert
-from beam_jobs.encode.shrink import Shrink, measure_gain
-from beam_jobs.job import Job
+from beam_jobs.encode.pixels import encode_smaller
+from beam_jobs.encode.shrink import measure_gain
+from beam_jobs.job import Job, Shrink
 from tfpipe.errors import UsageError
 from tfpipe.format.framing import scan
 from tfpipe.format.wire import parse_example
@@ -37,7 +38,7 @@ def test_the_longer_side_decides_the_size(shrink, stored, size):
 
 def test_a_shrunk_image_is_close_to_pillow_s():
     data = file_bytes(photo(1, 300, 400), "JPEG", quality=95)
-    small = Shrink(100, 95).encode(data, probe(data), (75, 100))
+    small = encode_smaller(data, probe(data), (75, 100), 95)
     expected = Image.open(io.BytesIO(data)).resize((100, 75), Image.Resampling.BILINEAR)
     difference = np.asarray(Image.open(io.BytesIO(small)), np.float32) - np.asarray(expected, np.float32)
     assert np.sqrt((difference**2).mean()) < 4
@@ -45,7 +46,7 @@ def test_a_shrunk_image_is_close_to_pillow_s():
 
 def test_a_turned_image_is_stored_upright():
     data = turned(3, 6)
-    small = Shrink(20).encode(data, probe(data), Shrink(20).size(probe(data)))
+    small = encode_smaller(data, probe(data), Shrink(20).size(probe(data)), 90)
     assert probe(small)[1:] == (20, 15, 1)
 
 
