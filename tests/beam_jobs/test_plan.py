@@ -320,7 +320,7 @@ def test_places_come_back_and_are_no_part_of_the_plan(tmp_path: Path) -> None:
     plan = planned(tmp_path / "placed", MadeSource((tuple(placed),), ("n",)))
     assert plan == plain
     places = {ref.key: (ref.locator, ref.extras) for refs in all_refs(tmp_path / "placed", plan) for ref in refs}
-    assert places == {entry.key: (entry.place, ("1",)) for entry in placed}
+    assert places == {entry.key: (entry.locator, ("1",)) for entry in placed}
 
 
 def test_the_source_s_word_on_a_column_overrules_its_cells(tmp_path: Path) -> None:
