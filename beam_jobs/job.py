@@ -272,13 +272,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--payload", choices=PAYLOADS, default="raw", help="file bytes, pixels, or a model's vectors (default: raw)")
     split_help = "default: train=0.8,validation=0.1,test=0.1, or the input's own split folders"
     add("--split", type=_argument(parse_split), metavar="NAME=PART,...", help=split_help)
-    add(
-        "--target_bytes",
-        type=parse_bytes,
-        default=DEFAULT_TARGET_BYTES,
-        metavar="SIZE",
-        help="of a shard (default: 64MB)",
-    )
+    target_help = "of a shard (default: 64MB)"
+    add("--target_bytes", type=parse_bytes, default=DEFAULT_TARGET_BYTES, metavar="SIZE", help=target_help)
     add("--seed", type=int, default=0, help="of the split and the order (default: 0)")
     kind_help = "one class a record, any number of them, or a number for regression (default: class)"
     add("--label_kind", choices=LABEL_KINDS, default="class", help=kind_help)

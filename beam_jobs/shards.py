@@ -13,6 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -237,10 +238,7 @@ def _batches(refs: Sequence[Ref], payload: Payload, threads: int) -> Iterator[Se
 
 def sum_moments(parts: Iterable[Moments]) -> Moments:
     """The moments of all parts together."""
-    total = Moments()
-    for part in parts:
-        total = total.plus(part)
-    return total
+    return reduce(Moments.plus, parts, Moments())
 
 
 def merge_counts(parts: Iterable[dict[Any, int]]) -> Counter[Any]:

@@ -10,7 +10,6 @@ import numpy as np
 from beam_jobs.encode.columns import move_boxes
 from beam_jobs.encode.record import Encoded, Files, Loaded, Packer, decode_all, decode_mask, keep_refusals
 from beam_jobs.sources import Ref, Refused
-from tfpipe.format.schema import Schema
 from tfpipe.images.moments import image_moments
 
 # The pixels of a batch take at most this. A batch of images of one size shares a call, and threads switch rarely.
@@ -26,7 +25,6 @@ class DecodedPayload:
 
     files: Files
     packer: Packer
-    schema: Schema
     image_size: tuple[int, int] | None
     resize: str
     dtype: str

@@ -11,7 +11,6 @@ from beam_jobs.encode.models import BATCH, Embedder, load_embedder
 from beam_jobs.encode.record import Encoded, Files, Loaded, Packer, decode_all, keep_refusals
 from beam_jobs.job import Job
 from beam_jobs.sources import Ref, Refused
-from tfpipe.format.schema import Schema
 from tfpipe.quiet import load_tensorflow
 
 
@@ -21,7 +20,6 @@ class EmbeddingPayload:
 
     files: Files
     packer: Packer
-    schema: Schema
     embedder: Embedder
     resize: str
     batch_refs: int = BATCH
@@ -31,7 +29,11 @@ class EmbeddingPayload:
         decoded = decode_all(keep_refusals(self.files.load, refs), self.embedder.image_size, self.resize)
         images = [one.pixels for one in decoded if isinstance(one, Loaded)]
         vectors = iter(self.embedder.embed(np.stack(images)) if images else ())
-        return keep_refusals(lambda one: self.packer.pack(one, {"embedding": next(vectors)}), decoded)
+
+        def pack(one: Loaded) -> Encoded:
+            return self.packer.pack(one, {"embedding": next(vectors)}, size=None, moments=None)
+
+        return keep_refusals(pack, decoded)
 
 
 def open_embedder(job: Job) -> Embedder:

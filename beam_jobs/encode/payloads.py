@@ -13,7 +13,6 @@ from beam_jobs.encode.columns import extra_features, find_boxes
 from beam_jobs.encode.decoded import DecodedPayload
 from beam_jobs.encode.embedding import EmbeddingPayload, open_embedder
 from beam_jobs.encode.masks import has_masks, mask_reader
-from beam_jobs.encode.models import Embedder
 from beam_jobs.encode.raw import RawPayload
 from beam_jobs.encode.record import Encoded, Files, Packer
 from beam_jobs.job import Job
@@ -26,7 +25,6 @@ from tfpipe.quiet import load_tensorflow
 class Payload(Protocol):
     """How references become records."""
 
-    schema: Schema
     small_batches_help: bool  # whether a smaller batch costs less
 
     @property
@@ -37,18 +35,18 @@ class Payload(Protocol):
         """One result for each reference, in order."""
 
 
-def open_payload(job: Job, plan: Plan, source: Source, embedder: Embedder | None = None) -> Payload:
-    """The payload of a job. Loads the model of an embedding, where it is not handed in."""
-    schema = _payload_schema(job, plan)
-    files, packer = Files(source, job.max_pixels, mask_reader(source)), Packer(job, plan, schema)
+def open_payload(job: Job, plan: Plan, source: Source) -> Payload:
+    """The payload of a job; loads the model of an embedding."""
+    files = Files(source, job.max_pixels, mask_reader(source))
+    packer = Packer(job, plan, _payload_schema(job, plan))
     boxes = find_boxes(plan.columns)
     if job.needs_tensorflow:
         load_tensorflow()
     if job.payload == "raw":
-        return RawPayload(files, packer, schema, job.verify == "decode", job.shrink, boxes)
+        return RawPayload(files, packer, job.verify == "decode", job.shrink, boxes)
     if job.payload == "decoded":
-        return DecodedPayload(files, packer, schema, job.image_size, job.resize, job.dtype, boxes)
-    return EmbeddingPayload(files, packer, schema, embedder or open_embedder(job), job.resize)
+        return DecodedPayload(files, packer, job.image_size, job.resize, job.dtype, boxes)
+    return EmbeddingPayload(files, packer, open_embedder(job), job.resize)
 
 
 def _payload_schema(job: Job, plan: Plan) -> Schema:

@@ -11,7 +11,6 @@ from beam_jobs.encode.pixels import encode_smaller
 from beam_jobs.encode.record import Encoded, Files, Loaded, Packer, decode, decode_mask, keep_refusals, undecodable
 from beam_jobs.job import Shrink
 from beam_jobs.sources import Ref, Refused
-from tfpipe.format.schema import Schema
 from tfpipe.images.moments import image_moments
 from tfpipe.images.probe import ImageHeader
 
@@ -22,7 +21,6 @@ class RawPayload:
 
     files: Files
     packer: Packer
-    schema: Schema
     decode: bool
     shrink: Shrink | None = None
     boxes_column: int | None = None

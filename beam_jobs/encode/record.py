@@ -178,14 +178,9 @@ class Packer:
         self._encode = record_encoder(schema)
 
     def pack(
-        self,
-        loaded: Loaded,
-        values: dict[str, Any],
-        *,
-        size: tuple[int, int] | None = None,
-        moments: Moments | None = None,
+        self, loaded: Loaded, values: dict[str, Any], *, size: tuple[int, int] | None, moments: Moments | None
     ) -> Encoded:
-        """The record of a file, with the values of its payload."""
+        """The record of a file, with the values of its payload; see Encoded for size and moments."""
         ref, data, header, mask, _ = loaded
         values["key"] = key = ref.key.encode()
         classes = self._add_label(ref.label, values)

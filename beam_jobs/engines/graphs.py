@@ -87,17 +87,16 @@ _NOTES_HERE: dict[str, bytes] = {}
 
 def run_listing(pieces: Sequence[Any], scan: ListingScan, job: Job, state: State) -> None:
     """Runs the first graph: every piece of the listing to sorted runs of references, in the state's folder."""
-    state.clear_runs()
-    task = RunTask(state.listing_task(scan), str(state.place), num_helpers(job))
-    _run("List", list(enumerate(pieces)), task, job.beam_args, state.place)
-    state.fetch_runs()
+    with state.listing(scan) as task:
+        shared = RunTask(task, str(state.place), num_helpers(job))
+        _run("List", list(enumerate(pieces)), shared, job.beam_args, state.place)
 
 
 def write_shards(numbers: Sequence[int], job: Job, plan: Plan, source: Source, state: State) -> None:
-    """Runs the second graph: writes the shards of those numbers, each in one call, and fetches their sidecars."""
-    task = state.writing_task(WritingTask(job, plan, source, str(state.folder)))
-    _run("Write", list(numbers), RunTask(task, str(state.place), num_helpers(job)), job.beam_args, state.place)
-    state.fetch_sidecars(plan)
+    """Runs the second graph: writes the shards of those numbers, each in one call; their sidecars are in the folder."""
+    with state.writing(WritingTask(job, plan, source, str(state.folder))) as task:
+        shared = RunTask(task, str(state.place), num_helpers(job))
+        _run("Write", list(numbers), shared, job.beam_args, state.place)
 
 
 def _run(name: str, elements: list[Any], task: beam.DoFn, beam_args: Sequence[str], state: Place) -> None:

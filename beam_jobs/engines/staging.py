@@ -22,6 +22,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,20 +51,11 @@ class State(Protocol):
     def folder(self) -> Path:
         """The folder of this machine that holds the runs and the sidecars."""
 
-    def listing_task(self, scan: ListingScan) -> WorkerTask:
-        """The task that lists pieces into this state."""
+    def listing(self, scan: ListingScan) -> AbstractContextManager[WorkerTask]:
+        """The task that lists pieces into this state, cleared of earlier runs; `folder` holds the runs after it."""
 
-    def writing_task(self, task: WritingTask) -> WorkerTask:
-        """The task that writes shards into this state."""
-
-    def clear_runs(self) -> None:
-        """Removes the runs of an earlier run of the job: the listing is read anew."""
-
-    def fetch_runs(self) -> None:
-        """Fetches all runs into the folder, where they are not there yet."""
-
-    def fetch_sidecars(self, plan: Plan) -> None:
-        """Fetches the sidecar, offsets and digests of each shard of a plan, where they are not there yet."""
+    def writing(self, task: WritingTask) -> AbstractContextManager[WorkerTask]:
+        """The task that writes shards into this state; `folder` holds the sidecars of all shards after it."""
 
     def written_shards(self, plan: Plan, recorded: dict[str, Any]) -> set[str]:
         """The names of the shards of a plan that an earlier run finished; their sidecars are fetched."""
@@ -94,21 +86,14 @@ class LocalState:
     def place(self) -> Place:  # see State, as all below
         return self.folder
 
-    def listing_task(self, scan: ListingScan) -> WorkerTask:
-        return ListingTask(scan)
+    @contextlib.contextmanager
+    def listing(self, scan: ListingScan) -> Iterator[WorkerTask]:
+        shutil.rmtree(scan.sorted_runs, ignore_errors=True)
+        Path(scan.sorted_runs).mkdir(parents=True)
+        yield ListingTask(scan)
 
-    def writing_task(self, task: WritingTask) -> WorkerTask:
-        return task
-
-    def clear_runs(self) -> None:
-        shutil.rmtree(self.folder / "runs", ignore_errors=True)
-        (self.folder / "runs").mkdir(parents=True)
-
-    def fetch_runs(self) -> None:
-        pass
-
-    def fetch_sidecars(self, plan: Plan) -> None:
-        pass
+    def writing(self, task: WritingTask) -> AbstractContextManager[WorkerTask]:
+        return contextlib.nullcontext(task)
 
     def written_shards(self, plan: Plan, recorded: dict[str, Any]) -> set[str]:
         return {shard.name for shard in plan.shards if shard_is_written(self.folder, plan, shard.name, recorded)}
@@ -131,17 +116,26 @@ class StoreState:
         """The working folder, of this process alone; it goes with the process, or with `open_state`."""
         return Path(_working_folder(self.run).name)
 
-    def listing_task(self, scan: ListingScan) -> WorkerTask:  # see State, as all below
-        return StoreListingTask(scan, self)
-
-    def writing_task(self, task: WritingTask) -> WorkerTask:
-        return StoreWritingTask(task, self)
-
-    def clear_runs(self) -> None:
-        shutil.rmtree(self.folder / "runs", ignore_errors=True)
+    @contextlib.contextmanager
+    def listing(self, scan: ListingScan) -> Iterator[WorkerTask]:  # see State, as the next two
+        shutil.rmtree(scan.sorted_runs, ignore_errors=True)
         (self.place / "runs").remove_tree()
+        yield StoreListingTask(scan, self)
+        self.fetch_runs()
+
+    @contextlib.contextmanager
+    def writing(self, task: WritingTask) -> Iterator[WorkerTask]:
+        yield StoreWritingTask(task, self)
+        self._fetch_sidecars([shard.name for shard in task.plan.shards])
+
+    def written_shards(self, plan: Plan, recorded: dict[str, Any]) -> set[str]:
+        sizes = dict(objects_below(str(self.place)))
+        finished = [shard.name for shard in plan.shards if all(f"{shard.name}{end}" in sizes for end in _ENDINGS)]
+        self._fetch_sidecars(finished)
+        return {name for name in finished if self._is_whole(name, sizes[f"{name}.tfrecord"])}
 
     def fetch_runs(self) -> None:
+        """Fetches all runs into the working folder, where they are not there yet."""
         runs = self.folder / "runs"
         if any(runs.glob("*.json")):
             return
@@ -150,16 +144,8 @@ class StoreState:
         with contextlib.suppress(OSError):  # Another thread was faster.
             os.replace(draft, runs)
 
-    def fetch_sidecars(self, plan: Plan) -> None:
-        self._fetch_sidecars([shard.name for shard in plan.shards])
-
-    def written_shards(self, plan: Plan, recorded: dict[str, Any]) -> set[str]:
-        sizes = dict(objects_below(str(self.place)))
-        finished = [shard.name for shard in plan.shards if all(f"{shard.name}{end}" in sizes for end in _ENDINGS)]
-        self._fetch_sidecars(finished)
-        return {name for name in finished if self._is_whole(name, sizes[f"{name}.tfrecord"])}
-
     def _fetch_sidecars(self, names: list[str]) -> None:
+        """Fetches the sidecar, offsets and digests of shards, where they are not there yet."""
         wanted = [self.place / f"{name}{end}" for name in names for end in _ENDINGS[1:]]
         _fetch([path for path in wanted if not (self.folder / path.name).exists()], self.folder)
 

@@ -16,32 +16,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from beam_jobs.sources.coco import CocoSource as CocoSource
 from beam_jobs.sources.coco import open_coco
-from beam_jobs.sources.csvlist import HEADER_CELLS as HEADER_CELLS
-from beam_jobs.sources.csvlist import CsvSource as CsvSource
 from beam_jobs.sources.csvlist import open_csv
-from beam_jobs.sources.embedded import EmbeddedSource as EmbeddedSource
 from beam_jobs.sources.embedded import image_column, open_embedded
 from beam_jobs.sources.files import children, is_file, is_folder, matches
-from beam_jobs.sources.folder import FolderSource as FolderSource
 from beam_jobs.sources.folder import open_folder
-from beam_jobs.sources.listing import SPLIT_FOLDERS as SPLIT_FOLDERS
 from beam_jobs.sources.listing import Entry as Entry
 from beam_jobs.sources.listing import Listed as Listed
 from beam_jobs.sources.listing import Ref as Ref
 from beam_jobs.sources.listing import Refusal as Refusal
 from beam_jobs.sources.listing import Refused as Refused
 from beam_jobs.sources.listing import Source as Source
-from beam_jobs.sources.masked import MaskedSource as MaskedSource
-from beam_jobs.sources.masked import with_masks as with_masks
-from beam_jobs.sources.rows import RowSource as RowSource
+from beam_jobs.sources.masked import with_masks
 from beam_jobs.sources.rows import open_parquet, open_rows
-from beam_jobs.sources.tar import TarSource as TarSource
 from beam_jobs.sources.tar import open_tars
-from beam_jobs.sources.tfrecords import RecordSource as RecordSource
 from beam_jobs.sources.tfrecords import open_dataset, open_records
-from beam_jobs.sources.zips import ZipSource as ZipSource
 from beam_jobs.sources.zips import open_zip
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import MANIFEST_NAME

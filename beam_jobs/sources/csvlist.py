@@ -115,10 +115,7 @@ def open_csv(listing: str) -> CsvSource:
     if len(first) < 2:
         raise UsageError(f"The first row of {listing!r} is {first!r}; a row holds a file and its label: photo.jpg,cat.")
     has_header = first[0].strip().lower() in HEADER_CELLS
-    columns = (
-        tuple(cell.strip() for cell in first[2:])
-        if has_header
-        else tuple(f"column_{i}" for i in range(3, len(first) + 1))
-    )
+    names = first[2:] if has_header else [f"column_{i}" for i in range(3, len(first) + 1)]
+    columns = tuple(name.strip() for name in names)
     check_columns(columns, listing, masks=True)
     return CsvSource(listing, has_header, columns)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from beam_jobs.sources.files import absolute
-from beam_jobs.sources.labels import label_text
+from beam_jobs.sources.labels import label_text, name_classes
 from beam_jobs.sources.listing import (
     FILE_COLUMNS,
     LABEL_COLUMNS,
@@ -111,7 +111,7 @@ class EmbeddedSource:
         key = to_cell(values.get("key")) or (f"{name}/{path}" if len(self.files) > 1 and path else path)
         key = key or f"{name}/{row}"
         try:
-            label = label_text(self._named(values[self.label]))
+            label = label_text(name_classes(values[self.label], self.class_names))
             extras = tuple(to_cell(values[column]) for column in self.columns)
             check_names(key, label, *extras)
             if not size:
@@ -119,15 +119,6 @@ class EmbeddedSource:
         except Refusal as refusal:
             return refusal.of(printable(key))
         return Listed(key, label, self.file_splits[number], size, extras, locator)
-
-    def _named(self, value: Any) -> Any:
-        """Class numbers as the names that the file's metadata gives them."""
-        if isinstance(value, list):
-            return [self._named(one) for one in value]
-        if self.class_names is None or not isinstance(value, int):
-            return value
-        # -1 is what the hub writes where a label is withheld.
-        return self.class_names[value] if 0 <= value < len(self.class_names) else None
 
 
 def image_of(value: Any) -> tuple[bytes, str]:

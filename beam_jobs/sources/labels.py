@@ -6,7 +6,7 @@ Of the kind "class" it is a class's name; of "multi" the names of several, sorte
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from beam_jobs.sources.listing import BETWEEN_LABELS, Listed, Problem, Refusal, Refused, to_cell
@@ -32,6 +32,16 @@ def label_text(value: Any) -> str:
     if any(BETWEEN_LABELS in text for text in texts):
         raise Refusal("bad_label", "The label holds the control character 0x1f.")
     return BETWEEN_LABELS.join(sorted(set(texts)))
+
+
+def name_classes(value: Any, class_names: Sequence[str] | None) -> Any:
+    """A label of a listing with class numbers replaced by their names, where the source knows these."""
+    if isinstance(value, list):
+        return [name_classes(one, class_names) for one in value]
+    if class_names is None or not isinstance(value, int):
+        return value
+    # The hub writes -1 where a label is withheld.
+    return class_names[value] if 0 <= value < len(class_names) else None
 
 
 def split_labels(label: str) -> list[str]:

@@ -125,20 +125,16 @@ class TarSource:
             yield from _no_single_image(self.prefixes[number], members, images)
             return
         try:
-            label, extras = self._label_and_extras(number, members)
+            values = _values(self.slices, number, members)
+            if strange := sorted(set(values) - {"label", *self.columns}):
+                raise Refusal("bad_row", f"It has {strange[0]!r}, which the first sample lacks.")
+            label = label_text(values.get("label"))
+            extras = tuple(to_cell(values.get(name)) for name in self.columns)
+            check_names(label, *extras)
             entry = self._listed(number, images[0], label, extras)
         except Refusal as refusal:
             entry = refusal.of(self.prefixes[number] + images[0].name)
         yield entry
-
-    def _label_and_extras(self, number: int, members: Sequence[_Member]) -> tuple[str, tuple[str, ...]]:
-        values = _values(self.slices, number, members)
-        if strange := sorted(set(values) - {"label", *self.columns}):
-            raise Refusal("bad_row", f"It has {strange[0]!r}, which the first sample lacks.")
-        label = label_text(values.get("label"))
-        extras = tuple(to_cell(values.get(name)) for name in self.columns)
-        check_names(label, *extras)
-        return label, extras
 
 
 def open_tars(paths: Sequence[str], names: Sequence[str]) -> TarSource:

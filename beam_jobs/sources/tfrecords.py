@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from beam_jobs.sources.files import absolute, open_binary, read_file
-from beam_jobs.sources.labels import label_text
+from beam_jobs.sources.labels import label_text, name_classes
 from beam_jobs.sources.listing import MASK_COLUMN, Entry, Listed, Ref, Refusal, Refused, check_names, printable, to_cell
 from beam_jobs.sources.rows import mask_dtypes
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
@@ -111,7 +111,7 @@ class RecordSource:
         if not isinstance(image, list) or len(image) != 1 or not image[0]:
             raise Refusal("no_image", f"The record has no image bytes under {self.image!r}.")
         value = _plain(values.get(self.label, []))
-        label = label_text(self._named([] if value is None and self.has_lists else value))
+        label = label_text(name_classes([] if value is None and self.has_lists else value, self.class_names))
         extras = tuple(_cell(values.get(feature.stored_name, []), feature) for feature in self.further)
         check_names(key, label, *extras)
         locator = _locator(number, record, image[0])
@@ -122,13 +122,6 @@ class RecordSource:
             locator += f"@{_locator(number, record, mask[0])}:{len(mask[0])}"
             extras += ("",)
         return Listed(key, label, self.file_splits[number], len(image[0]), extras, locator)
-
-    def _named(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [self._named(one) for one in value]
-        if self.class_names is None or not isinstance(value, int):
-            return value
-        return self.class_names[value] if 0 <= value < len(self.class_names) else None
 
 
 def _locator(number: int, record: Record, data: bytes) -> str:

@@ -20,15 +20,12 @@ from beam_jobs.shards import ShardStats, merge_counts, write_shard
 from beam_jobs.sources import Refused
 from tfpipe.format.framing import frame, scan
 from tfpipe.format.manifest import digest_bytes
-from tfpipe.format.schema import Schema
 from tfpipe.images.moments import Moments
 from tfpipe.images.probe import ImageHeader
 
 
 class MadePayload:
     """Records that say their key; a key that ends in x is refused. Later batches are done earlier."""
-
-    schema = Schema("raw", ())
 
     def __init__(self, batch_refs: int = 3, *, seconds: float = 0, small_batches_help: bool = True) -> None:
         self.batch_refs, self.seconds, self.small_batches_help = batch_refs, seconds, small_batches_help
