@@ -1,6 +1,6 @@
-"""What the images of a dataset are like: sizes, shapes, duplicates, and what in it deserves a warning.
+"""Statistics of the images of a dataset: sizes, shapes and duplicates; and warnings about its classes and splits.
 
-A shard keeps a census of its own, so that a run that is resumed counts nothing twice; publishing merges them. Sizes are
+Each shard has a census of its own, so that a resumed run counts nothing twice; publishing merges them. Sizes are
 counted in buckets an eighth of an octave wide: quantiles come out within 4.5 %.
 """
 
@@ -20,7 +20,7 @@ Sizes = dict[str, dict[str, Any]]
 
 _PER_OCTAVE = 8
 _QUANTITIES = ("file_bytes", "height", "width", "aspect_ratio")
-# A class this many times the size of another is worth a word, and so is one this small.
+# A class this many times the size of another gets a warning, and so does one this small.
 _IMBALANCE = 10
 _FEW_RECORDS = 10
 _MOST_NAMED = 5
@@ -46,7 +46,7 @@ def _count(values: np.ndarray) -> dict[str, Any]:
 
 
 def merge_sizes(parts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """For each quantity its smallest and largest value and about its median, over all parts."""
+    """For each quantity its smallest and largest value and its approximate median, over all parts."""
     present = [part for part in parts if part]
     return {name: _merge([part[name] for part in present]) for name in _QUANTITIES if present}
 
@@ -86,7 +86,7 @@ def find_duplicates(content_digests: Mapping[str, np.ndarray]) -> dict[str, int]
 def warnings_of(
     class_names: Sequence[str], counts: Mapping[str, Sequence[int]], duplicates: Mapping[str, int]
 ) -> list[str]:
-    """Sentences on what may hurt training: missing, near-empty and unbalanced classes, and leaks between splits.
+    """Warnings about problems for training: missing, near-empty and unbalanced classes, and leaks between splits.
 
     Args:
       class_names: the classes.
@@ -116,7 +116,7 @@ def warnings_of(
 
 
 def manifest_warnings(manifest: Manifest) -> list[str]:
-    """The warnings that a written dataset deserves; see warnings_of."""
+    """The warnings about a written dataset; see warnings_of."""
     counts = {name: split.class_counts for name, split in manifest.splits.items()}
     return warnings_of(manifest.class_names, counts, manifest.statistics.get("duplicates", {}))
 

@@ -1,4 +1,4 @@
-"""Converts a listing of images into a tfpipe dataset: index, plan, write, publish.
+"""Converts a listing of images into a tfpipe dataset: list, plan, write, publish.
 
     python -m beam_jobs.convert --input photos --output photos_tfrecord
     tfpipe convert --input photos --output photos_tfrecord        # the same
@@ -42,20 +42,20 @@ from tfpipe.format.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Man
 from tfpipe.maintenance.check import check_dataset
 from tfpipe.storage import Place, as_place, is_url, local_path
 
-# How many of the first references by hash tell what a byte of file becomes as pixels.
+# How many images, the first by hash, are measured where only a sample tells the size of records.
 _SAMPLE = 64
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a conversion did.
+    """The result of a conversion.
 
     Attributes:
-      plan: what was to be written.
-      manifest: what was written; None for a dry run.
+      plan: the plan.
+      manifest: the manifest of the dataset; None for a dry run.
       refused: how many inputs were refused, by reason.
-      resumed: how many shards a run before had finished.
-      gain: what re-encoding brings, measured on a sample; None where nothing is re-encoded.
+      resumed: how many shards an earlier run had finished.
+      gain: the gain of re-encoding, measured on a sample; None where nothing is re-encoded.
     """
 
     plan: Plan
@@ -69,11 +69,11 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
     """Runs a conversion.
 
     Args:
-      job: what to convert.
+      job: the conversion.
       quiet: show no progress bar.
 
     Raises:
-      UsageError: the job contradicts itself or what lies at its paths.
+      UsageError: the job contradicts itself or the files at its paths.
       DataError: more inputs were refused than allowed; nothing is published, and --resume can go on.
       SetupError: the disk is full, another writer holds the output, a model or an extra is missing.
     """
@@ -95,10 +95,10 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
 
 @contextlib.contextmanager
 def _spool_folder(job: Job, output: Place, finished: bool) -> Iterator[str | None]:
-    """Where a source may copy its images first; None where it reads everything in place.
+    """The folder that a source may copy its images into first; None where it reads everything in place.
 
-    Only what is written is copied: not for a dry run or a look at what is there. For an output in a store the spool is
-    this machine's, which workers elsewhere don't see.
+    Nothing is copied for a dry run, nor where a finished dataset is verified. For an output in a store the spool is on
+    this machine, where workers elsewhere don't see it.
     """
     if job.dry_run or finished or (job.beam_args and not isinstance(output, Path)):
         yield None
@@ -110,10 +110,10 @@ def _spool_folder(job: Job, output: Place, finished: bool) -> Iterator[str | Non
 
 
 def _known_classes(job: Job, source: Source) -> tuple[str, ...] | None:
-    """The classes and their order, by the labels file or the source; None where those that occur will do.
+    """The classes and their order, from the labels file or the source; None where those that occur are taken.
 
     Raises:
-      UsageError: the source can't give what the job asks for.
+      UsageError: the source does not support the job's options.
     """
     if job.split is not None and source.splits:
         raise UsageError(f"{job.input!r} assigns the splits {list(source.splits)}; --split can't change them.")
@@ -135,7 +135,7 @@ class _Planned:
 
 
 def _plan_aside(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None) -> _Planned:
-    """The plan, without a trace in the output; by this process where workers may see nothing but a store."""
+    """The plan, without writing into the output; made by this process where workers may see nothing but a store."""
     here = job if isinstance(output, Path) else replace(job, beam_args=())
     with tempfile.TemporaryDirectory() as folder:
         return _plan(here, source, LocalState(Path(folder)), class_names)
@@ -210,7 +210,7 @@ def _write_missing(missing: Sequence[int], job: Job, plan: Plan, source: Source,
     if missing:
         from beam_jobs.engines.graphs import write_shards
 
-        # The bar watches the folder grow; a store would have to be asked again and again.
+        # The bar looks at the folder's size; in a store each look would be a request.
         with WatchedProgress(state.folder, plan.num_bytes, plan.listed, quiet=quiet or not is_local):
             write_shards(missing, job, plan, source, state)
 
@@ -233,8 +233,8 @@ def _verify_finished(job: Job, source: Source, output: Place, class_names: tuple
 
 
 def _check_places(job: Job, output: Place) -> None:
-    if _lies_inside(output, job.input):
-        raise UsageError(f"--output {job.output!r} lies inside --input {job.input!r}; write elsewhere.")
+    if _is_inside(output, job.input):
+        raise UsageError(f"--output {job.output!r} is inside --input {job.input!r}; write elsewhere.")
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {job.output!r} is a file; it takes a folder.")
     if (
@@ -247,7 +247,7 @@ def _check_places(job: Job, output: Place) -> None:
         raise UsageError(f"--output {job.output!r} is not empty; {hint}, --overwrite replaces a dataset there.")
 
 
-def _lies_inside(output: Place, location: str) -> bool:
+def _is_inside(output: Place, location: str) -> bool:
     """Whether an output is the folder of the input, or below it."""
     if not isinstance(output, Path):
         return f"{output}/".startswith(location.rstrip("/") + "/")
@@ -256,7 +256,7 @@ def _lies_inside(output: Place, location: str) -> bool:
 
 
 def _remove_if_unused(output: Place) -> None:
-    """Takes back an empty state folder, and the output folder if nothing else is in it."""
+    """Removes an empty state folder, and the output folder if nothing else is in it."""
     state = output / STATE_NAME
     if any(state.glob("*.json")):
         return
@@ -269,7 +269,7 @@ def _remove_if_unused(output: Place) -> None:
 
 
 def _match_earlier_plan(path: Place, planned: _Planned) -> None:
-    """Refuses to go on with shards of another plan; writes the plan where there is none yet."""
+    """Raises a UsageError where the shards are of another plan; writes the plan where there is none yet."""
     document = {"recorded": planned.recorded, "plan": planned.plan.to_json()}
     if path.exists():
         earlier = json.loads(path.read_text())
@@ -277,13 +277,13 @@ def _match_earlier_plan(path: Place, planned: _Planned) -> None:
             found = _difference({**earlier["plan"], **earlier["recorded"]}, {**document["plan"], **planned.recorded})
             raise UsageError(
                 f"{path.parent.parent} holds an unfinished conversion of another kind: {found}; "
-                "run it with what it had, or take --overwrite."
+                "run it with the same options and input, or take --overwrite."
             )
     replace_file(path, json.dumps(document).encode())
 
 
 def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The first thing in which two records of a job differ, as a phrase."""
+    """The first difference between two records of a job, as a phrase."""
     for name in ("options", "model"):
         before, after = earlier.get(name) or {}, now.get(name) or {}
         for key in sorted(set(before) | set(after)):
@@ -303,7 +303,7 @@ def _check_space(output: Path, plan: Plan, missing: int) -> None:
 
 
 def _check_refusals(job: Job, output: Place, plan: Plan, refusals: Sequence[Refused]) -> None:
-    """Stops where too much was refused, with rejected.jsonl in place to look at."""
+    """Raises a DataError where too many inputs were refused; rejected.jsonl then lists them."""
     from beam_jobs.publish import rejected_lines
 
     allowed = rejected_limit(job.max_rejected, plan.listed)

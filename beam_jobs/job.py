@@ -1,4 +1,4 @@
-"""What a conversion is asked to do: the options as one frozen value. Loads neither Beam nor TensorFlow."""
+"""The options of a conversion as one frozen value, and its command line. Loads neither Beam nor TensorFlow."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ EXAMPLES = """examples:
   tfpipe convert --input data --output out
       Parquet files with images inside, as the Hugging Face hub has them
   tfpipe convert --input annotations/instances_train.json --output out --label_kind multi
-      COCO: images beside the file, boxes and box_labels as further features
+      COCO: images beside the file, boxes and box_labels as additional features
   tfpipe convert --input old_dataset --output out --target_bytes 100MB
-      a tfpipe dataset, sharded anew; 'old/*.tfrecord' splits it anew too
+      a tfpipe dataset with new shards; 'old/*.tfrecord' gives it new splits too
   tfpipe convert --input photos --output out --masks masks
       photos/cat/1.jpg with its mask masks/cat/1.png; in a listing, a column `mask` names the file
   tfpipe convert --input gs://bucket/photos --output gs://bucket/out
@@ -83,11 +83,11 @@ class Job:
     """One conversion.
 
     Attributes:
-      input: a folder with a folder per class, a listing, or what else beam_jobs.sources.READS names; or a URL of such.
+      input: a folder with a folder per class, a listing, or another kind in beam_jobs.sources.READS; or a URL of one.
       output: the folder to write, or a URL such as gs://bucket/photos_tfrecord.
       payload: "raw", "decoded" or "embedding".
       split: fractions by split; None takes the default, or the split folders of the input.
-      target_bytes: the size aimed at for each shard.
+      target_bytes: the target size of each shard.
       seed: of the split and the order.
       labels: a file with one class name a line; None takes the names that occur, sorted.
       masks: a folder that mirrors the input's, with a mask file for each image; None where there are none, or where a
@@ -97,17 +97,17 @@ class Job:
       resize: "pad", "stretch" or "crop".
       dtype: of decoded images.
       model: for embedding: a SavedModel folder, a .keras file, a keras.applications name, or a TF-Hub handle.
-      model_range: the values the model takes: "0,1", "0,255" or "-1,1"; None goes by the kind of model.
-      max_side: re-encode larger raw images so that their longer side has so many pixels; None keeps their size.
+      model_range: the values the model takes: "0,1", "0,255" or "-1,1"; None depends on the kind of model.
+      max_side: re-encode larger raw images so that their longer side has this many pixels; None keeps their size.
       quality: of re-encoded JPEG files; given alone, every image is re-encoded.
-      max_rejected: how many inputs may be refused: a count such as "10", or a part such as "1%".
+      max_rejected: how many inputs may be refused: a count such as "10", or a share such as "1%".
       max_pixels: images with more are refused.
       verify: "decode" decodes every raw image; "none" reads headers and end markers.
       threads: how many images are decoded at once, per worker.
-      limit: take only the first so many inputs; of a folder, one of each class in turn.
+      limit: take only this many inputs, the first; of a folder, round robin over the classes.
       dry_run: plan, and write nothing.
       resume: go on with an unfinished conversion.
-      overwrite: replace what is in the output folder.
+      overwrite: replace the contents of the output folder.
       beam_args: Beam's pipeline options.
     """
 
@@ -157,7 +157,7 @@ class Job:
         if self.resume and self.overwrite:
             raise UsageError("--resume goes on with what is there, --overwrite replaces it; take one of the two.")
         if not 0 <= self.seed < 2**64:
-            raise UsageError(f"--seed is {self.seed}; it must lie in [0, 2**64).")
+            raise UsageError(f"--seed is {self.seed}; it must be in [0, 2**64).")
         split_bounds(self.fractions)
         rejected_limit(self.max_rejected, 0)
         if self.labels is not None and self.label_kind == "number":
@@ -185,7 +185,7 @@ class Job:
         if self.max_side is not None and self.max_side < 1:
             raise UsageError(f"--max_side is {self.max_side}; it must be at least 1.")
         if self.quality is not None and not 1 <= self.quality <= 100:
-            raise UsageError(f"--quality is {self.quality}; it must lie in [1, 100].")
+            raise UsageError(f"--quality is {self.quality}; it must be in [1, 100].")
         if self.model_range is not None and self.model_range not in RANGES:
             raise UsageError(f"--model_range is {self.model_range!r}; it takes one of {list(RANGES)}.")
 
@@ -238,7 +238,7 @@ def rejected_limit(text: str, listed: int) -> int:
         return int(Fraction(part[1]) * listed / 100)
     if text.isdecimal():
         return int(text)
-    raise UsageError(f"--max_rejected is {text!r}; it takes a count such as 10, or a part such as 1%.")
+    raise UsageError(f"--max_rejected is {text!r}; it takes a count such as 10, or a share such as 1%.")
 
 
 def parse_bytes(text: str) -> int:
@@ -252,7 +252,7 @@ def parse_bytes(text: str) -> int:
 
 
 def _argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A parser of texts as argparse takes it, which shows the sentence of no other error."""
+    """A parser for argparse, which replaces the message of any other error than ArgumentTypeError by its own."""
 
     def convert(text: str) -> Any:
         try:
@@ -296,7 +296,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--verify", choices=("none", "decode"), default="none", help=verify_help)
     cores = os.cpu_count() or 1
     add("--threads", type=int, default=cores, metavar="N", help="per worker (default: the number of cores)")
-    add("--limit", type=int, metavar="N", help="take the first N inputs only; of a folder, one of each class in turn")
+    add(
+        "--limit", type=int, metavar="N", help="take the first N inputs only; of a folder, round robin over the classes"
+    )
     add("--dry_run", action="store_true", help="show the plan, write nothing")
     add("--resume", action="store_true", help="go on with a conversion that was stopped")
     add("--overwrite", action="store_true", help="replace the dataset there once the new one is complete")

@@ -33,9 +33,9 @@ from beam_jobs.sources import Listed, Ref, Refused, Source
 from beam_jobs.sources.labels import label_problem, names_in
 from tfpipe.format.sharding import cut_order, key_hashes, num_shards, pick_split, split_bounds
 
-# Some 250 B each while they are gathered: 16 MB.
+# Some 250 B each until they are saved: 16 MB.
 RUN_REFS = 1 << 16
-# A shard's border lies between two of 2**18 equal parts of the order: fine enough for 16,000 shards of one split.
+# Shards are cut between two of 2**18 equal parts of the order: fine enough for 16,000 shards of one split.
 _PART_BITS = 18
 _PARTS = 1 << _PART_BITS
 # Key, label, shape and framing of a record, besides the strings themselves and the payload.
@@ -59,7 +59,7 @@ class ListingScan:
       seed: of the split and the order.
       splits: the names of the splits.
       bounds: of the draws of each split; see split_bounds.
-      class_names: the classes that are known; None takes what occurs.
+      class_names: the known classes; None takes those that occur.
       label_kind: "class", "multi" or "number".
     """
 
@@ -88,7 +88,7 @@ def make_listing_scan(job: Job, source: Source, sorted_runs: str, class_names: t
 
 
 class _Run:
-    """References and refusals that are being gathered for one run."""
+    """The references and refusals of one run, until it is saved."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, int, int]] = []  # split, order, size, bytes of the locator
@@ -241,7 +241,7 @@ class RecordSize:
 
 
 def make_plan(job: Job, scan: ListingScan, size: RecordSize) -> Plan:
-    """The plan for all runs: a pure function of what was listed and the options, not of how it was cut into runs."""
+    """The plan for all runs: a pure function of the listed inputs and the options, not of the cuts between runs."""
     facts = [json.loads(path.read_text()) for path in sorted(Path(scan.sorted_runs).glob("*.json"))]
     sizes, counts = _order_histogram(scan, size)
     labels = {name for fact in facts for label in fact["labels"] for name in names_in(label, scan.label_kind)}

@@ -1,6 +1,6 @@
 """From finished shards to a dataset: final names, records.index, rejected.jsonl, and last of all the manifest.
 
-Every step can be repeated: a run that was killed in the middle finds what is done and goes on.
+Every step can be repeated: after a kill in the middle, the next run finds the finished steps and goes on.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _JOURNAL_NAME = "files.json"
 def publish(
     output: Place, state: Path, job: Job, plan: Plan, refusals: Sequence[Refused], recorded: dict[str, Any]
 ) -> Manifest:
-    """Makes the dataset visible, and removes what it replaces.
+    """Makes the dataset visible, and removes the files that it replaces.
 
     Args:
       output: the folder to write, or the URL in a store; its `_state` holds the shards.
       state: the folder with their sidecars: `_state` itself, or a copy of a store's.
       job: the conversion.
       plan: its plan; every shard has its sidecar.
-      refusals: everything that was refused, in any order.
+      refusals: all refused inputs, in any order.
       recorded: the job, as the manifest's made_by records it.
 
     Returns:
@@ -133,7 +133,7 @@ def shard_is_written(state: Path, plan: Plan, name: str, recorded: dict[str, Any
 
 
 def _published_path(state: Path, plan: Plan, name: str, recorded: dict[str, Any]) -> Path | None:
-    """Where a shard goes once all are finished; None while some are not."""
+    """The final path of a shard; None until all shards are finished."""
     paths = [state / f"{shard.name}.json" for shard in plan.shards]
     if not all(path.exists() for path in paths):
         return None
@@ -145,7 +145,7 @@ def _size(path: Path | None) -> int | None:
 
 
 def _shard_files(output: Place) -> set[str]:
-    """The shards of the dataset that is there now."""
+    """The paths of the shards of the dataset that is there now."""
     try:
         return {shard.path for shard in _all_shards(load_manifest(output))}
     except (FileNotFoundError, ValueError):

@@ -43,9 +43,9 @@ class ShardStats:
       num_records, num_bytes, digest: of the shard's file.
       class_counts: by label_int.
       formats: how many files of each format.
-      turned: how many files carry an EXIF turn.
+      turned: how many files have an EXIF orientation other than upright.
       sizes: [smallest height, width, largest height, width] of the images; None for embeddings and empty shards.
-      image_sizes: how large the images and their files are; see census.
+      image_sizes: the distribution of the sizes of images and files; see census.
       moments: of all pixels; None where none were decoded.
       source_digest: the sum of the records' digests.
       refused: inputs that could not become records.
@@ -91,13 +91,13 @@ def write_shard(
     Args:
       state: the folder.
       name: the planned name.
-      refs: what becomes records, in order.
-      payload: how.
-      refused: inputs that are refused already, to be carried in the sidecar.
+      refs: the references that become records, in order.
+      payload: turns them into records.
+      refused: inputs that are refused already, to be listed in the sidecar.
       threads: how many batches are encoded at once.
 
     Raises:
-      OSError: the disk is full or the folder gone; what was written of the shard is removed.
+      OSError: the disk is full or the folder gone; the unfinished shard is removed.
     """
     # The process's own name: a process that a killed run left behind may still write the same shard.
     draft = state / f"{name}.{os.getpid()}.draft"
@@ -153,7 +153,7 @@ class _Writer:
             self._flush()
 
     def finish(self) -> str:
-        """Writes what is left; returns the digest of everything."""
+        """Writes the rest; returns the digest of everything."""
         self._flush()
         return f"xxh3_128:{self._digest.hexdigest()}"
 

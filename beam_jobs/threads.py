@@ -16,7 +16,7 @@ def map_ordered(function: Callable[[_In], _Out], items: Iterable[_In], *, thread
 
     Args:
       function: called in one of the threads, or in this one where there is only one.
-      items: read no further than needed.
+      items: not read until there is room for them among those under way.
       threads: how many calls run at once.
       ahead: how many items are under way or done and not yet yielded, at most.
     """

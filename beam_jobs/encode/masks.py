@@ -1,14 +1,14 @@
-"""Mask files: what of them can be taken, and the PNG of one channel that a record holds for each.
+"""Mask files: which can be taken, and the PNG of one channel that a record holds for each.
 
-A mask names a class, or an instance, for every pixel of its image, so no value of it may change. Taken are PNG files of
-gray up to 8 bits, or with a palette, whose indices are then the values; and BMP files of 8 bits, likewise. Gray of 1, 2
-or 4 bits is spread over 0..255, as every PNG decoder does it. Refused are colours, 16 bits, and JPEG, which alters
+A mask names a class, or an instance, for every pixel of its image, so no value of it may change. Accepted are PNG files
+of gray up to 8 bits, or with a palette, whose indices are then the values; and BMP files of 8 bits, likewise. Gray of
+1, 2 or 4 bits is spread over 0..255, as every PNG decoder does it. Refused are colours, 16 bits, and JPEG, which alters
 values.
 
 A decoder would turn palette indices into colours. So the palette is replaced by a ramp in which color i is the gray i:
 the compressed pixels stay as they are, and every decoder then gives the indices.
 
-    data = sound_mask(file_bytes, image_header, max_pixels=2**26)
+    data = stored_mask(file_bytes, image_header, max_pixels=2**26)
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def mask_reader(source: Source) -> MaskReader | None:
     return cast(MaskReader, source) if MASK_COLUMN in source.columns else None
 
 
-def sound_mask(data: bytes, image: ImageHeader, *, max_pixels: int) -> bytes:
+def stored_mask(data: bytes, image: ImageHeader, *, max_pixels: int) -> bytes:
     """The PNG of one channel that a record holds for a mask file.
 
     Args:
       data: the mask file.
-      image: what the image's file says of itself. The mask has the size of the image as it is stored: an EXIF turn of
-        the image turns both.
+      image: the header of the image's file. The mask has the size of the image as it is stored: an EXIF orientation of
+        the image applies to both.
       max_pixels: masks with more are refused.
 
     Raises:
@@ -81,7 +81,7 @@ def _gray_png(data: bytes) -> bytes:
     chunks = list(_chunks(data))
     if colour == _GRAY:
         return data
-    # Transparency of palette entries would go with the ramp, and says nothing of classes.
+    # The transparency of palette entries belongs to the old palette, and says nothing of classes.
     parts = [_chunk(b"PLTE", _ramp(len(body) // 3, 3)) if name == b"PLTE" else whole for name, body, whole in chunks]
     return _PNG_START + b"".join(
         part for part, (name, _, _) in zip(parts, chunks, strict=True) if name not in (b"tRNS", b"hIST", b"sPLT")
@@ -114,7 +114,7 @@ def _ramp(count: int, width: int) -> bytes:
 
 
 def _with_gray_ramp(data: bytes) -> bytes:
-    """A BMP of 8 bits with a palette that is a ramp; any other file as it is, to be refused by what it says."""
+    """A BMP of 8 bits with a palette that is a ramp; any other file as it is, to be refused by its header."""
     if len(data) < 54 or data[_BMP_BITS_AT : _BMP_BITS_AT + 2] != b"\x08\0":
         return data
     start, header_bytes = struct.unpack_from("<II", data, 10)
@@ -146,10 +146,10 @@ def gray_png(rows: list[bytes]) -> bytes:
 
 
 def read_mask(reader: MaskReader, ref: Ref, image: ImageHeader, *, max_pixels: int) -> bytes:
-    """The PNG that a record holds for the mask of a reference; see sound_mask.
+    """The PNG that a record holds for the mask of a reference; see stored_mask.
 
     Raises:
-      Refusal: "missing_mask" where there is no file, or a reason of sound_mask.
+      Refusal: "missing_mask" where there is no file, or a reason of stored_mask.
     """
     try:
         data = reader.read_mask(ref)
@@ -157,7 +157,7 @@ def read_mask(reader: MaskReader, ref: Ref, image: ImageHeader, *, max_pixels: i
         raise Refusal("missing_mask", "The file of the mask is not there.") from error
     except OSError as error:
         raise Refusal("bad_mask", f"The mask can't be read: {error.strerror}.") from error
-    return sound_mask(data, image, max_pixels=max_pixels)
+    return stored_mask(data, image, max_pixels=max_pixels)
 
 
 def mask_pixels(
@@ -167,7 +167,7 @@ def mask_pixels(
 
     Args:
       data: the PNG of a record.
-      image: the header of its image, for the EXIF turn.
+      image: the header of its image, for the EXIF orientation.
       size: (height, width) to fit it to, as its image; None keeps its own.
       resize: "pad", "stretch" or "crop".
 

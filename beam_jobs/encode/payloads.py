@@ -1,7 +1,7 @@
 """The payload of a record: the image's file (raw), its pixels (decoded), or a model's vector of it (embedding).
 
 A payload turns a batch of references into encoded records, or says why one can't become a record. Raw imports no
-TensorFlow unless it is told to decode.
+TensorFlow unless it has to decode.
 """
 
 from __future__ import annotations

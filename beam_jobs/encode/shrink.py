@@ -1,7 +1,8 @@
 """Smaller images for faster reading: raw records whose files are re-encoded while converting.
 
 An image whose longer side is beyond `max_side` is decoded exactly, turned upright, resized with antialiasing and
-encoded as JPEG; with a quality but no max_side every image is re-encoded at its size. All others keep their bytes.
+encoded as JPEG; with a quality but no max_side every image is re-encoded at its size. All other images keep their
+bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tfpipe.images.probe import probe
 
 
 class Gain(NamedTuple):
-    """What shrinking brings, on a sample of the images.
+    """The gain of shrinking, measured on a sample of the images.
 
     Attributes:
       bytes_ratio: bytes after, for each byte before.
@@ -28,7 +29,7 @@ class Gain(NamedTuple):
 
 
 def measure_gain(shrink: Shrink, files: Sequence[bytes]) -> Gain:
-    """What shrinking brings for those of some files that can be decoded.
+    """The gain of shrinking those of some files that can be decoded.
 
     bytes_ratio is the same every time; decode_ratio is measured, with the reader's fast decoder, and is not.
     """

@@ -27,7 +27,7 @@ from tfpipe.errors import SetupError, UsageError
 from tfpipe.storage import Place, as_place
 
 _PROBLEM_NAME = "problem.txt"
-# Taken before the work begins: a disk that fills up has no room left for the sentence that says so.
+# Allocated before the work begins: a full disk has no room left for the message that says so.
 _PROBLEM_BYTES = 8192
 _MOST_TEXT = 2000
 
@@ -54,7 +54,7 @@ class RunTask(beam.DoFn):
 
 @contextlib.contextmanager
 def _noting_problems(state: Place) -> Iterator[None]:
-    """Leaves the sentence of an expected error in the state folder: runners hand back a traceback as one long text."""
+    """Leaves the message of an expected error in the state folder: runners return a traceback as one long text."""
     try:
         yield
     except (OSError, SetupError, UsageError) as error:
@@ -67,21 +67,21 @@ def _noting_problems(state: Place) -> Iterator[None]:
         raise
 
 
-def _leave_note(place: Place, note: bytes) -> None:
-    """Writes a note of full length, as far as that can be done.
+def _leave_note(path: Place, note: bytes) -> None:
+    """Writes a note of full length, where that is possible.
 
-    Over the blanks that are there, in one call: of two workers with problems, either's sentence comes out whole.
+    It overwrites the blanks that are there in one call: of two workers with problems, one's message comes out whole.
     """
-    _NOTES_HERE[str(place)] = note
-    if isinstance(place, Path):
-        with contextlib.suppress(OSError), open(place, "r+b", buffering=0) as file:
+    _NOTES_HERE[str(path)] = note
+    if isinstance(path, Path):
+        with contextlib.suppress(OSError), open(path, "r+b", buffering=0) as file:
             file.write(note)
     else:
         with contextlib.suppress(SetupError):
-            place.write_bytes(note)
+            path.write_bytes(note)
 
 
-# The last note of this process for each place: a store that failed can't take a note either.
+# The last note of this process for each path: a store that failed can't take a note either.
 _NOTES_HERE: dict[str, bytes] = {}
 
 
@@ -117,7 +117,7 @@ def _run(name: str, elements: list[Any], task: beam.DoFn, beam_args: Sequence[st
 
 @contextlib.contextmanager
 def _collecting_little() -> Iterator[None]:
-    """Keeps what is there out of garbage collection: looking through Beam's objects takes 65 ms each time."""
+    """Keeps existing objects out of garbage collection: scanning Beam's objects takes 65 ms each time."""
     gc.freeze()
     try:
         yield
@@ -127,7 +127,7 @@ def _collecting_little() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _raising_problems(problem: Place) -> Iterator[None]:
-    """Raises what a worker noted in place of what the runner made of it."""
+    """Raises the error that a worker noted instead of the runner's own."""
     problem.write_bytes(bytes(_PROBLEM_BYTES))
     _NOTES_HERE.pop(str(problem), None)
     try:
@@ -145,7 +145,7 @@ def _raising_problems(problem: Place) -> Iterator[None]:
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether an error began as Ctrl-C: Beam turns what stops a step, even that, into a RuntimeError."""
+    """Whether an error began as Ctrl-C, which Beam turns into a RuntimeError as it does with any error of a step."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

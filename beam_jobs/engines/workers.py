@@ -1,7 +1,7 @@
 """Tasks shared by several processes of one machine: pieces of the listing to list, raw shards to write.
 
-Both are Python's own work, and its lock lets one thread do it at a time: with two threads a raw record took 77 us, with
-one 58, with two processes 42. So a Beam worker that is told to use N threads for raw records has N - 1 helper
+Both run in the interpreter, whose lock lets one thread run at a time: with two threads a raw record took 77 us, with
+one 58, with two processes 42. So a Beam worker that is to use N threads for raw records has N - 1 helper
 processes, and works itself beside them. A helper is a fresh interpreter that loads neither Beam nor TensorFlow, in
 0.2 s and 50 MB; it is sent its task, and never imports the user's main module. The first few start while this process
 still loads Beam, and serve both stages:
@@ -98,9 +98,9 @@ class WritingTask:
 
 
 def num_helpers(job: Job) -> int:
-    """How many processes a job has besides each worker.
+    """How many helper processes each worker of a job has.
 
-    None where images are decoded, which threads share well; nor for memory://, which is one process's own.
+    None where images are decoded, which threads share well; nor for memory://, which only one process sees.
     """
     is_alone = any(scheme_of(path or "") == "memory" for path in (job.input, job.output, job.masks))
     return 0 if is_alone or job.needs_tensorflow else job.threads - 1
@@ -203,10 +203,10 @@ def prestarted_helpers(count: int) -> Iterator[None]:
 
 def main() -> None:
     """Serves the process that started this one: takes a task, then its items one by one, and answers each."""
-    # Nobody would wait for the shard of a parent that was killed; and a Ctrl-C is the parent's to answer.
+    # Nobody would wait for the shard of a parent that was killed; and the parent handles Ctrl-C.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if sys.argv[1:] != [str(os.getppid())]:
-        return  # It was killed before this was asked for; its first item may be in the pipe all the same.
+        return  # It was killed before prctl was called; its first item may be in the pipe all the same.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # Nothing else may be printed between the answers.

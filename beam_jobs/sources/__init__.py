@@ -1,4 +1,4 @@
-"""Where images come from: a listing is cut into pieces, and a piece yields one entry for everything that it lists.
+"""The sources of images: a listing is cut into pieces, and a piece yields one entry for each input that it lists.
 
     source = open_source("photos")            # photos/CLASS/**/file
     for piece in source.pieces(limit=None):
@@ -7,8 +7,8 @@
 
 One module a family: `folder`, here or in a store; `csvlist`, `rows` (JSON lines and Parquet listings)
 and `coco`; `tar`, `zips`, `embedded` (images inside Parquet) and `tfrecords`, whose images are parts of larger files.
-`masked` adds masks to any of them. `listing` and `labels` hold what all share, `files` what differs between paths and
-URLs.
+`masked` adds masks to any of them. `listing` and `labels` hold the values and checks that all share, `files` the access
+to paths and URLs.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ READS = (
 def open_source(
     location: str, *, spool: str | None = None, label_kind: str = "class", masks: str | None = None
 ) -> Source:
-    """The source that lies at a path.
+    """The source at a path or a URL.
 
     Args:
       location: a file, a folder or a pattern, or a URL of one; see READS.
-      spool: a folder that a source may fill while it is listed, with images that it could not find again in place.
+      spool: a folder that a source may fill while it is listed, with images that it can't read in place later.
       masks: a folder that mirrors the source's, with a mask file for each image.
       label_kind: "class" or "multi": which of the classes of an image's boxes a COCO file gives as its label.
 
@@ -72,7 +72,7 @@ def _open_location(location: str, spool: str | None, label_kind: str) -> Source:
     paths = matches(location)
     if not paths:
         raise UsageError(f"No input at {location!r}; --input takes {READS}.")
-    # A key holds what differs between the paths: another folder that holds them changes nothing.
+    # A key holds the part in which the paths differ: moving them to another folder changes no key.
     top = os.path.commonpath([os.path.dirname(path) for path in paths])
     return _open_files(paths, [os.path.relpath(path, top or ".") for path in paths], location, spool)
 
@@ -88,7 +88,7 @@ def _open_directory(location: str, spool: str | None) -> Source:
     return open_folder(location)
 
 
-# How a file's name ends, and what reads it.
+# The endings of file names, and the family that reads each.
 _ENDINGS = {
     (".csv", ".txt"): "csv",
     (".jsonl", ".ndjson"): "rows",
@@ -97,7 +97,7 @@ _ENDINGS = {
     (".zip",): "zip",
     (".tfrecord", ".tfrecords"): "tfrecord",
 }
-# Those of which there may be several files.
+# The families of which there may be several files.
 _SEVERAL = ("parquet", "tar", "tfrecord")
 
 

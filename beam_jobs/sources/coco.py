@@ -4,9 +4,9 @@
     train/000000000009.jpg                  found beside the file, in images/, or in the folder that the name ends with
 
 A record's class is its most frequent category, the lowest id where several are; with --label_kind multi it is all of
-them. `boxes` is float32 [N, 4] as x0, y0, x1, y1 in pixels of the file's own image, before an EXIF turn; conversion and
-make_dataset move them with the image. `box_labels` is int64 [N], the classes' ids, in the order of the annotations'
-ids. Crowds are left out.
+them. `boxes` is float32 [N, 4] as x0, y0, x1, y1 in pixels of the image as stored, before its EXIF orientation is
+applied; conversion and make_dataset move them with the image. `box_labels` is int64 [N], the classes' ids, in the order
+of the annotations' ids. Crowds are left out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class CocoSource:
 
     Attributes:
       listing: the file.
-      folder: where the images lie.
+      folder: the folder of the images.
       classes: (id, name) of every category, by id; a class's number is its index here.
       label_kind: "class" gives each record its most frequent category, "multi" all.
     """
@@ -48,6 +48,7 @@ class CocoSource:
     splits: tuple[str, ...] = ()
     label_kinds: tuple[str, ...] = ("class", "multi")
 
+    # See Source for the members that have no docstring.
     @property
     def class_names(self) -> tuple[str, ...] | None:
         return tuple(name for _, name in self.classes)
@@ -78,7 +79,7 @@ class CocoSource:
 
     def _listed(self, key: str, marks: Sequence[Mapping[str, Any]]) -> Listed:
         check_names(key)
-        # As text: what is no number, in a damaged file, need not be hashable.
+        # As text: the ids of a damaged file may be values that can't be hashed.
         numbers = {str(number): index for index, (number, _) in enumerate(self.classes)}
         boxes: list[float] = []
         ids = []
@@ -118,7 +119,7 @@ def open_coco(listing: str, label_kind: str) -> CocoSource:
       label_kind: "class" or "multi".
 
     Raises:
-      UsageError: it is no COCO file, lists nothing, or its images are nowhere near.
+      UsageError: it is no COCO file, lists nothing, or its images are not found.
     """
     listing = absolute(listing)
     document = _load(listing)
@@ -126,7 +127,7 @@ def open_coco(listing: str, label_kind: str) -> CocoSource:
         classes = tuple(sorted((int(one["id"]), str(one["name"])) for one in document["categories"]))
         first = str(document["images"][0]["file_name"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UsageError(f"{listing!r} is not sound COCO: {type(error).__name__}: {error}.") from error
+        raise UsageError(f"{listing!r} is not valid COCO: {type(error).__name__}: {error}.") from error
     names = [name for _, name in classes]
     if len(set(names)) < len(names) or len({number for number, _ in classes}) < len(classes):
         raise UsageError(f"Two categories of {listing!r} have one name or one id.")
@@ -146,7 +147,7 @@ def _load(listing: str) -> dict[str, Any]:
 
 
 def _image_folder(listing: str, first: str) -> str:
-    """The first folder that holds the first image: beside the file, images/, or what the file's name ends with."""
+    """The first folder that holds the first image: beside the file, images/, or the end of the file's name."""
     beside = folder_of(listing)
     last = os.path.splitext(os.path.basename(listing))[0].rpartition("_")[2]
     folders = [

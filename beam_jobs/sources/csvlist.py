@@ -1,4 +1,4 @@
-"""A CSV listing: the file, its label, and further columns that are carried along."""
+"""A CSV listing: the file, its label, and additional columns."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ HEADER_CELLS = frozenset({"uri", "url", "path", "file", "filename", "image"})
 class CsvSource:
     """A comma-separated listing.
 
-    Files are absolute or relative to the listing. With a header, the further columns keep its names; without one they
-    are column_3, column_4, ...
+    Files are absolute or relative to the listing. With a header, the additional columns keep its names; without one
+    they are column_3, column_4, ...
     """
 
     listing: str
@@ -37,9 +37,10 @@ class CsvSource:
 
     @cached_property
     def folder(self) -> str:
-        """What its relative files lie below."""
+        """The folder that its relative paths start from."""
         return folder_of(self.listing)
 
+    # See Source for the members that have no docstring.
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
         return mask_dtypes(self.columns)

@@ -1,7 +1,8 @@
 """Images embedded in Parquet files, as the Hugging Face hub has them: a column of {bytes, path} and one of labels.
 
-The images of a shard lie all over the files, since its order is that of the hash, and Parquet unpacks whole row groups.
-So the images are copied once, while they are listed, into a spool of plain bytes; each is one pread away afterwards.
+The images of a shard are spread over all files, since its order is that of the hash, and Parquet unpacks whole row
+groups. So the images are copied once, while they are listed, into a spool of plain bytes; each is one pread away
+afterwards.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ class EmbeddedSource:
 
     Attributes:
       files: the Parquet files.
-      names: what each is called in keys.
+      names: the name of each in keys.
       image: the column of images.
       label: the column of labels.
-      spool: where the images are copied to while they are listed; None leaves them, and reading one costs a row group.
+      spool: the folder that images are copied to while they are listed; None copies none, and each read costs a row
+        group.
     """
 
     files: tuple[str, ...]
@@ -60,6 +62,7 @@ class EmbeddedSource:
     dtypes: tuple[tuple[str, str], ...] = ()
     label_kinds: tuple[str, ...] = ("class", "multi", "number")
 
+    # See Source for the members that have no docstring.
     @property
     def splits(self) -> tuple[str, ...]:
         return ordered_splits(self.file_splits)
@@ -150,7 +153,7 @@ def open_embedded(paths: Sequence[str], names: Sequence[str], spool: str | None)
 
     Args:
       paths: the files.
-      names: what each is called in keys.
+      names: the name of each in keys.
       spool: a folder that images are copied to while they are listed; see EmbeddedSource.
 
     Raises:
@@ -181,7 +184,7 @@ def _schema(path: str) -> Any:
 
 
 def _holds_bytes(kind: Any) -> bool:
-    """Whether a column holds further images or other bytes: they are left out."""
+    """Whether a column holds additional images or other bytes: they are left out."""
     import pyarrow
 
     return _is_bytes(kind) or (pyarrow.types.is_struct(kind) and any(_is_bytes(inner.type) for inner in kind))

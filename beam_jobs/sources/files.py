@@ -1,7 +1,7 @@
-"""What sources ask of the files that they read: the same questions for paths of this machine and for URLs of stores.
+"""Access to the files of a source: the same functions for paths of this machine and for URLs of stores.
 
-A path stays a text, since a million of them are joined and read. Only one that is a URL costs more than the system
-calls: a store answers in some 20 to 100 ms, so what is asked of many objects is asked of 32 at once.
+A path stays a text, since a million of them are joined and read. Only a URL costs more than the system calls: a store
+answers in some 20 to 100 ms, so requests for many objects are sent 32 at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Out = TypeVar("_Out")
 
 
 class Child(NamedTuple):
-    """What lies directly in a folder."""
+    """A file or folder directly in a folder."""
 
     name: str
     is_folder: bool
@@ -38,7 +38,7 @@ def absolute(path: str) -> str:
 
 
 def folder_of(path: str) -> str:
-    """What holds a file."""
+    """The folder of a file."""
     return str(RemotePath(path).parent) if is_url(path) else os.path.dirname(path)
 
 
@@ -55,7 +55,7 @@ def is_file(path: str) -> bool:
 
 
 def is_folder(path: str) -> bool:
-    """Whether a folder is there; in a store, whether objects lie below."""
+    """Whether a folder is there; in a store, whether there are objects below."""
     return RemotePath(path).is_dir() if is_url(path) else os.path.isdir(path)
 
 
@@ -63,7 +63,7 @@ def file_bytes(path: str) -> int:
     """The size of a file.
 
     Raises:
-      OSError: it can't be told; FileNotFoundError where there is none.
+      OSError: the size can't be read; FileNotFoundError where there is no file.
     """
     return RemotePath(path).stat().st_size if is_url(path) else os.path.getsize(path)
 
@@ -83,13 +83,13 @@ def open_binary(path: str) -> IO[bytes]:
 
 def open_text(path: str, *, newline: str | None = None) -> Any:
     """The file as text without a byte order mark; bytes that are not UTF-8 become surrogates. A URL is read whole."""
-    # utf-8-sig drops the mark that spreadsheets write; surrogateescape lets a bad cell be refused by itself.
+    # utf-8-sig drops the mark that spreadsheets write; surrogateescape lets a bad cell be refused individually.
     settings: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": newline}
     return io.TextIOWrapper(io.BytesIO(read_file(path)), **settings) if is_url(path) else open(path, **settings)
 
 
 def children(folder: str) -> list[Child]:
-    """What lies directly in a folder, by name; dot files are left out."""
+    """The files and folders directly in a folder, by name; dot files are left out."""
     if not is_url(folder):
         with os.scandir(folder) as found:
             listed = [Child(child.name, child.is_dir()) for child in found]
@@ -118,7 +118,7 @@ def objects_below(folder: str) -> list[tuple[str, int]]:
         found = fs.find(path, detail=True)
     begin = len(path.rstrip("/")) + 1
     pairs = [(name[begin:], int(row["size"])) for name, row in found.items()]
-    # Some programs leave an empty object FOLDER/ in place of a folder.
+    # Some programs leave an empty object FOLDER/ that marks a folder.
     return sorted((n, size) for n, size in pairs if n and n[-1] != "/" and not any(p[0] == "." for p in n.split("/")))
 
 
@@ -127,7 +127,7 @@ def _last(name: str) -> str:
 
 
 def _url(like: str, name: str) -> str:
-    """The URL of a name that a driver gave, which leaves the scheme away."""
+    """The URL of a name that a driver returned without the scheme."""
     scheme = scheme_of(like)
     return f"{scheme}://{name if scheme == 'local' else name.lstrip('/')}"
 
@@ -145,7 +145,7 @@ def peek(items: Iterator[_In]) -> tuple[_In | None, Iterator[_In]]:
 
 
 class _Stream(io.RawIOBase):
-    """An object of a store as a file: each read is a request for its range. What fails is a SetupError."""
+    """An object of a store as a file: each read is a request for its range; its errors are SetupErrors."""
 
     def __init__(self, url: str) -> None:
         self._object = RemotePath(url)

@@ -49,6 +49,7 @@ class FolderSource:
     class_names: tuple[str, ...] | None = None
     label_kinds: tuple[str, ...] = ("class",)
 
+    # See Source for the members that have no docstring.
     @property
     def splits(self) -> tuple[str, ...]:
         return ordered_splits(folder.split for folder in self.folders)
@@ -105,7 +106,7 @@ class FolderSource:
     def _entry(
         self, child: os.DirEntry[str], folder: ClassFolder, ancestors: frozenset[tuple[int, int]]
     ) -> Entry | os.stat_result:
-        """What a child is in the listing; its status where it is a folder to be walked."""
+        """The entry of a child; its status where it is a folder to be walked."""
         try:
             status = child.stat()
         except OSError as error:
@@ -139,7 +140,7 @@ def class_folders(root: str) -> tuple[ClassFolder, ...]:
     """The folders of all classes below a path or a URL, each with its split; see open_folder."""
     names = _folders_in(root)
     if not names:
-        raise UsageError(f"{root!r} holds no folders; images lie in one folder per class: {root}/CLASS/image.jpg.")
+        raise UsageError(f"{root!r} holds no folders; it takes one folder of images per class: {root}/CLASS/image.jpg.")
     if set(names) <= set(SPLIT_FOLDERS) and any(_folders_in(f"{root}/{name}") for name in names):
         parts = [
             (f"{name}/{label}", label, SPLIT_FOLDERS[name]) for name in names for label in _folders_in(f"{root}/{name}")

@@ -1,4 +1,4 @@
-"""A label on its way from the listing to the record: one text, whatever its kind.
+"""The label of an input as one text, whatever its kind, and the checks of it.
 
 Of the kind "class" it is a class's name; of "multi" the names of several, sorted, with BETWEEN_LABELS between them; of
 "number" a number as it was written.
@@ -57,7 +57,7 @@ def names_in(label: str, kind: str) -> list[str]:
 
 
 def label_problem(entry: Listed, kind: str, known: Collection[str] | None) -> Refused | None:
-    """Why a label is not of its kind, or of no known class; `known` is None where any class will do."""
+    """The refusal of a label that is not of its kind, or of no known class; `known` is None where any class will do."""
     if kind == "class" and entry.label and BETWEEN_LABELS not in entry.label and known is None:
         return None  # Nearly every entry of nearly every job: a million of them.
     problem = _kind_problem(entry.label, kind)

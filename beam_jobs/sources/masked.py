@@ -17,16 +17,17 @@ ENDINGS = (".png", ".bmp", ".PNG", ".BMP")
 
 @dataclass(frozen=True)
 class MaskedSource:
-    """A source whose images have masks beside it; everything but the masks is the source's own.
+    """A source with masks for its images; everything else is the source's own.
 
     Attributes:
-      source: lists the images.
-      folder: the masks'.
+      source: the source of the images.
+      folder: the folder of the masks.
     """
 
     source: Source
     folder: str
 
+    # See Source for the members that have no docstring.
     @property
     def columns(self) -> tuple[str, ...]:
         return (*self.source.columns, MASK_COLUMN)
@@ -82,5 +83,5 @@ def with_masks(source: Source, folder: str) -> MaskedSource:
     if not is_folder(local_path(checked_url(folder))):
         raise UsageError(f"--masks {folder!r}: there is no such folder.")
     if MASK_COLUMN in source.columns:
-        raise UsageError(f"The input has masks of its own in the column {MASK_COLUMN!r}; leave --masks away.")
+        raise UsageError(f"The input has masks of its own in the column {MASK_COLUMN!r}; leave out --masks.")
     return MaskedSource(source, absolute(folder))

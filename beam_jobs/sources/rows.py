@@ -1,8 +1,8 @@
-"""Listings whose rows have named columns: JSON lines and Parquet. And what any row's values become.
+"""Listings whose rows have named columns, JSON lines and Parquet; and the entry that the values of a row become.
 
 A row names a file in one column ("image", "file", "path", "filename", "file_name", "uri" or "url") and its label in
-"label" (or "labels"); the label is a text, a number or a list of texts. All other columns are carried along: texts and
-numbers as they are, lists and objects as JSON text. A row that lacks a column of another has it empty.
+"label" (or "labels"); the label is a text, a number or a list of texts. All other columns are kept: texts and numbers
+as they are, lists and objects as JSON text. A row that lacks a column of another has it empty.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _object_bytes(url: str) -> int:
 
 
 def mask_dtypes(columns: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """The dtypes of a listing's columns that are known beforehand: that of masks."""
+    """The dtypes of a listing's columns that the cells do not decide: that of masks."""
     return ((MASK_COLUMN, MASK_COLUMN),) if MASK_COLUMN in columns else ()
 
 
@@ -100,33 +100,33 @@ def check_row(texts: Sequence[str], columns: Sequence[str], extras: Sequence[str
 
 @dataclass(frozen=True)
 class RowColumns:
-    """Which columns of a row are what.
+    """The columns of a row by their meaning.
 
     Attributes:
       file: the column that names the file.
       label: the column with the label.
-      further: the columns that are carried along.
+      extras: the additional columns.
     """
 
     file: str
     label: str
-    further: tuple[str, ...]
+    extras: tuple[str, ...]
 
 
 def find_columns(names: Sequence[str], listing: str) -> RowColumns:
     """The columns of a listing by their names.
 
     Raises:
-      UsageError: there is no file or no label, or a further column can't be a feature.
+      UsageError: there is no file or no label, or an additional column can't be a feature.
     """
     file = next((name for name in FILE_COLUMNS if name in names), None)
     label = next((name for name in LABEL_COLUMNS if name in names), None)
     if file is None or label is None:
         needed = f"a file in one of {list(FILE_COLUMNS)}" if file is None else f"a label in one of {LABEL_COLUMNS}"
         raise UsageError(f"The rows of {listing!r} have the columns {list(names)}; a row needs {needed}.")
-    further = tuple(name for name in names if name not in (file, label))
-    check_columns(further, listing, masks=True)
-    return RowColumns(file, label, further)
+    extras = tuple(name for name in names if name not in (file, label))
+    check_columns(extras, listing, masks=True)
+    return RowColumns(file, label, extras)
 
 
 def row_entry(row: Mapping[str, Any], columns: RowColumns, folder: str, text: str) -> Entry:
@@ -136,8 +136,8 @@ def row_entry(row: Mapping[str, Any], columns: RowColumns, folder: str, text: st
         return Refused("", printable(text), "bad_row", "The row names no file.")
     try:
         label = label_text(row.get(columns.label))
-        extras = tuple(to_cell(row.get(name)) for name in columns.further)
-        check_row((key, label), columns.further, extras)
+        extras = tuple(to_cell(row.get(name)) for name in columns.extras)
+        check_row((key, label), columns.extras, extras)
         return listed_file(resolve(folder, key), key, label, extras)
     except Refusal as refusal:
         return refusal.of(printable(key))
@@ -156,13 +156,14 @@ class RowSource:
     class_names: tuple[str, ...] | None = None
     label_kinds: tuple[str, ...] = ("class", "multi", "number")
 
+    # See Source for the members that have no docstring.
     @property
     def columns(self) -> tuple[str, ...]:
-        return self.row_columns.further
+        return self.row_columns.extras
 
     @cached_property
     def folder(self) -> str:
-        """What its relative files lie below."""
+        """The folder that its relative paths start from."""
         return folder_of(self.listing)
 
     @property
@@ -192,7 +193,7 @@ class RowSource:
         return is_url(self.listing) or (not isinstance(row, str) and is_url(row.get(self.row_columns.file)))
 
 
-# A row, or what is wrong with it; and the row as text.
+# A row, or the problem with it; and the row as text.
 _Row = tuple[dict[str, Any] | str, str]
 
 
@@ -210,7 +211,7 @@ def open_rows(listing: str) -> RowSource:
 
 
 def _json_columns(listing: str) -> list[str]:
-    """The columns of all rows, sorted: objects leave out what is empty, and the rows' order is not to count."""
+    """The columns of all rows, sorted: objects leave out empty cells, and the order of the rows must not matter."""
     names: set[str] = set()
     rows, problem = 0, ""
     for row, text in _json_rows(listing):

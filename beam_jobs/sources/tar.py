@@ -1,8 +1,8 @@
 """Images in tar archives, read in place: nothing is ever extracted.
 
 A WebDataset tar holds samples: neighbouring members whose names agree up to the first dot of the last part. One of them
-is the image; the label is in NAME.cls, or under "label" or "cls" in NAME.json; NAME.txt and what else the JSON holds
-are further columns. A tar without any .cls or .json holds CLASS/**/file, as a folder would.
+is the image; the label is in NAME.cls, or under "label" or "cls" in NAME.json; NAME.txt and the other values of the
+JSON are additional columns. A tar without any .cls or .json holds CLASS/**/file, as a folder would.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from tfpipe.storage import is_url
 
 IMAGE_ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp"})
 _LABELS = ("cls", "label")
-# A .cls, .txt or .json member beyond this is no label and no caption.
+# A larger .cls, .txt or .json member is no label and no caption.
 _MOST_TEXT = 1 << 20
-# Members of the first tar that tell a WebDataset from folders in a tar.
+# This many members of the first tar are read to distinguish a WebDataset from folders in a tar.
 _PEEKED = 256
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\xb5": "unzstd"}
 
@@ -65,7 +65,7 @@ class _Member(NamedTuple):
 
 @dataclass(frozen=True)
 class TarSource:
-    """One tar or several. The key is the image's name in the archive, behind the archive's where there are several."""
+    """One tar or several. The key is the image's name in the archive, after the archive's where there are several."""
 
     slices: Slices
     prefixes: tuple[str, ...]
@@ -75,6 +75,7 @@ class TarSource:
     dtypes: tuple[tuple[str, str], ...] = ()
     class_names: tuple[str, ...] | None = None
 
+    # See Source for the members that have no docstring.
     @property
     def splits(self) -> tuple[str, ...]:
         return ordered_splits(self.file_splits)
@@ -142,7 +143,7 @@ def open_tars(paths: Sequence[str], names: Sequence[str]) -> TarSource:
 
     Args:
       paths: the archives.
-      names: what each is called in its records' keys, where there are several.
+      names: the name of each in its records' keys, where there are several.
 
     Raises:
       UsageError: one is compressed or no tar, or a column can't be a feature.
@@ -175,7 +176,7 @@ def _check_tar(path: str) -> None:
 
 
 def _columns(slices: Slices, members: Sequence[_Member]) -> tuple[str, ...]:
-    """What the first sample with an image holds besides its label."""
+    """The columns of the first sample with an image, besides its label."""
     first = next((member.sample for member in members if member.ending in IMAGE_ENDINGS), None)
     try:
         values = _values(slices, 0, [member for member in members if member.sample == first])
@@ -200,7 +201,7 @@ def _no_single_image(prefix: str, members: Sequence[_Member], images: Sequence[_
 
 
 def _values(slices: Slices, number: int, members: Sequence[_Member]) -> dict[str, Any]:
-    """The label and the further columns of a sample, or what is wrong with them."""
+    """The label and the additional columns of a sample; raises a Refusal where they can't be read."""
     texts = {member.ending: member for member in members if member.ending in ("cls", "txt", "json")}
     if any(member.size > _MOST_TEXT for member in texts.values()):
         raise Refusal("bad_row", f"A text member is larger than {_MOST_TEXT} bytes.")
@@ -221,7 +222,7 @@ def _values(slices: Slices, number: int, members: Sequence[_Member]) -> dict[str
 
 
 def _members(path: str) -> Iterator[_Member | Refused]:
-    """Yields the files of a tar in order, dot files left out; what is no file, or leads elsewhere, is refused."""
+    """Yields the files of a tar in order, without dot files; refuses what is no file or leads elsewhere."""
     archive = os.path.basename(path)
     with _open_tar(path) as tar:
         while True:

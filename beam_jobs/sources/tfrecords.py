@@ -1,4 +1,4 @@
-"""Images in existing TFRecords: a tfpipe dataset, or files of tf.train.Examples that others wrote.
+"""Images in existing TFRecords: a tfpipe dataset, or third-party files of tf.train.Examples.
 
 Both CRCs of every record are checked while listing; the image is then read in place, from inside the record.
 """
@@ -24,7 +24,7 @@ from tfpipe.format.schema import RESERVED, Feature
 from tfpipe.format.wire import NotAnExample, parse_example
 from tfpipe.storage import is_url
 
-# The features of records that have no manifest: tfpipe's and TFDS's, ImageNet's, and what hand-written ones use.
+# The features of records that have no manifest: the names of tfpipe and TFDS, of ImageNet, and of hand-written ones.
 IMAGE_FEATURES = ("image", "image/encoded", "image_raw", "image_bytes", "encoded", "jpg", "png")
 LABEL_FEATURES = ("label", "image/class/text", "image/class/label", "label_int", "class", "labels")
 KEY_FEATURES = ("key", "image/filename", "filename", "file_name", "image/source_id", "image_id", "id")
@@ -41,8 +41,8 @@ class RecordSource:
       file_splits: the split of each; "" where the hash decides.
       image, label: the names of these features.
       key: that of the key; None where records have none.
-      further: the features that are carried along.
-      masked: whether a `mask` lies beside each image.
+      extras: the additional features, which become columns.
+      masked: whether each record has a `mask`.
       has_lists: whether a label is a list of any length, rather than one value.
     """
 
@@ -51,19 +51,20 @@ class RecordSource:
     image: str
     label: str
     key: str | None
-    further: tuple[Feature, ...] = ()
+    extras: tuple[Feature, ...] = ()
     class_names: tuple[str, ...] | None = None
     has_lists: bool = False
     masked: bool = False
     label_kinds: tuple[str, ...] = ("class", "multi", "number")
 
+    # See Source for the members that have no docstring.
     @property
     def columns(self) -> tuple[str, ...]:
-        return (*(feature.name for feature in self.further), *([MASK_COLUMN] if self.masked else []))
+        return (*(feature.name for feature in self.extras), *([MASK_COLUMN] if self.masked else []))
 
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
-        return (*((f.name, _column_dtype(f)) for f in self.further), *mask_dtypes(self.columns))
+        return (*((f.name, _column_dtype(f)) for f in self.extras), *mask_dtypes(self.columns))
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -112,7 +113,7 @@ class RecordSource:
             raise Refusal("no_image", f"The record has no image bytes under {self.image!r}.")
         value = _plain(values.get(self.label, []))
         label = label_text(name_classes([] if value is None and self.has_lists else value, self.class_names))
-        extras = tuple(_cell(values.get(feature.stored_name, []), feature) for feature in self.further)
+        extras = tuple(_cell(values.get(feature.stored_name, []), feature) for feature in self.extras)
         check_names(key, label, *extras)
         locator = _locator(number, record, image[0])
         if self.masked:
@@ -130,7 +131,7 @@ def _locator(number: int, record: Record, data: bytes) -> str:
 
 
 def _plain(values: list[bytes] | np.ndarray) -> Any:
-    """A feature's values as text and numbers: one by itself, none as None, several as a list."""
+    """A feature's values as text and numbers: one as a scalar, none as None, several as a list."""
     plain = values if isinstance(values, list) else values.tolist()
     plain = [one.decode("utf-8", "surrogateescape") if isinstance(one, bytes) else one for one in plain]
     return plain[0] if len(plain) == 1 else (plain or None)
@@ -164,18 +165,20 @@ def open_dataset(directory: str) -> RecordSource:
         raise UsageError(str(error)) from error
     schema = manifest.schema
     if "image" not in schema or schema["image"].codec not in ("jpeg", "image"):
-        raise UsageError(f"{directory!r} holds {schema.payload} records, not image files; take what it was made of.")
+        raise UsageError(
+            f"{directory!r} holds {schema.payload} records, not image files; convert the images that it was made of."
+        )
     paths, splits = _shards(manifest)
     names = {name: schema[name].stored_name for name in ("image", "label", "label_int", "key") if name in schema}
     label = names.get("label") or names.get("label_int")
     if label is None:
         raise UsageError(f"The records in {directory!r} have no label.")
-    further = tuple(f for f in schema.features if f.name not in RESERVED and f.codec == "plain" and _is_carried(f))
+    extras = tuple(f for f in schema.features if f.name not in RESERVED and f.codec == "plain" and _is_carried(f))
     classes = manifest.class_names or None
     masked = MASK_COLUMN in schema and schema[MASK_COLUMN].codec == "image"
     several = schema.label_kind == "multi"
     key = names.get("key")
-    return RecordSource(Slices(paths), splits, names["image"], label, key, further, classes, several, masked)
+    return RecordSource(Slices(paths), splits, names["image"], label, key, extras, classes, several, masked)
 
 
 def _is_carried(feature: Feature) -> bool:

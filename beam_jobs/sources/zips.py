@@ -1,7 +1,7 @@
 """Images in a zip archive, CLASS/**/file as in a folder, read in place: nothing is ever extracted.
 
 Members are stored or deflated. One that would unpack to far more than it takes is refused before it is read, and one
-that lies about its size while it is.
+whose stated size is wrong while it is read.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from beam_jobs.sources.listing import (
 from beam_jobs.sources.slices import Slices
 from tfpipe.errors import UsageError
 
-# The largest image that a member may say it is, and how often as large as its compressed bytes. Photographs hardly
-# shrink at all; deflate ends at 1032 times.
+# The most bytes that a member may state, and the most for each compressed byte. Photographs hardly shrink at all; the
+# limit of deflate is 1032 times.
 MOST_BYTES = 1 << 28
 MOST_RATIO = 200
 
@@ -55,6 +55,7 @@ class ZipSource:
     class_names: tuple[str, ...] | None = None
     label_kinds: tuple[str, ...] = ("class",)
 
+    # See Source for the members that have no docstring.
     def pieces(self, limit: int | None) -> list[Any]:
         return [limit]
 
@@ -116,7 +117,7 @@ def _images(path: str) -> Iterator[zipfile.ZipInfo]:
         with open_binary(path) as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise UsageError(f"{path!r} is not a sound zip archive: {error}.") from error
+        raise UsageError(f"{path!r} is not a valid zip archive: {error}.") from error
     if sum(info.compress_size for info in infos) > file_bytes(path):
         raise UsageError(f"The members of {path!r} overlap: together they are larger than the archive.")
     for info in infos:

@@ -21,7 +21,7 @@ from stores import store as store
 from stores import upload
 
 import tfpipe
-from beam_jobs.encode.masks import sound_mask
+from beam_jobs.encode.masks import stored_mask
 from beam_jobs.job import Job
 from beam_jobs.sources import Refusal
 from tfpipe.errors import UsageError
@@ -68,7 +68,7 @@ def decoded(data: bytes) -> np.ndarray:
 @pytest.mark.parametrize("width", [37, 40])
 def test_every_kind_of_file_becomes_a_png_of_the_same_values(kind: str, width: int) -> None:
     mask = values(3, HEIGHT, width)
-    data = sound_mask(KINDS_OF_MASKS[kind](mask), probe(file_bytes(photo(3, HEIGHT, width), "JPEG")), max_pixels=LIMIT)
+    data = stored_mask(KINDS_OF_MASKS[kind](mask), probe(file_bytes(photo(3, HEIGHT, width), "JPEG")), max_pixels=LIMIT)
     np.testing.assert_array_equal(decoded(data), mask)
     # Whatever reads a palette as indices or as colours agrees.
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), mask)
@@ -77,9 +77,9 @@ def test_every_kind_of_file_becomes_a_png_of_the_same_values(kind: str, width: i
 def test_a_gray_png_stays_as_it_is_and_few_bits_are_spread_as_by_any_decoder() -> None:
     header = probe(file_bytes(photo(1), "JPEG"))
     gray = file_bytes(values(1), "PNG")
-    assert sound_mask(gray, header, max_pixels=LIMIT) is gray
+    assert stored_mask(gray, header, max_pixels=LIMIT) is gray
     two = file_bytes(Image.fromarray(values(1) > np.median(values(1))), "PNG")
-    assert sorted(np.unique(decoded(sound_mask(two, header, max_pixels=LIMIT)))) == [0, 255]
+    assert sorted(np.unique(decoded(stored_mask(two, header, max_pixels=LIMIT)))) == [0, 255]
 
 
 def damaged(data: bytes) -> bytes:
@@ -116,7 +116,7 @@ BAD = {
 def test_a_mask_that_would_not_keep_its_values_is_refused(name: str) -> None:
     data, reason, sentence = BAD[name]
     with pytest.raises(Refusal) as caught:
-        sound_mask(data, probe(file_bytes(photo(1), "JPEG")), max_pixels=LIMIT)
+        stored_mask(data, probe(file_bytes(photo(1), "JPEG")), max_pixels=LIMIT)
     assert (caught.value.reason, caught.value.detail[: len(sentence)]) == (reason, sentence)
 
 
@@ -241,7 +241,7 @@ def test_a_column_of_a_listing_names_masks(tree: Path, kind: str) -> None:
     for key, mask in found.items():
         expected = resize_mask(tf.constant(upright(key)[..., None]), (64, 64)).numpy()[..., 0]
         np.testing.assert_array_equal(mask, expected)
-    with pytest.raises(UsageError, match="has masks of its own in the column 'mask'; leave --masks away"):
+    with pytest.raises(UsageError, match="has masks of its own in the column 'mask'; leave out --masks"):
         run(path, tree / "other", masks=str(tree / "masks"))
 
 

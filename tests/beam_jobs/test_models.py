@@ -221,7 +221,7 @@ def test_a_damaged_or_empty_folder_is_no_model(models: dict[str, tuple[str, Any]
     with open(damaged / "variables/variables.data-00000-of-00001", "r+b") as file:
         file.write(b"junk")
     for folder in (tmp_path / "empty", damaged):
-        with pytest.raises(UsageError, match=f"{folder}' is not a sound SavedModel: "):
+        with pytest.raises(UsageError, match=f"{folder}' is not a valid SavedModel: "):
             load_embedder(str(folder), None, None)
 
 

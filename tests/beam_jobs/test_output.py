@@ -64,9 +64,9 @@ def test_files_of_others_are_kept(photos: Path, raw_dataset: Manifest, tmp_path:
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [
-        ("photos", "lies inside --input"),
-        ("photos/cat/out", "lies inside --input"),
-        ("link", "lies inside --input"),
+        ("photos", "is inside --input"),
+        ("photos/cat/out", "is inside --input"),
+        ("link", "is inside --input"),
         ("file", "is a file; it takes a folder"),
     ],
 )

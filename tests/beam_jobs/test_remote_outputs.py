@@ -256,7 +256,7 @@ def test_an_output_in_a_store_that_would_harm_something_is_refused(photos: Path,
         run(photos, f"{store}/out/thesis.tex")
     upload(photos, f"{store}/in")
     for output in (f"{store}/in", f"{store}/in/", f"{store}/in/deeper"):
-        with pytest.raises(UsageError, match="lies inside --input"):
+        with pytest.raises(UsageError, match="is inside --input"):
             run(f"{store}/in", output, overwrite=True)
     run(photos, f"{store}/out", overwrite=True)
     assert objects_of(f"{store}/out")["thesis.tex"] == b"mine"

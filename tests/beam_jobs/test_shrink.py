@@ -110,7 +110,7 @@ def test_shards_of_shrunk_images_have_the_size_aimed_at(tmp_path):
     ("settings", "sentence"),
     [
         ({"max_side": 0}, "--max_side is 0; it must be at least 1"),
-        ({"quality": 101}, r"--quality is 101; it must lie in \[1, 100\]"),
+        ({"quality": 101}, r"--quality is 101; it must be in \[1, 100\]"),
         ({"max_side": 5, "payload": "decoded"}, "--max_side and --quality go with --payload raw"),
     ],
 )

@@ -204,7 +204,7 @@ def test_refused_inputs_and_empty_classes_are_said(tfpipe: Run, tmp_path: Path) 
             ["convert", "--input", "{photos}/nowhere", "--output", "{out}"],
             "No input at '{photos}/nowhere'; --input takes a folder",
         ),
-        (["convert", "--input", "{photos}", "--output", "{photos}/out"], "lies inside --input"),
+        (["convert", "--input", "{photos}", "--output", "{photos}/out"], "is inside --input"),
         (["convert", "--input", "{photos}", "--output", "{out}", "--resume", "--overwrite"], "take one of the two"),
         (
             ["convert", "--input", "{photos}", "--output", "{out}", "--", "--nonsense=1"],
