@@ -1,4 +1,4 @@
-"""Whatever is listed is written or refused with its reason, and the job goes on as far as it was told to."""
+"""Whatever is listed is written or refused with its reason, and the job goes on as far as --max_rejected allows."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def test_the_items_of_a_bundle_are_shared(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_worker_that_is_older_than_its_parent_s_death_writes_nothing() -> None:
-    """A helper whose parent was killed before it could ask to die with it leaves what lies in its pipe."""
+    """A helper whose parent was killed before the helper called prctl leaves the items in its pipe."""
     done = subprocess.run(
         [sys.executable, "-m", "beam_jobs.engines.workers", "1"],
         input=b"not even read",

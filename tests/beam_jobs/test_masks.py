@@ -46,7 +46,7 @@ def palette_png(mask: np.ndarray, **options: Any) -> bytes:
     return file_bytes(image, "PNG", **options)
 
 
-# What a mask's file may be; every kind holds the same values.
+# The kinds of mask files; all hold the same values.
 KINDS_OF_MASKS = {
     "gray.png": lambda mask: file_bytes(mask, "PNG"),
     "palette.png": palette_png,
@@ -189,7 +189,7 @@ def test_masks_of_a_folder_ride_along_as_png_and_are_turned_with_their_images(tr
         stored = (tree / "masks" / record["key"].decode()).with_suffix(".png")
         if i % 6 == 0:
             assert record["mask"] == stored.read_bytes()
-    # Each fitted by the test itself: sizes differ, since turns exchange the sides.
+    # The test fits each itself: sizes differ, since an EXIF orientation can exchange the sides.
     for key, mask in masks_of(manifest, image_size=(64, 64), resize="pad").items():
         expected = resize_mask(tf.constant(upright(key)[..., None]), (64, 64), resize="pad")
         np.testing.assert_array_equal(mask, expected.numpy()[..., 0])
@@ -264,7 +264,7 @@ def test_every_bad_mask_of_a_folder_is_refused_with_its_reason(tree: Path, optio
 
 
 def junk_png() -> bytes:
-    """A gray PNG of 30 x 40 whose chunks are sound and whose pixels are not."""
+    """A gray PNG of 30 x 40 whose chunks are valid and whose pixels are not."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

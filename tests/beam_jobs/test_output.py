@@ -1,4 +1,4 @@
-"""What lies in the output folder is never lost: other people's files, the dataset before, a second writer's work."""
+"""Nothing in the output folder is lost: third-party files, the earlier dataset, a second writer's work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan gives every reference to one shard, and depends on what was listed, not on how or in which order."""
+"""A plan gives every reference to one shard, and depends on the listed inputs, not on the order of listing them."""
 
 from __future__ import annotations
 

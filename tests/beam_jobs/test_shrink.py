@@ -68,7 +68,7 @@ def large(tmp_path_factory):
     (root / "cat/turned.jpg").write_bytes(turned(30, 6))
     (root / "cat/small.png").write_bytes(KINDS[".png"](31))
     data = bytearray(file_bytes(photo(40, 120, 160), "PNG"))
-    data[200:260] = b"\0" * 60  # sound at both ends, broken between
+    data[200:260] = b"\0" * 60  # valid at both ends, broken between
     (root / "cat/broken.png").write_bytes(data)
     return root
 
