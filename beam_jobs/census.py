@@ -58,11 +58,8 @@ def _merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     numbers = sorted(total)
     ends = np.cumsum([total[number] for number in numbers])
     middle = numbers[int(np.searchsorted(ends, (int(ends[-1]) + 1) // 2))]
-    found = {
-        "smallest": min(part["low"] for part in parts),
-        "median": 2 ** (middle / _PER_OCTAVE),
-        "largest": max(part["high"] for part in parts),
-    }
+    smallest, largest = min(part["low"] for part in parts), max(part["high"] for part in parts)
+    found = {"smallest": smallest, "median": 2 ** (middle / _PER_OCTAVE), "largest": largest}
     return {name: float(f"{value:.5g}") for name, value in found.items()}
 
 

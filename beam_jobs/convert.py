@@ -27,7 +27,7 @@ from beam_jobs.encode.embedding import open_embedder
 from beam_jobs.encode.models import Embedder
 from beam_jobs.encode.shrink import Gain
 from beam_jobs.encode.sizes import needs_sample, record_size, shrink_gain
-from beam_jobs.engines.locks import LOCK_NAME, locked
+from beam_jobs.engines.locks import LOCK_NAME, lock_output
 from beam_jobs.engines.progress import WatchedProgress
 from beam_jobs.engines.staging import LocalState, State, open_state
 from beam_jobs.engines.workers import num_helpers, prestarted_helpers
@@ -87,7 +87,7 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
             planned = _plan_aside(job, source, output, class_names)
             return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain)
         # On another runner the workers are other processes, with helpers of their own.
-        with locked(output), prestarted_helpers(0 if job.beam_args else num_helpers(job)):
+        with lock_output(output), prestarted_helpers(0 if job.beam_args else num_helpers(job)):
             if finished:
                 return _verify_finished(job, source, output, class_names)
             return _write(job, source, output, class_names, quiet)

@@ -296,9 +296,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--verify", choices=("none", "decode"), default="none", help=verify_help)
     cores = os.cpu_count() or 1
     add("--threads", type=int, default=cores, metavar="N", help="per worker (default: the number of cores)")
-    add(
-        "--limit", type=int, metavar="N", help="take the first N inputs only; of a folder, round robin over the classes"
-    )
+    add("--limit", type=int, metavar="N", help="take the first N inputs only; of a folder, from each class in turn")
     add("--dry_run", action="store_true", help="show the plan, write nothing")
     add("--resume", action="store_true", help="go on with a conversion that was stopped")
     add("--overwrite", action="store_true", help="replace the dataset there once the new one is complete")

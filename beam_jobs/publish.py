@@ -21,7 +21,7 @@ from beam_jobs.encode.columns import extra_features
 from beam_jobs.encode.masks import has_masks
 from beam_jobs.job import Job
 from beam_jobs.plan import Plan
-from beam_jobs.shards import ShardStats, merge_counts, sum_moments
+from beam_jobs.shards import ShardStats, merge_counts, sidecar_bytes, sum_moments
 from beam_jobs.sources import Refused
 from tfpipe import __version__
 from tfpipe.format.manifest import (
@@ -125,11 +125,9 @@ def _content_tag(recorded: dict[str, Any], stats: Sequence[ShardStats]) -> str:
 
 def shard_is_written(state: Path, plan: Plan, name: str, recorded: dict[str, Any]) -> bool:
     """Whether a shard of the plan is complete: its sidecar is there, and its file, renamed already or not."""
-    try:
-        size = ShardStats.load(state / f"{name}.json").num_bytes
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
-    return size in (_size(state / f"{name}.tfrecord"), _size(_published_path(state, plan, name, recorded)))
+    size = sidecar_bytes(state / f"{name}.json")
+    paths = (state / f"{name}.tfrecord", _published_path(state, plan, name, recorded))
+    return size is not None and size in map(_size, paths)
 
 
 def _published_path(state: Path, plan: Plan, name: str, recorded: dict[str, Any]) -> Path | None:

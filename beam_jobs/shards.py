@@ -83,6 +83,14 @@ class ShardStats:
         return cls(**fields)
 
 
+def sidecar_bytes(path: Path) -> int | None:
+    """The size that a sidecar states for its shard; None where the sidecar is missing or damaged."""
+    try:
+        return ShardStats.load(path).num_bytes
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def write_shard(
     state: Path, name: str, refs: Sequence[Ref], payload: Payload, *, refused: Sequence[Refused] = (), threads: int = 1
 ) -> ShardStats:

@@ -104,10 +104,10 @@ def _load_keras(path: str, image_size: tuple[int, int] | None, scale: str | None
         raise UsageError(f"--model {path!r}: there is no such file.")
     model = keras.models.load_model(path, compile=False)
     size = image_size or _model_size(path, model.input_shape)
-    return Embedder(Path(path).name, digest_file(path), size, scale or "0,1", _compiled(model))
+    return Embedder(Path(path).name, digest_file(path), size, scale or "0,1", _compile(model))
 
 
-def _compiled(model: Any) -> Callable[[Any], Any]:
+def _compile(model: Any) -> Callable[[Any], Any]:
     """The model's inference as one call: layer by layer MobileNetV2 takes twice the time, and two threads gain less."""
     import keras
 
@@ -146,7 +146,7 @@ def _load_application(name: str, image_size: tuple[int, int] | None, scale: str 
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     scale = scale or module.__name__.rpartition(".")[2]
-    return Embedder(name, f"xxh3_128:{digest.hexdigest()}", size, scale, _compiled(model))
+    return Embedder(name, f"xxh3_128:{digest.hexdigest()}", size, scale, _compile(model))
 
 
 def _application_module(name: str) -> Any:

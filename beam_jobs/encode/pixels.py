@@ -27,7 +27,7 @@ _GRAPH_NAMES = re.compile(r"\s*\[\[.*|\s*\[Op:.*|\{\{.*?\}\}\s*", re.DOTALL)
 def decode_pixels(
     data: bytes, header: ImageHeader, size: tuple[int, int] | None = None, resize: str = "pad"
 ) -> np.ndarray:
-    """The pixels of an image file: decoded exactly, brought upright, resized with antialiasing.
+    """The pixels of an image file: decoded exactly, turned upright, resized with antialiasing.
 
     Args:
       data: the file.
@@ -107,10 +107,10 @@ def _decoder(jpeg: bool, turned: bool, size: tuple[int, int] | None, resize: str
     from tfpipe.images.decode import resize_image
 
     def decode(data: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-        pixels = _upright(data, orientation, jpeg=jpeg, turned=turned)
+        pixels = _decode_upright(data, orientation, jpeg=jpeg, turned=turned)
         return pixels if size is None else resize_image(pixels, size, resize=resize, antialias=True)
 
-    return _compiled(decode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64))
+    return _compile(decode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64))
 
 
 @lru_cache(maxsize=64)
@@ -121,7 +121,7 @@ def _batch_decoder(jpeg: bool, turned: bool, size: tuple[int, int], resize: str)
     from tfpipe.images.decode import resize_image
 
     def decode_one(file: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        pixels = _upright(*file, jpeg=jpeg, turned=turned)
+        pixels = _decode_upright(*file, jpeg=jpeg, turned=turned)
         return resize_image(pixels, size, resize=resize, antialias=True)
 
     def decode(data: tf.Tensor, orientations: tf.Tensor) -> tf.Tensor:
@@ -129,7 +129,7 @@ def _batch_decoder(jpeg: bool, turned: bool, size: tuple[int, int], resize: str)
         # One at a time: the threads of a job are those that call this.
         return tf.map_fn(decode_one, (data, orientations), fn_output_signature=spec, parallel_iterations=1)
 
-    return _compiled(decode, tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64))
+    return _compile(decode, tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64))
 
 
 @lru_cache(maxsize=64)
@@ -138,17 +138,17 @@ def _encoder(jpeg: bool, turned: bool, shrinks: bool, quality: int) -> Callable[
     import tensorflow as tf
 
     def encode(data: tf.Tensor, orientation: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        pixels = _upright(data, orientation, jpeg=jpeg, turned=turned)
+        pixels = _decode_upright(data, orientation, jpeg=jpeg, turned=turned)
         if shrinks:
             # As resize_image rounds, which takes no size that changes from call to call.
             values = tf.floor(tf.image.resize(pixels, size, antialias=True) + 0.5)
             pixels = tf.cast(tf.clip_by_value(values, 0, 255), tf.uint8)
         return tf.io.encode_jpeg(pixels, quality=quality, optimize_size=True)
 
-    return _compiled(encode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32))
+    return _compile(encode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32))
 
 
-def _upright(data: Any, orientation: Any, *, jpeg: bool, turned: bool) -> Any:
+def _decode_upright(data: Any, orientation: Any, *, jpeg: bool, turned: bool) -> Any:
     import tensorflow as tf
 
     from tfpipe.images.decode import decode_file, turn_upright
@@ -161,7 +161,7 @@ def _upright(data: Any, orientation: Any, *, jpeg: bool, turned: bool) -> Any:
     return turn_upright(pixels, orientation) if turned else pixels
 
 
-def _compiled(function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
+def _compile(function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
     import tensorflow as tf
 
     def on_cpu(*tensors: tf.Tensor) -> tf.Tensor:

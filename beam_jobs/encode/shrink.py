@@ -33,7 +33,7 @@ def measure_gain(shrink: Shrink, files: Sequence[bytes]) -> Gain:
 
     bytes_ratio is the same every time; decode_ratio is measured, with the reader's fast decoder, and is not.
     """
-    pairs = [(data, small) for data in files if (small := _shrunk(shrink, data)) is not None]
+    pairs = [(data, small) for data in files if (small := _shrink_file(shrink, data)) is not None]
     before, after = [data for data, _ in pairs], [small for _, small in pairs]
     _decode_seconds(after[:1])  # The first call loads kernels.
     before_seconds, after_seconds = _decode_seconds(before), _decode_seconds(after)
@@ -41,7 +41,7 @@ def measure_gain(shrink: Shrink, files: Sequence[bytes]) -> Gain:
     return Gain(bytes_ratio, before_seconds / after_seconds if pairs else 1.0)
 
 
-def _shrunk(shrink: Shrink, data: bytes) -> bytes | None:
+def _shrink_file(shrink: Shrink, data: bytes) -> bytes | None:
     """The file as it will be stored; None where it can't be decoded."""
     import tensorflow as tf
 

@@ -48,12 +48,12 @@ class RunTask(beam.DoFn):
 
     def finish_bundle(self) -> None:
         """Runs the task for the bundle's items."""
-        with _noting_problems(as_place(self._state)):
+        with _note_problems(as_place(self._state)):
             run_all(self._task, self._items, helpers=self._helpers)
 
 
 @contextlib.contextmanager
-def _noting_problems(state: Place) -> Iterator[None]:
+def _note_problems(state: Place) -> Iterator[None]:
     """Leaves the message of an expected error in the state folder: runners return a traceback as one long text."""
     try:
         yield
@@ -105,7 +105,7 @@ def _run(name: str, elements: list[Any], task: beam.DoFn, beam_args: Sequence[st
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     pipeline = beam.Pipeline(runner=runner, options=options)
     _ = pipeline | beam.Create(elements) | beam.Reshuffle() | name >> beam.ParDo(task)
-    with _raising_problems(state / _PROBLEM_NAME), _collecting_little():
+    with _raise_noted_problems(state / _PROBLEM_NAME), _freeze_garbage_collection():
         result = pipeline.run()
         try:
             result.wait_until_finish()
@@ -116,7 +116,7 @@ def _run(name: str, elements: list[Any], task: beam.DoFn, beam_args: Sequence[st
 
 
 @contextlib.contextmanager
-def _collecting_little() -> Iterator[None]:
+def _freeze_garbage_collection() -> Iterator[None]:
     """Keeps existing objects out of garbage collection: scanning Beam's objects takes 65 ms each time."""
     gc.freeze()
     try:
@@ -126,7 +126,7 @@ def _collecting_little() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _raising_problems(problem: Place) -> Iterator[None]:
+def _raise_noted_problems(problem: Place) -> Iterator[None]:
     """Raises the error that a worker noted instead of the runner's own."""
     problem.write_bytes(bytes(_PROBLEM_BYTES))
     _NOTES_HERE.pop(str(problem), None)

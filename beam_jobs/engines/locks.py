@@ -24,18 +24,18 @@ LOCK_NAME = "_lock.json"
 
 
 @contextlib.contextmanager
-def locked(output: Place) -> Iterator[None]:
+def lock_output(output: Place) -> Iterator[None]:
     """Holds an output against other writers.
 
     Raises:
       SetupError: another conversion holds it.
     """
-    with _locked_folder(output) if isinstance(output, Path) else _locked_store(output):
+    with _lock_folder(output) if isinstance(output, Path) else _lock_store(output):
         yield
 
 
 @contextlib.contextmanager
-def _locked_folder(output: Path) -> Iterator[None]:
+def _lock_folder(output: Path) -> Iterator[None]:
     """Holds a folder; the lock goes with the process, even when that is killed."""
     output.mkdir(parents=True, exist_ok=True)
     handle = os.open(output, os.O_RDONLY)
@@ -52,7 +52,7 @@ def _locked_folder(output: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked_store(output: RemotePath) -> Iterator[None]:
+def _lock_store(output: RemotePath) -> Iterator[None]:
     lock = output / LOCK_NAME
     _take(lock)
     try:

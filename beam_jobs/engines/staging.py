@@ -30,7 +30,7 @@ from typing import Any, Protocol
 from beam_jobs.engines.workers import ListingTask, WorkerTask, WritingTask
 from beam_jobs.plan import ListingScan, Plan, list_piece
 from beam_jobs.publish import shard_is_written
-from beam_jobs.shards import ShardStats
+from beam_jobs.shards import sidecar_bytes
 from beam_jobs.sources.files import objects_below
 from tfpipe.format.manifest import STATE_NAME
 from tfpipe.storage import Place, RemotePath
@@ -132,7 +132,8 @@ class StoreState:
         sizes = dict(objects_below(str(self.place)))
         finished = [shard.name for shard in plan.shards if all(f"{shard.name}{end}" in sizes for end in _ENDINGS)]
         self._fetch_sidecars(finished)
-        return {name for name in finished if self._is_whole(name, sizes[f"{name}.tfrecord"])}
+        stated = {name: sidecar_bytes(self.folder / f"{name}.json") for name in finished}
+        return {name for name in finished if stated[name] == sizes[f"{name}.tfrecord"]}
 
     def fetch_runs(self) -> None:
         """Fetches all runs into the working folder, where they are not there yet."""
@@ -148,12 +149,6 @@ class StoreState:
         """Fetches the sidecar, offsets and digests of shards, where they are not there yet."""
         wanted = [self.place / f"{name}{end}" for name in names for end in _ENDINGS[1:]]
         _fetch([path for path in wanted if not (self.folder / path.name).exists()], self.folder)
-
-    def _is_whole(self, name: str, size: int) -> bool:
-        try:
-            return ShardStats.load(self.folder / f"{name}.json").num_bytes == size
-        except (ValueError, TypeError, KeyError):
-            return False
 
     def put_runs(self, folder: Path) -> None:
         """Puts the runs of a piece into the store, the table of each before the facts that make it count."""

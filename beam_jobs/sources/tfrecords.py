@@ -165,9 +165,7 @@ def open_dataset(directory: str) -> RecordSource:
         raise UsageError(str(error)) from error
     schema = manifest.schema
     if "image" not in schema or schema["image"].codec not in ("jpeg", "image"):
-        raise UsageError(
-            f"{directory!r} holds {schema.payload} records, not image files; convert the images that it was made of."
-        )
+        raise UsageError(f"{directory!r} holds {schema.payload} records, not image files; convert its source images.")
     paths, splits = _shards(manifest)
     names = {name: schema[name].stored_name for name in ("image", "label", "label_int", "key") if name in schema}
     label = names.get("label") or names.get("label_int")

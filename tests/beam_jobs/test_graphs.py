@@ -64,7 +64,7 @@ class Raising(beam.DoFn):
         self._state, self._error = state, error
 
     def process(self, element: int) -> None:
-        with graphs._noting_problems(self._state):
+        with graphs._note_problems(self._state):
             raise self._error
 
 
@@ -99,12 +99,12 @@ def test_a_full_disk_takes_the_sentence_that_says_so(tmp_path: Path) -> None:
 
     def fail() -> None:
         sizes.append(note.stat().st_size)
-        with contextlib.suppress(SetupError), graphs._noting_problems(tmp_path):
+        with contextlib.suppress(SetupError), graphs._note_problems(tmp_path):
             raise SetupError("\U0001f4be" * 5000)
         sizes.append(note.stat().st_size)
         raise ValueError("what the runner makes of it")
 
-    with pytest.raises(SetupError, match="\U0001f4be"), graphs._raising_problems(note):
+    with pytest.raises(SetupError, match="\U0001f4be"), graphs._raise_noted_problems(note):
         fail()
     assert sizes[0] == sizes[1] > 0
 
