@@ -12,8 +12,8 @@ Large values are never copied: a message is a list of byte chunks, and an image 
 from __future__ import annotations
 
 import functools
-import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -151,87 +151,58 @@ def parse_example(data: bytes) -> dict[str, list[bytes] | np.ndarray]:
     Raises:
       NotAnExample: the bytes are no Example.
     """
+    from google.protobuf.message import DecodeError
+
     try:
-        features: dict[str, list[bytes] | np.ndarray] = {}
-        for block in _fields(data, 1):
-            for entry in _fields(block, 1):
-                name = b"".join(_fields(entry, 1)[-1:]).decode()
-                features[name] = _feature_values(b"".join(_fields(entry, 2)[-1:]))
-        return features
-    except (IndexError, struct.error, UnicodeDecodeError, ValueError) as error:
+        entries = _example_class().FromString(data).features.feature
+    except DecodeError as error:
         raise NotAnExample(f"Not a tf.train.Example of {len(data)} bytes: {error}.") from error
+    return {entry.key: _feature_values(entry.value) for entry in entries}
 
 
-def _feature_values(feature: bytes) -> list[bytes] | np.ndarray:
-    values: list[bytes] | np.ndarray = []
-    for number, wire, content in _walk(feature):
-        if wire != 2 or not isinstance(content, bytes):
-            continue
-        if number == 1:
-            values = _fields(content, 1)
-        elif number == 2:
-            values = np.frombuffer(b"".join(_raw_fields(content, 5)), "<f4")
-        elif number == 3:
-            values = _int64_values(content)
-    return values
+def _feature_values(feature: Any) -> list[bytes] | np.ndarray:
+    kind = feature.WhichOneof("kind")
+    if kind == "float_list":
+        return _float_values(feature.float_list)
+    if kind == "int64_list":
+        return np.array(feature.int64_list.value, np.int64)
+    return list(feature.bytes_list.value)
 
 
-def _int64_values(content: bytes) -> np.ndarray:
-    numbers: list[int] = []
-    for number, wire, value in _walk(content):
-        if number != 1:
-            continue
-        if isinstance(value, int):
-            numbers.append(value)
-        elif wire == 2:
-            position = 0
-            while position < len(value):
-                one, position = _read_varint(value, position)
-                numbers.append(one)
-    return np.array(numbers, np.uint64).astype(np.int64)
+def _float_values(floats: Any) -> np.ndarray:
+    # Serialized, the values are packed at the end, once unknown fields are gone. Taken one at a time, those of a
+    # float32 image of 224 x 224 cost 13 ms instead of 1.3 ms.
+    floats.DiscardUnknownFields()
+    packed = floats.SerializeToString()
+    return np.frombuffer(packed[len(packed) - 4 * len(floats.value) :], "<f4")
 
 
-def _raw_fields(content: bytes, unpacked_wire: int) -> list[bytes]:
-    wires = (2, unpacked_wire)
-    return [
-        value for number, wire, value in _walk(content) if number == 1 and wire in wires and isinstance(value, bytes)
-    ]
+@functools.cache
+def _example_class() -> Any:
+    """A message class with the wire format of tf.train.Example, without the seconds that importing TensorFlow takes."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+    types = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="tfpipe/example.proto", package="tfpipe", syntax="proto3")
 
-def _fields(message: bytes, wanted: int) -> list[bytes]:
-    return [
-        value for number, wire, value in _walk(message) if number == wanted and wire == 2 and isinstance(value, bytes)
-    ]
+    def add_message(name: str) -> Any:
+        return file.message_type.add(name=name)
 
+    def add_field(message: Any, name: str, number: int, type_name: str, **options: Any) -> None:
+        message.field.add(name=name, number=number, type=types.TYPE_MESSAGE, type_name=f".tfpipe.{type_name}", **options)
 
-def _walk(message: bytes) -> Iterator[tuple[int, int, bytes | int]]:
-    """Yields (field number, wire type, value) of a protobuf message; values are ints for wire type 0, else bytes."""
-    position, end = 0, len(message)
-    while position < end:
-        tag, position = _read_varint(message, position)
-        number, wire = tag >> 3, tag & 7
-        if wire == 0:
-            value, position = _read_varint(message, position)
-            yield number, wire, value
-            continue
-        if wire == 2:
-            length, position = _read_varint(message, position)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire} at byte {position}")
-        if position + length > end:
-            raise ValueError(f"a field runs {position + length - end} bytes past the end")
-        yield number, wire, message[position : position + length]
-        position += length
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    result = 0
-    for shift in range(0, 70, 7):
-        byte = data[position]
-        position += 1
-        result |= (byte & 127) << shift
-        if byte < 128:
-            return result & 0xFFFFFFFFFFFFFFFF, position
-    raise ValueError("a varint of more than ten bytes")
+    feature = add_message("Feature")
+    feature.oneof_decl.add(name="kind")
+    for number, kind in enumerate(("bytes", "float", "int64"), 1):
+        value_type = types.Type.Value(f"TYPE_{kind.upper()}")
+        add_message(f"{kind}_list").field.add(name="value", number=1, type=value_type, label=types.LABEL_REPEATED)
+        add_field(feature, f"{kind}_list", number, f"{kind}_list", oneof_index=0)
+    # A map is a list of entries on the wire. As a map, entries with unknown fields would be left out.
+    entry = add_message("Entry")
+    entry.field.add(name="key", number=1, type=types.TYPE_STRING)
+    add_field(entry, "value", 2, "Feature")
+    add_field(add_message("Features"), "feature", 1, "Entry", label=types.LABEL_REPEATED)
+    add_field(add_message("Example"), "features", 1, "Features")
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tfpipe.Example"))
