@@ -34,17 +34,16 @@ from tfpipe.format.manifest import (
     Split,
     digest_bytes,
     load_manifest,
-    replace_file,
     save_manifest,
 )
 from tfpipe.format.schema import ImageSpec, Schema, record_schema
-from tfpipe.storage import Place, RemotePath
+from tfpipe.storage import AnyPath, StorePath, replace_file
 
 _NOTES_NAME = "files.json"
 
 
 def publish(
-    output: Place, state: Path, job: Job, plan: Plan, refusals: Sequence[Refused], recorded: dict[str, Any]
+    output: AnyPath, state: Path, job: Job, plan: Plan, refusals: Sequence[Refused], recorded: dict[str, Any]
 ) -> Manifest:
     """Makes the dataset visible, and removes what it replaces.
 
@@ -74,15 +73,15 @@ def publish(
     return load_manifest(output)
 
 
-def _move_in(draft: Place, target: Place) -> None:
+def _move_in(draft: AnyPath, target: AnyPath) -> None:
     """Gives a shard its final name, where a killed run has not; a store copies it, and `sweep` removes the draft."""
-    if isinstance(draft, RemotePath):
-        draft.copy_to(RemotePath(str(target)))
+    if isinstance(draft, StorePath):
+        draft.copy_to(StorePath(str(target)))
     elif draft.exists():
         os.replace(draft, str(target))
 
 
-def sweep(output: Place) -> None:
+def sweep(output: AnyPath) -> None:
     """Removes the state folder, and every shard of a dataset before or of one that was never finished.
 
     Only files that a run noted down itself are removed, and none that the manifest lists.
@@ -92,13 +91,13 @@ def sweep(output: Place) -> None:
     if notes.exists():
         for path in set(json.loads(notes.read_text())) - _shard_files(output):
             (output / path).unlink(missing_ok=True)
-    if isinstance(state, RemotePath):
+    if isinstance(state, StorePath):
         state.remove_tree()
     else:
         shutil.rmtree(state, ignore_errors=True)
 
 
-def _note_files(output: Place, paths: set[str]) -> None:
+def _note_files(output: AnyPath, paths: set[str]) -> None:
     """Notes down, before the first rename, which shards are about to come or go; adds to what a killed run noted."""
     notes = output / STATE_NAME / _NOTES_NAME
     earlier = json.loads(notes.read_text()) if notes.exists() else []
@@ -147,7 +146,7 @@ def _size(path: Path | None) -> int | None:
     return path.stat().st_size if path is not None and path.exists() else None
 
 
-def _shard_files(output: Place) -> set[str]:
+def _shard_files(output: AnyPath) -> set[str]:
     """The shards of the dataset that is there now."""
     try:
         return {shard.path for shard in _all_shards(load_manifest(output))}

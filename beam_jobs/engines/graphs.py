@@ -24,7 +24,7 @@ from beam_jobs.job import Job
 from beam_jobs.plan import Indexing, Plan
 from beam_jobs.sources import Source
 from tfpipe.errors import SetupError, UsageError
-from tfpipe.storage import Place, as_place
+from tfpipe.storage import AnyPath, to_path
 
 _PROBLEM_NAME = "problem.txt"
 # Taken before the work begins: a disk that fills up has no room left for the sentence that says so.
@@ -48,12 +48,12 @@ class ShareWork(beam.DoFn):
 
     def finish_bundle(self) -> None:
         """Does the bundle's items."""
-        with _noting_problems(as_place(self._state)):
+        with _noting_problems(to_path(self._state)):
             share(self._work, self._items, helpers=self._helpers)
 
 
 @contextlib.contextmanager
-def _noting_problems(state: Place) -> Iterator[None]:
+def _noting_problems(state: AnyPath) -> Iterator[None]:
     """Leaves the sentence of an expected error in the state folder: runners hand back a traceback as one long text."""
     try:
         yield
@@ -67,7 +67,7 @@ def _noting_problems(state: Place) -> Iterator[None]:
         raise
 
 
-def _leave_note(place: Place, note: bytes) -> None:
+def _leave_note(place: AnyPath, note: bytes) -> None:
     """Writes a note of full length, as far as that can be done.
 
     Over the blanks that are there, in one call: of two workers with problems, either's sentence comes out whole.
@@ -88,7 +88,7 @@ _NOTES_HERE: dict[str, bytes] = {}
 def index_listing(pieces: Sequence[Any], indexing: Indexing, job: Job, staging: Staging | None = None) -> None:
     """Runs the first graph: every piece of the listing to sorted runs of references, in the folder indexing.runs."""
     Path(indexing.runs).mkdir(parents=True)
-    state: Place = Path(indexing.runs).parent
+    state: AnyPath = Path(indexing.runs).parent
     work: Work = IndexWork(indexing)
     if staging is not None:
         state, work = staging.state, StagedIndexing(indexing, staging)
@@ -102,7 +102,7 @@ def write_shards(
     numbers: Sequence[int], job: Job, plan: Plan, source: Source, folder: Path, staging: Staging | None = None
 ) -> None:
     """Runs the second graph: the shards of those numbers, each by one call; the sidecars come into the folder."""
-    state: Place = folder
+    state: AnyPath = folder
     work: Work = ShardWriting(job, plan, source, str(folder))
     if staging is not None:
         state, work = staging.state, StagedWriting(ShardWriting(job, plan, source, str(folder)), staging)
@@ -111,7 +111,7 @@ def write_shards(
         staging.fetch_sidecars(plan)
 
 
-def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[str], state: Place) -> None:
+def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[str], state: AnyPath) -> None:
     runner, options = open_runner(beam_args)
     # Beam logs the traceback of an error and raises it as well.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
@@ -138,7 +138,7 @@ def _collecting_little() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _raising_problems(problem: Place) -> Iterator[None]:
+def _raising_problems(problem: AnyPath) -> Iterator[None]:
     """Raises what a worker noted in place of what the runner made of it."""
     problem.write_bytes(bytes(_PROBLEM_BYTES))
     _NOTES_HERE.pop(str(problem), None)

@@ -31,7 +31,7 @@ from beam_jobs.plan import Indexing, Plan, index_piece
 from beam_jobs.shards import ShardFacts
 from beam_jobs.sources.files import objects_below
 from tfpipe.format.manifest import STATE_NAME
-from tfpipe.storage import Place, RemotePath
+from tfpipe.storage import AnyPath, StorePath, replace_file
 
 # What lies beside each shard once it is written; the sidecar comes last, and makes it count.
 _PARTS = (".tfrecord", ".index", ".contents", ".json")
@@ -47,7 +47,7 @@ class Staging:
       run: a name of this run's own: a process that lives longer must not take the files of an earlier one.
     """
 
-    state: RemotePath
+    state: StorePath
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -108,13 +108,11 @@ def _working_folder(run: str) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=f"tfpipe-{run[:8]}-")  # Removed with the object, when the process ends.
 
 
-def _fetch(places: list[RemotePath], folder: Path) -> None:
+def _fetch(places: list[StorePath], folder: Path) -> None:
     """Copies objects into a folder, several at once; each appears whole."""
 
-    def fetch(place: RemotePath) -> None:
-        draft = folder / f"{place.name}.tmp"
-        draft.write_bytes(place.read_bytes())
-        os.replace(draft, folder / place.name)
+    def fetch(place: StorePath) -> None:
+        replace_file(folder / place.name, place.read_bytes(), fsync=False)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for _ in pool.map(fetch, places):
@@ -122,7 +120,7 @@ def _fetch(places: list[RemotePath], folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def staged(output: Place) -> Iterator[tuple[Path, Staging | None]]:
+def staged(output: AnyPath) -> Iterator[tuple[Path, Staging | None]]:
     """The folder of this machine that holds a conversion's state, and for a store what moves it to and fro."""
     if isinstance(output, Path):
         state = output / STATE_NAME

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import IO, Any, NamedTuple, TypeVar
 
-from tfpipe.storage import STORES, RemotePath, is_url, local_path, naming, open_store, scheme_of
+from tfpipe.storage import STORES, StorePath, is_url, local_path, naming, open_store, scheme_of
 
 # Questions that are under way at once, and file names that are asked for ahead.
 _ASKED_AT_ONCE = 32
@@ -39,7 +39,7 @@ def absolute(path: str) -> str:
 
 def folder_of(path: str) -> str:
     """What holds a file."""
-    return str(RemotePath(path).parent) if is_url(path) else os.path.dirname(path)
+    return str(StorePath(path).parent) if is_url(path) else os.path.dirname(path)
 
 
 def joined(folder: str, name: str) -> str:
@@ -51,12 +51,12 @@ def joined(folder: str, name: str) -> str:
 
 def is_file(path: str) -> bool:
     """Whether a file is there."""
-    return RemotePath(path).is_file() if is_url(path) else os.path.isfile(path)
+    return StorePath(path).is_file() if is_url(path) else os.path.isfile(path)
 
 
 def is_folder(path: str) -> bool:
     """Whether a folder is there; in a store, whether objects lie below."""
-    return RemotePath(path).is_dir() if is_url(path) else os.path.isdir(path)
+    return StorePath(path).is_dir() if is_url(path) else os.path.isdir(path)
 
 
 def file_bytes(path: str) -> int:
@@ -65,13 +65,13 @@ def file_bytes(path: str) -> int:
     Raises:
       OSError: it can't be told; FileNotFoundError where there is none.
     """
-    return RemotePath(path).stat().st_size if is_url(path) else os.path.getsize(path)
+    return StorePath(path).stat().st_size if is_url(path) else os.path.getsize(path)
 
 
 def read_file(path: str) -> bytes:
     """The bytes of a file whose size is not known."""
     if is_url(path):
-        return RemotePath(path).read_bytes()
+        return StorePath(path).read_bytes()
     with open(path, "rb") as file:
         return file.read()
 
@@ -159,7 +159,7 @@ class _Stream(io.RawIOBase):
     """An object of a store as a file: each read is a request for its range. What fails is a SetupError."""
 
     def __init__(self, url: str) -> None:
-        self._place = RemotePath(url)
+        self._place = StorePath(url)
         self._size, self._at = self._place.stat().st_size, 0
 
     def readable(self) -> bool:

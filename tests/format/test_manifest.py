@@ -1,4 +1,4 @@
-"""The manifest survives JSON, is refused where it is not sound, and is replaced whole or not at all."""
+"""The manifest survives JSON, and is refused where it is not valid."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from tfpipe.format.manifest import (
     load_manifest,
     manifest_text,
     parse_manifest,
-    replace_file,
     save_manifest,
 )
 from tfpipe.format.schema import record_schema
@@ -276,21 +275,6 @@ def test_bytes_that_are_not_utf8_are_no_manifest(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_NAME).write_bytes(b'{"format_version": "\xff"}')
     with pytest.raises(ValueError, match="is not JSON"):
         load_manifest(tmp_path)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "dataset.json"
-    replace_file(path, b"old")
-    replace_file(path, b"new")
-    assert path.read_bytes() == b"new"
-
-    def fail(*_: Any) -> None:
-        raise OSError("power cut")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="power cut"):
-        replace_file(path, b"newer")
-    assert path.read_bytes() == b"new"
 
 
 def test_a_digest_is_xxh3_128_of_the_bytes(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import xxhash
 
 from tfpipe.format.framing import parse_index, scan
 from tfpipe.format.schema import Schema
-from tfpipe.storage import Place, RemotePath, as_place, local_copy
+from tfpipe.storage import AnyPath, StorePath, local_copy, replace_file, to_path
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "dataset.json"
@@ -91,7 +91,7 @@ class Manifest:
       std: per channel, in [0, 1]; None where no pixels were decoded.
       statistics: file sizes, image sizes, aspect ratios and duplicates, as conversion found them.
       made_by: the options that change bytes, the versions, the plan's fingerprint and the digest of the source.
-      directory: where the manifest was loaded from, a path or a RemotePath; not stored.
+      directory: where the manifest was loaded from, a path or a StorePath; not stored.
     """
 
     schema: Schema
@@ -103,7 +103,7 @@ class Manifest:
     std: tuple[float, ...] | None = None
     statistics: Mapping[str, Any] = field(default_factory=dict)
     made_by: Mapping[str, Any] = field(default_factory=dict)
-    directory: Place = field(default=Path("."), compare=False)
+    directory: AnyPath = field(default=Path("."), compare=False)
 
     def split(self, name: str) -> Split:
         """The split of that name.
@@ -121,7 +121,7 @@ class Manifest:
             return sum(part.num_records for part in self.splits.values())
         return self.split(split).num_records
 
-    def shard_path(self, shard: Shard) -> Place:
+    def shard_path(self, shard: Shard) -> AnyPath:
         """Where the shard's file lies."""
         return self.directory / shard.path
 
@@ -132,7 +132,7 @@ class Manifest:
           ValueError: the dataset lies in a store.
         """
         place = self.shard_path(shard)
-        if isinstance(place, RemotePath):
+        if isinstance(place, StorePath):
             raise ValueError(f"{place} lies in a store; this takes a dataset on this machine: copy it here first.")
         return place
 
@@ -230,7 +230,7 @@ def is_as_saved(text: str) -> bool:
     return document.pop("digest", None) == digest_bytes(_document_text(document).encode("utf-8", "surrogatepass"))
 
 
-def parse_manifest(text: str, directory: Place) -> Manifest:
+def parse_manifest(text: str, directory: AnyPath) -> Manifest:
     """The manifest that a text holds; `directory` is where its files lie.
 
     Raises:
@@ -253,7 +253,7 @@ def parse_manifest(text: str, directory: Place) -> Manifest:
         raise ValueError(f"{place} is not a sound manifest: {type(error).__name__}: {error}.") from error
 
 
-def _from_document(document: Mapping[str, Any], directory: Place) -> Manifest:
+def _from_document(document: Mapping[str, Any], directory: AnyPath) -> Manifest:
     classes = tuple(_checked(name, str) for name in document["class_names"])
     splits = {}
     for name, part in document["splits"].items():
@@ -304,7 +304,7 @@ def _checked(value: Any, kind: type) -> Any:
     return value
 
 
-def load_manifest(path: str | os.PathLike[str] | RemotePath) -> Manifest:
+def load_manifest(path: str | os.PathLike[str] | StorePath) -> Manifest:
     """The manifest of a dataset.
 
     Args:
@@ -314,7 +314,7 @@ def load_manifest(path: str | os.PathLike[str] | RemotePath) -> Manifest:
       FileNotFoundError: there is no manifest: no dataset, or a conversion that has not finished.
       ValueError: the file is not a sound manifest.
     """
-    place = as_place(path)
+    place = to_path(path)
     if place.name != MANIFEST_NAME:
         place = place / MANIFEST_NAME
     try:
@@ -330,23 +330,10 @@ def load_manifest(path: str | os.PathLike[str] | RemotePath) -> Manifest:
     return parse_manifest(text, place.parent)
 
 
-def save_manifest(manifest: Manifest, directory: str | os.PathLike[str] | RemotePath) -> None:
+def save_manifest(manifest: Manifest, directory: str | os.PathLike[str] | StorePath) -> None:
     """Writes dataset.json in one step, so that a reader sees the old or the new one, and it survives a power cut."""
     signed = {**manifest.to_json(), "digest": digest_bytes(manifest_text(manifest).encode())}
-    replace_file(as_place(directory) / MANIFEST_NAME, _document_text(signed).encode())
-
-
-def replace_file(path: Place, data: bytes) -> None:
-    """Puts a file in place of what was there, whole or not at all."""
-    if isinstance(path, RemotePath):
-        path.write_bytes(data)
-        return
-    draft = path.with_name(f".{path.name}.tmp")
-    with open(draft, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    replace_file(to_path(directory) / MANIFEST_NAME, _document_text(signed).encode())
 
 
 def digest_bytes(data: bytes) -> str:
@@ -354,9 +341,9 @@ def digest_bytes(data: bytes) -> str:
     return f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}"
 
 
-def digest_file(path: str | os.PathLike[str] | RemotePath) -> str:
+def digest_file(path: str | os.PathLike[str] | StorePath) -> str:
     """The digest of a file, as the manifest writes it."""
-    if isinstance(path, RemotePath):
+    if isinstance(path, StorePath):
         return digest_bytes(path.read_bytes())
     digest = xxhash.xxh3_128()
     with open(path, "rb", buffering=0) as file:

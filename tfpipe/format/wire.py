@@ -189,7 +189,9 @@ def _example_class() -> Any:
         return file.message_type.add(name=name)
 
     def add_field(message: Any, name: str, number: int, type_name: str, **options: Any) -> None:
-        message.field.add(name=name, number=number, type=types.TYPE_MESSAGE, type_name=f".tfpipe.{type_name}", **options)
+        message.field.add(
+            name=name, number=number, type=types.TYPE_MESSAGE, type_name=f".tfpipe.{type_name}", **options
+        )
 
     feature = add_message("Feature")
     feature.oneof_decl.add(name="kind")

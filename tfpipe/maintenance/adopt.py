@@ -34,13 +34,12 @@ from tfpipe.format.manifest import (
     digest_bytes,
     digest_file,
     load_manifest,
-    replace_file,
     save_manifest,
 )
 from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
 from tfpipe.maintenance.foreign import Features, Layout, find_roles
-from tfpipe.storage import is_url
+from tfpipe.storage import is_url, replace_file
 
 # What a part of a file's name says of its split.
 SPLIT_WORDS = {

@@ -35,7 +35,6 @@ from tfpipe.format.manifest import (
     digest_bytes,
     digest_file,
     load_manifest,
-    replace_file,
     save_manifest,
 )
 from tfpipe.format.schema import Schema
@@ -43,7 +42,7 @@ from tfpipe.format.wire import parse_example
 from tfpipe.maintenance.adopt import index, matching_files
 from tfpipe.maintenance.check import check_shard
 from tfpipe.maintenance.rescue import Lost, Place, bytes_between, keys_in, name_lost, rescue, sound_places
-from tfpipe.storage import RemotePath
+from tfpipe.storage import StorePath, replace_file
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def repair(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Re
         if (Path(source) / STATE_NAME).is_dir() or not (Path(source).is_dir() or glob.glob(os.fspath(source))):
             raise
         return _repair_files(matching_files(source), folder)
-    if isinstance(manifest.directory, RemotePath):
+    if isinstance(manifest.directory, StorePath):
         raise UsageError(f"{source} lies in a store; repair takes a dataset on this machine: copy it here first.")
     return _repair_dataset(manifest, folder)
 
