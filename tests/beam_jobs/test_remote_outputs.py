@@ -310,9 +310,9 @@ def test_a_dataset_in_a_store_is_loaded_checked_and_inspected(
     assert "no reader opens it" in str(check_dataset(manifest)[-1])
     with pytest.raises(FileNotFoundError, match="tfpipe convert writes one"):
         load_manifest(f"{store}/nothing")
-    with pytest.raises(UsageError, match="lies in a store; repair takes a dataset on this machine: copy it here first"):
+    with pytest.raises(UsageError, match="is in a store; repair reads a dataset on this machine: copy it here first"):
         repair(f"{store}/out", "elsewhere")
-    with pytest.raises(UsageError, match="lies in a store; index takes files on this machine: copy them here first"):
+    with pytest.raises(UsageError, match="is in a store; index reads files on this machine: copy them here first"):
         tfpipe.index(f"{store}/out")
 
 

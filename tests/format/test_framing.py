@@ -255,5 +255,5 @@ def test_the_index_is_read_as_offsets_and_an_odd_size_is_refused(tmp_path: Path)
     path.write_bytes(np.array([0, 21, 2**40], "<u8").tobytes())
     assert load_index(path).tolist() == [0, 21, 2**40]
     path.write_bytes(bytes(9))
-    with pytest.raises(ValueError, match="has 9 bytes, not 8 for each record"):
+    with pytest.raises(ValueError, match="has 9 bytes, which is not a multiple of 8"):
         load_index(path)

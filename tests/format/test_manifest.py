@@ -130,12 +130,12 @@ def test_the_fingerprint_changes_with_every_part(change: dict[str, Any]) -> None
 REFUSED: list[tuple[str, Any, str]] = [
     ("format_version", 2, "has format version 2; this tfpipe reads 1."),
     ("format_version", ..., "is not a tfpipe manifest: it has no format_version."),
-    ("schema", ..., "is not a sound manifest: KeyError: 'schema'."),
+    ("schema", ..., "is not a valid manifest: KeyError: 'schema'."),
     ("schema/payload", "film", "Unknown payload 'film'; known payloads: ['raw', 'decoded', 'embedding']."),
     ("schema/features/0/dtype", 7, "has dtype 7; known dtypes: "),
-    ("class_names", None, "is not a sound manifest: TypeError: "),
+    ("class_names", None, "is not a valid manifest: TypeError: "),
     ("class_names/0", 5, "5 should be of type str"),
-    ("splits", [], "is not a sound manifest: AttributeError: "),
+    ("splits", [], "is not a valid manifest: AttributeError: "),
     ("splits/train/num_records", 4, "the shards of split 'train' do not sum to its totals"),
     ("splits/train/num_bytes", 101, "the shards of split 'train' do not sum to its totals"),
     ("splits/train/class_counts", [3], "split 'train' counts 1 classes, there are 2"),
@@ -154,8 +154,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("splits/train/shards/0/index_start", -1, "the shard 'train-0.tfrecord' has a negative number"),
     ("splits/train/shards/0/digest", None, "None should be of type str"),
     ("mean", ["a"], "could not convert string to float: 'a'"),
-    ("mean", [10**400], "is not a sound manifest: OverflowError: "),
-    ("rejected", 3, "is not a sound manifest: TypeError: "),
+    ("mean", [10**400], "is not a valid manifest: OverflowError: "),
+    ("rejected", 3, "is not a valid manifest: TypeError: "),
 ]
 
 

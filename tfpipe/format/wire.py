@@ -1,9 +1,10 @@
-"""tf.train.Example, packed and parsed without TensorFlow: byte-equal to its deterministic serialization.
+"""tf.train.Example, packed and parsed without TensorFlow, with the bytes of its deterministic serialization.
 
 The messages are Example {1: Features}, Features {1: map entry}, entry {1: name, 2: Feature}, Feature {1: BytesList,
 2: FloatList, 3: Int64List}, each list {1: values}; features are in sorted order.
 
-Large values are never copied: a message is a list of byte chunks, and an image stays the bytes object that was read.
+Large values are never copied: a message is a list of byte chunks, in which an image is the bytes object that was
+read. Parsing uses google.protobuf, which is 1.4 to 7 times as fast as a parser in Python.
 
     chunks = pack_example({"image": bytes_feature(jpeg), "label_int": int64_feature([3])})
     parse_example(b"".join(chunks))["label_int"]     # [3]
@@ -19,10 +20,10 @@ import numpy as np
 
 from tfpipe.format.framing import SMALL_BYTES, Chunks
 
-# A message in two parts: what was packed here, and a value that is handed on uncopied (or b"").
+# A message in two parts: bytes packed here, and a value that is passed on without a copy (or b"").
 Packed = tuple[bytes, bytes]
 
-# Which of the three lists a Feature holds.
+# The tags of the three lists that a Feature can hold.
 BYTES_LIST, FLOAT_LIST, INT64_LIST = b"\x0a", b"\x12", b"\x1a"
 
 _SMALL_VARINTS = tuple(bytes((number,)) for number in range(128))
@@ -32,7 +33,7 @@ def varint(number: int) -> bytes:
     """The protobuf varint of a number in [-2**63, 2**64); negative ones take ten bytes."""
     if 0 <= number < 128:
         return _SMALL_VARINTS[number]
-    # The lengths around an image are five varints a record: 0.2 us each like this, 0.6 us in the loop below.
+    # The lengths around an image are five varints per record: 0.2 us each like this, 0.6 us in the loop below.
     if 128 <= number < 1 << 14:
         return bytes((number & 127 | 128, number >> 7))
     if 128 <= number < 1 << 21:
@@ -82,7 +83,7 @@ def _packed_list(tag: bytes, values: bytes) -> Packed:
 
 @functools.lru_cache(maxsize=4096)
 def map_order(name: str) -> bytes:
-    """What the names in an Example sort by: the stock serializer puts a name before its own prefixes."""
+    """The sort key of names in an Example: TensorFlow's serializer puts a name before its own prefixes."""
     # label_int, then label: UTF-8 has no byte 0xff.
     return name.encode() + b"\xff"
 
@@ -94,14 +95,14 @@ def _entry_head(name: str) -> bytes:
 
 
 def pack_entry(name: str, feature: Packed) -> Packed:
-    """One entry of the map that an Example is: the packed feature under its name."""
+    """One entry of an Example's map: the packed feature under its name."""
     head, tail = feature
     entry = _entry_head(name) + varint(len(head) + len(tail)) + head
     return b"\x0a" + varint(len(entry) + len(tail)) + entry, tail
 
 
 def entry_head(name: str, kind: bytes, num_bytes: int) -> bytes:
-    """What stands before the value of an entry that holds one bytes value or one packed list; see pack_entry.
+    """The bytes before the value, in an entry that holds one bytes value or one packed list; see pack_entry.
 
     Args:
       name: of the feature.
@@ -115,7 +116,7 @@ def entry_head(name: str, kind: bytes, num_bytes: int) -> bytes:
 
 
 def join_entries(entries: Iterable[Packed]) -> Chunks:
-    """The chunks of a serialized tf.train.Example of entries, which are in map_order."""
+    """The chunks of a serialized tf.train.Example with these entries, which are sorted by map_order."""
     chunks: Chunks = []
     small: Chunks = []
     total = 0
@@ -135,7 +136,7 @@ def join_entries(entries: Iterable[Packed]) -> Chunks:
 
 
 def pack_example(features: Mapping[str, Packed]) -> Chunks:
-    """The chunks of a serialized tf.train.Example: what SerializeToString(deterministic=True) gives."""
+    """The chunks of a serialized tf.train.Example: the bytes of SerializeToString(deterministic=True)."""
     return join_entries([pack_entry(name, features[name]) for name in sorted(features, key=map_order)])
 
 
@@ -146,10 +147,10 @@ class NotAnExample(ValueError):
 def parse_example(data: bytes) -> dict[str, list[bytes] | np.ndarray]:
     """The features of a serialized tf.train.Example: bytes lists as lists, numbers as float32 and int64 arrays.
 
-    A feature without a value is an empty list. Takes whatever order and packing other writers use.
+    A feature without a value is an empty list. Any order and packing of other writers is read.
 
     Raises:
-      NotAnExample: the bytes are no Example.
+      NotAnExample: the bytes are not an Example.
     """
     from google.protobuf.message import DecodeError
 
