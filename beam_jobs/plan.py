@@ -120,7 +120,7 @@ class _Run:
             self._save_refs(stem)
         facts = {"labels": self.labels, "kinds": self.kinds, "refused": self.refused, "digest": self.digest}
         # Last, by rename: a run without it does not count.
-        replace_file(stem.with_suffix(".json"), json.dumps(facts).encode(), fsync=False)
+        replace_file(stem.with_suffix(".json"), json.dumps(facts).encode(), fsync=False, shared=True)
 
     def _save_refs(self, stem: Path) -> None:
         table = np.empty(len(self.rows), _RUN_DTYPE)

@@ -66,7 +66,7 @@ class ShardFacts:
 
     def save(self, path: Path) -> None:
         """Writes the sidecar by rename."""
-        replace_file(path, json.dumps(vars(self)).encode(), fsync=False)
+        replace_file(path, json.dumps(vars(self)).encode(), fsync=False, shared=True)
 
     @classmethod
     def load(cls, path: Path) -> ShardFacts:

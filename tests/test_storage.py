@@ -48,10 +48,29 @@ def test_only_a_file_that_is_to_survive_a_power_cut_waits_for_the_disk(
     assert len(synced) == 1
 
 
+def test_the_draft_of_a_killed_writer_is_overwritten_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", kill)
+        patch.setattr(Path, "unlink", kill)
+        with pytest.raises(Killed):
+            replace_file(tmp_path / "dataset.json", b"half")
+    assert len(list(tmp_path.iterdir())) == 1
+    replace_file(tmp_path / "dataset.json", b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset.json"]
+
+
 def test_several_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
     path = tmp_path / "dataset.json"
     contents = [bytes([number]) * 1000 for number in range(50)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda data: replace_file(path, data, fsync=False), contents))
+        list(pool.map(lambda data: replace_file(path, data, fsync=False, shared=True), contents))
     assert path.read_bytes() in contents
     assert list(tmp_path.iterdir()) == [path]

@@ -281,19 +281,22 @@ def local_copy(path: AnyPath) -> Iterator[Path]:
         yield Path(folder, path.name)
 
 
-def replace_file(path: AnyPath, data: bytes, *, fsync: bool = True) -> None:
-    """Writes a file, in place of an earlier one, whole or not at all, even if several processes write it at once.
+def replace_file(path: AnyPath, data: bytes, *, fsync: bool = True, shared: bool = False) -> None:
+    """Writes a file, in place of an earlier one, whole or not at all.
 
     Args:
       path: of the file.
       data: its bytes.
       fsync: wait until the bytes are on the disk, so that the file survives a power cut.
+      shared: several processes may write the file at once; one that is killed then leaves its draft behind.
     """
     if isinstance(path, StorePath):
         path.write_bytes(data)
         return
-    # Random: process ids are equal in containers that share a folder.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    # A file with one writer has one name for drafts, so that the next run overwrites the draft of a killed one. With
+    # several writers each needs its own, and process ids do not do: containers that share a folder have equal ones.
+    unique = f".{secrets.token_hex(8)}" if shared else ""
+    draft = path.with_name(f".{path.name}{unique}.tmp")
     try:
         draft.write_bytes(data)
         rename_draft(draft, path, fsync=fsync)

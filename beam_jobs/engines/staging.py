@@ -112,7 +112,7 @@ def _fetch(places: list[StorePath], folder: Path) -> None:
     """Copies objects into a folder, several at once; each appears whole."""
 
     def fetch(place: StorePath) -> None:
-        replace_file(folder / place.name, place.read_bytes(), fsync=False)
+        replace_file(folder / place.name, place.read_bytes(), fsync=False, shared=True)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for _ in pool.map(fetch, places):
