@@ -3,18 +3,28 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETTINGS := setup.cfg pyproject.toml
+RESULTS := benchmarks/results
 
-.PHONY: help demo test lint faults engines parity fuzz clean
+# Tests that start no TensorFlow: what `make quick` runs. tests/test_architecture.py holds the rest of its promises.
+QUICK := tests/test_architecture.py tests/format/test_schema.py tests/format/test_sharding.py tests/format/test_manifest.py \
+	tests/images/test_moments.py tests/reader/test_options.py tests/test_policy.py tests/beam_jobs/test_plan.py \
+	tests/beam_jobs/test_census.py tests/beam_jobs/test_sources.py tests/beam_jobs/test_listings.py tests/maintenance/test_check.py
+
+.PHONY: help demo test quick lint format faults engines parity fuzz nightly bench clean
 
 help:
-	@echo "make demo    the main job on real images: files, Beam job, shards, training, embeddings, timing"
-	@echo "make test    linters, types and tests"
-	@echo "make lint    linters and types only"
-	@echo "make faults  kills, full disks, damage and memory: some 20 minutes, prints its figures"
-	@echo "make engines conversions on Dask, and through s3fs into a server that speaks S3"
-	@echo "make parity  every augmentation on 128 photographs against Pillow, both forms"
-	@echo "make fuzz    1,200,000 broken inputs"
-	@echo "make clean   remove .venv, caches and demo_output"
+	@echo "make demo     the main job on real images: files, Beam job, shards, training, embeddings, timing"
+	@echo "make test     linters, types and tests: what CI runs, some 9 minutes on two cores"
+	@echo "make quick    linters and the tests that need no TensorFlow: under a minute"
+	@echo "make lint     linters, format and types only"
+	@echo "make format   rewrite all files in the project's format"
+	@echo "make faults   kills, full disks, damage and memory: some 20 minutes, prints its figures"
+	@echo "make engines  conversions on Dask, and through s3fs into a server that speaks S3"
+	@echo "make parity   every augmentation on 128 photographs against Pillow, both forms"
+	@echo "make nightly  tests that read compiled programs or the wall clock"
+	@echo "make fuzz     1,200,000 broken inputs"
+	@echo "make bench    every benchmark, small, without other packages; JSON into $(RESULTS)"
+	@echo "make clean    remove .venv, caches and demo_output"
 
 demo: $(VENV)/demo.done
 	$(BIN)/tfpipe demo
@@ -22,10 +32,20 @@ demo: $(VENV)/demo.done
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+quick: $(VENV)/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q $(QUICK)
+
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd benchmarks && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../pyproject.toml *.py
+
+format: $(VENV)/dev.done
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
 
 # As root, so that small disks can be mounted; otherwise those tests are skipped and say so.
 faults: $(VENV)/dev.done
@@ -38,8 +58,22 @@ engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done
 parity: $(VENV)/dev.done
 	$(BIN)/python -m pytest tests/augment/test_parity.py -m parity
 
+nightly: $(VENV)/dev.done
+	$(BIN)/python -m pytest -m "xla or slow"
+
 fuzz: $(VENV)/dev.done
 	$(BIN)/python benchmarks/fuzz.py
+
+# One small run of each; benchmarks/README.md has the settings of the published figures.
+bench: $(VENV)/demo.done
+	cd benchmarks && $(abspath $(BIN))/python bench_convert.py --count 4000 --peers loop --json results/convert.json
+	cd benchmarks && $(abspath $(BIN))/python bench_read.py --count 1024 --rows tfpipe,stock,book --json results/read.json
+	cd benchmarks && $(abspath $(BIN))/python bench_augment.py --only tfpipe --json results/augment.json
+	cd benchmarks && $(abspath $(BIN))/python bench_ops.py --json results/ops.json
+	cd benchmarks && $(abspath $(BIN))/python bench_resize.py --count 600 --json results/resize.json
+	cd benchmarks && $(abspath $(BIN))/python bench_shuffle.py --json results/shuffle.json
+	cd benchmarks && $(abspath $(BIN))/python bench_check.py --megabytes 200 --json results/check.json
+	cd benchmarks && $(abspath $(BIN))/python bench_book.py --json results/book.json
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfpipe needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,7 @@ sys.path.insert(0, str(HERE / "peers"))
 
 from augment_turns import session_cpu_seconds  # noqa: E402
 from photos import NAMES, photograph, write_photos  # noqa: E402
+from rounds import Results, add_json_argument, median_and_spread, recorded, turns  # noqa: E402
 
 NUM_BATCHES = 8  # Different batches of photographs, walked over again and again.
 
@@ -158,12 +158,13 @@ def crops(count: int, side: int) -> np.ndarray:
     return pictures
 
 
-def run_rounds(task: str, rows: dict[str, Row], start: list[str], arguments: argparse.Namespace) -> list[dict]:
-    """Starts every row, then gives each its turn in every round; returns one record a turn."""
+def run_rounds(
+    task: str, rows: dict[str, Row], start: list[str], arguments: argparse.Namespace, results: Results
+) -> None:
+    """Starts every row, then gives each its turn in every round: a result for each turn."""
     pythons = peer_pythons(arguments.peer_python)
     processes: dict[str, Process] = {}
     facts: dict[str, dict[str, Any]] = {}
-    records: list[dict] = []
     for name, row in rows.items():
         python = pythons.get(name.lower()) or pythons.get(row.script) or pythons[""]
         process = Process(row, sys.executable if row.script in ("tfpipe", "pipeline") else python, start)
@@ -171,18 +172,16 @@ def run_rounds(task: str, rows: dict[str, Row], start: list[str], arguments: arg
             print(f"{name} is not installed", file=sys.stderr)
             continue
         processes[name], facts[name] = process, ready
-    draw = random.Random(arguments.seed)
-    for number in range(arguments.rounds):
-        if arguments.wait:
+    waited_for = -1
+    for number, name in turns(sorted(processes), arguments.rounds, seed=arguments.seed):
+        if arguments.wait and number > waited_for:
+            waited_for = number
             input(f"round {number + 1} of {arguments.rounds}: press Enter\n")
-        for name in draw.sample(sorted(processes), len(processes)):
-            load = os.getloadavg()[0]
-            done = processes[name].turn(arguments.seconds)
-            records.append({"task": task, "row": name, "round": number, "load": load, **facts[name], **done})
-            print(json.dumps(records[-1]), flush=True)
+        load = os.getloadavg()[0]
+        done = processes[name].turn(arguments.seconds)
+        results.add({"task": task, "row": name, "round": number, "load": load, **facts[name], **done})
     for process in processes.values():
         process.end()
-    return records
 
 
 def peer_pythons(values: list[str]) -> dict[str, str]:
@@ -198,16 +197,15 @@ def rates(records: list[dict]) -> dict[str, dict[str, Any]]:
     """By row: medians over the rounds of images a second, and a CPU-second; the fastest first."""
     summary = {}
     for name in dict.fromkeys(record["row"] for record in records):
-        turns = [record for record in records if record["row"] == name]
-        seconds = [turn["images"] / turn["seconds"] for turn in turns]
-        rate = statistics.median(seconds)
+        own = [record for record in records if record["row"] == name]
+        rate, spread = median_and_spread([turn["images"] / turn["seconds"] for turn in own])
         summary[name] = {
             "rate": rate,
-            "spread": (max(seconds) - min(seconds)) / rate,
-            "cpu_rate": statistics.median(turn["images"] / max(turn["cpu_seconds"], 0.01) for turn in turns),
-            "op_per": turns[0].get("op_per", "-"),
-            "distinct": turns[0].get("distinct", "-"),
-            "rounds": len(turns),
+            "spread": spread,
+            "cpu_rate": statistics.median(turn["images"] / max(turn["cpu_seconds"], 0.01) for turn in own),
+            "op_per": own[0].get("op_per", "-"),
+            "distinct": own[0].get("distinct", "-"),
+            "rounds": len(own),
         }
     return dict(sorted(summary.items(), key=lambda item: -item[1]["rate"]))
 
@@ -277,9 +275,8 @@ def draw_panel(panel: Any, title: str, summary: dict[str, dict[str, Any]]) -> No
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def run_tasks(arguments: argparse.Namespace) -> list[dict]:
-    """Runs the chosen tasks, one after the other."""
-    records = []
+def run_tasks(arguments: argparse.Namespace, results: Results) -> None:
+    """Runs the chosen tasks in sequence."""
     for task in arguments.task.split(","):
         settings, rows = TASKS[task], chosen(ROWS, arguments.only)
         rows = {name: row for name, row in rows.items() if "rand" in task or not row.rand_augment_only}
@@ -287,11 +284,10 @@ def run_tasks(arguments: argparse.Namespace) -> list[dict]:
             path = Path(scratch, "photographs.npy")
             np.save(path, crops(NUM_BATCHES * settings.batch_size, settings.side))
             start = [settings.policy, str(path), str(settings.batch_size)]
-            records += run_rounds(task, rows, start, arguments)
-    return records
+            run_rounds(task, rows, start, arguments, results)
 
 
-def run_pipeline(arguments: argparse.Namespace) -> list[dict]:
+def run_pipeline(arguments: argparse.Namespace, results: Results) -> None:
     """Converts photographs once, then reads them with and without transforms."""
     with tempfile.TemporaryDirectory() as scratch:
         photographs, dataset = Path(scratch, "photographs"), Path(scratch, "dataset")
@@ -299,7 +295,8 @@ def run_pipeline(arguments: argparse.Namespace) -> list[dict]:
         command = [sys.executable, "-m", "tfpipe", "convert", "--input", str(photographs), "--output", str(dataset)]
         subprocess.run([*command, "--split", "train=1"], check=True, stdout=subprocess.DEVNULL)
         rows = chosen(PIPELINE_ROWS, arguments.only)
-        return run_rounds("pipeline", rows, [str(dataset), str(PIPELINE.batch_size), str(PIPELINE.side)], arguments)
+        start = [str(dataset), str(PIPELINE.batch_size), str(PIPELINE.side)]
+        run_rounds("pipeline", rows, start, arguments, results)
 
 
 def chosen(rows: dict[str, Row], only: str) -> dict[str, Row]:
@@ -322,12 +319,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1_500, help="photographs of the pipeline")
     parser.add_argument("--replay", nargs="+", type=Path, help="files of JSON lines to read in place of a run")
     parser.add_argument("--figure", type=Path, help="where to draw the tasks, as .svg or .png")
+    add_json_argument(parser)
     arguments = parser.parse_args()
     if arguments.replay:
         lines = [line for path in arguments.replay for line in path.read_text().splitlines()]
         records = [json.loads(line) for line in lines if line.startswith('{"task"')]
     else:
-        records = run_pipeline(arguments) if arguments.pipeline else run_tasks(arguments)
+        with recorded(arguments.json) as results:
+            run_pipeline(arguments, results) if arguments.pipeline else run_tasks(arguments, results)
+        records = results.rows
     for task in dict.fromkeys(record["task"] for record in records):
         some = [record for record in records if record["task"] == task]
         print_costs(some) if task == "pipeline" else print_table(task, some)

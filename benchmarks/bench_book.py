@@ -29,6 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 from photos import write_photos
+from rounds import add_json_argument, recorded
 
 import tfpipe
 from tfpipe.timing import Row, compare, warm_files
@@ -302,23 +303,29 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir(), "tfpipe_bench_book"))
     parser.add_argument("--prepare_only", action="store_true", help="write the data, time nothing")
+    add_json_argument(parser)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     records = write_records(arguments.folder)
     if arguments.prepare_only:
         return
     warm_files(shards(records))
-    for table in arguments.tables.split(","):
-        runs = ROWS[table](records)
-        rows = compare(
-            {name: partial(lambda run: run, run) for name, run in runs.items()},
-            consume=lambda run: run(),
-            repeats=arguments.repeats,
-            on_pass=lambda name, one: print(json.dumps({"name": name, **one._asdict()}), file=sys.stderr, flush=True),
-        )
-        for row in rows:
-            print(json.dumps({"table": table, **dataclasses.asdict(row)}), flush=True)
-        print_table(table, rows)
+    with recorded(arguments.json) as results:
+        for table in arguments.tables.split(","):
+            rows = time_table(table, records, arguments.repeats)
+            for row in rows:
+                results.add({"table": table, **dataclasses.asdict(row)})
+            print_table(table, rows)
+
+
+def time_table(table: str, records: Path, repeats: int) -> list[Row]:
+    """Times the rows of a table; every pass is a line on stderr."""
+    return compare(
+        {name: partial(lambda run: run, run) for name, run in ROWS[table](records).items()},
+        consume=lambda run: run(),
+        repeats=repeats,
+        on_pass=lambda name, one: print(json.dumps({"name": name, **one._asdict()}), file=sys.stderr, flush=True),
+    )
 
 
 if __name__ == "__main__":

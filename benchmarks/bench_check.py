@@ -9,13 +9,13 @@ and of wall time, medians. Prints one JSON line for each size and a table.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from rounds import add_json_argument, recorded
 
 from tfpipe.format.framing import frame
 from tfpipe.format.manifest import INDEX_NAME, Manifest, Shard, Split, digest_bytes, digest_file
@@ -62,22 +62,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=3)
+    add_json_argument(parser)
     arguments = parser.parse_args()
-    rows = []
-    for record_bytes in RECORD_BYTES:
-        with tempfile.TemporaryDirectory() as scratch:
-            manifest = write_dataset(Path(scratch), arguments.megabytes * 1_000_000, record_bytes)
-            time_check(manifest)
-            passes = [time_check(manifest) for _ in range(arguments.repeats)]
-        megabytes = manifest.splits["train"].num_bytes / 1e6
-        cpu, wall = (statistics.median(column) for column in zip(*passes, strict=True))
-        rows.append((record_bytes, megabytes / cpu, megabytes / wall))
-        print(
-            json.dumps({"record_bytes": record_bytes, "mb_per_cpu_second": rows[-1][1], "mb_per_second": rows[-1][2]})
-        )
-    print(f"{'bytes a record':>16}{'MB per CPU-s':>14}{'MB/s':>8}")
-    for record_bytes, per_cpu, per_wall in rows:
-        print(f"{record_bytes:>16,}{per_cpu:>14,.0f}{per_wall:>8,.0f}")
+    with recorded(arguments.json) as results:
+        for record_bytes in RECORD_BYTES:
+            with tempfile.TemporaryDirectory() as scratch:
+                manifest = write_dataset(Path(scratch), arguments.megabytes * 1_000_000, record_bytes)
+                time_check(manifest)
+                passes = [time_check(manifest) for _ in range(arguments.repeats)]
+            megabytes = manifest.splits["train"].num_bytes / 1e6
+            cpu, wall = (megabytes / statistics.median(column) for column in zip(*passes, strict=True))
+            results.add({"record_bytes": record_bytes, "mb_per_cpu_second": cpu, "mb_per_second": wall})
+    print(f"{'bytes per record':>16}{'MB per CPU-s':>14}{'MB/s':>8}")
+    for row in results.rows:
+        print(f"{row['record_bytes']:>16,}{row['mb_per_cpu_second']:>14,.0f}{row['mb_per_second']:>8,.0f}")
 
 
 if __name__ == "__main__":

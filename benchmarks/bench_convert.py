@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import shutil
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ import time
 from pathlib import Path
 
 from photos import write_photos
+from rounds import Results, add_json_argument, recorded, turns
 
 PEERS = Path(__file__).parent / "peers"
 SCRIPTS = {
@@ -110,7 +110,7 @@ def scaling_seconds(name: str, folder: Path, scratch: Path, threads: int) -> flo
     return seconds[1] - seconds[0]
 
 
-def compare_threads(folder: Path, scratch: Path, names: list[str], repeats: int) -> None:
+def compare_threads(folder: Path, scratch: Path, names: list[str], repeats: int, results: Results) -> None:
     """Prints what two threads gain over one, in medians."""
     print(f"{'':22}{'1 thread':>12}{'2 threads':>12}{'gain':>8}   images/s")
     for name in names:
@@ -118,7 +118,7 @@ def compare_threads(folder: Path, scratch: Path, names: list[str], repeats: int)
         for _ in range(repeats):
             for threads, seconds in runs.items():
                 seconds.append(scaling_seconds(name, folder, scratch, threads))
-                print(json.dumps({"name": name, "threads": threads, "seconds": seconds[-1]}), file=sys.stderr)
+                results.add({"name": name, "threads": threads, "seconds": seconds[-1]}, file=sys.stderr)
         one, two = (statistics.median(seconds) for seconds in runs.values())
         count = SCALED[name][0]
         print(f"{name:22}{count / one:>12,.0f}{count / two:>12,.0f}{one / two:>8.2f}", flush=True)
@@ -161,39 +161,44 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(SCRIPTS))
     parser.add_argument("--peer_python", default=sys.executable, help="the interpreter whose environment has the peers")
     parser.add_argument("--scaling", nargs="?", const=",".join(SCALED), help="compare threads; names of rows, or all")
+    add_json_argument(parser)
     arguments = parser.parse_args()
     folder = arguments.folder / str(arguments.count)
     write_photos(folder, arguments.count)
     num_bytes = warm(folder)
     if arguments.scaling:
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
-            compare_threads(folder, Path(scratch), arguments.scaling.split(","), arguments.repeats)
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch, recorded(arguments.json) as results:
+            compare_threads(folder, Path(scratch), arguments.scaling.split(","), arguments.repeats, results)
         return
     runs: dict[str, list[dict[str, float]]] = {}
     names = ["tfpipe", "start-up", *arguments.peers.split(",")]
-    draw = random.Random(0)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
-        for round_number in range(arguments.repeats):
-            for name in draw.sample(names, len(names)):
-                output = Path(scratch, f"{name}-{round_number}")
-                if name in ("tfpipe", "start-up"):
-                    # Its libraries into the page cache, too; the loop's are loaded before its clock starts.
-                    run_tfpipe(folder, output, ("--limit", "1"))
-                    shutil.rmtree(output)
-                make_ready(folder, Path(scratch), 2 * num_bytes)
-                result: dict[str, float] | None
-                if name in ("tfpipe", "start-up"):
-                    result = run_tfpipe(folder, output, ("--limit", "1") if name == "start-up" else ())
-                else:
-                    result = run_peer(name, folder, output, arguments.peer_python)
-                if result is None:
-                    print(f"{name} is not installed", file=sys.stderr)
-                    names.remove(name)
-                    continue
-                shutil.rmtree(output, ignore_errors=True)
-                runs.setdefault(name, []).append(result)
-                print(json.dumps({"name": name, "load": os.getloadavg()[0], **result}), flush=True)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch, recorded(arguments.json) as results:
+        for number, name in turns(names, arguments.repeats):
+            result = run_once(name, folder, Path(scratch, f"{name}-{number}"), 2 * num_bytes, arguments.peer_python)
+            if result is None:
+                print(f"{name} is not installed", file=sys.stderr)
+                names.remove(name)
+                continue
+            runs.setdefault(name, []).append(result)
+            results.add({"name": name, "load": os.getloadavg()[0], **result})
     print_table(runs, num_bytes)
+
+
+def run_once(name: str, folder: Path, output: Path, num_bytes: int, peer_python: str) -> dict[str, float] | None:
+    """One timed run of tfpipe, of its start-up alone, or of a peer; None where that is not installed."""
+    ours = name in ("tfpipe", "start-up")
+    if ours:
+        # Its libraries into the page cache, too; the loop's are loaded before its clock starts.
+        run_tfpipe(folder, output, ("--limit", "1"))
+        shutil.rmtree(output)
+    make_ready(folder, output.parent, num_bytes)
+    result: dict[str, float] | None
+    if ours:
+        result = run_tfpipe(folder, output, ("--limit", "1") if name == "start-up" else ())
+    else:
+        result = run_peer(name, folder, output, peer_python)
+    shutil.rmtree(output, ignore_errors=True)
+    return result
 
 
 def print_table(runs: dict[str, list[dict[str, float]]], num_bytes: int) -> None:

@@ -15,6 +15,8 @@ import statistics
 import sys
 import time
 
+from rounds import add_json_argument, recorded, turns
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 NUM_IMAGES, NUM_BATCHES, SIDE = 128, 8, 224  # More batches than a cache holds.
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("steps", nargs="*", help=f"ops, or two joined by a plus, of {', '.join(VALUES)}")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--path", help="a checkout of tfpipe to measure")
+    add_json_argument(parser)
     arguments = parser.parse_args()
     steps = arguments.steps or [*VALUES, *PAIRS]
     if unknown := {name for step in steps for name in step.split("+")} - VALUES.keys():
@@ -57,9 +60,9 @@ def main() -> None:
     if arguments.path:
         sys.path.insert(0, arguments.path)
     costs = measured(steps, arguments.repeats)
-    print(f"{'two identities':28}{costs.pop(''):8.1f}")
-    for step, cost in costs.items():
-        print(f"{step:28}{cost:8.1f}", flush=True)
+    with recorded(arguments.json) as results:
+        for step, cost in costs.items():
+            results.add({"steps": step or "two identities", "cpu_us_per_image": round(cost, 1)})
 
 
 def measured(steps: list[str], repeats: int) -> dict[str, float]:
@@ -87,13 +90,12 @@ def measured(steps: list[str], repeats: int) -> dict[str, float]:
     drawn = {step: choices(step) for step in ["", *steps]}
     program = tf.function(lambda batch, *parts: apply_choices(batch, Choices(*parts), ops, form="loop"))
     taken: dict[str, list[float]] = {step: [] for step in drawn}
-    for _ in range(repeats):
-        for step, parts in drawn.items():
-            program(batches[0], *parts)
-            begin = time.process_time()
-            for batch in batches:
-                program(batch, *parts)
-            taken[step].append((time.process_time() - begin) / (NUM_BATCHES * NUM_IMAGES) * 1e6)
+    for _, step in turns(drawn, repeats):
+        program(batches[0], *drawn[step])
+        begin = time.process_time()
+        for batch in batches:
+            program(batch, *drawn[step])
+        taken[step].append((time.process_time() - begin) / (NUM_BATCHES * NUM_IMAGES) * 1e6)
     medians = {step: statistics.median(times) for step, times in taken.items()}
     return {step: median - medians[""] * (step != "") for step, median in medians.items()}
 

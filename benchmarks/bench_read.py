@@ -15,14 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from photos import write_photos
+from rounds import Results, add_json_argument, median_and_spread, recorded, turns
 
 PEERS = Path(__file__).parent / "peers"
 # Question: row name, script, task. The first row is what the others are divided by.
@@ -193,37 +192,36 @@ def main() -> None:
     parser.add_argument("--rows", help="only rows whose name holds one of these")
     parser.add_argument("--prepare_only", action="store_true", help="write the data, time nothing")
     parser.add_argument("--peer_python", default=sys.executable, help="the interpreter whose environment has the peers")
+    add_json_argument(parser)
     arguments = parser.parse_args()
     folder = arguments.folder / str(arguments.count)
     prepare(folder, arguments)
     if arguments.prepare_only:
         return
-    for question in arguments.only.split(","):
-        if question in QUESTIONS:
-            print_table(question, run_rounds(question, folder, arguments))
-    for question, measure in (("similarity", similarity), ("state", state_bytes)):
-        if question in arguments.only.split(","):
-            print(json.dumps({"question": question, **measure(folder)}), flush=True)
+    with recorded(arguments.json) as results:
+        for question in arguments.only.split(","):
+            if question in QUESTIONS:
+                print_table(question, run_rounds(question, folder, arguments, results))
+        for question, measure in (("similarity", similarity), ("state", state_bytes)):
+            if question in arguments.only.split(","):
+                results.add({"question": question, **measure(folder)})
 
 
-def run_rounds(question: str, folder: Path, arguments: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+def run_rounds(
+    question: str, folder: Path, arguments: argparse.Namespace, results: Results
+) -> dict[str, list[dict[str, float]]]:
     """All passes of each row, in the order of QUESTIONS."""
     wanted = arguments.rows.split(",") if arguments.rows else [""]
     rows = {name: row for name, row in QUESTIONS[question].items() if any(word in name for word in wanted)}
     passes: dict[str, list[dict[str, float]]] = {name: [] for name in rows}
-    draw = random.Random(0)
-    for _ in range(arguments.rounds):
-        for name in draw.sample(list(rows), len(rows)):
-            script, task = rows[name]
-            found = run_script(script, task, folder, str(arguments.passes), arguments)
-            if found is None:
-                del rows[name]
-                continue
-            passes[name] += found
-            print(
-                json.dumps({"question": question, "name": name, "load": os.getloadavg()[0], "passes": found}),
-                flush=True,
-            )
+    for _, name in turns(rows, arguments.rounds):
+        script, task = rows[name]
+        found = run_script(script, task, folder, str(arguments.passes), arguments)
+        if found is None:
+            del rows[name]
+            continue
+        passes[name] += found
+        results.add({"question": question, "name": name, "load": os.getloadavg()[0], "passes": found})
     return {name: some for name, some in passes.items() if some}
 
 
@@ -238,13 +236,12 @@ def print_table(question: str, passes: dict[str, list[dict[str, float]]]) -> Non
         )
         for name, some in passes.items()
     }
-    base = [statistics.median(values) for values in next(iter(rates.values()))]
+    base = [median_and_spread(values)[0] for values in next(iter(rates.values()))]
     print(f"\n{question:32}{'per CPU-s':>10}{'spread':>8}{'ratio':>7}{'per second':>12}{'spread':>8}{'ratio':>7}")
-    for name, columns in sorted(rates.items(), key=lambda item: -statistics.median(item[1][0])):
+    for name, columns in sorted(rates.items(), key=lambda item: -median_and_spread(item[1][0])[0]):
         cells = ""
         for values, first, width in zip(columns, base, (10, 12), strict=True):
-            median = statistics.median(values)
-            spread = (max(values) - min(values)) / median
+            median, spread = median_and_spread(values)
             cells += f"{median:>{width},.0f}{spread:>8.0%}{median / first:>7.2f}"
         print(f"{name:32}{cells}")
     print(flush=True)

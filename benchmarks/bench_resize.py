@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from photos import write_photos
 from PIL import Image
+from rounds import Results, add_json_argument, recorded
 
 import tfpipe
 from tfpipe import timing
@@ -108,17 +108,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--resize", choices=("stretch", "pad"), default="stretch")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
+    add_json_argument(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         photos = arguments.photos or Path(folder, "photos")
         if arguments.photos is None:
             write_photos(photos, arguments.count)
-        measure(photos, Path(folder), arguments)
+        with recorded(arguments.json) as results:
+            measure(photos, Path(folder), arguments, results)
 
 
-def measure(photos: Path, folder: Path, arguments: argparse.Namespace) -> None:
-    """Converts, times and compares; prints."""
+def measure(photos: Path, folder: Path, arguments: argparse.Namespace, results: Results) -> None:
+    """Converts, times and compares."""
     from beam_jobs.convert import convert
     from beam_jobs.job import Job
 
@@ -137,9 +138,8 @@ def measure(photos: Path, folder: Path, arguments: argparse.Namespace) -> None:
             "images_per_cpu_second": round(row.images_per_cpu_second),
             "images_per_second": round(row.images_per_second),
             "first_epoch_seconds": round(row.first_epoch_seconds, 2),
-            **decibels.get(row.variant, {}),
         }
-        print(json.dumps(cells) if arguments.json else "  ".join(f"{k}={v}" for k, v in cells.items()), flush=True)
+        results.add({**cells, **decibels.get(row.variant, {})})
 
 
 if __name__ == "__main__":

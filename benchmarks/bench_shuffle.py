@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import math
 import os
-import resource
 import statistics
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,11 +22,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
+from rounds import add_json_argument, recorded, turns
 
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.order import Order, chunk_records, chunks
+from tfpipe.timing import Pass, time_pass
 
 BATCH = 128
 Row = dict[str, Any]
@@ -42,16 +41,14 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--take", type=int, default=300, help="batches of a pass")
+    add_json_argument(parser)
     arguments = parser.parse_args()
-    for row in mixing(arguments.records, arguments.classes):
-        show(row)
-    if arguments.dataset:
-        for row in costs(load_manifest(arguments.dataset), arguments.repeats, arguments.take):
-            show(row)
-
-
-def show(row: Row) -> None:
-    print(json.dumps(row), flush=True)
+    with recorded(arguments.json) as results:
+        for row in mixing(arguments.records, arguments.classes):
+            results.add(row)
+        if arguments.dataset:
+            for row in costs(load_manifest(arguments.dataset), arguments.repeats, arguments.take):
+                results.add(row)
 
 
 # ---- mixing
@@ -117,24 +114,13 @@ def costs(manifest: Manifest, repeats: int, take: int) -> Iterator[Row]:
     }
     if manifest.schema.payload == "embedding":
         variants["book"] = book(manifest)
-    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
-    for _ in range(repeats + 1):
-        for name, dataset in variants.items():
-            rates[name].append(one_pass(dataset, take))
-    for name, passes in rates.items():
-        wall, cpu = (statistics.median(values) for values in zip(*passes[1:], strict=True))
+    passes: dict[str, list[Pass]] = {name: [] for name in variants}
+    for _, name in turns(variants, repeats + 1):
+        passes[name].append(time_pass(variants[name].take(take), lambda batches: sum(BATCH for _ in batches)))
+    for name, (_, *timed) in passes.items():
+        wall = statistics.median(one.images / one.wall_seconds for one in timed)
+        cpu = statistics.median(one.images / one.cpu_seconds for one in timed)
         yield {"read": name, "records_per_second": round(wall), "records_per_cpu_second": round(cpu)}
-
-
-def one_pass(dataset: tf.data.Dataset, take: int) -> tuple[float, float]:
-    begin, cpu = time.perf_counter(), cpu_seconds()
-    records = sum(BATCH for _ in dataset.take(take))
-    return records / (time.perf_counter() - begin), records / (cpu_seconds() - cpu)
-
-
-def cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def book(manifest: Manifest) -> tf.data.Dataset:

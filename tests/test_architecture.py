@@ -1,6 +1,7 @@
 """The arrows of the design, the sizes of files and functions, and what an import may load."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,14 @@ def _all_imports(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+def test_private_parts_of_tensorflow_are_used_in_one_module():
+    private = re.compile(r"tensorflow\.(python|compiler)|raw_ops|\._variant_tensor|get_default_graph|\._stop\(")
+    for path in SOURCES:
+        if path.name != "tf_internals.py":
+            code = "\n".join(line.partition("#")[0] for line in path.read_text().splitlines())
+            assert not private.search(code), path
 
 
 def test_these_rooms_load_neither_tensorflow_nor_beam():

@@ -18,6 +18,7 @@ from tfpipe.callbacks import InputWait, Position, Resume
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
+from tfpipe.tf_internals import CountedDataset
 
 BATCH, EPOCHS = 4, 3
 
@@ -61,7 +62,7 @@ def train(manifest: Manifest, folder: Path, *, deadly: int = -1, epochs: int = E
         manifest, batch_size=BATCH, image_size=(8, 8), labels=None, options=resume.options(ReadOptions())
     )
     pairs = dataset.map(lambda batch: (batch["image"], batch["key"]))
-    pairs.cardinality = dataset.cardinality
+    pairs = CountedDataset(pairs, lambda: int(dataset.cardinality()))
     model = Noting(deadly)
     model.compile(optimizer=keras.optimizers.Adam(0.01), jit_compile=False)
     model.fit(resume.over(pairs), epochs=epochs, initial_epoch=resume.initial_epoch, callbacks=[resume], verbose=0)

@@ -28,6 +28,7 @@ import tensorflow as tf
 
 from tfpipe.reader.options import ReadOptions
 from tfpipe.storage import rename_draft, replace_file
+from tfpipe.tf_internals import CountedDataset
 
 _POSITION, _WEIGHTS = "position.json", ".weights.h5"
 
@@ -111,8 +112,8 @@ class Resume(keras.callbacks.Callback):
         full = before if self._start.step else batches
         self._now = dataclasses.replace(self._start, data_batches=full)
         if seen:
-            # fit asks once and holds every epoch to the answer; the first one ends early by itself.
-            dataset.cardinality = lambda: tf.constant(full, tf.int64)
+            # fit asks once and expects as many in every epoch; the first one ends early.
+            return CountedDataset(dataset, lambda: full)
         return dataset
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -256,9 +257,7 @@ class InputWait(keras.callbacks.Callback):
         settings = tf.data.Options()
         # Left on, it would put a prefetch behind the clock, and the clock would time that.
         settings.experimental_optimization.inject_prefetch = False
-        timed = timed.with_options(settings)
-        timed.cardinality = dataset.cardinality
-        return timed
+        return CountedDataset(timed.with_options(settings), lambda: int(dataset.cardinality()))
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Refuses a fit whose dataset has no clock."""

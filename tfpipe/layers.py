@@ -29,9 +29,9 @@ from tfpipe.augment.policies import CIFAR_MEAN, auto_augment, pba, policy, rand_
 from tfpipe.augment.saving import from_json, named_ops, to_json
 from tfpipe.augment.transform import Fill, Transform
 from tfpipe.policy import Policy, Schedule
+from tfpipe.tf_internals import read_and_skip
 
 _PACKAGE = "tfpipe"
-_PHILOX = 1
 # A step of the counter: RngReadAndSkip moves the state on by 256 for each number that it is told to skip.
 _STRIDE = 256
 # What Keras's own layers call the parts of a dict.
@@ -98,10 +98,7 @@ class Augment(keras.layers.Layer):
                 "input pipeline (Dataset.map, or make_dataset(transforms=...)), not inside the model."
             )
         batch, restore = _as_batch(inputs)
-        number = (
-            tf.raw_ops.RngReadAndSkip(resource=self._calls.handle, alg=_PHILOX, delta=tf.constant(1, tf.uint64))[0]
-            // _STRIDE
-        )
+        number = read_and_skip(self._calls, 1) // _STRIDE
         seed = tf.stack([tf.constant(self.seed, tf.int32), tf.cast(number, tf.int32)])
         if self.steps_per_epoch is not None:
             batch["epoch"] = number // self.steps_per_epoch

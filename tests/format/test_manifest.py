@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from schemas import SCHEMAS
 
+from tfpipe import __version__
 from tfpipe.format.framing import frame
 from tfpipe.format.manifest import (
     INDEX_NAME,
@@ -109,6 +110,33 @@ def test_the_text_says_nothing_of_where_it_lies() -> None:
     assert json.loads(manifest_text(example()))["format_version"] == 1
 
 
+def test_a_newer_format_names_the_version_that_reads_it() -> None:
+    newer = {**json.loads(manifest_text(example())), "format_version": 3, "read_by": "2.5.0"}
+    with pytest.raises(ValueError, match=r"format version 3; .* install tfpipe 2\.5\.0 or newer\.$"):
+        parse_manifest(json.dumps(newer), Path())
+    del newer["read_by"]
+    with pytest.raises(ValueError, match=r"install a newer tfpipe\.$"):
+        parse_manifest(json.dumps(newer), Path())
+
+
+def test_optional_keys_of_later_versions_are_passed_over_and_read_by_may_be_missing() -> None:
+    document = json.loads(manifest_text(example()))
+    document["later"] = {"by": 1}
+    document["splits"]["train"]["later"] = document["splits"]["train"]["shards"][0]["later"] = 2
+    document["schema"]["later"] = document["schema"]["features"][0]["later"] = 3
+    assert parse_manifest(json.dumps(document), Path()) == example()
+    del document["read_by"]
+    assert parse_manifest(json.dumps(document), Path()) == example()
+
+
+def test_every_manifest_says_which_version_reads_it_and_its_fingerprint_does_not_depend_on_that() -> None:
+    document = example().to_json()
+    assert document["read_by"] == "0.1.0"
+    del document["read_by"]
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    assert example().fingerprint() == xxhash.xxh3_128_hexdigest(text.encode())
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -128,7 +156,9 @@ def test_the_fingerprint_changes_with_every_part(change: dict[str, Any]) -> None
 
 
 REFUSED: list[tuple[str, Any, str]] = [
-    ("format_version", 2, "has format version 2; this tfpipe reads 1."),
+    ("format_version", 2, f"has format version 2; tfpipe {__version__} reads up to 1: install tfpipe 0.1.0 or newer."),
+    ("format_version", 0, "is not a tfpipe manifest: its format_version is 0."),
+    ("format_version", "1", "is not a tfpipe manifest: its format_version is '1'."),
     ("format_version", ..., "is not a tfpipe manifest: it has no format_version."),
     ("schema", ..., "is not a valid manifest: KeyError: 'schema'."),
     ("schema/payload", "film", "Unknown payload 'film'; known payloads: ['raw', 'decoded', 'embedding']."),

@@ -20,11 +20,15 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from tfpipe import __version__
 from tfpipe.format.framing import parse_index, scan
 from tfpipe.format.schema import Schema
 from tfpipe.storage import AnyPath, StorePath, local_copy, replace_file, to_path
 
+# It rises only if an older reader would read wrongly; see docs/format.md. New optional keys do not raise it.
 FORMAT_VERSION = 1
+# The least tfpipe that reads this version rightly; every manifest carries it, for readers that are older than that.
+READ_BY = "0.1.0"
 MANIFEST_NAME = "dataset.json"
 INDEX_NAME = "records.index"
 REJECTED_NAME = "rejected.jsonl"
@@ -177,13 +181,16 @@ class Manifest:
         return None
 
     def fingerprint(self) -> str:
-        """32 hex digits that change with any part of the dataset."""
-        return xxhash.xxh3_128_hexdigest(manifest_text(self).encode())
+        """32 hex digits that change with any part of the dataset, and with nothing else: not with `read_by`."""
+        document = self.to_json()
+        del document["read_by"]
+        return xxhash.xxh3_128_hexdigest(_document_text(document).encode())
 
     def to_json(self) -> dict[str, Any]:
         """The document of dataset.json."""
         return {
             "format_version": FORMAT_VERSION,
+            "read_by": READ_BY,
             "schema": self.schema.to_json(),
             "class_names": list(self.class_names),
             "splits": {name: _split_json(split) for name, split in self.splits.items()},
@@ -243,14 +250,24 @@ def parse_manifest(text: str, directory: AnyPath) -> Manifest:
         raise ValueError(f"{path} is not JSON: {error}.") from error
     if not isinstance(document, dict) or "format_version" not in document:
         raise ValueError(f"{path} is not a tfpipe manifest: it has no format_version.")
-    if document["format_version"] != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {document['format_version']!r}; this tfpipe reads {FORMAT_VERSION}."
-        )
+    _check_version(document, path)
     try:
         return _from_document(document, directory)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is not a valid manifest: {type(error).__name__}: {error}.") from error
+
+
+def _check_version(document: Mapping[str, Any], path: AnyPath) -> None:
+    """Refuses a format that is newer than this reader; every older one is read."""
+    version = document["format_version"]
+    if type(version) is not int or version < 1:
+        raise ValueError(f"{path} is not a tfpipe manifest: its format_version is {version!r}.")
+    if version > FORMAT_VERSION:
+        needed = document.get("read_by")
+        remedy = f"install tfpipe {needed} or newer" if isinstance(needed, str) else "install a newer tfpipe"
+        raise ValueError(
+            f"{path} has format version {version}; tfpipe {__version__} reads up to {FORMAT_VERSION}: {remedy}."
+        )
 
 
 def _from_document(document: Mapping[str, Any], directory: AnyPath) -> Manifest:
@@ -314,20 +331,20 @@ def load_manifest(path: str | os.PathLike[str] | StorePath) -> Manifest:
       FileNotFoundError: there is no manifest: no dataset, or a conversion that has not finished.
       ValueError: the file is not a valid manifest.
     """
-    place = to_path(path)
-    if place.name != MANIFEST_NAME:
-        place = place / MANIFEST_NAME
+    file = to_path(path)
+    if file.name != MANIFEST_NAME:
+        file = file / MANIFEST_NAME
     try:
-        text = place.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
-        unfinished = (place.parent / STATE_NAME).is_dir()
+        unfinished = (file.parent / STATE_NAME).is_dir()
         hint = (
             "its conversion has not finished: run it again with --resume" if unfinished else "tfpipe convert writes one"
         )
-        raise FileNotFoundError(f"No manifest {place}; {hint}.") from error
+        raise FileNotFoundError(f"No manifest {file}; {hint}.") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{place} is not JSON: {error}.") from error
-    return parse_manifest(text, place.parent)
+        raise ValueError(f"{file} is not JSON: {error}.") from error
+    return parse_manifest(text, file.parent)
 
 
 def save_manifest(manifest: Manifest, directory: str | os.PathLike[str] | StorePath) -> None:

@@ -19,9 +19,9 @@ from functools import cache
 from typing import NamedTuple
 
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
 
 from tfpipe.images.decode import placed, resize_image
+from tfpipe.tf_internals import dynamic_slice, dynamic_update_slice, uninitialized_bytes
 
 # The longest side that a program takes, in units of the longer side of its target. What stays larger goes through
 # tf.image.resize. One capacity only: a choice among four cost 0.6 ms an image, more than the resize itself.
@@ -68,7 +68,7 @@ def _run(program: Callable[..., tf.Tensor], source: Source, capacity: int) -> tf
     flat = tf.reshape(source.pixels, [-1])
     room = _flat_bytes(capacity, source.pixels.shape[-1])
     # Whatever stands behind the image has a weight of 0; zeros would cost 2 % of the whole.
-    padded = tf.concat([flat, tf.raw_ops.Empty(shape=[tf.maximum(room - tf.size(flat), 0)], dtype=tf.uint8)], 0)
+    padded = tf.concat([flat, uninitialized_bytes(tf.maximum(room - tf.size(flat), 0))], 0)
     numbers = tf.concat([tf.shape(source.pixels)[:2], source.full_size, source.mirrored, source.ratio[None]], 0)
     return program(tf.reshape(padded, [room]), numbers)
 
@@ -95,14 +95,14 @@ def _program(size: tuple[int, int], resize: str, capacity: int, channels: int) -
         stride = pixels[1] * channels
 
         def source_row(row: tf.Tensor) -> tf.Tensor:
-            return xla.dynamic_slice(flat, (row * stride)[None], [capacity * channels])
+            return dynamic_slice(flat, (row * stride)[None], [capacity * channels])
 
         short = _summed(rows, source_row, [height, capacity * channels])
         side = tf.transpose(short)
 
         def source_column(column: tf.Tensor) -> tf.Tensor:
             start = tf.stack([column * channels, tf.constant(0)])
-            return tf.reshape(xla.dynamic_slice(side, start, [channels, height]), [-1])
+            return tf.reshape(dynamic_slice(side, start, [channels, height]), [-1])
 
         done = _summed(columns, source_column, [width, channels * height])
         return tf.reshape(tf.transpose(tf.reshape(done, [width * channels, height])), [height, width, channels])
@@ -174,7 +174,7 @@ def _summed(taps: _Taps, line_of: Callable[[tf.Tensor], tf.Tensor], shape: list[
             line = tf.cast(line_of(tf.gather(taps.first, i) + k), tf.uint16)
             total += line * tf.gather(taps.weights[:, k], i)
         levels = tf.cast(tf.bitwise.right_shift(total, tf.constant(8, tf.uint16)), tf.uint8)
-        return i + 1, xla.dynamic_update_slice(done, levels[None], tf.stack([i, 0]))
+        return i + 1, dynamic_update_slice(done, levels[None], tf.stack([i, 0]))
 
     count = shape[0]
     start = [tf.constant(0), tf.zeros(shape, tf.uint8)]

@@ -45,6 +45,7 @@ from tfpipe.reader.request import (
     size_to_make,
 )
 from tfpipe.reader.service import distributed
+from tfpipe.tf_internals import CountedDataset
 
 Source = str | os.PathLike[str] | Manifest
 
@@ -159,9 +160,8 @@ def _dataset(request: Request) -> tf.data.Dataset:
         dataset = dataset.with_options(_tf_options(request.options))
         if skipped is None and not request.order.first_batch:
             return dataset.apply(tf.data.experimental.assert_cardinality(request.num_batches))
-    # The number differs between iterations, which TensorFlow has no word for: it is told by this object alone.
-    dataset.cardinality = lambda: tf.constant(_batches_to_come(request.order, begun), tf.int64)
-    return dataset
+    # The number differs between iterations, for which TensorFlow has no word.
+    return CountedDataset(dataset, lambda: _batches_to_come(request.order, begun))
 
 
 def _served(

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfpipe.reader.damage import Features, Skipped, explain
 from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.records import Shelf, interleaved
+from tfpipe.tf_internals import fail_unless
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def decoded(
         if skipped is not None:
             return tf.numpy_function(skipped.add, [number], tf.bool)
         sentence = tf.numpy_function(lambda n: explain(shelf, n, decode=decoder.single), [number], tf.string)
-        with tf.control_dependencies([tf.raw_ops.Assert(condition=False, data=[sentence])]):
+        with tf.control_dependencies([fail_unless(tf.constant(False), sentence)]):
             return tf.constant(False)
 
     return interleaved(pieces, piece, options.parallel_calls, options)
@@ -99,7 +100,7 @@ def _single(decoder: Decoder, serialized: tf.Tensor, *draw: tf.Tensor) -> Featur
 
 def _read(sound: tf.Tensor) -> tf.Operation:
     """Fails where a record could not be read: an empty one might pass for an Example without features."""
-    return tf.raw_ops.Assert(condition=sound, data=["unreadable"])
+    return fail_unless(sound, "unreadable")
 
 
 def _batched(records: tf.data.Dataset, count: tf.Tensor, decoder: Decoder) -> tf.data.Dataset:
@@ -119,7 +120,7 @@ def _noted_in_graph(shelf: Shelf, number: tf.Tensor, *, raises: bool) -> tf.Tens
     where = tf.strings.join(["record ", record, " of ", tf.gather(shelf.table["paths"], shard)])
     if raises:
         text = tf.strings.join([where, " cannot be read or decoded"])
-        with tf.control_dependencies([tf.raw_ops.Assert(condition=False, data=[text])]):
+        with tf.control_dependencies([fail_unless(tf.constant(False), text)]):
             return tf.constant(False)
     with tf.control_dependencies([tf.print("tfpipe skipped", where)]):
         return tf.constant(True)

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfpipe.reader.order import Order, first_batch_of, global_batches, steps
+from tfpipe.tf_internals import variant_of
 
 # Careful ways that are kept: one for each iteration that goes on at the same time.
 _MOST_KEPT = 16
@@ -47,9 +48,9 @@ def handed_over(
     def rest(epoch: tf.Tensor) -> tf.Tensor:
         first = tf.maximum(first_batch_of(order, epoch), delivered.lookup(epoch))
         if first == order.num_batches:
-            return none._variant_tensor
+            return variant_of(none)
         kept.append(careful(epoch, first))
-        return kept[-1]._variant_tensor
+        return variant_of(kept[-1])
 
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         sound = _sound(order, epoch, direct, delivered)

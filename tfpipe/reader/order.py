@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from tfpipe.tf_internals import permute_index, seeded_bits
+
 # Streams drawn from one seed; the transforms of a call take TRANSFORM_STREAM and the 512 numbers after it.
 _ORDER_STREAM, TRANSFORM_STREAM = 0, 1
 CROP_STREAM = 1018
@@ -97,20 +99,12 @@ class Order:
 def stream_bits(seed: int, stream: int, number: tf.Tensor, shape: list[int] | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Random bits of an integer dtype: a pure function of (seed, stream, number)."""
     words = tf.stack([tf.constant((seed * 1024 + stream) % 2**63, tf.int64), tf.cast(number, tf.int64)])
-    # What tf.random.stateless_uniform(alg="philox") computes, in a third of its operations: each costs every epoch.
-    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=words)
-    return tf.raw_ops.StatelessRandomUniformFullIntV2(shape=shape, key=key, counter=counter, alg=1, dtype=dtype)
+    return seeded_bits(words, shape, dtype)
 
 
 def permuted(seed: int, stream: int, number: tf.Tensor, places: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
     """Where a permutation of [0, size) that (seed, stream, number) picks takes each of the places."""
-    # The public index_shuffle has four rounds and takes few bits of its seed.
-    return tf.raw_ops.RandomIndexShuffle(
-        index=places,
-        seed=stream_bits(seed, stream, number, [3], tf.uint32),
-        max_index=tf.cast(size, tf.int64) - 1,
-        rounds=16,
-    )
+    return permute_index(places, stream_bits(seed, stream, number, [3], tf.uint32), tf.cast(size, tf.int64) - 1)
 
 
 # ---- epochs and batches
@@ -261,10 +255,6 @@ def _drawn(order: Order, groups: Groups, epoch: tf.Tensor, positions: tf.Tensor)
     count, size = slot - tf.gather(ends - groups.quotas, group), tf.gather(sizes, group)
     # One key for each permutation of each group: all of an epoch are drawn, some of them are used.
     keys = stream_bits(order.seed, _GROUP_STREAM, epoch, [int(cycles.sum()), 3], tf.uint32)
-    member = tf.raw_ops.RandomIndexShuffle(
-        index=count % size,
-        seed=tf.gather(keys, tf.gather(np.cumsum(cycles) - cycles, group) + count // size),
-        max_index=size - 1,
-        rounds=16,
-    )
+    key = tf.gather(keys, tf.gather(np.cumsum(cycles) - cycles, group) + count // size)
+    member = permute_index(count % size, key, size - 1)
     return tf.gather(groups.members, tf.gather(np.cumsum(sizes) - sizes, group) + member)

@@ -20,6 +20,7 @@ import tensorflow as tf
 from tfpipe.format.manifest import Manifest, Shard
 from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.order import BUFFER_STREAM, Order, batch_records, chunk_records, chunks, permuted, stream_bits
+from tfpipe.tf_internals import fixed_graph_seed, read_tfrecords_at, upper_bound
 
 # Sequential reads: larger buffers are slower (64 MB) or no faster.
 _BUFFER_BYTES = 256 * 1024
@@ -222,7 +223,7 @@ def _stretches(shelf: Shelf, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, 
     # Number + shard - place is the same all along such a run, and larger in the next one.
     shard = _shards_of(shelf, numbers)
     run = numbers + shard - tf.range(tf.size(numbers, out_type=tf.int64))
-    counts = tf.raw_ops.UniqueWithCounts(x=run, out_idx=tf.int64).count
+    counts = tf.unique_with_counts(run, out_idx=tf.int64).count
     begins = tf.cumsum(counts, exclusive=True)
     first = tf.gather(numbers, begins)
     return *_located(shelf, tf.gather(shard, begins), first, first + counts - 1), counts
@@ -235,9 +236,7 @@ def _singles(shelf: Shelf, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf
 
 def _shards_of(shelf: Shelf, numbers: tf.Tensor) -> tf.Tensor:
     """The shard of each record."""
-    # What tf.searchsorted does, in a third of its operations: each costs every epoch 0.15 ms.
-    after = tf.raw_ops.UpperBound(sorted_inputs=shelf.table["rows"], values=numbers[None], out_type=tf.int64)
-    return tf.squeeze(after, 0) - 1
+    return upper_bound(shelf.table["rows"], numbers) - 1
 
 
 def _located(
@@ -251,13 +250,7 @@ def _located(
 
 def _read_stretch(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
     # A buffer of the stretch's own length reads no byte too many.
-    variant = tf.raw_ops.TFRecordDatasetV2(
-        filenames=file[None],
-        compression_type="",
-        buffer_size=tf.minimum(num_bytes, _BUFFER_BYTES),
-        byte_offsets=begin[None],
-    )
-    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(count)
+    return read_tfrecords_at(file, begin, tf.minimum(num_bytes, _BUFFER_BYTES)).take(count)
 
 
 def _attempted(elements: tf.data.Dataset, attempts: tf.Tensor | int) -> tf.data.Dataset:
@@ -353,10 +346,5 @@ def shuffled_by_buffer(
 ) -> tf.data.Dataset:
     """Elements mixed by a buffer: a pure function of the elements, the seed and the epoch."""
     draw = stream_bits(order.seed, BUFFER_STREAM, 2 * epoch + 1, [2], tf.int64)[1]
-    # shuffle joins the seed with the global one, and can't compare a tensor where that is 0: so neither has a part.
-    graph = tf.compat.v1.get_default_graph()
-    of_others, graph.seed = graph.seed, 1
-    try:
+    with fixed_graph_seed():
         return records.shuffle(buffer_records, seed=draw, reshuffle_each_iteration=False)
-    finally:
-        graph.seed = of_others

@@ -18,6 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfpipe.reader.order import Order, epochs
+from tfpipe.tf_internals import stop_server
 
 _HERE = "localhost"
 
@@ -60,8 +61,8 @@ class Service:
     def stop(self) -> None:
         """Stops workers and dispatcher; datasets that read from them fail from then on."""
         for worker in self._workers:
-            worker._stop()  # The public way is to drop the object, which says nothing about when.
-        self._dispatcher._stop()
+            stop_server(worker)
+        stop_server(self._dispatcher)
 
     def __enter__(self) -> Service:
         return self

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-_PHILOX = 1
+from tfpipe.tf_internals import philox_bits
+
 DRAW_STREAM, SPLIT_STREAM, ORDER_STREAM = 0, 1, 2
 _FLOAT_BITS = 24
 
@@ -59,9 +60,7 @@ def random_bits(seed: tf.Tensor, shape: list[int | tf.Tensor], *, stream: int = 
     """
     key = tf.reshape(tf.bitcast(tf.reshape(seed, [2]), tf.uint64), [1])
     counter = tf.constant([0, stream], tf.uint64)
-    return tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=tf.stack(shape), key=key, counter=counter, alg=_PHILOX, dtype=tf.uint32
-    )
+    return philox_bits(key, counter, tf.stack(shape), tf.uint32)
 
 
 def to_unit(bits: tf.Tensor) -> tf.Tensor:

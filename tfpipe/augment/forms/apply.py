@@ -21,6 +21,7 @@ from tfpipe.augment.forms.loop import apply_loop
 from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op, no_choices
 from tfpipe.augment.ops.sampling import Fill
 from tfpipe.augment.ops.table import OPS, find_op
+from tfpipe.tf_internals import inside_dataset_function
 
 DTYPES = (tf.uint8, tf.float32, tf.float16)
 FORMS = ("auto", "loop", "dense")
@@ -213,18 +214,7 @@ def _form(form: str) -> str:
     if form != "auto":
         return form
     on_accelerator = any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
-    return "dense" if on_accelerator and not _inside_dataset() else "loop"
-
-
-def _inside_dataset() -> bool:
-    """Whether a function of a tf.data.Dataset is being traced; those run on the host's CPU."""
-    graph = tf.compat.v1.get_default_graph()
-    while graph is not None:
-        # tf.data names the function's graph after the method, such as Dataset_map.
-        if getattr(graph, "name", "").startswith("Dataset_"):
-            return True
-        graph = getattr(graph, "outer_graph", None)
-    return False
+    return "dense" if on_accelerator and not inside_dataset_function() else "loop"
 
 
 def _render(

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
 
 from tfpipe.augment.ops import lookup, stencil, warp
 from tfpipe.augment.ops.erase import erase
@@ -27,6 +26,7 @@ from tfpipe.augment.ops.sampling import (
     take_bilinear,
     take_nearest,
 )
+from tfpipe.tf_internals import dynamic_slice, dynamic_update_slice
 
 
 class State(NamedTuple):
@@ -73,22 +73,22 @@ class Source:
 
     def view(self, shape: tuple[int, ...]) -> tf.Tensor:
         """The image in a shape, for an op that reads each element only where it writes: one kernel, in place."""
-        # xla.dynamic_slice, since tf.slice would compile anew for every start.
+        # dynamic_slice, since tf.slice would compile anew for every start.
         start = tf.stack([self._number, *[0] * len(shape)])
-        return xla.dynamic_slice(tf.reshape(self._batch, [-1, *shape]), start, [1, *shape])[0]
+        return dynamic_slice(tf.reshape(self._batch, [-1, *shape]), start, [1, *shape])[0]
 
     def copy(self, shape: tuple[int, ...], *, padded: bool = False) -> tf.Tensor:
         """The image in a shape, in the cache; padded: with a row of zeros above and below."""
         rows, plane = self.buffers
         # Rows are copied by vectors, pixels byte by byte.
-        rows = xla.dynamic_update_slice(rows, self.view(self._rows), [1, 0])
+        rows = dynamic_update_slice(rows, self.view(self._rows), [1, 0])
         self.buffers = rows, plane
         return tf.reshape(rows if padded else rows[1:-1], shape)
 
     def plane(self, numbers: tf.Tensor) -> tf.Tensor:
         """Int32 [H, W], computed first: within what reads it, it might be computed again for each element."""
         rows, plane = self.buffers
-        plane = xla.dynamic_update_slice(plane, numbers, [0, 0])
+        plane = dynamic_update_slice(plane, numbers, [0, 0])
         self.buffers = rows, plane
         return plane[:-1]
 

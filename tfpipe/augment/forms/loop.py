@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
 
 from tfpipe.augment.forms.kernels import Branch, Source, State, Step, branch_of, joint_op
 from tfpipe.augment.ops.levels import fenced
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.sampling import Fill
+from tfpipe.tf_internals import dynamic_update_slice
 
 # So many loops in a body: with their counters they stay within the eight kernels of _over_ops.
 FAN_OUT = 3
@@ -182,7 +182,7 @@ def _over_members(branch: Branch, state: State, op: int, plan: Plan, stage: tf.T
         number = plan.order[stage, place]
         source = Source(State(*carried), number, plan.never, rows)
         result = branch.run(source, *plan.steps(stage, number))[None]
-        return place + 1, xla.dynamic_update_slice(batch, result, tf.stack([number, *corner])), *source.buffers
+        return place + 1, dynamic_update_slice(batch, result, tf.stack([number, *corner])), *source.buffers
 
     # Shaped outside the loop: within it, XLA would copy the whole batch for each image.
     shaped = state._replace(batch=tf.reshape(state.batch, [-1, *branch.shape]))

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
 
 from tfpipe.augment.ops.levels import blend, luma, rounded, to_levels
+from tfpipe.tf_internals import dynamic_slice, dynamic_update_slice
 
 NUM_LEVELS = 256
 # Channels beyond this would make the loop of `counted` too large to count as small.
@@ -138,7 +138,7 @@ def native_luma_mean(image: tf.Tensor, never: tf.Tensor, margin: int = 0) -> tf.
         return luma(tf.reshape(levels, [-1, channels]))
 
     def turn(number: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return number + 1, sums + lumas(xla.dynamic_slice(elements, [skipped + number * span], [span]))
+        return number + 1, sums + lumas(dynamic_slice(elements, [skipped + number * span], [span]))
 
     last = elements[skipped + turns * span : skipped + num_pixels * channels]
     start = tf.pad(lumas(last), [[0, pixels - rest]])
@@ -196,10 +196,10 @@ def counted(image: tf.Tensor, never: tf.Tensor, margin: int = 0) -> tf.Tensor:
     turns = num_pixels // pixels + never
 
     def turn(number: tf.Tensor, counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        levels = tf.cast(xla.dynamic_slice(elements, [skipped + number * span], [span]), tf.int32)
+        levels = tf.cast(dynamic_slice(elements, [skipped + number * span], [span]), tf.int32)
         for place in range(span):
             level = levels[place : place + 1] + place % channels * NUM_LEVELS
-            counts = xla.dynamic_update_slice(counts, xla.dynamic_slice(counts, level, [1]) + 1, level)
+            counts = dynamic_update_slice(counts, dynamic_slice(counts, level, [1]) + 1, level)
         return number + 1, counts
 
     start = [tf.constant(0), tf.zeros([channels * NUM_LEVELS], tf.int32)]

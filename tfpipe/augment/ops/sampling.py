@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
-from tensorflow.compiler.xla import xla_data_pb2
+
+from tfpipe.tf_internals import dynamic_slice, gather_runs
 
 Fill = tuple[float, ...] | None
 
@@ -127,7 +127,7 @@ def shifted(rows: tf.Tensor, coefficients: tf.Tensor, fill: tuple[float, ...], m
     level = fill_pixel(fill[:1], rows.dtype, 1)[0] if uniform else tf.zeros([], rows.dtype)
     padded = tf.pad(rows, [[most_y] * 2, [most_x * channels] * 2], constant_values=level)
     start = tf.stack([most_y + down, (most_x + right) * channels])
-    moved = xla.dynamic_slice(padded, start, rows.shape.as_list())
+    moved = dynamic_slice(padded, start, rows.shape.as_list())
     if uniform:
         return moved
     y, x = tf.range(height)[:, None] + down, np.repeat(np.arange(width, dtype=np.int32), channels) + right
@@ -163,10 +163,9 @@ def slid(
         return tf.clip_by_value(tf.bitwise.right_shift(places, FIXED_BITS), -width, width) * channels
 
     right = fence(offsets)
-    numbers = xla_data_pb2.GatherDimensionNumbers(offset_dims=[1], start_index_map=[0], index_vector_dim=1)
     starts = fence(lambda: tf.range(1, height + 1) * length + right)
     # Runs of a whole row: one start to check for each, then plain loads; a gather of pixels took twice as long.
-    moved = xla.gather(padded, starts[:, None], numbers, [length])
+    moved = gather_runs(padded, starts, length)
     place = tf.range(length) + right[:, None]
     levels = tf.tile(fill_pixel(fill, padded.dtype, channels), [width])
     return tf.where((place >= 0) & (place < length), moved, levels)

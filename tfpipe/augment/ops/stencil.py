@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
-from tensorflow.compiler.xla import xla_data_pb2
 
 from tfpipe.augment.ops.levels import blend, to_levels
+from tfpipe.tf_internals import dot_general
 
 Kernel = tuple[tuple[float, ...], ...]
 
@@ -144,12 +143,4 @@ def _contract(weights: tf.Tensor, levels: tf.Tensor) -> tf.Tensor:
     """
     lead = len(weights.shape) - 2
     contracted = lead + len(levels.shape) - lead - 2
-    numbers = xla_data_pb2.DotDimensionNumbers(
-        lhs_batch_dimensions=range(lead),
-        rhs_batch_dimensions=range(lead),
-        lhs_contracting_dimensions=[lead + 1],
-        rhs_contracting_dimensions=[contracted],
-    )
-    # Full float32: on a GPU the default would round the weights to TF32's 11 bits.
-    precision = xla_data_pb2.PrecisionConfig(operand_precision=[xla_data_pb2.PrecisionConfig.HIGHEST] * 2)
-    return xla.dot_general(weights, levels, numbers, precision_config=precision)
+    return dot_general(weights, levels, batch_axes=lead, left_axis=lead + 1, right_axis=contracted)

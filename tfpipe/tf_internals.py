@@ -1,0 +1,163 @@
+"""TensorFlow's private and raw parts that tfpipe relies on, all in one place.
+
+Everything here is outside TensorFlow's promise of compatibility, or below its public functions. Each function is pinned
+by a contract in tests/test_tf_internals.py, so that a new TensorFlow breaks this file with one clear test. No other
+module imports from tensorflow.compiler or tensorflow.python, uses tf.raw_ops, or reads a private attribute of
+TensorFlow; tests/test_architecture.py holds that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
+from tensorflow.compiler.xla import xla_data_pb2
+from tensorflow.python.data.ops import dataset_ops
+
+_PHILOX = 1
+_SHUFFLE_ROUNDS = 16
+
+
+# ---- random bits
+
+
+def philox_bits(key: tf.Tensor, counter: tf.Tensor, shape: Sequence[int] | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Random bits of an integer dtype from Philox at a key uint64 [1] and a counter uint64 [2], both used as given.
+
+    Equal on a CPU, on a GPU and under XLA.
+    """
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(shape=shape, key=key, counter=counter, alg=_PHILOX, dtype=dtype)
+
+
+def seeded_bits(words: tf.Tensor, shape: Sequence[int] | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Random bits of an integer dtype from a seed int64 [2], as tf.random.stateless_uniform(alg="philox") draws them.
+
+    A third of its operations: each costs every epoch. Not for XLA, where negative words give another key.
+    """
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=words)
+    return philox_bits(key, counter, shape, dtype)
+
+
+def permute_index(index: tf.Tensor, key: tf.Tensor, max_index: tf.Tensor) -> tf.Tensor:
+    """The positions of indices int64 [n] in a keyed permutation of [0, max_index]; key uint32 [3] or [n, 3].
+
+    The public tf.random.experimental.index_shuffle has four rounds and takes few bits of its seed; this has sixteen.
+    """
+    return tf.raw_ops.RandomIndexShuffle(index=index, seed=key, max_index=max_index, rounds=_SHUFFLE_ROUNDS)
+
+
+def read_and_skip(counter: tf.Variable, delta: int) -> tf.Tensor:
+    """The first word int64 of a generator's state, which is moved on by `delta` in the same step, also under XLA."""
+    return tf.raw_ops.RngReadAndSkip(resource=counter.handle, alg=_PHILOX, delta=tf.constant(delta, tf.uint64))[0]
+
+
+# ---- datasets
+
+
+def read_tfrecords_at(path: tf.Tensor, offset: tf.Tensor, buffer_bytes: tf.Tensor) -> tf.data.Dataset:
+    """The serialized records of an uncompressed TFRecord file from a byte offset on, both CRCs checked.
+
+    Only inside a function of a dataset, such as flat_map: iterated directly, TensorFlow 2.21 loses an input of the op.
+    """
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=path[None], compression_type="", buffer_size=buffer_bytes, byte_offsets=offset[None]
+    )
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+
+
+def variant_of(dataset: tf.data.Dataset) -> tf.Tensor:
+    """The variant scalar that stands for a dataset in a graph; tf.data.experimental.from_variant is its inverse."""
+    return dataset._variant_tensor
+
+
+class CountedDataset(dataset_ops.UnaryUnchangedStructureDataset):
+    """A dataset whose cardinality a Python function tells whenever it is asked, since it differs between iterations."""
+
+    def __init__(self, dataset: tf.data.Dataset, count: Callable[[], int]) -> None:
+        self._input_dataset, self._count = dataset, count
+        super().__init__(dataset, variant_of(dataset))
+
+    def cardinality(self) -> tf.Tensor:
+        """The number of elements of the next iteration, int64."""
+        return tf.constant(self._count(), tf.int64)
+
+
+@contextlib.contextmanager
+def fixed_graph_seed() -> Iterator[None]:
+    """Keeps the global seed out of what is built inside.
+
+    Dataset.shuffle joins its seed with the global one, and cannot compare a tensor where that is 0.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    before, graph.seed = graph.seed, 1
+    try:
+        yield
+    finally:
+        graph.seed = before
+
+
+def inside_dataset_function() -> bool:
+    """Whether a function of a tf.data.Dataset is being traced; those run on the host's CPU."""
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        # tf.data names the function's graph after the method, such as Dataset_map.
+        if getattr(graph, "name", "").startswith("Dataset_"):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+def stop_server(server: Any) -> None:
+    """Stops a tf.data service's dispatcher or worker now; the public way, to drop the object, does not say when."""
+    server._stop()
+
+
+# ---- tensors
+
+
+def upper_bound(rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """The number of entries of sorted rows [1, N] up to and including each value [n]: int64 [n].
+
+    As tf.searchsorted(side="right"), in a third of its operations: each costs every epoch 0.15 ms.
+    """
+    return tf.squeeze(tf.raw_ops.UpperBound(sorted_inputs=rows, values=values[None], out_type=tf.int64), 0)
+
+
+def uninitialized_bytes(count: tf.Tensor) -> tf.Tensor:
+    """uint8 [count] of whatever is in memory: for padding that is never looked at."""
+    return tf.raw_ops.Empty(shape=[count], dtype=tf.uint8)
+
+
+def fail_unless(condition: tf.Tensor, sentence: str | tf.Tensor) -> tf.Operation:
+    """An operation that raises InvalidArgumentError with the sentence where the condition is false."""
+    return tf.raw_ops.Assert(condition=condition, data=[sentence])
+
+
+# ---- XLA operations, inside tf.function(jit_compile=True)
+
+dynamic_slice = xla.dynamic_slice
+dynamic_update_slice = xla.dynamic_update_slice
+
+
+def gather_runs(elements: tf.Tensor, starts: tf.Tensor, length: int) -> tf.Tensor:
+    """The runs of `length` elements [N] that begin at each start int32 [n]: [n, length]."""
+    numbers = xla_data_pb2.GatherDimensionNumbers(offset_dims=[1], start_index_map=[0], index_vector_dim=1)
+    return xla.gather(elements, starts[:, None], numbers, [length])
+
+
+def dot_general(left: tf.Tensor, right: tf.Tensor, *, batch_axes: int, left_axis: int, right_axis: int) -> tf.Tensor:
+    """Products summed over an axis of each, for each index of the leading batch axes, in full float32.
+
+    On a GPU the default precision would round the factors to TF32's 11 bits.
+    """
+    numbers = xla_data_pb2.DotDimensionNumbers(
+        lhs_batch_dimensions=range(batch_axes),
+        rhs_batch_dimensions=range(batch_axes),
+        lhs_contracting_dimensions=[left_axis],
+        rhs_contracting_dimensions=[right_axis],
+    )
+    precision = xla_data_pb2.PrecisionConfig(operand_precision=[xla_data_pb2.PrecisionConfig.HIGHEST] * 2)
+    return xla.dot_general(left, right, numbers, precision_config=precision)
