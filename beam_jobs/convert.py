@@ -38,9 +38,9 @@ from beam_jobs.shards import ShardStats
 from beam_jobs.sources import Refused, Source, open_source
 from beam_jobs.sources.listing import MASK_COLUMN
 from tfpipe.errors import DataError, SetupError, UsageError
-from tfpipe.format.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Manifest, load_manifest, replace_file
+from tfpipe.format.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Manifest, load_manifest
 from tfpipe.maintenance.check import check_dataset
-from tfpipe.storage import Place, as_place, is_url, local_path
+from tfpipe.storage import AnyPath, is_url, local_path, replace_file, to_path
 
 # How many images, the first by hash, are measured where only a sample tells the size of records.
 _SAMPLE = 64
@@ -77,7 +77,7 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
       DataError: more inputs were refused than allowed; nothing is published, and --resume can go on.
       SetupError: the disk is full, another writer holds the output, a model or an extra is missing.
     """
-    output = as_place(job.output if is_url(job.output) else os.path.abspath(local_path(job.output)))
+    output = to_path(job.output if is_url(job.output) else os.path.abspath(local_path(job.output)))
     finished = job.resume and (output / MANIFEST_NAME).exists() and not (output / STATE_NAME).exists()
     with _spool_folder(job, output, finished) as spool:
         source = open_source(job.input, spool=spool, label_kind=job.label_kind, masks=job.masks)
@@ -94,7 +94,7 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
 
 
 @contextlib.contextmanager
-def _spool_folder(job: Job, output: Place, finished: bool) -> Iterator[str | None]:
+def _spool_folder(job: Job, output: AnyPath, finished: bool) -> Iterator[str | None]:
     """The folder that a source may copy its images into first; None where it reads everything in place.
 
     Nothing is copied for a dry run, nor where a finished dataset is verified. For an output in a store the spool is on
@@ -134,7 +134,7 @@ class _Planned:
     gain: Gain | None
 
 
-def _plan_aside(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None) -> _Planned:
+def _plan_aside(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ...] | None) -> _Planned:
     """The plan, without writing into the output; made by this process where workers may see nothing but a store."""
     here = job if isinstance(output, Path) else replace(job, beam_args=())
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +178,7 @@ def _recorded(job: Job, source: Source, plan: Plan, embedder: Embedder | None, s
     return recorded
 
 
-def _write(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
+def _write(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
     if job.overwrite and (output / STATE_NAME).exists():
         remove_stale(output)
     with open_state(output) as state:
@@ -215,7 +215,7 @@ def _write_missing(missing: Sequence[int], job: Job, plan: Plan, source: Source,
             write_shards(missing, job, plan, source, state)
 
 
-def _verify_finished(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None) -> Outcome:
+def _verify_finished(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ...] | None) -> Outcome:
     manifest = load_manifest(output)
     planned = _plan_aside(job, source, output, class_names)
     if manifest.made_by.get("plan") != planned.recorded["plan"]:
@@ -232,7 +232,7 @@ def _verify_finished(job: Job, source: Source, output: Place, class_names: tuple
 # ---- the output folder
 
 
-def _check_places(job: Job, output: Place) -> None:
+def _check_places(job: Job, output: AnyPath) -> None:
     if _is_inside(output, job.input):
         raise UsageError(f"--output {job.output!r} is inside --input {job.input!r}; write elsewhere.")
     if output.exists() and not output.is_dir():
@@ -247,7 +247,7 @@ def _check_places(job: Job, output: Place) -> None:
         raise UsageError(f"--output {job.output!r} is not empty; {hint}, --overwrite replaces a dataset there.")
 
 
-def _is_inside(output: Place, location: str) -> bool:
+def _is_inside(output: AnyPath, location: str) -> bool:
     """Whether an output is the folder of the input, or below it."""
     if not isinstance(output, Path):
         return f"{output}/".startswith(location.rstrip("/") + "/")
@@ -255,7 +255,7 @@ def _is_inside(output: Place, location: str) -> bool:
     return inputs.is_dir() and (real == inputs or inputs in real.parents)
 
 
-def _remove_if_unused(output: Place) -> None:
+def _remove_if_unused(output: AnyPath) -> None:
     """Removes an empty state folder, and the output folder if nothing else is in it."""
     state = output / STATE_NAME
     if any(state.glob("*.json")):
@@ -268,7 +268,7 @@ def _remove_if_unused(output: Place) -> None:
         (output / STATE_NAME).remove_tree()
 
 
-def _match_earlier_plan(path: Place, planned: _Planned) -> None:
+def _match_earlier_plan(path: AnyPath, planned: _Planned) -> None:
     """Raises a UsageError where the shards are of another plan; writes the plan where there is none yet."""
     document = {"recorded": planned.recorded, "plan": planned.plan.to_json()}
     if path.exists():
@@ -302,7 +302,7 @@ def _check_space(output: Path, plan: Plan, missing: int) -> None:
         raise SetupError(f"{output} has {free:,} bytes free; about {needed:,} are needed.")
 
 
-def _check_refusals(job: Job, output: Place, plan: Plan, refusals: Sequence[Refused]) -> None:
+def _check_refusals(job: Job, output: AnyPath, plan: Plan, refusals: Sequence[Refused]) -> None:
     """Raises a DataError where too many inputs were refused; rejected.jsonl then lists them."""
     from beam_jobs.publish import rejected_lines
 

@@ -32,6 +32,7 @@ from beam_jobs.job import Job
 from beam_jobs.sources import Listed, Ref, Refused, Source
 from beam_jobs.sources.labels import label_problem, names_in
 from tfpipe.format.sharding import cut_order, key_hashes, num_shards, pick_split, split_bounds
+from tfpipe.storage import replace_file
 
 # Some 250 B each until they are saved: 16 MB.
 RUN_REFS = 1 << 16
@@ -119,9 +120,7 @@ class _Run:
             self._save_refs(stem)
         facts = {"labels": self.labels, "kinds": self.kinds, "refused": self.refused, "digest": self.digest}
         # Last, by rename: a run without it does not count.
-        draft = stem.with_suffix(".tmp")
-        draft.write_text(json.dumps(facts))
-        os.replace(draft, stem.with_suffix(".json"))
+        replace_file(stem.with_suffix(".json"), json.dumps(facts).encode(), fsync=False, shared=True)
 
     def _save_refs(self, stem: Path) -> None:
         table = np.empty(len(self.rows), _RUN_DTYPE)

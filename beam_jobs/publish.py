@@ -33,18 +33,17 @@ from tfpipe.format.manifest import (
     Split,
     digest_bytes,
     load_manifest,
-    replace_file,
     save_manifest,
 )
 from tfpipe.format.schema import ImageSpec, Schema, record_schema
-from tfpipe.storage import Place, RemotePath
+from tfpipe.storage import AnyPath, StorePath, replace_file
 
 # In the state folder: the shards that a run renames into place or replaces.
 _JOURNAL_NAME = "files.json"
 
 
 def publish(
-    output: Place, state: Path, job: Job, plan: Plan, refusals: Sequence[Refused], recorded: dict[str, Any]
+    output: AnyPath, state: Path, job: Job, plan: Plan, refusals: Sequence[Refused], recorded: dict[str, Any]
 ) -> Manifest:
     """Makes the dataset visible, and removes the files that it replaces.
 
@@ -73,15 +72,15 @@ def publish(
     return load_manifest(output)
 
 
-def _rename_into_place(draft: Place, target: Place) -> None:
+def _rename_into_place(draft: AnyPath, target: AnyPath) -> None:
     """Gives a shard its final name, where a killed run has not. A store copies it; remove_stale removes the draft."""
-    if isinstance(draft, RemotePath):
-        draft.copy_to(RemotePath(str(target)))
+    if isinstance(draft, StorePath):
+        draft.copy_to(StorePath(str(target)))
     elif draft.exists():
         os.replace(draft, str(target))
 
 
-def remove_stale(output: Place) -> None:
+def remove_stale(output: AnyPath) -> None:
     """Removes the state folder, and every shard of an earlier dataset or of one that was never finished.
 
     Only files of the journal are removed, and none that the manifest lists.
@@ -91,13 +90,13 @@ def remove_stale(output: Place) -> None:
     if journal.exists():
         for path in set(json.loads(journal.read_text())) - _shard_files(output):
             (output / path).unlink(missing_ok=True)
-    if isinstance(state, RemotePath):
+    if isinstance(state, StorePath):
         state.remove_tree()
     else:
         shutil.rmtree(state, ignore_errors=True)
 
 
-def _extend_journal(output: Place, paths: set[str]) -> None:
+def _extend_journal(output: AnyPath, paths: set[str]) -> None:
     """Adds the shards that are about to come or go, before the first rename, to those that a killed run recorded."""
     journal = output / STATE_NAME / _JOURNAL_NAME
     earlier = json.loads(journal.read_text()) if journal.exists() else []
@@ -142,7 +141,7 @@ def _size(path: Path | None) -> int | None:
     return path.stat().st_size if path is not None and path.exists() else None
 
 
-def _shard_files(output: Place) -> set[str]:
+def _shard_files(output: AnyPath) -> set[str]:
     """The paths of the shards of the dataset that is there now."""
     try:
         return {shard.path for shard in _all_shards(load_manifest(output))}

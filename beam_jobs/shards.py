@@ -28,6 +28,7 @@ from beam_jobs.sources import Ref, Refused
 from beam_jobs.threads import map_ordered
 from tfpipe.format.framing import Chunks
 from tfpipe.images.moments import Moments
+from tfpipe.storage import replace_file
 
 _WRITE_BYTES = 1 << 18
 # The kernel takes up to 1024 chunks in one call.
@@ -66,9 +67,7 @@ class ShardStats:
 
     def save(self, path: Path) -> None:
         """Writes the sidecar by rename."""
-        draft = path.with_suffix(".tmp")
-        draft.write_text(json.dumps(vars(self)))
-        os.replace(draft, path)
+        replace_file(path, json.dumps(vars(self)).encode(), fsync=False, shared=True)
 
     @classmethod
     def load(cls, path: Path) -> ShardStats:

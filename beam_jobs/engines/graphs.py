@@ -24,7 +24,7 @@ from beam_jobs.job import Job
 from beam_jobs.plan import ListingScan, Plan
 from beam_jobs.sources import Source
 from tfpipe.errors import SetupError, UsageError
-from tfpipe.storage import Place, as_place
+from tfpipe.storage import AnyPath, to_path
 
 _PROBLEM_NAME = "problem.txt"
 # Allocated before the work begins: a full disk has no room left for the message that says so.
@@ -48,12 +48,12 @@ class RunTask(beam.DoFn):
 
     def finish_bundle(self) -> None:
         """Runs the task for the bundle's items."""
-        with _note_problems(as_place(self._state)):
+        with _note_problems(to_path(self._state)):
             run_all(self._task, self._items, helpers=self._helpers)
 
 
 @contextlib.contextmanager
-def _note_problems(state: Place) -> Iterator[None]:
+def _note_problems(state: AnyPath) -> Iterator[None]:
     """Leaves the message of an expected error in the state folder: runners return a traceback as one long text."""
     try:
         yield
@@ -67,7 +67,7 @@ def _note_problems(state: Place) -> Iterator[None]:
         raise
 
 
-def _leave_note(path: Place, note: bytes) -> None:
+def _leave_note(path: AnyPath, note: bytes) -> None:
     """Writes a note of full length, where that is possible.
 
     It overwrites the blanks that are there in one call: of two workers with problems, one's message comes out whole.
@@ -99,7 +99,7 @@ def write_shards(numbers: Sequence[int], job: Job, plan: Plan, source: Source, s
         _run("Write", list(numbers), shared, job.beam_args, state.place)
 
 
-def _run(name: str, elements: list[Any], task: beam.DoFn, beam_args: Sequence[str], state: Place) -> None:
+def _run(name: str, elements: list[Any], task: beam.DoFn, beam_args: Sequence[str], state: AnyPath) -> None:
     runner, options = open_runner(beam_args)
     # Beam logs the traceback of an error and raises it as well.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
@@ -126,7 +126,7 @@ def _freeze_garbage_collection() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _raise_noted_problems(problem: Place) -> Iterator[None]:
+def _raise_noted_problems(problem: AnyPath) -> Iterator[None]:
     """Raises the error that a worker noted instead of the runner's own."""
     problem.write_bytes(bytes(_PROBLEM_BYTES))
     _NOTES_HERE.pop(str(problem), None)

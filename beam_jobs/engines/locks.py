@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from tfpipe.errors import SetupError
-from tfpipe.storage import Place, RemotePath
+from tfpipe.storage import AnyPath, StorePath
 
 LOCK_NAME = "_lock.json"
 
 
 @contextlib.contextmanager
-def lock_output(output: Place) -> Iterator[None]:
+def lock_output(output: AnyPath) -> Iterator[None]:
     """Holds an output against other writers.
 
     Raises:
@@ -52,7 +52,7 @@ def _lock_folder(output: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lock_store(output: RemotePath) -> Iterator[None]:
+def _lock_store(output: StorePath) -> Iterator[None]:
     lock = output / LOCK_NAME
     _take(lock)
     try:
@@ -61,7 +61,7 @@ def _lock_store(output: RemotePath) -> Iterator[None]:
         lock.unlink(missing_ok=True)
 
 
-def _take(lock: RemotePath) -> None:
+def _take(lock: StorePath) -> None:
     mine = json.dumps({**_identity(os.getpid()), "since": datetime.now(UTC).isoformat(timespec="seconds")}).encode()
     try:
         lock.create_bytes(mine)
@@ -69,7 +69,7 @@ def _take(lock: RemotePath) -> None:
         _take_over(lock, mine)
 
 
-def _take_over(lock: RemotePath, mine: bytes) -> None:
+def _take_over(lock: StorePath, mine: bytes) -> None:
     """Replaces a lock whose process is gone."""
     owner = _read(lock)
     if not _is_gone(owner):
@@ -86,7 +86,7 @@ def _take_over(lock: RemotePath, mine: bytes) -> None:
         raise SetupError(f"Another conversion has just begun to write to {lock.parent}; wait for it.") from error
 
 
-def _read(lock: RemotePath) -> dict[str, Any]:
+def _read(lock: StorePath) -> dict[str, Any]:
     try:
         return dict(json.loads(lock.read_text()))
     except (ValueError, TypeError, FileNotFoundError):

@@ -33,7 +33,7 @@ from beam_jobs.publish import shard_is_written
 from beam_jobs.shards import sidecar_bytes
 from beam_jobs.sources.files import objects_below
 from tfpipe.format.manifest import STATE_NAME
-from tfpipe.storage import Place, RemotePath
+from tfpipe.storage import AnyPath, StorePath, replace_file
 
 # The files of a shard once it is written; the sidecar comes last, and makes the shard count.
 _ENDINGS = (".tfrecord", ".index", ".contents", ".json")
@@ -44,7 +44,7 @@ class State(Protocol):
     """Where a conversion keeps sorted runs, shards and sidecars until it publishes them."""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> AnyPath:
         """OUT/_state, as every worker sees it."""
 
     @property
@@ -62,7 +62,7 @@ class State(Protocol):
 
 
 @contextlib.contextmanager
-def open_state(output: Place) -> Iterator[State]:
+def open_state(output: AnyPath) -> Iterator[State]:
     """The state of the conversion into an output."""
     if isinstance(output, Path):
         local = LocalState(output / STATE_NAME)
@@ -83,7 +83,7 @@ class LocalState:
     folder: Path
 
     @property
-    def place(self) -> Place:  # see State, as all below
+    def place(self) -> AnyPath:  # see State, as all below
         return self.folder
 
     @contextlib.contextmanager
@@ -108,7 +108,7 @@ class StoreState:
       run: a name of this run's own: a process that lives longer must not take the files of an earlier one.
     """
 
-    place: RemotePath
+    place: StorePath
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -168,13 +168,11 @@ def _working_folder(run: str) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=f"tfpipe-{run[:8]}-")  # Removed with the object, when the process ends.
 
 
-def _fetch(paths: list[RemotePath], folder: Path) -> None:
+def _fetch(paths: list[StorePath], folder: Path) -> None:
     """Copies objects into a folder, several at once; each appears whole."""
 
-    def fetch(path: RemotePath) -> None:
-        draft = folder / f"{path.name}.tmp"
-        draft.write_bytes(path.read_bytes())
-        os.replace(draft, folder / path.name)
+    def fetch(path: StorePath) -> None:
+        replace_file(folder / path.name, path.read_bytes(), fsync=False, shared=True)
 
     with ThreadPoolExecutor(_REQUESTS) as pool:
         for _ in pool.map(fetch, paths):

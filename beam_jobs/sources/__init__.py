@@ -34,7 +34,7 @@ from beam_jobs.sources.tfrecords import open_dataset, open_records
 from beam_jobs.sources.zips import open_zip
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import MANIFEST_NAME
-from tfpipe.storage import checked_url, local_path
+from tfpipe.storage import check_url, local_path
 
 READS = (
     "a folder with a folder per class; a listing (.csv, .txt, .jsonl, .ndjson, .parquet); COCO .json; Parquet files "
@@ -58,7 +58,7 @@ def open_source(
       UsageError: nothing is there, or nothing that tfpipe can read.
       SetupError: a package is missing.
     """
-    source = _open_location(local_path(checked_url(location)), spool, label_kind)
+    source = _open_location(local_path(check_url(location)), spool, label_kind)
     return with_masks(source, masks) if masks else source
 
 

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import IO, Any, NamedTuple, TypeVar
 
 from beam_jobs.threads import map_ordered
-from tfpipe.storage import STORES, RemotePath, is_url, local_path, naming, open_store, scheme_of
+from tfpipe.storage import STORES, StorePath, is_url, local_path, naming, open_store, scheme_of
 
 # Requests to a store that are under way at once.
 _REQUESTS = 32
@@ -39,7 +39,7 @@ def absolute(path: str) -> str:
 
 def folder_of(path: str) -> str:
     """The folder of a file."""
-    return str(RemotePath(path).parent) if is_url(path) else os.path.dirname(path)
+    return str(StorePath(path).parent) if is_url(path) else os.path.dirname(path)
 
 
 def resolve(folder: str, name: str) -> str:
@@ -51,12 +51,12 @@ def resolve(folder: str, name: str) -> str:
 
 def is_file(path: str) -> bool:
     """Whether a file is there."""
-    return RemotePath(path).is_file() if is_url(path) else os.path.isfile(path)
+    return StorePath(path).is_file() if is_url(path) else os.path.isfile(path)
 
 
 def is_folder(path: str) -> bool:
     """Whether a folder is there; in a store, whether there are objects below."""
-    return RemotePath(path).is_dir() if is_url(path) else os.path.isdir(path)
+    return StorePath(path).is_dir() if is_url(path) else os.path.isdir(path)
 
 
 def file_bytes(path: str) -> int:
@@ -65,13 +65,13 @@ def file_bytes(path: str) -> int:
     Raises:
       OSError: the size can't be read; FileNotFoundError where there is no file.
     """
-    return RemotePath(path).stat().st_size if is_url(path) else os.path.getsize(path)
+    return StorePath(path).stat().st_size if is_url(path) else os.path.getsize(path)
 
 
 def read_file(path: str) -> bytes:
     """The bytes of a file whose size is not known."""
     if is_url(path):
-        return RemotePath(path).read_bytes()
+        return StorePath(path).read_bytes()
     with open(path, "rb") as file:
         return file.read()
 
@@ -148,7 +148,7 @@ class _Stream(io.RawIOBase):
     """An object of a store as a file: each read is a request for its range; its errors are SetupErrors."""
 
     def __init__(self, url: str) -> None:
-        self._object = RemotePath(url)
+        self._object = StorePath(url)
         self._size, self._at = self._object.stat().st_size, 0
 
     def readable(self) -> bool:

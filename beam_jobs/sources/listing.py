@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from tfpipe.errors import UsageError
 from tfpipe.format.schema import RESERVED
-from tfpipe.storage import RemotePath
+from tfpipe.storage import StorePath
 
 # Folders of these names directly in ROOT are splits where ROOT holds no other folders.
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -268,7 +268,7 @@ def check_columns(columns: Sequence[str], listing: str, *, masks: bool = False) 
 def read_whole(path: str, expected: int) -> bytes:
     """The file's bytes: in three system calls where the size is as expected; open() takes seven."""
     if "://" in path:
-        return RemotePath(path).read_bytes()
+        return StorePath(path).read_bytes()
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.read(handle, expected + 1)

@@ -10,7 +10,7 @@ from typing import Any
 from beam_jobs.sources.files import absolute, is_file, is_folder, map_files, read_file, resolve
 from beam_jobs.sources.listing import MASK_COLUMN, Entry, Ref, Refused, Source
 from tfpipe.errors import UsageError
-from tfpipe.storage import checked_url, is_url, local_path
+from tfpipe.storage import check_url, is_url, local_path
 
 ENDINGS = (".png", ".bmp", ".PNG", ".BMP")
 
@@ -80,7 +80,7 @@ def with_masks(source: Source, folder: str) -> MaskedSource:
     Raises:
       UsageError: there is no such folder, or the source names masks itself.
     """
-    if not is_folder(local_path(checked_url(folder))):
+    if not is_folder(local_path(check_url(folder))):
         raise UsageError(f"--masks {folder!r}: there is no such folder.")
     if MASK_COLUMN in source.columns:
         raise UsageError(f"The input has masks of its own in the column {MASK_COLUMN!r}; leave out --masks.")

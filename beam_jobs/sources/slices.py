@@ -9,7 +9,7 @@ from itertools import islice
 
 from beam_jobs.sources.files import file_bytes
 from beam_jobs.sources.listing import Entry, chunked
-from tfpipe.storage import RemotePath, is_url
+from tfpipe.storage import StorePath, is_url
 
 # Files held open at once, per process; a job of more opens them again, as it does with plain files.
 _MOST_OPEN = 256
@@ -53,7 +53,7 @@ class Slices:
         path = self.paths[number]
         if is_url(path):
             end = min(offset + size, self._sized(path))
-            return RemotePath(path).read_bytes(offset, end) if end > offset else b""
+            return StorePath(path).read_bytes(offset, end) if end > offset else b""
         handle = self._opened(path)
         data = os.pread(handle.number, size, offset)
         while len(data) < size:  # A read may come short, as across a network.
