@@ -35,7 +35,7 @@ from tfpipe.format.wire import (
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from tfpipe.images.fit import Fitting
+    from tfpipe.images.fit import Resizer
 
 _PIXEL_DTYPES = {"uint8": "<u1", "float16": "<f2", "float32": "<f4"}
 
@@ -122,7 +122,7 @@ def is_vectorizable(schema: Schema) -> bool:
 
 
 def decode_record(
-    schema: Schema, serialized: tf.Tensor, *, exact: bool = False, fit: Fitting | None = None
+    schema: Schema, serialized: tf.Tensor, *, exact: bool = False, resizer: Resizer | None = None
 ) -> dict[str, tf.Tensor]:
     """The features of one record.
 
@@ -130,7 +130,7 @@ def decode_record(
       schema: the features to read.
       serialized: scalar string.
       exact: decode image files exactly rather than fast; see tfpipe.images.decode.decode_file.
-      fit: resizes `image` and its `mask`; None keeps their stored size.
+      resizer: resizes `image` and its `mask`; None keeps their stored size.
 
     Returns:
       Every feature of the schema under its name: images upright as [H, W, 3], the others in their shape and dtype.
@@ -139,7 +139,7 @@ def decode_record(
 
     stored = tf.io.parse_single_example(serialized, _parse_specs(schema))
     parsed = {f.name: stored[f.stored_name] for f in schema.features}
-    return {f.name: _decode(f, parsed, exact, fit) for f in schema.features}
+    return {f.name: _decode(f, parsed, exact, resizer) for f in schema.features}
 
 
 def decode_batch(schema: Schema, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -174,14 +174,14 @@ def _parse_spec(feature: Feature) -> Any:
     return tf.io.FixedLenFeature(list(feature.shape), dtype, feature.default)
 
 
-def _decode(feature: Feature, parsed: Mapping[str, tf.Tensor], exact: bool, fit: Fitting | None) -> tf.Tensor:
+def _decode(feature: Feature, parsed: Mapping[str, tf.Tensor], exact: bool, resizer: Resizer | None) -> tf.Tensor:
     value = parsed[feature.name]
     if feature.codec in ("jpeg", "image"):
-        return _decode_file(feature, value, parsed.get("orientation"), exact, fit)
+        return _decode_file(feature, value, parsed.get("orientation"), exact, resizer)
     if feature.name not in ("image", "mask"):
         return _shaped(feature, value)
     shape = _own_shape(feature, parsed["shape"]) if None in feature.shape else None
-    return _fitted(feature, _shaped(feature, value, shape=shape), fit)
+    return _fitted(feature, _shaped(feature, value, shape=shape), resizer)
 
 
 def _own_shape(feature: Feature, stored: tf.Tensor) -> tf.Tensor:
@@ -192,25 +192,25 @@ def _own_shape(feature: Feature, stored: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_file(
-    feature: Feature, data: tf.Tensor, orientation: tf.Tensor | None, exact: bool, fit: Fitting | None
+    feature: Feature, data: tf.Tensor, orientation: tf.Tensor | None, exact: bool, resizer: Resizer | None
 ) -> tf.Tensor:
     from tfpipe.images.decode import decode_file, decode_mask, turn_upright
 
     jpeg_only = feature.codec == "jpeg"
-    if fit is not None and feature.name == "image" and not exact:
-        return fit.decoded(data, jpeg_only=jpeg_only, orientation=orientation)
+    if resizer is not None and feature.name == "image" and not exact:
+        return resizer.decode(data, jpeg_only=jpeg_only, orientation=orientation)
     is_mask = feature.shape[-1] == 1
     image = decode_mask(data) if is_mask else decode_file(data, jpeg_only=jpeg_only, exact=exact)
     if orientation is not None:
         image = turn_upright(image, orientation)
     image.set_shape(feature.shape)
-    return _fitted(feature, image, fit)
+    return _fitted(feature, image, resizer)
 
 
-def _fitted(feature: Feature, image: tf.Tensor, fit: Fitting | None) -> tf.Tensor:
-    if fit is None or feature.name not in ("image", "mask"):
+def _fitted(feature: Feature, image: tf.Tensor, resizer: Resizer | None) -> tf.Tensor:
+    if resizer is None or feature.name not in ("image", "mask"):
         return image
-    return fit.applied(image) if feature.name == "image" else fit.mask_applied(image)
+    return resizer.resize(image) if feature.name == "image" else resizer.resize_mask(image)
 
 
 def _shaped(
