@@ -111,7 +111,7 @@ def test_a_split_is_read_as_it_is_written(text: str, fractions: dict[str, float]
         ("train=1/0", "'train=1/0' in 'train=1/0' is not NAME=FRACTION, such as train=0.8."),
         ("a=0.5,a=0.5", "The split 'a' occurs twice in 'a=0.5,a=0.5'."),
         ("a=0.5,b=0.4", "The fractions of {'a': 0.5, 'b': 0.4} sum to 0.9; they must sum to 1."),
-        ("a=-1,b=2", "The fraction of split 'a' is -1.0; it must lie in [0, 1]."),
+        ("a=-1,b=2", "The fraction of split 'a' is -1.0; it must be in [0, 1]."),
         ("a=nan", "'a=nan' in 'a=nan' is not NAME=FRACTION, such as train=0.8."),
         ("../a=1", "A split's name has letters, digits and _ only, not '../a'."),
         ("größe=1", "A split's name has letters, digits and _ only, not 'größe'."),
