@@ -115,7 +115,7 @@ def test_a_run_cut_off_at_any_change_of_the_store_is_resumed_to_the_same_bytes(
         outcome = run(photos, out, resume=True, **options)
         assert objects_of(out) == expected
         assert outcome.manifest is not None
-        # The first ones, before anything lies there, then one in eight.
+        # The first ones, before anything is stored, then one in eight.
         cut += 1 if cut < 2 else 8
     assert changes > 20
 
@@ -156,7 +156,7 @@ def test_overwriting_in_a_store_shows_the_old_or_the_new_at_every_moment(
 
     def look(_: int) -> None:
         manifest = load_manifest(f"{store}/out")
-        # Between two puts the new offsets lie beside the old manifest; readers see that by their digest.
+        # Between two puts the new offsets are beside the old manifest; readers see that by their digest.
         assert {problem.file for problem in check_dataset(manifest, quick=True)} <= {"records.index"}
         seen.append("old" if manifest == old else "new" if manifest == new else "mixed")
 
@@ -256,7 +256,7 @@ def test_an_output_in_a_store_that_would_harm_something_is_refused(photos: Path,
         run(photos, f"{store}/out/thesis.tex")
     upload(photos, f"{store}/in")
     for output in (f"{store}/in", f"{store}/in/", f"{store}/in/deeper"):
-        with pytest.raises(UsageError, match="lies inside --input"):
+        with pytest.raises(UsageError, match="is inside --input"):
             run(f"{store}/in", output, overwrite=True)
     run(photos, f"{store}/out", overwrite=True)
     assert objects_of(f"{store}/out")["thesis.tex"] == b"mine"

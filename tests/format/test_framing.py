@@ -230,7 +230,7 @@ def test_every_flipped_bit_is_seen_in_its_record() -> None:
 )
 def test_damage_is_named_with_file_record_and_byte(data: bytes, sentence: str) -> None:
     with pytest.raises(DamagedRecord) as caught:
-        list(scan_bytes(data, "s"))
+        list(scan_bytes(data, path="s"))
     assert str(caught.value) == sentence
     assert str(pickle.loads(pickle.dumps(caught.value))) == sentence
 

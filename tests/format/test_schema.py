@@ -127,7 +127,7 @@ def test_the_fingerprint_is_the_same_on_every_machine() -> None:
 @pytest.mark.parametrize("name", WRITTEN)
 def test_each_payload_has_its_features(name: str) -> None:
     (payload, image, length), features = WRITTEN[name]
-    schema = record_schema(payload, image, embedding_size=length, extras=(Feature("age", "int64"),))
+    schema = record_schema(payload, image=image, embedding_size=length, extras=(Feature("age", "int64"),))
     common = {
         "key": Feature("key", "string"),
         "label": Feature("label", "string"),

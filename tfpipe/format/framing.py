@@ -94,10 +94,10 @@ def scan(path: str | os.PathLike[str]) -> Iterator[Record]:
         if size == 0:
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield from scan_bytes(data, os.fspath(path))
+            yield from scan_bytes(data, path=os.fspath(path))
 
 
-def scan_bytes(data: bytes | mmap.mmap, path: str = "<bytes>") -> Iterator[Record]:
+def scan_bytes(data: bytes | mmap.mmap, *, path: str = "<bytes>") -> Iterator[Record]:
     """Yields every record of a shard's bytes; `path` is used in errors only. See scan."""
     offset, number, end = 0, 0, len(data)
     while offset < end:
@@ -139,7 +139,7 @@ def matches_crc(payload: bytes, footer: bytes) -> bool:
     return footer == _CRC.pack(masked_crc((payload,)))
 
 
-def valid_payload(data: bytes | mmap.mmap, begin: int = 0, end: int | None = None) -> bytes | None:
+def valid_payload(data: bytes | mmap.mmap, *, begin: int = 0, end: int | None = None) -> bytes | None:
     """The payload of the record whose frame is data[begin:end]; None if its length or a CRC does not match."""
     end = len(data) if end is None else end
     if end > len(data) or valid_length(data[begin : begin + HEADER_BYTES]) != end - begin - FRAME_BYTES:

@@ -11,6 +11,7 @@ not use TensorFlow; `tfpipe.format.example` encodes and decodes records by their
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -184,8 +185,8 @@ class ImageSpec:
 
 def record_schema(
     payload: str,
-    image: ImageSpec | None = None,
     *,
+    image: ImageSpec | None = None,
     embedding_size: int | None = None,
     extras: tuple[Feature, ...] = (),
     label_kind: str = "class",
@@ -235,3 +236,15 @@ def _image_features(payload: str, image: ImageSpec) -> list[Feature]:
         # float32 is stored in a float_list, which any TFRecord reader can parse; the other dtypes have no such list.
         features.append(Feature("image", image.dtype, shape, "plain" if image.dtype == "float32" else "pixels"))
     return features
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """The (height, width) that a text such as "224,224" names.
+
+    Raises:
+      ValueError: it is not two integers, or one of them is 0.
+    """
+    match = re.fullmatch(r"(\d+),(\d+)", text.replace(" ", ""))
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise ValueError(f"{text!r} is not HEIGHT,WIDTH such as 224,224")
+    return int(match[1]), int(match[2])

@@ -80,7 +80,7 @@ def rescue(data: bytes, bounds: Sequence[int] | None, *, num_records: int, keyed
 def _rescue_by_index(data: bytes, bounds: Sequence[int], keyed: bool) -> ValidRecords:
     """The records at their original offsets, and between them those that the damage moved."""
     expected = [Extent(begin, end) for begin, end in pairwise(bounds)]
-    fixed = [extent for extent in expected if valid_payload(data, extent.begin, extent.end) is not None]
+    fixed = [extent for extent in expected if valid_payload(data, begin=extent.begin, end=extent.end) is not None]
     lengths = Counter(extent.num_bytes for extent in expected)
     moved = [
         extent

@@ -31,7 +31,7 @@ def salvage(data: bytes | mmap.mmap, *, begin: int = 0, end: int | None = None) 
     while offset + FRAME_BYTES <= end:
         length = valid_length(data[offset : offset + HEADER_BYTES])
         follows = end + 1 if length is None else offset + FRAME_BYTES + length
-        payload = valid_payload(data, offset, follows) if follows <= end else None
+        payload = valid_payload(data, begin=offset, end=follows) if follows <= end else None
         if payload is not None:
             yield offset, payload
             offset = follows
