@@ -67,7 +67,7 @@ def test_bounds_rise_to_the_end_of_all_draws_in_steps_of_the_fractions(fractions
     for number, bound in enumerate(bounds[:-1]):
         assert pick_split(bound, bounds) > number
         assert bound == 0 or pick_split(bound - 1, bounds) <= number
-    # 1e-9: fractions are taken as the nearest ratio with a denominator up to 10**9.
+    # 1e-9: fractions are read as the nearest ratio with a denominator up to 10**9.
     np.testing.assert_allclose(widths, list(fractions.values()), atol=1e-9)
 
 
