@@ -73,10 +73,10 @@ def consume(dataset: tf.data.Dataset) -> int:
 
 def quality(files: list[Path], size: int) -> dict[str, dict[str, float]]:
     """PSNR to Pillow's antialiased bilinear reduction of the fully decoded image: mean over images, worst, of all."""
-    from tfpipe.images.fit import Fit
+    from tfpipe.images.fit import Resize
 
-    fits = {f"tfpipe stretch{' antialias' * a}": Fit((size, size), "stretch", bool(a)) for a in (0, 1)}
-    ways = {name: lambda data, fit=fit: fit.decoded(data, jpeg_only=True) for name, fit in fits.items()}
+    fits = {f"tfpipe stretch{' antialias' * a}": Resize((size, size), "stretch", bool(a)) for a in (0, 1)}
+    ways = {name: lambda data, fit=fit: fit.decode(data, jpeg_only=True) for name, fit in fits.items()}
     for a in (0, 1):
         ways[f"stock stretch{' antialias' * a}"] = lambda data, a=a: resize_image(
             tf.io.decode_jpeg(data, channels=3), (size, size), resize="stretch", antialias=bool(a)

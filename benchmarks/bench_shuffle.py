@@ -27,7 +27,7 @@ from rounds import add_json_argument, recorded, turns
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
-from tfpipe.reader.order import Order, chunk_records, chunks
+from tfpipe.reader.order import Order, chunks, records_of_chunk
 from tfpipe.timing import Pass, time_pass
 
 BATCH = 128
@@ -69,8 +69,8 @@ def mixing(records: int, classes: int) -> Iterator[Row]:
         yield row_of(f"shuffle({buffer})", buffer, numbers, records, classes)
 
 
-def numbers_of(order: Order, known: tuple[tf.Tensor, ...], chunk: tf.Tensor) -> tf.Tensor:
-    return chunk_records(order, *known, chunk)
+def numbers_of(order: Order, start: tuple[tf.Tensor, ...], chunk: tf.Tensor) -> tf.Tensor:
+    return records_of_chunk(order, *start, chunk)
 
 
 def row_of(name: str, held: int, numbers: np.ndarray, records: int, classes: int) -> Row:

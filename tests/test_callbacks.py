@@ -168,7 +168,7 @@ def test_a_forgotten_line_is_named(tmp_path: Path) -> None:
 def test_another_first_epoch_is_refused(tmp_path: Path) -> None:
     resume = Resume(tmp_path)
     resume.options()
-    with pytest.raises(ValueError, match="fit begins epoch 1, but the data stands in epoch 0; give fit initial_epoch="):
+    with pytest.raises(ValueError, match="fit begins epoch 1, but the data is in epoch 0; give fit initial_epoch="):
         fitted(resume, resume.over(numbers(3)), initial_epoch=1, epochs=2)
 
 
@@ -184,7 +184,7 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
 
 def test_a_position_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "position.json").write_text('{"steps": 5}')
-    with pytest.raises(ValueError, match="is no position of a training; remove its folder"):
+    with pytest.raises(ValueError, match="is not a position of a training; remove its folder"):
         Resume(tmp_path)
     with pytest.raises(ValueError, match="every is 0; it must be at least 1"):
         Resume(tmp_path / "new", every=0)

@@ -1,9 +1,9 @@
-"""TensorFlow's private and raw parts that tfpipe relies on, all in one place.
+"""TensorFlow's private and raw parts that tfpipe relies on, all in this module.
 
-Everything here is outside TensorFlow's promise of compatibility, or below its public functions. Each function is pinned
-by a contract in tests/test_tf_internals.py, so that a new TensorFlow breaks this file with one clear test. No other
+Everything here is outside TensorFlow's promise of compatibility, or below its public functions. Each function is held
+by a contract in tests/test_tf_internals.py, so that a change in TensorFlow breaks one clear test of this file. No other
 module imports from tensorflow.compiler or tensorflow.python, uses tf.raw_ops, or reads a private attribute of
-TensorFlow; tests/test_architecture.py holds that.
+TensorFlow; tests/test_architecture.py checks that.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ def philox_bits(key: tf.Tensor, counter: tf.Tensor, shape: Sequence[int] | tf.Te
 
 
 def seeded_bits(words: tf.Tensor, shape: Sequence[int] | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Random bits of an integer dtype from a seed int64 [2], as tf.random.stateless_uniform(alg="philox") draws them.
+    """Random bits of an integer dtype from a seed int64 [2], as of tf.random.stateless_uniform(alg="philox").
 
-    A third of its operations: each costs every epoch. Not for XLA, where negative words give another key.
+    In a third of its operations, each of which costs time in every epoch. Not for XLA: there a negative word gives
+    another key.
     """
     key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=words)
     return philox_bits(key, counter, shape, dtype)
@@ -44,13 +45,13 @@ def seeded_bits(words: tf.Tensor, shape: Sequence[int] | tf.Tensor, dtype: tf.DT
 def permute_index(index: tf.Tensor, key: tf.Tensor, max_index: tf.Tensor) -> tf.Tensor:
     """The positions of indices int64 [n] in a keyed permutation of [0, max_index]; key uint32 [3] or [n, 3].
 
-    The public tf.random.experimental.index_shuffle has four rounds and takes few bits of its seed; this has sixteen.
+    The public tf.random.experimental.index_shuffle has four rounds and uses few bits of its seed; this has sixteen.
     """
     return tf.raw_ops.RandomIndexShuffle(index=index, seed=key, max_index=max_index, rounds=_SHUFFLE_ROUNDS)
 
 
 def read_and_skip(counter: tf.Variable, delta: int) -> tf.Tensor:
-    """The first word int64 of a generator's state, which is moved on by `delta` in the same step, also under XLA."""
+    """The first word, int64, of a generator's state, which is advanced by `delta` in the same step, also under XLA."""
     return tf.raw_ops.RngReadAndSkip(resource=counter.handle, alg=_PHILOX, delta=tf.constant(delta, tf.uint64))[0]
 
 
@@ -69,12 +70,12 @@ def read_tfrecords_at(path: tf.Tensor, offset: tf.Tensor, buffer_bytes: tf.Tenso
 
 
 def variant_of(dataset: tf.data.Dataset) -> tf.Tensor:
-    """The variant scalar that stands for a dataset in a graph; tf.data.experimental.from_variant is its inverse."""
+    """The variant scalar that represents a dataset in a graph; tf.data.experimental.from_variant is the inverse."""
     return dataset._variant_tensor
 
 
 class CountedDataset(dataset_ops.UnaryUnchangedStructureDataset):
-    """A dataset whose cardinality a Python function tells whenever it is asked, since it differs between iterations."""
+    """A dataset whose cardinality is computed by a Python function at each call: it differs between iterations."""
 
     def __init__(self, dataset: tf.data.Dataset, count: Callable[[], int]) -> None:
         self._input_dataset, self._count = dataset, count
@@ -87,9 +88,9 @@ class CountedDataset(dataset_ops.UnaryUnchangedStructureDataset):
 
 @contextlib.contextmanager
 def fixed_graph_seed() -> Iterator[None]:
-    """Keeps the global seed out of what is built inside.
+    """Makes datasets that are built inside independent of the global seed.
 
-    Dataset.shuffle joins its seed with the global one, and cannot compare a tensor where that is 0.
+    Dataset.shuffle combines its seed with the global one, and can't compare a tensor where that is 0.
     """
     graph = tf.compat.v1.get_default_graph()
     before, graph.seed = graph.seed, 1
@@ -100,7 +101,7 @@ def fixed_graph_seed() -> Iterator[None]:
 
 
 def inside_dataset_function() -> bool:
-    """Whether a function of a tf.data.Dataset is being traced; those run on the host's CPU."""
+    """Whether a function of a tf.data.Dataset is being traced; such functions run on the host's CPU."""
     graph = tf.compat.v1.get_default_graph()
     while graph is not None:
         # tf.data names the function's graph after the method, such as Dataset_map.
@@ -111,7 +112,7 @@ def inside_dataset_function() -> bool:
 
 
 def stop_server(server: Any) -> None:
-    """Stops a tf.data service's dispatcher or worker now; the public way, to drop the object, does not say when."""
+    """Stops a tf.data service's dispatcher or worker now; the public way, dropping the object, has no fixed time."""
     server._stop()
 
 
@@ -121,13 +122,13 @@ def stop_server(server: Any) -> None:
 def upper_bound(rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """The number of entries of sorted rows [1, N] up to and including each value [n]: int64 [n].
 
-    As tf.searchsorted(side="right"), in a third of its operations: each costs every epoch 0.15 ms.
+    As tf.searchsorted(side="right"), in a third of its operations, each of which costs 0.15 ms per epoch.
     """
     return tf.squeeze(tf.raw_ops.UpperBound(sorted_inputs=rows, values=values[None], out_type=tf.int64), 0)
 
 
 def uninitialized_bytes(count: tf.Tensor) -> tf.Tensor:
-    """uint8 [count] of whatever is in memory: for padding that is never looked at."""
+    """uint8 [count] of arbitrary values: for padding that is never used."""
     return tf.raw_ops.Empty(shape=[count], dtype=tf.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Images and masks cut into overlapping tiles, labels for the tiles, and tiles stitched back to images.
+"""Images and masks cut into overlapping tiles, labels of the tiles, and tiles stitched back to images.
 
     cut = Tiles((256, 256), stride=(128, 128), label="majority")
     train = tfpipe.make_dataset("scenes", batch_size=4, labels=None, transforms=[cut])     # batches of 4 * n tiles
@@ -7,8 +7,8 @@
     predicted = grid.stitch(model.predict(grid.cut(images)))  # [B, H, W, classes], means where tiles overlap
 
 A small object in a large image is a few pixels of what a classifier sees; in a tile it is much of it, and a smaller
-stride makes more tiles to train on. Counting objects is a regression on tiles: `density_tiles` gives windows and what
-the density sums to in the middle of each, and the sum of the predictions is the count.
+stride makes more tiles to train on. Counting objects is a regression on tiles: `density_tiles` gives windows and the
+sum of the density in the middle of each, and the sum of the predictions is the count.
 
 All functions take [B, H, W, C] with H, W and C known, work eagerly and inside a dataset, and keep the dtype.
 """
@@ -25,14 +25,14 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the tiles of an image lie: rows of tiles from its upper left corner on.
+    """The positions of an image's tiles: rows of tiles from its upper left corner on.
 
     Attributes:
       image: (height, width) of the images.
       tile: (height, width) of a tile.
       stride: (down, right), pixels from one tile to the next.
-      whole: append a last tile at the lower or right edge where the strides leave a rest, so that every pixel is in a
-        tile; otherwise such a rest is left out.
+      whole: append a last tile at the lower or right edge where strides leave pixels over, so that every pixel is in
+        a tile; otherwise those pixels are left out.
     """
 
     image: Size
@@ -49,7 +49,7 @@ class Grid:
             raise ValueError(f"The tile {self.tile} is larger than the image {self.image}.")
         if self.whole and (self.stride[0] > self.tile[0] or self.stride[1] > self.tile[1]):
             raise ValueError(
-                f"The stride {self.stride} is longer than the tile {self.tile}: pixels in between would be in none; "
+                f"The stride {self.stride} is longer than the tile {self.tile}: pixels in between would be in no tile; "
                 "whole=False allows that."
             )
 
@@ -65,7 +65,7 @@ class Grid:
 
     @property
     def num_tiles(self) -> int:
-        """Tiles of one image."""
+        """The number of tiles of one image."""
         return len(self.rows) * len(self.columns)
 
     def cut(self, images: tf.Tensor) -> tf.Tensor:
@@ -77,16 +77,16 @@ class Grid:
         Returns:
           [B * num_tiles, h, w, C]: the tiles of the first image, then those of the second, ...
         """
-        images = self._checked(images)
+        self._check(images)
         strips = tf.gather(images, _windows(self.rows, self.tile[0]), axis=1)  # [B, rows, h, W, C]
         tiles = tf.gather(strips, _windows(self.columns, self.tile[1]), axis=3)  # [B, rows, h, columns, w, C]
         return tf.reshape(tf.transpose(tiles, [0, 1, 3, 2, 4, 5]), [-1, *self.tile, images.shape[-1]])
 
     def stitch(self, tiles: tf.Tensor) -> tf.Tensor:
-        """Images of tiles in the order of `cut`; where tiles overlap, their mean: what was cut comes back.
+        """Images from tiles in the order of `cut`; where tiles overlap, their mean. It is the inverse of `cut`.
 
         Args:
-          tiles: [B * num_tiles, h, w, C], integers or floats: what a model made of each pixel, or the tiles themselves.
+          tiles: [B * num_tiles, h, w, C], integers or floats: a model's output for each pixel, or the tiles of `cut`.
 
         Returns:
           [B, H, W, C] of the same dtype: means of integers are rounded half up, and pixels in no tile are 0. Sums are
@@ -95,9 +95,9 @@ class Grid:
         channels = tiles.shape[-1]
         shape = [-1, len(self.rows), len(self.columns), *self.tile, channels]
         parts = tf.transpose(tf.reshape(tf.cast(tiles, tf.float64), shape), [0, 1, 3, 2, 4, 5])
-        # A tile's pixel belongs to one image pixel: both axes are sums by segment, one after the other.
-        strips = _summed_along(parts, (3, 4), self.columns, self.tile[1], self.image[1])
-        sums = _summed_along(strips, (1, 2), self.rows, self.tile[0], self.image[0])
+        # Each pixel of a tile belongs to one image pixel: both axes are summed by segment, sequentially.
+        strips = _sum_along(parts, (3, 4), self.columns, self.tile[1], self.image[1])
+        sums = _sum_along(strips, (1, 2), self.rows, self.tile[0], self.image[0])
         counts = tf.tensordot(
             tf.cast(_cover(self.rows, self.tile[0], self.image[0]), tf.float64),
             tf.cast(_cover(self.columns, self.tile[1], self.image[1]), tf.float64),
@@ -107,13 +107,13 @@ class Grid:
         return tf.cast(tf.floor(means + 0.5) if tiles.dtype.is_integer else means, tiles.dtype)
 
     def label(self, masks: tf.Tensor, rule: str) -> tf.Tensor:
-        """A label for each tile of the masks.
+        """The label of each tile of the masks.
 
         Args:
           masks: [B, H, W, C]: a class or density in each pixel and channel.
           rule: "any": the largest value in the tile, so 1 where any pixel of a 0-1 mask is 1; "majority": the value of
-            most pixels, the smallest of equally frequent ones (integers in [0, 255]); "sum": their sum, such as the
-            objects in a density.
+            most pixels, the smallest of equally frequent ones (integers in [0, 255]); "sum": the sum of the values,
+            such as the number of objects in a density.
 
         Returns:
           [B * num_tiles, C]; of the masks' dtype, but float32 for "sum".
@@ -129,10 +129,9 @@ class Grid:
             raise ValueError(f"label='majority' counts integers; the mask has {masks.dtype.name}.")
         return _most_frequent(tiles)
 
-    def _checked(self, images: tf.Tensor) -> tf.Tensor:
+    def _check(self, images: tf.Tensor) -> None:
         if images.shape.rank != 4 or tuple(images.shape[1:3]) != tuple(self.image):
             raise ValueError(f"The grid is for images [B, {self.image[0]}, {self.image[1]}, C], not {images.shape}.")
-        return images
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class Tiles:
 
     Attributes:
       tile: (height, width).
-      stride: (down, right); None takes half a tile, so that what one tile cuts in two is whole in another.
+      stride: (down, right); None takes half a tile, so that an object that one tile cuts is whole in another.
       label: how a tile's `label` comes from its `mask`: "any", "majority" or "sum", see Grid.label; None repeats every
         other feature of the image for each of its tiles.
       whole: see Grid.
@@ -157,16 +156,16 @@ class Tiles:
             raise ValueError(f"Unknown label {self.label!r}; known: {list(LABELS)} or None.")
 
     def grid(self, image: Size) -> Grid:
-        """The tiles of images of one size: what cuts and stitches at inference."""
+        """The tiles of images of one size, for cutting and stitching at inference."""
         stride = self.stride or (max(1, self.tile[0] // 2), max(1, self.tile[1] // 2))
         return Grid((int(image[0]), int(image[1])), self.tile, stride, self.whole)
 
     def __call__(self, batch: dict[str, tf.Tensor], seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """The tiles of a batch, image after image.
+        """The tiles of a batch, image by image.
 
         Args:
           batch: `image` [B, H, W, C], and `mask` [B, H, W, C'] where a label is asked for; other features [B, ...].
-          seed: as all transforms get one; nothing is drawn.
+          seed: not used; every transform gets one.
 
         Returns:
           The same features with B * num_tiles in place of B; `label` [B * num_tiles, C'] where asked for.
@@ -184,15 +183,15 @@ class Tiles:
 
 
 def density_tiles(images: tf.Tensor, density: tf.Tensor, *, window: int, patch: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Windows to look at, and what the density sums to in the patch at the middle of each.
+    """The windows that a model sees, and the sum of the density in the patch at the middle of each.
 
-    Patches do not overlap and cover the image; a window is its patch with the surroundings a model needs to see,
+    Patches do not overlap and cover the image; a window is its patch with the surroundings that a model needs,
     black beyond the image (TensorFlow's SAME padding, stride `patch`). So the labels of an image sum to its density,
     and the predictions to its count.
 
     Args:
       images: [B, H, W, C].
-      density: [B, H, W, 1], whose sum over an image is what is counted.
+      density: [B, H, W, 1]; its sum over an image is the count.
       window: side of a window, in pixels; at least the patch.
       patch: side of a patch; it must divide H and W.
 
@@ -224,12 +223,12 @@ def _starts(length: int, tile: int, stride: int, whole: bool) -> tuple[int, ...]
 
 
 def _windows(starts: tuple[int, ...], tile: int) -> tf.Tensor:
-    """Every index of every window: int32 [number of windows, tile]."""
+    """The indices in each window: int32 [number of windows, tile]."""
     return tf.constant(starts)[:, None] + tf.range(tile)
 
 
-def _summed_along(values: tf.Tensor, axes: Size, starts: tuple[int, ...], tile: int, length: int) -> tf.Tensor:
-    """Two neighbouring axes, (window, place in it), summed into one of the image's length."""
+def _sum_along(values: tf.Tensor, axes: Size, starts: tuple[int, ...], tile: int, length: int) -> tf.Tensor:
+    """Two neighbouring axes, (window, index in it), summed into one of the image's length."""
     first = axes[0]
     order = [*axes, *(axis for axis in range(len(values.shape)) if axis not in axes)]
     moved = tf.transpose(values, order)
@@ -240,7 +239,7 @@ def _summed_along(values: tf.Tensor, axes: Size, starts: tuple[int, ...], tile: 
 
 
 def _cover(starts: tuple[int, ...], tile: int, length: int) -> tf.Tensor:
-    """How many windows each index lies in: int32 [length]."""
+    """The number of windows that each index is in: int32 [length]."""
     return tf.math.bincount(tf.reshape(_windows(starts, tile), [-1]), minlength=length, maxlength=length)
 
 

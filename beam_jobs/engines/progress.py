@@ -1,4 +1,4 @@
-"""A progress bar for a conversion on any runner: it watches the state folder grow."""
+"""A progress bar for a conversion on any runner: it shows how the state folder grows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled decoding gives what the eager functions give, for every kind of file, turn and fitting."""
+"""Compiled decoding equals the eager functions, for every kind of file, orientation and way of resizing."""
 
 from __future__ import annotations
 

@@ -16,10 +16,11 @@ from pictures import KINDS, files_of, fill_folder
 from processes import process
 
 from beam_jobs.convert import convert
-from beam_jobs.job import Job, parse_bytes, parse_size
+from beam_jobs.job import Job, parse_bytes
 from tfpipe import __version__, cli
 from tfpipe.cli.tables import print_table
 from tfpipe.format.manifest import Manifest, load_manifest
+from tfpipe.format.schema import parse_size
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -203,7 +204,7 @@ def test_rejected_inputs_and_empty_classes_are_reported(tfpipe: Run, tmp_path: P
             ["convert", "--input", "{photos}/nowhere", "--output", "{out}"],
             "No input at '{photos}/nowhere'; --input takes a folder",
         ),
-        (["convert", "--input", "{photos}", "--output", "{photos}/out"], "lies inside --input"),
+        (["convert", "--input", "{photos}", "--output", "{photos}/out"], "is inside --input"),
         (["convert", "--input", "{photos}", "--output", "{out}", "--resume", "--overwrite"], "take one of the two"),
         (
             ["convert", "--input", "{photos}", "--output", "{out}", "--", "--nonsense=1"],
@@ -283,8 +284,8 @@ from tfpipe.cli import main
 def full():
     raise OSError(28, "No space left on device", "x.draft")
 
-real = shards.ShardFacts.save
-shards.ShardFacts.save = lambda self, path: (real(self, path), {})
+real = shards.ShardStats.save
+shards.ShardStats.save = lambda self, path: (real(self, path), {})
 main("convert")
 """
 
@@ -382,6 +383,12 @@ def test_text_that_is_no_size_is_rejected(text: str) -> None:
 @pytest.mark.parametrize(("text", "size"), [("224,256", (224, 256)), ("1, 2", (1, 2))])
 def test_an_image_size_is_height_and_width(text: str, size: tuple[int, int]) -> None:
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "224", "0,224", "224,0", "-1,5", "1.5,2", "2,2,3", "a,b"])
+def test_what_is_no_image_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not HEIGHT,WIDTH such as 224,224"):
+        parse_size(text)
 
 
 def test_a_table_puts_numbers_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,6 +117,22 @@ def test_lists_that_other_writers_leave_unpacked_are_parsed() -> None:
     assert list(tf.train.Example.FromString(data).features.feature["n"].int64_list.value) == [5, -1]
 
 
+def field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def test_the_last_of_several_features_of_one_name_wins_and_unknown_fields_are_skipped() -> None:
+    unknown = field(9, b"later versions") + b"\x50\x07"
+
+    def entry(value: bytes) -> bytes:
+        feature = field(2, field(1, value) + unknown) + unknown
+        return field(1, field(1, b"f") + field(2, feature) + unknown)
+
+    first, last = struct.pack("<f", 1), struct.pack("<2f", 2, 3)
+    data = field(1, entry(first) + entry(last) + unknown) + unknown
+    assert_same_features(parse_example(data), {"f": np.array([2, 3], np.float32)})
+
+
 def test_a_feature_without_a_value_is_an_empty_list() -> None:
     example = tf.train.Example(features=tf.train.Features(feature={"a": tf.train.Feature()}))
     assert parse_example(example.SerializeToString()) == {"a": []}
@@ -239,5 +255,5 @@ def test_the_index_is_read_as_offsets_and_an_odd_size_is_refused(tmp_path: Path)
     path.write_bytes(np.array([0, 21, 2**40], "<u8").tobytes())
     assert load_index(path).tolist() == [0, 21, 2**40]
     path.write_bytes(bytes(9))
-    with pytest.raises(ValueError, match="has 9 bytes, not 8 for each record"):
+    with pytest.raises(ValueError, match="has 9 bytes, which is not a multiple of 8"):
         load_index(path)

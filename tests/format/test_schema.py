@@ -60,8 +60,8 @@ REFUSED: list[tuple[str, Any]] = [
     (f"Feature 'a' has codec 'zip'; known codecs: {list(CODECS)}.", lambda: Feature("a", "uint8", (), "zip")),
     ("Feature 'a': float16 is stored with the codec 'pixels', not 'plain'.", lambda: Feature("a", "float16")),
     ("Feature 'a': an encoded image decodes to uint8, not 'float32'.", lambda: Feature("a", "float32", (), "jpeg")),
-    ("Feature 'a' has shape (-1,); sizes are whole numbers or None.", lambda: Feature("a", "int64", (-1,))),
-    ("Feature 'a' has shape ('3',); sizes are whole numbers or None.", lambda: Feature("a", "int64", ("3",))),
+    ("Feature 'a' has shape (-1,); sizes are integers or None.", lambda: Feature("a", "int64", (-1,))),
+    ("Feature 'a' has shape ('3',); sizes are integers or None.", lambda: Feature("a", "int64", ("3",))),
     (f"Unknown payload 'video'; known payloads: {list(PAYLOADS)}.", lambda: Schema("video", ())),
     (
         "Feature names occur twice in the schema: ['a'].",

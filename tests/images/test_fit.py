@@ -13,7 +13,7 @@ from pictures import KINDS, file_bytes, photo, turned, upright_pixels
 from PIL import Image
 
 from tfpipe.images.decode import RESIZES, resize_image
-from tfpipe.images.fit import Fit, _ratio_index
+from tfpipe.images.fit import Resize, _ratio_index
 
 SIZE = (16, 24)  # Few sizes: each (size, resize) is compiled once, for a second or so.
 SIDES = st.integers(1, 54)
@@ -31,7 +31,7 @@ def pillow(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 @given(SIDES, SIDES, st.sampled_from(RESIZES))
 def test_every_shape_is_fitted_as_tensorflow_s_own_antialiasing_fits_it(height: int, width: int, resize: str) -> None:
     image = photo(height + 60 * width, height, width)
-    found = Fit(SIZE, resize, antialias=True).applied(tf.constant(image)).numpy().astype(int)
+    found = Resize(SIZE, resize, antialias=True).resize(tf.constant(image)).numpy().astype(int)
     stock = resize_image(tf.constant(image), SIZE, resize=resize, antialias=True).numpy().astype(int)
     # Weights of 1/256 and one more rounding: two levels at most, and none on a black border.
     assert np.abs(found - stock).max() <= 2
@@ -41,7 +41,7 @@ def test_every_shape_is_fitted_as_tensorflow_s_own_antialiasing_fits_it(height: 
 @pytest.mark.parametrize("sides", [(16, 24), (20, 31), (30, 40), (37, 53), (54, 54), (9, 50)])
 def test_a_stretched_image_is_pillow_s_reduction(sides: tuple[int, int]) -> None:
     image = photo(5, *sides)
-    found = Fit(SIZE, "stretch", antialias=True).applied(tf.constant(image)).numpy()
+    found = Resize(SIZE, "stretch", antialias=True).resize(tf.constant(image)).numpy()
     assert np.abs(found.astype(int) - pillow(image, SIZE)).max() <= 2
     assert psnr(found, pillow(image, SIZE)) > 50
 
@@ -49,12 +49,12 @@ def test_a_stretched_image_is_pillow_s_reduction(sides: tuple[int, int]) -> None
 def test_a_flat_image_stays_flat() -> None:
     for level in (0, 1, 127, 254, 255):
         image = tf.fill([33, 47, 3], tf.constant(level, tf.uint8))
-        assert (Fit(SIZE, "stretch", antialias=True).applied(image).numpy() == level).all()
+        assert (Resize(SIZE, "stretch", antialias=True).resize(image).numpy() == level).all()
 
 
 def test_what_is_beyond_the_program_is_resized_by_tensorflow() -> None:
     image = photo(6, 30, 200)
-    found = Fit(SIZE, "stretch", antialias=True).applied(tf.constant(image)).numpy()
+    found = Resize(SIZE, "stretch", antialias=True).resize(tf.constant(image)).numpy()
     stock = resize_image(tf.constant(image), SIZE, resize="stretch", antialias=True).numpy()
     np.testing.assert_array_equal(found, stock)
 
@@ -62,7 +62,7 @@ def test_what_is_beyond_the_program_is_resized_by_tensorflow() -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_floats_keep_their_dtype_and_range(dtype: str) -> None:
     image = (photo(7) / 255).astype(dtype)
-    found = Fit(SIZE, "stretch", antialias=True).applied(tf.constant(image)).numpy()
+    found = Resize(SIZE, "stretch", antialias=True).resize(tf.constant(image)).numpy()
     assert (found.dtype, found.shape) == (np.dtype(dtype), (*SIZE, 3))
     expected = pillow(photo(7), SIZE) / 255
     assert np.abs(found - expected).max() < 1.5 / 255
@@ -71,7 +71,7 @@ def test_floats_keep_their_dtype_and_range(dtype: str) -> None:
 @pytest.mark.parametrize("channels", [1, 4])
 def test_any_number_of_channels_is_resized(channels: int) -> None:
     image = np.concatenate([photo(8), photo(9)], axis=2)[..., :channels]
-    found = Fit(SIZE, "stretch", antialias=True).applied(tf.constant(image)).numpy()
+    found = Resize(SIZE, "stretch", antialias=True).resize(tf.constant(image)).numpy()
     for c in range(channels):
         assert np.abs(found[..., c].astype(int) - pillow(image[..., c], SIZE)).max() <= 2
 
@@ -83,8 +83,8 @@ def test_any_number_of_channels_is_resized(channels: int) -> None:
 def test_every_format_is_decoded_turned_and_fitted(ending: str) -> None:
     data = KINDS[ending](7)
     orientation = tf.constant(6 if ending == "_turned.jpg" else 1, tf.int64)
-    fit = Fit(SIZE, "stretch", antialias=True)
-    found = fit.decoded(tf.constant(data), jpeg_only=ending.endswith(".jpg"), orientation=orientation).numpy()
+    fit = Resize(SIZE, "stretch", antialias=True)
+    found = fit.decode(tf.constant(data), jpeg_only=ending.endswith(".jpg"), orientation=orientation).numpy()
     assert psnr(found, pillow(upright_pixels(data), SIZE)) > 42
 
 
@@ -101,10 +101,10 @@ def test_a_jpeg_that_is_reduced_while_it_is_decoded_lies_where_the_whole_one_lie
 ) -> None:
     """Odd sides too: the decoder rounds them up, and a scale of the rounded size would shift the image."""
     data = smooth_jpeg(*sides)
-    fit = Fit(SIZE, resize, antialias=True)
+    fit = Resize(SIZE, resize, antialias=True)
     size = tf.constant(sides)
     assert int(_ratio_index(size, SIZE, resize)) > 0
-    found = fit.decoded(tf.constant(data), jpeg_only=True).numpy()
+    found = fit.decode(tf.constant(data), jpeg_only=True).numpy()
     whole = resize_image(tf.constant(upright_pixels(data)), SIZE, resize=resize, antialias=True).numpy()
     assert psnr(found, whole) > 42
 
@@ -112,8 +112,8 @@ def test_a_jpeg_that_is_reduced_while_it_is_decoded_lies_where_the_whole_one_lie
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_a_turned_jpeg_is_reduced_by_its_upright_size(orientation: int) -> None:
     data = smooth_jpeg(97, 65, orientation)
-    fit = Fit(SIZE, "pad", antialias=True)
-    found = tf.function(fit.decoded)(
+    fit = Resize(SIZE, "pad", antialias=True)
+    found = tf.function(fit.decode)(
         tf.constant(data), jpeg_only=True, orientation=tf.constant(orientation, tf.int64)
     ).numpy()
     whole = resize_image(tf.constant(upright_pixels(data)), SIZE, resize="pad", antialias=True).numpy()
@@ -123,12 +123,12 @@ def test_a_turned_jpeg_is_reduced_by_its_upright_size(orientation: int) -> None:
 def test_an_image_of_the_right_size_stays_as_it_is() -> None:
     image = tf.constant(photo(1, *SIZE))
     for antialias in (False, True):
-        np.testing.assert_array_equal(Fit(SIZE, antialias=antialias).applied(image).numpy(), image.numpy())
+        np.testing.assert_array_equal(Resize(SIZE, antialias=antialias).resize(image).numpy(), image.numpy())
 
 
 def test_without_antialias_nothing_is_averaged() -> None:
     data = turned(3, 6)
-    found = Fit(SIZE, "crop").decoded(tf.constant(data), jpeg_only=True, orientation=tf.constant(6, tf.int64)).numpy()
+    found = Resize(SIZE, "crop").decode(tf.constant(data), jpeg_only=True, orientation=tf.constant(6, tf.int64)).numpy()
     stored = np.asarray(Image.open(io.BytesIO(data)))
     expected = resize_image(tf.constant(np.rot90(stored, -1).copy()), SIZE, resize="crop").numpy()
     assert psnr(found, expected) > 30  # Another inverse DCT.
@@ -136,4 +136,4 @@ def test_without_antialias_nothing_is_averaged() -> None:
 
 def test_an_unknown_way_to_resize_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Unknown resize 'squash'; known: \['pad', 'stretch', 'crop'\]"):
-        Fit(SIZE, "squash")
+        Resize(SIZE, "squash")

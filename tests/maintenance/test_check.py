@@ -151,7 +151,7 @@ def test_other_content_of_the_same_sizes_is_found_by_its_digest(dataset: Manifes
     problem = problem_of(dataset)
     assert (problem.file, problem.text) == (
         shard.path,
-        "its records are sound, but not those that the manifest describes.",
+        "its records are valid, but not those that the manifest describes.",
     )
     assert check_dataset(dataset, quick=True) == []  # sizes only: this is what quick gives up
 

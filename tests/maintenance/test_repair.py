@@ -33,7 +33,7 @@ from tfpipe.format.manifest import (
 from tfpipe.format.schema import Feature, Schema
 from tfpipe.format.wire import bytes_feature, int64_feature, pack_example, parse_example
 from tfpipe.maintenance.check import check_dataset
-from tfpipe.maintenance.repair import Lost, Repair, repair
+from tfpipe.maintenance.repair import LostRecord, Repair, repair
 from tfpipe.maintenance.rescue import rescue
 from tfpipe.maintenance.salvage import salvage
 
@@ -163,11 +163,11 @@ def test_with_the_offsets_known_the_same_holds_and_the_lost_numbers_are_right(dr
     for number in repeated:
         records[number] *= 2
     data = b"".join(records)
-    rescued = rescue(data, bounds, num_records=len(payloads), keyed=True)
-    found = [data[place.begin + 12 : place.end - 4] for place in rescued.places]
+    valid = rescue(data, bounds, num_records=len(payloads), keyed=True)
+    found = [data[extent.begin + 12 : extent.end - 4] for extent in valid.extents]
     assert sorted(found) == [payload for number, payload in enumerate(payloads) if number not in chosen]
     # A record taken out and as many bytes put in elsewhere: between them, each may stand in the place of the next.
-    assert set(rescued.lost_records) <= chosen or ("remove" in kinds and ("insert" in kinds or repeated & chosen))
+    assert set(valid.lost_records) <= chosen or ("remove" in kinds and ("insert" in kinds or repeated & chosen))
 
 
 def test_a_record_at_every_offset_is_found_behind_damage_of_every_length() -> None:
@@ -197,9 +197,9 @@ def test_a_tfrecord_file_inside_a_payload_is_not_taken_for_records_where_the_off
     records = [framed(payload) for payload in payloads]
     data = records[0] + flipped(records[1], 3) + records[2]
     bounds = [0, len(records[0]), len(records[0] + records[1]), len(data)]
-    rescued = rescue(data, bounds, num_records=3, keyed=True)
-    assert [data[place.begin : place.end] for place in rescued.places] == [records[0], records[2]]
-    assert rescued.lost_records == [1]
+    valid = rescue(data, bounds, num_records=3, keyed=True)
+    assert [data[extent.begin : extent.end] for extent in valid.extents] == [records[0], records[2]]
+    assert valid.lost_records == [1]
 
 
 @pytest.mark.parametrize("with_index", [True, False])
@@ -210,8 +210,8 @@ def test_a_repeated_record_of_the_same_length_stands_in_for_no_other(with_index:
 
     def saved(changed: list[bytes], *, keyed: bool) -> list[bytes]:
         data = b"".join(changed)
-        found = rescue(data, bounds, num_records=6, keyed=keyed).places
-        return [data[place.begin : place.end] for place in found]
+        found = rescue(data, bounds, num_records=6, keyed=keyed).extents
+        return [data[extent.begin : extent.end] for extent in found]
 
     for keyed in (True, False):
         assert saved(repeated, keyed=keyed) == records
@@ -277,7 +277,7 @@ def test_damaged_records_are_lost_and_named_and_the_others_saved(
     assert (report.path, report.num_saved) == (shard.path, shard.num_records - len(report.lost))
     assert set(keys_of(repaired.manifest)) == all_keys - {keys[number] for number in chosen}
     if with_index and kind in ("length", "length_crc", "payload_crc"):
-        assert report.lost == tuple(Lost(number, keys[number]) for number in sorted(chosen))
+        assert report.lost == tuple(LostRecord(number, keys[number]) for number in sorted(chosen))
     assert {lost.key for lost in report.lost} <= {None, *(keys[number] for number in chosen)} or kind in (
         "payload",
         "overwrite",
@@ -321,7 +321,7 @@ def test_of_a_missing_shard_all_records_are_lost(dataset: Manifest, tmp_path: Pa
     repaired = repair(dataset.directory, tmp_path / "new")
     (report,) = repaired.shards
     assert report.problem == f"{shard.path}: the file is missing."
-    assert report.lost == tuple(Lost(number, None) for number in range(shard.num_records))
+    assert report.lost == tuple(LostRecord(number, None) for number in range(shard.num_records))
     assert shard.path not in {new.path for new in shards_of(repaired.manifest)}
     assert_sound(repaired)
 
@@ -394,7 +394,7 @@ def test_files_without_a_manifest_are_salvaged_and_adopted(dataset: Manifest, tm
     first.write_bytes(flipped(first.read_bytes(), 0))
     repaired = repair(f"{folder}/*", tmp_path / "new")
     assert [(report.path, report.lost) for report in repaired.shards] == [
-        (first.name, (Lost(None, key_of(records[0])),))
+        (first.name, (LostRecord(None, key_of(records[0])),))
     ]
     assert repaired.manifest.num_records() == len(records) - 1 + len(list(scan(second)))
     assert check_dataset(repaired.manifest) == []
@@ -404,13 +404,13 @@ def test_files_without_a_manifest_are_salvaged_and_adopted(dataset: Manifest, tm
 
 
 def test_the_output_must_be_empty_and_something_must_be_saved(dataset: Manifest, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is not empty: a repaired dataset goes into a folder of its own"):
+    with pytest.raises(UsageError, match="is not empty: a repaired dataset is written into a new folder"):
         repair(dataset.directory, dataset.directory)
     with pytest.raises(FileNotFoundError, match="No manifest"):
         repair(tmp_path / "nothing", tmp_path / "new")
     for shard in shards_of(dataset):
         dataset.shard_path(shard).write_bytes(b"")
-    with pytest.raises(DataError, match=r"Not one record of .* can be saved; .*it holds 0 records"):
+    with pytest.raises(DataError, match=r"No record of .* can be saved; .*it holds 0 records"):
         repair(dataset.directory, tmp_path / "new")
 
 

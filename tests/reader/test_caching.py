@@ -80,7 +80,7 @@ def test_a_second_process_reads_without_the_cache_that_a_first_one_fills(raw_dat
     disk = {"cache": "disk", "cache_dir": str(tmp_path)}
     with caplog.at_level(logging.WARNING, "tfpipe"):
         dataset = a_dataset(raw_dataset, **disk)
-    assert "Another process fills the cache" in caplog.text
+    assert "Another process is filling the cache" in caplog.text
     assert len(keys(dataset)) == raw_dataset.num_records("train") // 4 * 4
     filling.send_signal(signal.SIGKILL)
     filling.wait()

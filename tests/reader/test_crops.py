@@ -12,7 +12,7 @@ import tfpipe
 from beam_jobs.convert import convert
 from beam_jobs.job import Job
 from tfpipe.format.manifest import load_manifest
-from tfpipe.images.fit import Fit
+from tfpipe.images.fit import Resize
 from tfpipe.reader.crops import PaddedCrop, RandomResizedCrop
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
@@ -36,8 +36,10 @@ def stream(manifest, resize, batch_size=4, iterations=1, **options):
 
 def windows(crop, sides, count=400):
     """Row, column, height, width of many draws."""
-    drawn = tf.function(lambda draw: crop.drawn(SIZE, antialias=False, seed=3, draw=draw)._window(tf.constant(sides)))
-    return np.array([drawn(tf.constant(number, tf.int64)).numpy() for number in range(count)])
+    window = tf.function(
+        lambda draw: crop.for_training(SIZE, antialias=False, seed=3, draw=draw)._window(tf.constant(sides))
+    )
+    return np.array([window(tf.constant(number, tf.int64)).numpy() for number in range(count)])
 
 
 # ---- the draws
@@ -69,18 +71,18 @@ def test_a_window_of_a_jpeg_is_what_cutting_the_whole_gives():
     data = tf.constant(file_bytes(photo(1, 61, 83), "JPEG"))
     whole = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_FAST")
     for number in range(20):
-        fit = RandomResizedCrop().drawn(SIZE, antialias=False, seed=1, draw=tf.constant(number, tf.int64))
-        found = fit.decoded(data, jpeg_only=True).numpy()
-        np.testing.assert_array_equal(found, fit.applied(whole).numpy())
+        fit = RandomResizedCrop().for_training(SIZE, antialias=False, seed=1, draw=tf.constant(number, tf.int64))
+        found = fit.decode(data, jpeg_only=True).numpy()
+        np.testing.assert_array_equal(found, fit.resize(whole).numpy())
 
 
 def test_turned_files_and_pngs_are_cut_too():
     picture = photo(2, 20, 30)
     for number in range(6):
-        fit = RandomResizedCrop(area=(1, 1), aspect=(1.5, 1.5)).drawn(
+        fit = RandomResizedCrop(area=(1, 1), aspect=(1.5, 1.5)).for_training(
             (30, 20), antialias=False, seed=1, draw=tf.constant(number, tf.int64)
         )
-        found = fit.decoded(
+        found = fit.decode(
             tf.constant(file_bytes(picture, "PNG")), jpeg_only=False, orientation=tf.constant(6, tf.int64)
         )
         np.testing.assert_array_equal(found.numpy(), np.rot90(picture, -1))
@@ -91,8 +93,8 @@ def test_turned_files_and_pngs_are_cut_too():
 
 def test_the_middle_of_the_padded_image_is_taken_in_evaluation():
     picture = tf.constant(photo(3, 40, 20))
-    found = PaddedCrop(0.5).resting(SIZE, antialias=False).applied(picture).numpy()
-    padded = Fit((24, 20), "pad").applied(picture).numpy()
+    found = PaddedCrop(0.5).for_evaluation(SIZE, antialias=False).resize(picture).numpy()
+    padded = Resize((24, 20), "pad").resize(picture).numpy()
     np.testing.assert_array_equal(found, padded[6:18, 5:15])
 
 
@@ -101,8 +103,8 @@ def test_in_training_every_corner_comes():
     padded = picture.numpy()
     corners = set()
     for number in range(300):
-        fit = PaddedCrop(0.5).drawn(SIZE, antialias=False, seed=0, draw=tf.constant(number, tf.int64))
-        found = fit.applied(picture).numpy()
+        fit = PaddedCrop(0.5).for_training(SIZE, antialias=False, seed=0, draw=tf.constant(number, tf.int64))
+        found = fit.resize(picture).numpy()
         places = [
             (row, column)
             for row in range(13)
@@ -133,7 +135,7 @@ def test_the_same_crops_come_at_any_parallelism_on_any_hosts_and_after_a_resume(
     whole = stream(raw_dataset, RandomResizedCrop(), **fixed)
     assert stream(raw_dataset, RandomResizedCrop(), parallel_reads=1, parallel_calls=1, **fixed) == whole
     with monkeypatch.context() as patch:
-        patch.setattr(Request, "is_direct", False)
+        patch.setattr(Request, "takes_fast_path", False)
         assert stream(raw_dataset, RandomResizedCrop(), **fixed) == whole
     shares = [stream(raw_dataset, RandomResizedCrop(), host_index=h, host_count=2, **fixed) for h in range(2)]
     assert shares[0] | shares[1] == {key: whole[key] for key in shares[0] | shares[1]}
@@ -178,7 +180,7 @@ def test_decoded_images_of_the_size_asked_for_are_cropped_all_the_same(photos, t
 
 def test_what_cannot_be_drawn_is_refused(raw_dataset):
     for options in ({"cache": "memory"}, {"shuffle": "buffer"}):
-        with pytest.raises(ValueError, match="drawn where records are sought"):
+        with pytest.raises(ValueError, match="drawn where records have random access"):
             stream(raw_dataset, RandomResizedCrop(), **options)
     with pytest.raises(ValueError, match="area is"):
         RandomResizedCrop(area=(0.0, 1.0))

@@ -12,7 +12,7 @@ from tfpipe.format.manifest import load_manifest
 from tfpipe.reader.damage import explain
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
-from tfpipe.reader.records import open_shelf
+from tfpipe.reader.records import open_records
 
 SIZE = (6, 8)
 
@@ -105,8 +105,8 @@ def test_an_unknown_key_is_called_unknown(copy):
     data = bytearray(path.read_bytes())
     data[12:60] = bytes(48)
     path.write_bytes(data)
-    sentence = explain(open_shelf([(copy, "train")]), 0)
-    assert sentence == f"record 0 of {path} (key unknown, byte 0) is damaged: its checksum does not hold"
+    sentence = explain(open_records([(copy, "train")]), 0)
+    assert sentence == f"record 0 of {path} (key unknown, byte 0) is damaged: its checksum is wrong"
 
 
 # ---- skip

@@ -1,9 +1,9 @@
-"""Where the direct way fails, the careful one goes on: with that batch, of that epoch, and only then."""
+"""Where the fast path fails, the fallback goes on: with that batch, of that epoch, and only then."""
 
 import pytest
 import tensorflow as tf
 
-from tfpipe.reader.fallback import handed_over
+from tfpipe.reader.fallback import with_fallback
 from tfpipe.reader.order import Order, epoch_counter, epochs
 
 BATCHES = 6
@@ -29,20 +29,20 @@ def failing_at(order, *numbers, first=0):
     )
 
 
-def run(order, direct):
-    """What each iteration gives, and what the careful way was asked for."""
+def run(order, fast):
+    """The dataset, and the (epoch, first batch) of each call of the fallback."""
     asked = []
 
-    def careful(epoch, first):
+    def fallback(epoch, first):
         asked.append((int(epoch), int(first)))
         numbers = tf.data.Dataset.range(first, BATCHES)
         return numbers.map(lambda number: ((epoch, number), 100 * (epoch + 1) + number))
 
-    return handed_over(order, epochs(order, counter=epoch_counter(order)), direct, careful), asked
+    return with_fallback(order, epochs(order, counter=epoch_counter(order)), fast, fallback), asked
 
 
 @pytest.mark.parametrize("bad", [(0,), (3,), (5,), (2, 3), (4, 5), tuple(range(BATCHES))])
-def test_the_careful_way_goes_on_with_the_first_batch_that_failed(bad):
+def test_the_fallback_goes_on_with_the_first_batch_that_failed(bad):
     order = an_order()
     dataset, asked = run(order, failing_at(order, *bad))
     for epoch in range(2):

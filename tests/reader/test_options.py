@@ -24,7 +24,10 @@ REFUSED = {
     "no window": ({"window_records": -3}, "window_records is -3"),
     "a negative step": ({"start_step": -1}, "start_step is -1; it must be at least 0"),
     "unknown policy": ({"on_error": "ignore"}, r"on_error is 'ignore'; it takes one of \['raise', 'skip'\]"),
-    "balance behind a cache": ({"balance_classes": True, "cache": "memory"}, "balance_classes draws records where"),
+    "balance behind a cache": (
+        {"balance_classes": True, "cache": "memory"},
+        "balance_classes samples records by random access",
+    ),
     "a service of hosts": ({"service": "grpc://x:1", "host_count": 2}, "host_count must be 1"),
     "no memory": ({"ram_budget": 0}, "ram_budget is 0"),
     "no cores": ({"cpu_budget": 0}, "cpu_budget is 0"),

@@ -8,14 +8,14 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpipe.reader.order import Groups, Order, chunk_records, chunks, first_batch_of, global_batches
+from tfpipe.reader.order import Groups, Order, chunks, first_batch_of, global_batches, records_of_chunk
 
 
 def records(order, epoch=0):
     """The record numbers of an epoch, in order."""
     epoch = tf.constant(epoch, tf.int64)
     numbered = chunks(order, epoch, first_batch_of(order, epoch))
-    parts = [chunk_records(order, *known, chunk).numpy() for known, chunk in numbered]
+    parts = [records_of_chunk(order, *start, chunk).numpy() for start, chunk in numbered]
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 

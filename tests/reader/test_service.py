@@ -54,7 +54,7 @@ def test_transforms_draw_on_the_workers_as_they_do_here(raw_dataset, service):
 
 
 def test_what_workers_cannot_share_is_refused(raw_dataset, service):
-    with pytest.raises(ValueError, match="seek whole batches by their numbers"):
+    with pytest.raises(ValueError, match="read whole batches by random access"):
         a_dataset(raw_dataset, service.address, shuffle="buffer")
     with pytest.raises(ValueError, match="host_count must be 1"):
         a_dataset(raw_dataset, service.address, host_count=2)

@@ -173,14 +173,14 @@ OTHERS = {
 }
 
 
-JPEG_MARKER = f"stands at byte {SOF}, where it can't be decoded."
+JPEG_MARKER = f"is at byte {SOF}, where it can't be decoded."
 
 
 # Reason, sentence, bytes.
 REFUSED: list[tuple[str, str, bytes]] = [
     ("empty", "The file has 0 bytes.", b""),
     *(
-        ("not_an_image", f"The bytes look like {look}, not like an image; read are: {FORMATS}.", data)
+        ("not_an_image", f"The bytes look like {look}, not like an image; supported are: {FORMATS}.", data)
         for look, data in LOOKS.items()
     ),
     *(("unsupported_format", f"{kind} is {NOT_READ}", data) for kind, data in OTHERS.items()),
@@ -205,14 +205,14 @@ REFUSED: list[tuple[str, str, bytes]] = [
     ("bad_header", f"JPEG marker FF D9 {JPEG_MARKER}", JPEG[:SOF] + JPEG[-2:]),
     (
         "bad_header",
-        f"JPEG marker FF C0 stands at byte {SOF + 19}, where it can't be decoded.",
+        f"JPEG marker FF C0 is at byte {SOF + 19}, where it can't be decoded.",
         JPEG[: SOF + 19] + JPEG[SOF:],
     ),
     *(
         (
             "bad_header",
             f"The JPEG frame at byte {SOF + 2} has {length} bytes for {components} components of {bits} bits; "
-            "read are 1, 3 or 4 components of 8.",
+            "supported are 1, 3 or 4 components of 8.",
             JPEG[: SOF + 3] + bytes([length, bits]) + JPEG[SOF + 5 : SOF + 9] + bytes([components]) + JPEG[SOF + 10 :],
         )
         for length, components, bits in [(17, 3, 12), (17, 4, 8), (14, 2, 8)]
@@ -294,7 +294,7 @@ REFUSED: list[tuple[str, str, bytes]] = [
     ("truncated", f"The PNG is cut: no IEND chunk ends it; {len(PNG) - 12} bytes came.", PNG[:-12]),
     (
         "truncated",
-        f"The GIF is cut: no trailer 3B stands where its blocks end; {len(good('gif')) - 1} bytes came.",
+        f"The GIF is cut: there is no trailer 3B where its blocks end; {len(good('gif')) - 1} bytes came.",
         good("gif")[:-1],
     ),
     ("truncated", "The BMP is cut: its pixels begin at byte 1078; 999 came.", good("bmp_gray")[:999]),

@@ -21,7 +21,7 @@ from dataclasses import replace
 from tfpipe.augment.conditional import Part, compose, one_of, sometimes
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.single import coarse_dropout, flip_left_right, flip_up_down, op
-from tfpipe.augment.transform import OpTransform
+from tfpipe.augment.transform import OpTransform, record_call
 
 Step = tuple[str, float]
 _LEFT_OUT = ("fog", "clouds")
@@ -73,6 +73,7 @@ DEEP_AUGMENT: dict[str, Callable[[float], OpTransform | list[OpTransform]]] = {
 }
 
 
+@record_call
 def deep_augment(sub_policies: Sequence[Sequence[Step]], *, original: bool = True) -> OpTransform:
     """One of DeepAugment's sub-policies for each image, all equally likely.
 
@@ -87,10 +88,10 @@ def deep_augment(sub_policies: Sequence[Sequence[Step]], *, original: bool = Tru
         raise ValueError("deep_augment takes at least one sub-policy of (name, magnitude) pairs; it got none.")
     parts: list[Part] = [_sub_policy(steps) for steps in sub_policies]
     if original:
-        parts.append(sometimes(op("invert"), 0.0))
+        # The image as it is. Wrapped once more than it needs, so that a saved transform draws the seeds it always drew.
+        parts.append(sometimes(op("identity"), 0.0))
     written = [[[name, magnitude] for name, magnitude in steps] for steps in sub_policies]
-    arguments = {"sub_policies": written, "original": original}
-    return replace(one_of(parts), factory="deep_augment", arguments=arguments)
+    return replace(one_of(parts), arguments={"sub_policies": written})
 
 
 def _sub_policy(steps: Sequence[Step]) -> OpTransform:

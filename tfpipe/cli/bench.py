@@ -16,6 +16,7 @@ from tfpipe.cli.progress import progress
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import load_manifest
+from tfpipe.format.schema import parse_size
 from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Pass, Row, cached_share
 
@@ -132,10 +133,9 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     try:
-        height, width = (int(part) for part in text.split(","))
+        return parse_size(text)
     except ValueError:
         raise UsageError(f"--image_size is {text!r}; it takes H,W, such as 224,224.") from None
-    return height, width
 
 
 def make_benchmark(arguments: argparse.Namespace, task: Task) -> Benchmark:

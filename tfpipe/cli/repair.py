@@ -9,7 +9,7 @@ import argparse
 import json
 
 from tfpipe.cli.tables import print_table
-from tfpipe.maintenance.repair import Lost, Repair, repair
+from tfpipe.maintenance.repair import LostRecord, Repair, repair
 
 EXAMPLES = """examples:
   tfpipe repair photos_tfrecord --output photos_repaired
@@ -71,6 +71,6 @@ def _print_repair(output: str, repaired: Repair) -> None:
             print(f"  and {len(shard.lost) - _MOST_LOST:,} more of {shard.path}; --json lists all")
 
 
-def _lost_text(lost: Lost) -> str:
+def _lost_text(lost: LostRecord) -> str:
     number = "a record" if lost.record is None else f"record {lost.record}"
     return f"{number}, {'its key unknown' if lost.key is None else lost.key}"

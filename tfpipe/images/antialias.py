@@ -1,14 +1,14 @@
 """The compiled program that resizes uint8 images with antialiasing, as Pillow's bilinear reduction does.
 
-    image = resize_antialiased(source, (224, 224), "pad")
+    image = resize_antialiased(decoded, (224, 224), "pad")
 
 Along each axis a pixel is a weighted sum of a few neighbours: a triangle as wide as the image shrinks. One compiled
 program does both axes in 16-bit integers, with weights of 1/256 and a rounding in between: rows are summed as they are
 stored in memory, the result is transposed, its rows are summed, and it is transposed back. So every sum runs over
-contiguous bytes, 16 and more at once; gathering columns took five times as long.
+contiguous bytes, 16 or more at once; gathering columns took five times as long.
 
-A program has fixed shapes, and images have not: they come flat, followed by arbitrary bytes, and their size comes as
-numbers. Each (size, resize) is compiled once, when its first image comes: one to two seconds.
+A program has fixed shapes, and images have not: they are passed flat, followed by arbitrary bytes, and their size is
+passed as numbers. Each (size, resize) is compiled once, with its first image: one to two seconds.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfpipe.images.decode import placed, resize_image
+from tfpipe.images.decode import resize_image, resized_geometry
 from tfpipe.tf_internals import dynamic_slice, dynamic_update_slice, uninitialized_bytes
 
-# The longest side that a program takes, in units of the longer side of its target. What stays larger goes through
-# tf.image.resize. One capacity only: a choice among four cost 0.6 ms an image, more than the resize itself.
+# The longest side that a program accepts, in units of the longer side of its target. Larger images go through
+# tf.image.resize. One capacity only: a choice among four cost 0.6 ms per image, more than the resize itself.
 _CAPACITY = 9 / 4
-# The decoder's own reductions, and what they blur: a mean over r x r pixels has the variance (r * r - 1) / 12, counted
-# in reduced pixels here, and a triangle of half-width h has h * h / 6.
+# The decoder's own reductions, and how much they blur: a mean over r x r pixels has the variance (r * r - 1) / 12,
+# counted in reduced pixels here, and a triangle of half-width h has h * h / 6.
 RATIOS = (1, 2, 4, 8)
 _BLURS = tuple(6 * (r * r - 1) / 12 / r**2 for r in RATIOS)
 _ONE = 256  # A weight of 1.
 
 
-class Source(NamedTuple):
-    """An image to be resized, with what its decoder did to it.
+class DecodedImage(NamedTuple):
+    """An image to be resized, and how its decoder has reduced and mirrored it.
 
     Attributes:
       pixels: uint8 [h, w, C].
       full_size: int32 [2], height and width before the decoder's reduction.
       ratio: int32 scalar; h = ceil(full height / ratio).
-      mirrored: int32 [2], 1 where the axis was mirrored after the reduction: what the rounding added then comes first.
+      mirrored: int32 [2], 1 where the axis was mirrored after the reduction: the pixel that rounding up added is then
+        the first, not the last.
     """
 
     pixels: tf.Tensor
@@ -49,32 +50,32 @@ class Source(NamedTuple):
     mirrored: tf.Tensor
 
 
-def resize_antialiased(source: Source, size: tuple[int, int], resize: str) -> tf.Tensor:
-    """The image in the size: by the program whose capacity holds it, or else by tf.image.resize."""
-    channels = int(source.pixels.shape[-1])
+def resize_antialiased(image: DecodedImage, size: tuple[int, int], resize: str) -> tf.Tensor:
+    """The image in the size: by the compiled program if it is large enough, else by tf.image.resize."""
+    channels = int(image.pixels.shape[-1])
     capacity = math.ceil(max(size) * _CAPACITY)
 
     def by_program() -> tf.Tensor:
-        return _run(_program(tuple(size), resize, capacity, channels), source, capacity)
+        return _run(_program(tuple(size), resize, capacity, channels), image, capacity)
 
     def by_tensorflow() -> tf.Tensor:
-        return resize_image(source.pixels, size, resize=resize, antialias=True)
+        return resize_image(image.pixels, size, resize=resize, antialias=True)
 
-    fits = tf.reduce_max(tf.shape(source.pixels)[:2]) <= capacity
+    fits = tf.reduce_max(tf.shape(image.pixels)[:2]) <= capacity
     return tf.ensure_shape(tf.cond(fits, by_program, by_tensorflow), [*size, channels])
 
 
-def _run(program: Callable[..., tf.Tensor], source: Source, capacity: int) -> tf.Tensor:
-    flat = tf.reshape(source.pixels, [-1])
-    room = _flat_bytes(capacity, source.pixels.shape[-1])
-    # Whatever stands behind the image has a weight of 0; zeros would cost 2 % of the whole.
+def _run(program: Callable[..., tf.Tensor], image: DecodedImage, capacity: int) -> tf.Tensor:
+    flat = tf.reshape(image.pixels, [-1])
+    room = _flat_bytes(capacity, image.pixels.shape[-1])
+    # The bytes behind the image have a weight of 0; filling them with zeros would cost 2 % of the whole.
     padded = tf.concat([flat, uninitialized_bytes(tf.maximum(room - tf.size(flat), 0))], 0)
-    numbers = tf.concat([tf.shape(source.pixels)[:2], source.full_size, source.mirrored, source.ratio[None]], 0)
+    numbers = tf.concat([tf.shape(image.pixels)[:2], image.full_size, image.mirrored, image.ratio[None]], 0)
     return program(tf.reshape(padded, [room]), numbers)
 
 
 def _flat_bytes(capacity: int, channels: int) -> int:
-    """A whole image, and one more row: every row is read at the program's full width."""
+    """The bytes of an image of full capacity and one more row: every row is read at the program's full width."""
     return (capacity + 1) * capacity * channels
 
 
@@ -82,12 +83,12 @@ def _flat_bytes(capacity: int, channels: int) -> int:
 def _program(size: tuple[int, int], resize: str, capacity: int, channels: int) -> Callable[..., tf.Tensor]:
     """The compiled function from (flat pixels, numbers) to uint8 [height, width, C]."""
     height, width = size
-    # One more than the capacity needs: rounding the shorter side of a long strip down makes its scale larger.
+    # One more than the capacity needs: rounding down the shorter side of a long strip makes its scale larger.
     taps = math.ceil(2 * capacity / min(size)) + 1
 
-    def resized(flat: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+    def resize_flat(flat: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
         pixels, full_size, mirrored, ratio = numbers[:2], numbers[2:4], numbers[4:6], numbers[6]
-        inner, offset = placed(full_size, size, resize=resize)
+        inner, offset = resized_geometry(full_size, size, resize=resize)
         rows, columns = (
             _taps(_Axis(pixels[i], full_size[i], mirrored[i], ratio, inner[i], offset[i]), length, taps)
             for i, length in enumerate(size)
@@ -97,22 +98,22 @@ def _program(size: tuple[int, int], resize: str, capacity: int, channels: int) -
         def source_row(row: tf.Tensor) -> tf.Tensor:
             return dynamic_slice(flat, (row * stride)[None], [capacity * channels])
 
-        short = _summed(rows, source_row, [height, capacity * channels])
+        short = _sum_lines(rows, source_row, [height, capacity * channels])
         side = tf.transpose(short)
 
         def source_column(column: tf.Tensor) -> tf.Tensor:
             start = tf.stack([column * channels, tf.constant(0)])
             return tf.reshape(dynamic_slice(side, start, [channels, height]), [-1])
 
-        done = _summed(columns, source_column, [width, channels * height])
+        done = _sum_lines(columns, source_column, [width, channels * height])
         return tf.reshape(tf.transpose(tf.reshape(done, [width * channels, height])), [height, width, channels])
 
     specs = [tf.TensorSpec([_flat_bytes(capacity, channels)], tf.uint8), tf.TensorSpec([7], tf.int32)]
-    return tf.function(resized, input_signature=specs, jit_compile=True, autograph=False)
+    return tf.function(resize_flat, input_signature=specs, jit_compile=True, autograph=False)
 
 
 class _Taps(NamedTuple):
-    """Which source pixels an axis sums: the first, int32 [n], and the weights from there on, uint16 [n, taps]."""
+    """The source pixels that each pixel sums: the first, int32 [n], and the weights from it on, uint16 [n, taps]."""
 
     first: tf.Tensor
     weights: tf.Tensor
@@ -140,32 +141,32 @@ class _Axis(NamedTuple):
 
 def _taps(axis: _Axis, length: int, taps: int) -> _Taps:
     """The weights of every pixel along an axis; all 0 on a black border."""
-    place = tf.range(length) - axis.offset
+    position = tf.range(length) - axis.offset
     # The last pixel of a reduced image may cover less than `ratio` pixels: the scale is that of the full image.
     extent = tf.cast(axis.full, tf.float32) / tf.cast(axis.ratio, tf.float32)
     scale = extent / tf.cast(axis.inner, tf.float32)
     blur = tf.gather(tf.constant(_BLURS), tf.reduce_sum(tf.cast(axis.ratio > tf.constant(RATIOS), tf.int32)))
     half = tf.clip_by_value(tf.sqrt(tf.maximum(scale * scale - blur, 1.0)), 1.0, taps / 2)
     begin = (tf.cast(axis.pixels, tf.float32) - extent) * tf.cast(axis.mirrored, tf.float32)
-    centre = begin + (tf.cast(place, tf.float32) + 0.5) * scale
+    centre = begin + (tf.cast(position, tf.float32) + 0.5) * scale
     first = tf.cast(tf.floor(centre - half + 0.5), tf.int32)
     first = tf.clip_by_value(first, 0, tf.maximum(axis.pixels - taps, 0))
     source = first[:, None] + tf.range(taps)
     weights = tf.maximum(0.0, 1 - tf.abs(tf.cast(source, tf.float32) + 0.5 - centre[:, None]) / half)
     weights = tf.where(source < axis.pixels, weights, 0.0)
-    inside = (place >= 0) & (place < axis.inner)
-    return _Taps(first, tf.where(inside[:, None], _in_256ths(weights), tf.constant(0, tf.uint16)))
+    inside = (position >= 0) & (position < axis.inner)
+    return _Taps(first, tf.where(inside[:, None], _quantize(weights), tf.constant(0, tf.uint16)))
 
 
-def _in_256ths(weights: tf.Tensor) -> tf.Tensor:
-    """Weights [n, taps] as uint16 whose rows sum to 256: the largest takes what rounding leaves over."""
+def _quantize(weights: tf.Tensor) -> tf.Tensor:
+    """Weights [n, taps] as uint16 whose rows sum to 256: the largest one absorbs the rounding errors."""
     rounded = tf.floor(weights / tf.reduce_sum(weights, 1, keepdims=True) * _ONE + 0.5)
     missing = _ONE - tf.reduce_sum(rounded, 1, keepdims=True)
     largest = tf.one_hot(tf.argmax(weights, 1), weights.shape[1])
     return tf.cast(rounded + missing * largest, tf.uint16)
 
 
-def _summed(taps: _Taps, line_of: Callable[[tf.Tensor], tf.Tensor], shape: list[int]) -> tf.Tensor:
+def _sum_lines(taps: _Taps, line_of: Callable[[tf.Tensor], tf.Tensor], shape: list[int]) -> tf.Tensor:
     """Weighted sums of source lines: uint8 [n, length of a line], rounded half up."""
 
     def one(i: tf.Tensor, done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -173,8 +174,8 @@ def _summed(taps: _Taps, line_of: Callable[[tf.Tensor], tf.Tensor], shape: list[
         for k in range(taps.weights.shape[1]):
             line = tf.cast(line_of(tf.gather(taps.first, i) + k), tf.uint16)
             total += line * tf.gather(taps.weights[:, k], i)
-        levels = tf.cast(tf.bitwise.right_shift(total, tf.constant(8, tf.uint16)), tf.uint8)
-        return i + 1, dynamic_update_slice(done, levels[None], tf.stack([i, 0]))
+        values = tf.cast(tf.bitwise.right_shift(total, tf.constant(8, tf.uint16)), tf.uint8)
+        return i + 1, dynamic_update_slice(done, values[None], tf.stack([i, 0]))
 
     count = shape[0]
     start = [tf.constant(0), tf.zeros(shape, tf.uint8)]

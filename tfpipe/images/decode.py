@@ -1,8 +1,8 @@
 """Image files to pixels: decode, turn upright, resize. The converter and the reader share these functions.
 
-Images are [H, W, 3]; uint8 levels, or floats in [0, 1]. All functions work eagerly and inside a tf.data map.
-What the stock decoder does and these functions keep: gray becomes three equal channels, alpha is dropped, CMYK turns
-into RGB, a 16-bit PNG keeps its high byte, a GIF its first frame.
+Images are [H, W, 3]; uint8, or floats in [0, 1]. All functions work eagerly and inside a tf.data map.
+As in TensorFlow's own decoders, gray becomes three equal channels, alpha is dropped, CMYK is converted to RGB, and of a
+16-bit PNG the high byte is kept, of a GIF the first frame.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ RESIZES = ("pad", "stretch", "crop")
 
 
 def decode_file(data: tf.Tensor, *, jpeg_only: bool, exact: bool = False, ratio: int = 1) -> tf.Tensor:
-    """The pixels of an encoded image file, as stored: not turned.
+    """The pixels of an encoded image file, as stored: the EXIF orientation is not applied.
 
     Args:
       data: scalar string.
       jpeg_only: the file is known to be a JPEG; otherwise its first bytes tell.
-      exact: for a JPEG: the accurate inverse DCT: Pillow's pixels to the bit. Otherwise the fast one: 2 % quicker and
-        45 dB from them. (Plain chroma, fancy_upscaling=False, is 10 % slower than smooth, and 3 dB worse.)
+      exact: decode a JPEG with the accurate inverse DCT, to Pillow's pixels bit for bit. The fast one is 2 % quicker
+        and 45 dB from them. (Plain chroma, fancy_upscaling=False, is 10 % slower than smooth, and 3 dB worse.)
       ratio: 1, 2, 4 or 8: a JPEG is reduced by it while it is decoded, its size rounded up.
 
     Returns:
       uint8 [H, W, 3].
 
     Raises:
-      InvalidArgumentError: no decoder takes the bytes.
+      InvalidArgumentError: no decoder accepts the bytes.
     """
     settings = {"dct_method": "INTEGER_ACCURATE" if exact else "INTEGER_FAST", "fancy_upscaling": True}
 
@@ -42,31 +42,33 @@ def decode_file(data: tf.Tensor, *, jpeg_only: bool, exact: bool = False, ratio:
 
 
 def decode_mask(data: tf.Tensor) -> tf.Tensor:
-    """The values of a mask, as stored: not turned.
+    """The values of a mask, as stored: the EXIF orientation is not applied.
 
     Args:
-      data: scalar string, a PNG of gray: of its values none is changed.
+      data: scalar string, a gray PNG, whose values are not changed.
 
     Returns:
       uint8 [H, W, 1].
 
     Raises:
-      InvalidArgumentError: the decoder refuses the bytes.
+      InvalidArgumentError: the decoder rejects the bytes.
     """
     return tf.io.decode_png(data, channels=1)
 
 
-def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+def turn_upright(image: tf.Tensor, orientation: tf.Tensor | None) -> tf.Tensor:
     """The image as it is meant to be seen.
 
     Args:
       image: [H, W, C].
       orientation: scalar int64, the EXIF value 1 to 8: 5 to 8 exchange rows and columns, then 2, 3, 6, 7 mirror left
-        and right, and 3, 4, 7, 8 mirror up and down.
+        and right, and 3, 4, 7, 8 mirror up and down. None: the image is upright already.
 
     Returns:
       [H, W, C] or [W, H, C].
     """
+    if orientation is None:
+        return image
 
     def turned() -> tf.Tensor:
         upright = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
@@ -77,13 +79,15 @@ def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     return result
 
 
+def upright_size(size: tf.Tensor, orientation: tf.Tensor | None) -> tf.Tensor:
+    """The height and width [2] of an upright image, from those of the image as stored; see turn_upright."""
+    return size if orientation is None else tf.where(orientation >= 5, size[::-1], size)
+
+
 def mirrored_axes(orientation: tf.Tensor) -> tf.Tensor:
     """Whether turn_upright mirrors the rows, and the columns, after it has exchanged them: bool [2]."""
-    return tf.stack([_is_one_of(orientation, (3, 4, 7, 8)), _is_one_of(orientation, (2, 3, 6, 7))])
-
-
-def _is_one_of(number: tf.Tensor, choices: tuple[int, ...]) -> tf.Tensor:
-    return tf.reduce_any(tf.equal(number, tf.constant(choices, number.dtype)))
+    flips = [tf.constant(values, orientation.dtype) for values in ((3, 4, 7, 8), (2, 3, 6, 7))]
+    return tf.stack([tf.reduce_any(tf.equal(orientation, values)) for values in flips])
 
 
 def resize_image(image: tf.Tensor, size: tuple[int, int], *, resize: str = "pad", antialias: bool = False) -> tf.Tensor:
@@ -93,7 +97,7 @@ def resize_image(image: tf.Tensor, size: tuple[int, int], *, resize: str = "pad"
       image: uint8, float16 or float32 [H, W, C].
       size: (height, width).
       resize: "pad" keeps the aspect and adds black borders, centred; "stretch" does not keep it; "crop" keeps it and
-        cuts what overhangs, centred.
+        cuts what exceeds the size, centred.
       antialias: average over the source where the image shrinks.
 
     Returns:
@@ -103,13 +107,13 @@ def resize_image(image: tf.Tensor, size: tuple[int, int], *, resize: str = "pad"
         raise ValueError(f"Unknown resize {resize!r}; known: {list(RESIZES)}.")
     if tuple(image.shape[:2]) == tuple(size):
         return image
-    inner = size if resize == "stretch" else _scaled_size(image, size, cover=resize == "crop")
+    inner = _inner_size(tf.shape(image)[:2], size, resize)
     scaled = _from_float(tf.image.resize(image, inner, antialias=antialias), image.dtype)
-    return _framed(scaled, size, resize)
+    return _pad_or_crop(scaled, size, resize)
 
 
 def resize_mask(mask: tf.Tensor, size: tuple[int, int], *, resize: str = "pad") -> tf.Tensor:
-    """The mask at another size, as resize_image fits its image; each value is one of the mask's own: the nearest.
+    """The mask at another size, moved as resize_image moves its image; each value is the nearest of the mask's own.
 
     Args:
       mask: uint8 [H, W, C].
@@ -121,42 +125,38 @@ def resize_mask(mask: tf.Tensor, size: tuple[int, int], *, resize: str = "pad") 
     """
     if tuple(mask.shape[:2]) == tuple(size):
         return mask
-    inner = size if resize == "stretch" else _scaled_size(mask, size, cover=resize == "crop")
-    scaled = tf.image.resize(mask, inner, method="nearest")
-    return _framed(scaled, size, resize)
+    scaled = tf.image.resize(mask, _inner_size(tf.shape(mask)[:2], size, resize), method="nearest")
+    return _pad_or_crop(scaled, size, resize)
 
 
-def placed(full_size: tf.Tensor, size: tuple[int, int], *, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where resize_image puts an image.
+def resized_geometry(full_size: tf.Tensor, size: tuple[int, int], *, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """The size and the corner that resize_image gives the whole image, before it pads or cuts.
 
     Args:
-      full_size: int [2], the height and width that it has.
+      full_size: int [2], height and width of the image.
       size: (height, width) of the result.
       resize: "pad", "stretch" or "crop".
 
     Returns:
-      The height and width that the whole image gets, and the row and column of its corner: int32 [2] each.
+      Height and width, and the row and column of the upper left corner: int32 [2] each.
     """
-    inner = tf.constant(size) if resize == "stretch" else _scaled(full_size, size, cover=resize == "crop")
+    inner = _inner_size(full_size, size, resize)
     free = tf.constant(size) - inner
     return inner, -(-free // 2) if resize == "crop" else free // 2
 
 
-def _scaled_size(image: tf.Tensor, size: tuple[int, int], *, cover: bool) -> tf.Tensor:
-    """The size at which the image just covers the target, or just fits into it: int32 [2], at least 1."""
-    return _scaled(tf.shape(image)[:2], size, cover=cover)
-
-
-def _scaled(full_size: tf.Tensor, size: tuple[int, int], *, cover: bool) -> tf.Tensor:
+def _inner_size(full_size: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
+    """The size at which an image just fits into the target, covers it ("crop") or is equal to it: int32 [2]."""
+    if resize == "stretch":
+        return tf.constant(size)
     source = tf.cast(full_size, tf.float64)
-    target = tf.constant(size, tf.float64)
-    ratios = target / source
-    scale = tf.reduce_max(ratios) if cover else tf.reduce_min(ratios)
+    ratios = tf.constant(size, tf.float64) / source
+    scale = tf.reduce_max(ratios) if resize == "crop" else tf.reduce_min(ratios)
     inner = tf.cast(tf.floor(source * scale + 0.5), tf.int32)
-    return tf.maximum(inner, size) if cover else tf.clip_by_value(inner, 1, size)
+    return tf.maximum(inner, size) if resize == "crop" else tf.clip_by_value(inner, 1, size)
 
 
-def _framed(scaled: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
+def _pad_or_crop(scaled: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
     """A scaled image [h, w, C] in the size: padded or cut where its own differs."""
     channels = scaled.shape[-1]  # Padding forgets it.
     if resize == "pad":
@@ -181,5 +181,5 @@ def _center_crop(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 def _from_float(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     if not dtype.is_integer:
         return tf.cast(values, dtype)
-    # Weighted means of levels lie in [0, 255]: the cast alone is the floor. A floor and a clip cost 0.15 ms an image.
+    # Means of uint8 values are in [0, 255], so the cast is the floor: a floor and a clip cost 0.15 ms per image.
     return tf.cast(values + 0.5, dtype)

@@ -1,7 +1,7 @@
-"""Bringing images and their masks to one size: padded, stretched or cropped, plain or antialiased.
+"""Images and their masks brought to one size: padded, stretched or cropped, plain or antialiased.
 
-fit = Fit((224, 224), resize="pad", antialias=True)
-image = fit.decoded(data, jpeg_only=True)      # a JPEG file to uint8 [224, 224, 3]
+resizer = Resize((224, 224), "pad", antialias=True)
+image = resizer.decode(data, jpeg_only=True)      # a JPEG file to uint8 [224, 224, 3]
 """
 
 from __future__ import annotations
@@ -12,106 +12,109 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from tfpipe.images.antialias import RATIOS, Source, resize_antialiased
-from tfpipe.images.decode import RESIZES, decode_file, mirrored_axes, resize_image, resize_mask, turn_upright
+from tfpipe.images.antialias import RATIOS, DecodedImage, resize_antialiased
+from tfpipe.images.decode import (
+    RESIZES,
+    decode_file,
+    mirrored_axes,
+    resize_image,
+    resize_mask,
+    turn_upright,
+    upright_size,
+)
 
-# A reduced image must still be this much larger than the target: the triangle then hides what the decoder does.
+# A reduced image must still be this much larger than the target: the triangle filter then hides the decoder's blur.
 _LEAST_SHRINK = 1.125
 
 
-class Fitting(Protocol):
-    """What brings images and their masks to one size: a Fit, or one draw of a crop."""
+class Resizer(Protocol):
+    """Brings images and their masks to one size: a Resize, or one draw of a random crop."""
 
-    def decoded(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
-        """The pixels of an encoded image file."""
+    def decode(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
+        """The pixels of an encoded image file, upright, in the size."""
 
-    def applied(self, image: tf.Tensor) -> tf.Tensor:
+    def resize(self, image: tf.Tensor) -> tf.Tensor:
         """The image in the size."""
 
-    def mask_applied(self, mask: tf.Tensor) -> tf.Tensor:
-        """The mask, fitted as its image is."""
+    def resize_mask(self, mask: tf.Tensor) -> tf.Tensor:
+        """The mask in the size, moved as its image is."""
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How images are brought to one size.
+class Resize:
+    """A fixed way to bring images to one size.
 
     Attributes:
       size: (height, width).
-      resize: "pad" keeps the aspect and adds black borders, centred; "stretch" does not keep it; "crop" keeps it and
-        cuts what overhangs, centred.
-      antialias: average over the source where an image shrinks: within 1 to 2 levels of Pillow's bilinear reduction.
-        JPEGs of 2.5 times the target and more are then reduced while they are decoded.
+      mode: "pad" keeps the aspect and adds black borders, centred; "stretch" does not keep it; "crop" keeps it and
+        cuts what exceeds the size, centred.
+      antialias: average over the source where an image shrinks: within 1 to 2 uint8 values of Pillow's bilinear
+        reduction. JPEGs of 2.5 times the target and more are then reduced while they are decoded.
     """
 
     size: tuple[int, int]
-    resize: str = "pad"
+    mode: str = "pad"
     antialias: bool = False
 
     def __post_init__(self) -> None:
-        if self.resize not in RESIZES:
-            raise ValueError(f"Unknown resize {self.resize!r}; known: {list(RESIZES)}.")
+        if self.mode not in RESIZES:
+            raise ValueError(f"Unknown resize {self.mode!r}; known: {list(RESIZES)}.")
 
-    def decoded(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
+    def decode(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
         """The pixels of an encoded image file, upright, in this size.
 
         Args:
           data: scalar string.
           jpeg_only: the file is known to be a JPEG; otherwise its first bytes tell.
-          orientation: scalar int64, the EXIF turn; see turn_upright.
+          orientation: the EXIF orientation, scalar int64; see turn_upright.
 
         Returns:
           uint8 [height, width, 3].
 
         Raises:
-          InvalidArgumentError: no decoder takes the bytes.
+          InvalidArgumentError: no decoder accepts the bytes.
         """
         if not self.antialias:
-            return self.applied(_upright(decode_file(data, jpeg_only=jpeg_only), orientation))
-        pixels, full_size, ratio = self._decoded_small(data, jpeg_only, orientation)
+            return self.resize(turn_upright(decode_file(data, jpeg_only=jpeg_only), orientation))
+        pixels, full_size, ratio = self._decode_reduced(data, jpeg_only, orientation)
         mirrored = tf.zeros([2], tf.int32) if orientation is None else tf.cast(mirrored_axes(orientation), tf.int32)
-        source = Source(_upright(pixels, orientation), full_size, ratio, mirrored)
-        return resize_antialiased(source, self.size, self.resize)
+        image = DecodedImage(turn_upright(pixels, orientation), full_size, ratio, mirrored)
+        return resize_antialiased(image, self.size, self.mode)
 
-    def applied(self, image: tf.Tensor) -> tf.Tensor:
+    def resize(self, image: tf.Tensor) -> tf.Tensor:
         """The image in this size.
 
         Args:
           image: uint8, float16 or float32 [H, W, C].
 
         Returns:
-          [height, width, C] of the same dtype. Where floats shrink with antialias, tf.image.resize does it, slower.
+          [height, width, C] of the same dtype. Floats with antialias go through tf.image.resize, which is slower.
         """
         if tuple(image.shape[:2]) == tuple(self.size):
             return image
         if not self.antialias or image.dtype != tf.uint8 or image.shape[-1] is None:
-            return resize_image(image, self.size, resize=self.resize, antialias=self.antialias)
-        source = Source(image, tf.shape(image)[:2], tf.constant(1), tf.zeros([2], tf.int32))
-        return resize_antialiased(source, self.size, self.resize)
+            return resize_image(image, self.size, resize=self.mode, antialias=self.antialias)
+        whole = DecodedImage(image, tf.shape(image)[:2], tf.constant(1), tf.zeros([2], tf.int32))
+        return resize_antialiased(whole, self.size, self.mode)
 
-    def mask_applied(self, mask: tf.Tensor) -> tf.Tensor:
-        """The mask [H, W, C] fitted as its image is, each value the nearest: [height, width, C]."""
-        return resize_mask(mask, self.size, resize=self.resize)
+    def resize_mask(self, mask: tf.Tensor) -> tf.Tensor:
+        """The mask [H, W, C] moved as its image is, each value the nearest: [height, width, C]."""
+        return resize_mask(mask, self.size, resize=self.mode)
 
-    def _decoded_small(
+    def _decode_reduced(
         self, data: tf.Tensor, jpeg_only: bool, orientation: tf.Tensor | None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The pixels as stored, a JPEG's reduced as far as the size allows; the full upright size; the ratio."""
 
         def jpeg() -> tuple[tf.Tensor, ...]:
-            size = tf.io.extract_jpeg_shape(data)[:2]
-            if orientation is not None:
-                size = tf.where(orientation >= 5, size[::-1], size)
-            place = _ratio_index(size, self.size, self.resize)
-            pixels = tf.switch_case(place, [_jpeg_decoder(data, ratio) for ratio in RATIOS])
-            return pixels, size, tf.gather(tf.constant(RATIOS), place)
+            size = upright_size(tf.io.extract_jpeg_shape(data)[:2], orientation)
+            index = _ratio_index(size, self.size, self.mode)
+            pixels = tf.switch_case(index, [_jpeg_decoder(data, ratio) for ratio in RATIOS])
+            return pixels, size, tf.gather(tf.constant(RATIOS), index)
 
         def other() -> tuple[tf.Tensor, ...]:
             pixels = decode_file(data, jpeg_only=False)
-            size = tf.shape(pixels)[:2]
-            if orientation is not None:
-                size = tf.where(orientation >= 5, size[::-1], size)
-            return pixels, size, tf.constant(1)
+            return pixels, upright_size(tf.shape(pixels)[:2], orientation), tf.constant(1)
 
         pixels, size, ratio = jpeg() if jpeg_only else tf.cond(tf.io.is_jpeg(data), jpeg, other)
         return tf.ensure_shape(pixels, [None, None, 3]), size, ratio
@@ -121,13 +124,9 @@ def _jpeg_decoder(data: tf.Tensor, ratio: int) -> Callable[[], tf.Tensor]:
     return lambda: decode_file(data, jpeg_only=True, exact=True, ratio=ratio)
 
 
-def _upright(image: tf.Tensor, orientation: tf.Tensor | None) -> tf.Tensor:
-    return image if orientation is None else turn_upright(image, orientation)
-
-
-def _ratio_index(full_size: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
-    """The place in RATIOS of the strongest reduction that leaves the image large enough."""
+def _ratio_index(full_size: tf.Tensor, size: tuple[int, int], mode: str) -> tf.Tensor:
+    """The index in RATIOS of the strongest reduction that leaves the image large enough."""
     shrinks = tf.cast(full_size, tf.float32) / tf.constant(size, tf.float32)
-    shrink = tf.reduce_max(shrinks) if resize == "pad" else tf.reduce_min(shrinks)
+    shrink = tf.reduce_max(shrinks) if mode == "pad" else tf.reduce_min(shrinks)
     enough = shrink >= tf.constant([ratio * _LEAST_SHRINK for ratio in RATIOS[1:]])
     return tf.reduce_sum(tf.cast(enough, tf.int32))

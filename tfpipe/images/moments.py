@@ -13,12 +13,12 @@ _BLOCK_ROWS = 128
 
 
 class Moments(NamedTuple):
-    """Sums over pixels of uint8 levels, per channel.
+    """Sums over uint8 pixels, per channel.
 
     Attributes:
-      pixels: how many.
-      sums: per channel, the sum of levels.
-      squares: per channel, the sum of squared levels.
+      pixels: their number.
+      sums: per channel, the sum of values.
+      squares: per channel, the sum of squared values.
     """
 
     pixels: int = 0
@@ -48,21 +48,21 @@ class Moments(NamedTuple):
 def image_moments(image: np.ndarray) -> Moments:
     """The moments of one uint8 image [H, W, 3].
 
-    The values lie in rows of whole pixels that are added up as whole numbers, column by column: 0.09 ms for an image
-    of 224 x 224, where sums over the channels alone take 0.9.
+    The values are arranged in rows of whole pixels and added up as integers, column by column: 0.09 ms for an image of
+    224 x 224, where sums over the channel axis take 0.9.
     """
     values = image.reshape(-1)
     whole = len(values) // _ROW_VALUES
     rows, rest = values[: whole * _ROW_VALUES].reshape(whole, _ROW_VALUES), values[whole * _ROW_VALUES :]
     sums, squares = np.zeros(_ROW_VALUES, np.int64), np.zeros(_ROW_VALUES, np.int64)
     for start in range(0, whole, _BLOCK_ROWS):
-        levels = rows[start : start + _BLOCK_ROWS].astype(np.uint32)
-        sums += np.add.reduce(levels, axis=0, dtype=np.uint32).astype(np.int64)
-        levels *= levels
-        squares += np.add.reduce(levels, axis=0, dtype=np.uint32).astype(np.int64)
-    levels = rest.astype(np.uint32)
-    sums[: len(rest)] += levels
-    squares[: len(rest)] += levels * levels
+        block = rows[start : start + _BLOCK_ROWS].astype(np.uint32)
+        sums += np.add.reduce(block, axis=0, dtype=np.uint32).astype(np.int64)
+        block *= block
+        squares += np.add.reduce(block, axis=0, dtype=np.uint32).astype(np.int64)
+    last = rest.astype(np.uint32)
+    sums[: len(rest)] += last
+    squares[: len(rest)] += last * last
     return Moments(len(values) // 3, _by_channel(sums), _by_channel(squares))
 
 

@@ -1,8 +1,8 @@
 """Caches of records or batches, in memory or on disk.
 
-A disk cache lies in a folder that is named by the data and by every setting that changes what is kept. The process
-that fills it holds a lock, which a kill frees; a folder that is not complete when nobody holds its lock is cleared. A
-process that finds another one filling it reads without a cache until the next start.
+A disk cache is in a folder whose name depends on the data and on every setting that changes what is kept. The process
+that fills it holds a lock, which a kill frees; an incomplete folder whose lock nobody holds is cleared. A process that
+finds another one filling the cache reads without it until its next start.
 
 A memory cache that would not fit is refused before the first record is read.
 """
@@ -23,11 +23,11 @@ from tfpipe.reader.request import Request
 
 _LOG = logging.getLogger("tfpipe")
 _LOCK_NAME, _DATA_NAME = "lock", "data"
-# Locks of this process, by folder. Not tied to a dataset: TensorFlow goes on with one whose Python object is gone.
+# Locks of this process, by folder. Not tied to a dataset: TensorFlow keeps using one whose Python object is gone.
 _HELD: dict[Path, int] = {}
-# A part of what is free: the model, the buffers and the next allocation want some too.
+# The part of the free memory that a cache may take: the model, the buffers and the next allocation need some too.
 _MOST_PART = 0.8
-# Settings that change how fast a cache is filled, but not what it holds; all others are part of its name.
+# Settings that change how fast a cache is filled, but not its contents; all others are part of its name.
 _ONLY_SPEED = (
     *("parallel_reads", "parallel_calls", "vectorize", "prefetch", "deterministic", "cache", "cache_dir"),
     *("host_index", "host_count", "start_step", "service", "device", "ram_budget", "cpu_budget"),
@@ -35,34 +35,34 @@ _ONLY_SPEED = (
 _ONLY_BATCHES = ("seed", "batch_size", "training", "shuffle", "shuffle_buffer", "block_records", "window_records")
 
 
-def cached(dataset: tf.data.Dataset, request: Request) -> tf.data.Dataset:
+def cache_dataset(dataset: tf.data.Dataset, request: Request) -> tf.data.Dataset:
     """The dataset, kept by its first whole iteration for the later ones.
 
     Raises:
-      ValueError: it would not fit into memory or onto the disk; the sentence says both figures.
+      ValueError: it would not fit into memory or onto the disk; the message gives both sizes.
     """
     needed = _bytes_of(dataset.element_spec, request)
     if request.options.cache == "memory":
         _check_room(needed, _cache_memory(request), "memory", "cache='disk', or a larger ram_budget")
         return dataset.cache()
     folder = Path(str(request.options.cache_dir), _cache_name(request))
-    return _cached_on_disk(dataset, folder, needed)
+    return _cache_on_disk(dataset, folder, needed)
 
 
-def _cached_on_disk(dataset: tf.data.Dataset, folder: Path, needed: int) -> tf.data.Dataset:
+def _cache_on_disk(dataset: tf.data.Dataset, folder: Path, needed: int) -> tf.data.Dataset:
     folder.mkdir(parents=True, exist_ok=True)
     if not _is_complete(folder):
         if not _lock(folder):
-            _LOG.warning("Another process fills the cache %s; this one reads without it.", folder)
+            _LOG.warning("Another process is filling the cache %s; this one reads without it.", folder)
             return dataset
-        # What lies here without a complete cache is of a run that was killed; TensorFlow would refuse its lock file.
+        # Files of an incomplete cache are from a run that was killed; TensorFlow would refuse its lock file.
         _clear(folder)
         _check_room(needed, shutil.disk_usage(folder).free, f"{folder}", "another cache_dir")
     return dataset.cache(str(folder / _DATA_NAME))
 
 
 def _lock(folder: Path) -> bool:
-    """Takes the folder for this process, as long as it runs; False where another one has it."""
+    """Locks the folder until this process ends; False where another process has locked it."""
     if folder in _HELD:
         return True
     lock = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT)
@@ -76,7 +76,7 @@ def _lock(folder: Path) -> bool:
 
 
 def _is_complete(folder: Path) -> bool:
-    """TensorFlow writes the index last, by rename."""
+    """Whether a cache is complete: TensorFlow writes its index last, by rename."""
     return (folder / f"{_DATA_NAME}.index").exists()
 
 
@@ -87,7 +87,7 @@ def _clear(folder: Path) -> None:
 
 
 def _cache_name(request: Request) -> str:
-    """Changes with the data and with everything that changes what is cached."""
+    """A name that depends on the data and on every setting that changes what is cached."""
     settings = {**vars(request), **vars(request.options), "tensorflow": tf.version.VERSION}
     left_out = {"manifest", "sources", "groups", "options", "transforms", *_ONLY_SPEED}
     if request.options.cache_place == "records":
@@ -101,7 +101,7 @@ def _cache_name(request: Request) -> str:
 
 
 def _bytes_of(spec: tf.TypeSpec, request: Request) -> int:
-    """What a cache of the elements takes; a part of unknown length counts as a whole stored record."""
+    """The bytes that a cache of the elements takes; parts of unknown length count together as one stored record."""
     per_batch = request.options.cache_place == "batches"
     elements = request.num_batches if per_batch else request.num_records
     size = request.batch_size if per_batch else 1
@@ -130,7 +130,7 @@ def _cache_memory(request: Request) -> int:
     """The smallest of what the machine has free, what its control group allows, and ram_budget."""
     limits: list[int | None] = [free_memory(), _cgroup_free()]
     if request.options.ram_budget is not None:
-        # The budget is all for the cache: the margin is for what nobody planned.
+        # A budget is meant for the cache alone, without the margin.
         limits.append(int(request.options.ram_budget / _MOST_PART))
     return min(limit for limit in limits if limit is not None)
 
@@ -145,7 +145,7 @@ def free_memory() -> int:
 
 
 def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a container may still take, page cache counted as free; None where there is no limit."""
+    """The bytes that a container may still take, its page cache counted as free; None where there is no limit."""
     for limit, usage, statistics, cache in (
         ("memory.max", "memory.current", "memory.stat", "inactive_file"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),

@@ -1,9 +1,9 @@
-"""Random crops that are drawn while a record is decoded: only what they keep is decoded, or leaves the record.
+"""Random crops that are drawn while a record is decoded: of a JPEG only the pixels of the crop are decoded.
 
     make_dataset("photos_tfrecord", batch_size=128, image_size=(224, 224), resize=RandomResizedCrop())
 
-Each record of each epoch has its own draw, a pure function of (seed, epoch, place in the epoch): the same crops at any
-parallelism, on any hosts, after a resume.
+Each record of each epoch has its own draw, a pure function of (seed, epoch, position in the epoch): the same crops at
+any parallelism, on any number of hosts, after a resume.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from tfpipe.images.decode import decode_file, turn_upright
-from tfpipe.images.fit import Fit
-from tfpipe.reader.order import CROP_STREAM, stream_bits
+from tfpipe.images.fit import Resize
+from tfpipe.reader.order import CROP_STREAM, keyed_bits
 
-# Windows that are drawn at once; the first that fits is taken. Ten, as in torchvision's RandomResizedCrop.
+# Windows that are drawn together; the first that fits is taken. Ten, as in torchvision's RandomResizedCrop.
 _TRIES = 10
 
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """In training a window of random area and aspect at a random place, resized; in evaluation as resize="crop".
+    """In training a window of random area and aspect at a random position, resized; in evaluation resize="crop".
 
     Only the window of a JPEG is decoded. The rule is that of the Inception paper (Szegedy et al. 2015): area uniform in
-    its range, aspect uniform on the logarithm; where ten draws do not fit, the largest central window with an aspect in
-    the range.
+    its range, logarithm of the aspect uniform in its range; if none of ten draws fits, the largest central window with
+    an aspect in the range.
 
     Attributes:
       area: (least, most) share of the image's area, in (0, 1].
@@ -41,18 +41,18 @@ class RandomResizedCrop:
         _check_range("area", self.area, 1.0)
         _check_range("aspect", self.aspect, math.inf)
 
-    def resting(self, size: tuple[int, int], *, antialias: bool) -> Fit:
-        """How images are fitted in evaluation."""
-        return Fit(size, "crop", antialias)
+    def for_evaluation(self, size: tuple[int, int], *, antialias: bool) -> Resize:
+        """The resizer of images in evaluation."""
+        return Resize(size, "crop", antialias)
 
-    def drawn(self, size: tuple[int, int], *, antialias: bool, seed: int, draw: tf.Tensor) -> WindowFit:
-        """How the image of a record is fitted in training; draw is its int64 number in all epochs."""
-        return WindowFit(self, Fit(size, "stretch", antialias), _uniform(seed, draw, 2 * _TRIES + 2))
+    def for_training(self, size: tuple[int, int], *, antialias: bool, seed: int, draw: tf.Tensor) -> WindowCrop:
+        """The resizer of one record's image in training; draw is its int64 number in all epochs."""
+        return WindowCrop(self, Resize(size, "stretch", antialias), _uniform(seed, draw, 2 * _TRIES + 2))
 
 
 @dataclass(frozen=True)
 class PaddedCrop:
-    """The image padded to size / crop_ratio, its aspect kept; of that a random window in training, else the middle.
+    """The image padded to size / crop_ratio, its aspect kept; then a random window in training, else the middle one.
 
     Attributes:
       crop_ratio: in (0, 1]; 0.5 is the book's.
@@ -64,38 +64,38 @@ class PaddedCrop:
         if not 0 < self.crop_ratio <= 1:
             raise ValueError(f"crop_ratio is {self.crop_ratio}; it takes numbers in (0, 1].")
 
-    def resting(self, size: tuple[int, int], *, antialias: bool) -> CornerFit:
-        """How images are fitted in evaluation."""
-        return CornerFit(self._padded(size, antialias), size, tf.constant([0.5, 0.5]))
+    def for_evaluation(self, size: tuple[int, int], *, antialias: bool) -> CornerCrop:
+        """The resizer of images in evaluation."""
+        return CornerCrop(self._padded(size, antialias), size, tf.constant([0.5, 0.5]))
 
-    def drawn(self, size: tuple[int, int], *, antialias: bool, seed: int, draw: tf.Tensor) -> CornerFit:
-        """How the image of a record is fitted in training; draw is its int64 number in all epochs."""
-        return CornerFit(self._padded(size, antialias), size, _uniform(seed, draw, 2))
+    def for_training(self, size: tuple[int, int], *, antialias: bool, seed: int, draw: tf.Tensor) -> CornerCrop:
+        """The resizer of one record's image in training; draw is its int64 number in all epochs."""
+        return CornerCrop(self._padded(size, antialias), size, _uniform(seed, draw, 2))
 
-    def _padded(self, size: tuple[int, int], antialias: bool) -> Fit:
+    def _padded(self, size: tuple[int, int], antialias: bool) -> Resize:
         height, width = (max(side, round(side / self.crop_ratio)) for side in size)
-        return Fit((height, width), "pad", antialias)
+        return Resize((height, width), "pad", antialias)
 
 
 Crop = RandomResizedCrop | PaddedCrop
 
 
 @dataclass(frozen=True)
-class WindowFit:
-    """One draw of a RandomResizedCrop; what Fit does, of a window.
+class WindowCrop:
+    """One draw of a RandomResizedCrop: a Resizer of a window.
 
     Attributes:
       crop: its ranges.
-      fit: brings the window to the size.
+      resizer: brings the window to the size.
       draws: float32 [2 * tries + 2] in [0, 1): areas, aspects, row and column.
     """
 
     crop: RandomResizedCrop
-    fit: Fit
+    resizer: Resize
     draws: tf.Tensor
 
-    def decoded(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
-        """The pixels of a window of an encoded image file, upright, in the size; see Fit.decoded."""
+    def decode(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
+        """The pixels of a window of an encoded image file, upright, in the size; see Resize.decode."""
 
         def jpeg() -> tf.Tensor:
             window = self._window(tf.io.extract_jpeg_shape(data)[:2])
@@ -106,14 +106,14 @@ class WindowFit:
 
         pixels = jpeg() if jpeg_only else tf.cond(tf.io.is_jpeg(data), jpeg, other)
         pixels = tf.ensure_shape(pixels, [None, None, 3])
-        return self.fit.applied(pixels if orientation is None else turn_upright(pixels, orientation))
+        return self.resizer.resize(turn_upright(pixels, orientation))
 
-    def applied(self, image: tf.Tensor) -> tf.Tensor:
-        """A window of the image [H, W, C] in the size; see Fit.applied."""
-        return self.fit.applied(self._cut(image))
+    def resize(self, image: tf.Tensor) -> tf.Tensor:
+        """A window of the image [H, W, C] in the size; see Resize.resize."""
+        return self.resizer.resize(self._cut(image))
 
-    def mask_applied(self, mask: tf.Tensor) -> tf.Tensor:
-        """Masks are refused beforehand."""
+    def resize_mask(self, mask: tf.Tensor) -> tf.Tensor:
+        """Not needed: a request with masks is refused before."""
         raise NotImplementedError
 
     def _cut(self, image: tf.Tensor) -> tf.Tensor:
@@ -132,38 +132,38 @@ class WindowFit:
         largest = tf.stack([tf.minimum(height, tf.round(width / least)), tf.minimum(width, tf.round(height * most))])
         found = tf.stack([heights[first], widths[first]])
         side = tf.cast(tf.where(tf.reduce_any(fits), found, tf.maximum(largest, 1.0)), tf.int32)
-        place = tf.where(tf.reduce_any(fits), self.draws[2 * _TRIES :], 0.5)
-        return tf.concat([_corner(size - side, place), side], 0)
+        draws = tf.where(tf.reduce_any(fits), self.draws[2 * _TRIES :], 0.5)
+        return tf.concat([_corner(size - side, draws), side], 0)
 
 
 @dataclass(frozen=True)
-class CornerFit:
-    """One draw of a PaddedCrop; what Fit does, and a window of that.
+class CornerCrop:
+    """One draw of a PaddedCrop: a Resizer that cuts a window of the padded image.
 
     Attributes:
-      fit: brings the whole image to the padded size.
+      resizer: brings the whole image to the padded size.
       size: (height, width) of the window.
       draws: float32 [2] in [0, 1): row and column.
     """
 
-    fit: Fit
+    resizer: Resize
     size: tuple[int, int]
     draws: tf.Tensor
 
-    def decoded(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
-        """The pixels of an encoded image file, upright, padded and cut; see Fit.decoded."""
-        return self._cut(self.fit.decoded(data, jpeg_only=jpeg_only, orientation=orientation))
+    def decode(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
+        """The pixels of an encoded image file, upright, padded and cut; see Resize.decode."""
+        return self._cut(self.resizer.decode(data, jpeg_only=jpeg_only, orientation=orientation))
 
-    def applied(self, image: tf.Tensor) -> tf.Tensor:
-        """The image [H, W, C] padded and cut; see Fit.applied."""
-        return self._cut(self.fit.applied(image))
+    def resize(self, image: tf.Tensor) -> tf.Tensor:
+        """The image [H, W, C] padded and cut; see Resize.resize."""
+        return self._cut(self.resizer.resize(image))
 
-    def mask_applied(self, mask: tf.Tensor) -> tf.Tensor:
-        """The mask [H, W, C], cut as its image is."""
-        return self._cut(self.fit.mask_applied(mask))
+    def resize_mask(self, mask: tf.Tensor) -> tf.Tensor:
+        """The mask [H, W, C], padded and cut as its image is."""
+        return self._cut(self.resizer.resize_mask(mask))
 
     def _cut(self, image: tf.Tensor) -> tf.Tensor:
-        free = tf.constant([full - side for full, side in zip(self.fit.size, self.size, strict=True)])
+        free = tf.constant([full - side for full, side in zip(self.resizer.size, self.size, strict=True)])
         row, column = tf.unstack(_corner(free, self.draws))
         return tf.ensure_shape(
             image[row : row + self.size[0], column : column + self.size[1]], [*self.size, image.shape[-1]]
@@ -181,7 +181,7 @@ def _between(ends: tuple[float, float] | list[float], draws: tf.Tensor) -> tf.Te
 
 def _uniform(seed: int, draw: tf.Tensor, count: int) -> tf.Tensor:
     """float32 [count] in [0, 1), of 24 bits each: with 32, rounding would reach 1."""
-    bits = tf.bitwise.right_shift(stream_bits(seed, CROP_STREAM, draw, [count], tf.uint32), tf.constant(8, tf.uint32))
+    bits = tf.bitwise.right_shift(keyed_bits(seed, CROP_STREAM, draw, [count], tf.uint32), tf.constant(8, tf.uint32))
     return tf.cast(bits, tf.float32) * 2.0**-24
 
 

@@ -1,4 +1,4 @@
-"""Records drawn by weight: mixtures of datasets, classes in balance, and the weights of classes for Keras.
+"""Records sampled by weight: mixtures of datasets, balanced classes, and class weights for Keras.
 
 make_dataset({"photos": 0.7, "drawings": 0.3}, batch_size=128, image_size=(224, 224))
 make_dataset("photos", batch_size=128, image_size=(224, 224), options=ReadOptions(balance_classes=True))
@@ -25,10 +25,10 @@ _LABELS_AT_ONCE = 1024
 
 
 def class_weights(manifest: Manifest, split: str = "train") -> dict[int, float]:
-    """What `model.fit(class_weight=...)` takes, so that every class weighs the same in the loss.
+    """The value for `model.fit(class_weight=...)` that gives every class the same weight in the loss.
 
     Returns:
-      Class id to records / (classes that occur * records of the class); 0 for a class that does not occur.
+      Class id to records / (classes that occur * records of the class); to 0 for a class that does not occur.
 
     Raises:
       ValueError: there is no such split, or its records are not counted by class.
@@ -37,14 +37,14 @@ def class_weights(manifest: Manifest, split: str = "train") -> dict[int, float]:
     present = sum(count > 0 for count in counts)
     if not present:
         raise ValueError(f"Split {split!r} of {manifest.directory} has no records with classes to weigh.")
-    return {place: sum(counts) / (present * count) if count else 0.0 for place, count in enumerate(counts)}
+    return {label: sum(counts) / (present * count) if count else 0.0 for label, count in enumerate(counts)}
 
 
 # ---- mixtures
 
 
 def common_manifest(sources: Sequence[Manifest], split: str) -> Manifest:
-    """What the sources of a mixture have in common: the features that all hold, and their classes.
+    """A manifest of what the sources of a mixture have in common: the features that all hold, and their classes.
 
     Raises:
       ValueError: classes differ, or a feature has another type in another source.
@@ -95,7 +95,7 @@ def _common_feature(sources: Sequence[Manifest], name: str) -> Feature:
 
 
 def source_groups(sources: Sequence[Manifest], split: str, weights: Sequence[float]) -> Groups:
-    """Every source as a group that gets its weight's share of an epoch, which is as long as all sources together.
+    """A group for each source, with its weight's share of an epoch, which is as long as all sources together.
 
     Raises:
       ValueError: a weight is not positive and finite, or a source has no record in the split.
@@ -110,7 +110,7 @@ def source_groups(sources: Sequence[Manifest], split: str, weights: Sequence[flo
 
 
 def _quotas(total: int, weights: Sequence[float]) -> tuple[int, ...]:
-    """Whole shares of a total, nearest to the weights, by largest remainder."""
+    """The integer shares of a total that are nearest to the weights, by largest remainder."""
     exact = np.array(weights, float) / sum(weights) * total
     shares = np.floor(exact).astype(np.int64)
     shares[np.argsort(shares - exact, kind="stable")[: total - shares.sum()]] += 1
@@ -121,12 +121,12 @@ def _quotas(total: int, weights: Sequence[float]) -> tuple[int, ...]:
 
 
 def class_groups(sources: Sequence[Manifest], split: str, weights: Sequence[float] | None) -> Groups:
-    """Every class that occurs as a group, all with equal shares of an epoch.
+    """A group for each class that occurs, all with equal shares of an epoch.
 
-    Of a mixture, each source's share is divided among its classes. Labels are read from the records, once a process.
+    In a mixture, each source's share is divided among its classes. Labels are read from the records, once per process.
 
     Raises:
-      ValueError: the records have not one class each.
+      ValueError: the records do not have one class each.
     """
     members: list[np.ndarray] = []
     shares: list[float] = []
@@ -140,20 +140,20 @@ def class_groups(sources: Sequence[Manifest], split: str, weights: Sequence[floa
         shares += [weight / len(groups)] * len(groups)
         start += len(labels)
     quotas = _quotas(start, shares)
-    kept = [place for place, quota in enumerate(quotas) if quota]
+    kept = [i for i, quota in enumerate(quotas) if quota]
     return Groups(
-        np.concatenate([members[place] for place in kept]),
-        tuple(len(members[place]) for place in kept),
-        tuple(quotas[place] for place in kept),
+        np.concatenate([members[i] for i in kept]),
+        tuple(len(members[i]) for i in kept),
+        tuple(quotas[i] for i in kept),
     )
 
 
 def _labels(manifest: Manifest, split: str) -> np.ndarray:
-    return _labels_of(_Source(manifest, split))
+    return _labels_of(_LabelKey(manifest, split))
 
 
-class _Source:
-    """A manifest and a split, told apart by their contents: manifests hold dicts, which no cache takes as keys."""
+class _LabelKey:
+    """A manifest and a split, compared by their contents: manifests hold dicts, which can't be keys of a cache."""
 
     def __init__(self, manifest: Manifest, split: str) -> None:
         self.manifest, self.split = manifest, split
@@ -163,11 +163,11 @@ class _Source:
         return hash(self.name)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Source) and self.name == other.name
+        return isinstance(other, _LabelKey) and self.name == other.name
 
 
 @lru_cache(maxsize=16)
-def _labels_of(source: _Source) -> np.ndarray:
+def _labels_of(source: _LabelKey) -> np.ndarray:
     """The class id of every record: int64 [N]."""
     stored = source.manifest.schema["label_int"].stored_name
     spec = {stored: tf.io.FixedLenFeature([], tf.int64)}

@@ -1,4 +1,4 @@
-"""How make_dataset reads, as a value: every variant that the timing tables compare is one ReadOptions."""
+"""ReadOptions: how make_dataset reads, as one value. Every variant in the timing tables is a ReadOptions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# tf.data.AUTOTUNE, without TensorFlow.
+# tf.data.AUTOTUNE, without an import of TensorFlow.
 AUTOTUNE = -1
 _BATCHES_AHEAD, _READS_AT_ONCE = 2, 4
 
@@ -22,7 +22,7 @@ _CHOICES = {
     "shuffle": ("global", "buffer", "none"),
     "on_error": ("raise", "skip"),
 }
-# The least value of each number, and whether -1 has it chosen.
+# The least value of each number, and whether -1 is allowed too: then it is chosen automatically.
 _BOUNDS = {
     "parallel_reads": (1, True),
     "parallel_calls": (1, True),
@@ -42,43 +42,60 @@ class ReadOptions:
     """Settings of the reader. The defaults shuffle globally and reproducibly; `tfpipe tune` finds faster ones.
 
     Attributes:
-      parallel_reads: chunks of records read at once. -1: one file after the other where nothing is shuffled and the
-        shards lie on a disk, else 4: single records reached 18.6 k/s at 4 and no more beyond.
-      parallel_calls: records, or parsed batches, decoded at once; -1: one for each core; 1 is sequential, really.
+      parallel_reads: chunks of records read at once. -1: one file after another where nothing is shuffled and the
+        shards are on a disk, else 4: single records reached 18.6 k/s at 4 and no more beyond.
+      parallel_calls: records, or parsed batches, decoded at once; -1: one per core; 1 is strictly sequential.
       block_records: consecutive records that a global shuffle reads together. 1 is uniform over the split, and opens a
         file for every record: 65 us of CPU. -1 takes blocks of 256 kB (at most 64 records) where records are stored in
-        the order of a hash, as `convert` does, so that neighbours have nothing in common; where others wrote the
-        shards, single records, or blocks of up to 16 if records have less than 16 kB.
-      window_records: records that are mixed with each other when blocks are read; a multiple of block_records, or it
-        is rounded up to one. -1 takes 8 MB: with 32 MB memory is always fresh, and embeddings read at 0.8 of the rate.
-        Two windows are in memory.
+        the order of a hash, as by `convert`, so that neighbours have nothing in common; for third-party shards it takes
+        single records, or blocks of up to 16 if records have less than 16 kB.
+      window_records: records that are mixed with each other when blocks are read; rounded up to a multiple of
+        block_records. -1 takes 8 MB: with 32 MB memory is always fresh, and embeddings read at 0.8 of the rate. Two
+        windows are in memory.
       vectorize: parse whole batches where every shape is known: some ten times the rate for embeddings.
       prefetch: batches made ahead of the training step; -1 makes 2, 0 none.
       deterministic: keep the order whatever finishes first; the same batches, crops and draws at any parallelism.
       cache: "none", "memory" or "disk". A cache that would not fit is refused.
       cache_place: "records" keeps parsed records, so that each epoch still has another order; "batches" keeps finished
-        batches: some ten times faster from memory, and the same batches in every epoch.
-      cache_dir: the folder for "disk"; a subfolder is named by the data and the settings.
-      shuffle: of training splits: "global" (uniform over the split; behind a records cache, by a buffer of the whole
-        split), "buffer", or "none".
-      shuffle_buffer: records, for "buffer".
-      balance_classes: in training, draw every class equally often: an epoch has as many records as before, those of
-        rare classes several times. Labels are read once, when the dataset is made.
-      host_index: this host's number, of host_count.
+        batches: some ten times faster from memory, and the same batches in every epoch. Without a cache it has no
+        effect.
+      cache_dir: the folder for "disk"; the name of a subfolder depends on the data and the settings.
+      shuffle: of training splits: "global" (uniform over the split; behind a records cache, through a buffer of the
+        whole split), "buffer", or "none".
+      shuffle_buffer: records in the buffer of shuffle="buffer", and of "global" for compressed shards.
+      balance_classes: in training, sample every class equally often: an epoch has as many records as before, those of
+        rare classes several times. Labels are read once, when the dataset is made. Limit: compressed shards are read
+        as if this were not set.
+      host_index: this host's index, in [0, host_count).
       host_count: hosts that read together; host h takes the global batches k * host_count + h, equally many for each.
       start_step: batches of this host, counted from epoch 0, that come before the first one: what a resumed training
-        has seen already. The first iteration holds the rest of its epoch. Takes no longer the further on it is, but
-        for compressed shards, a buffer's shuffle and caches, which read what they skip.
+        has seen already. The first iteration has the rest of its epoch. A later step takes no longer, except for
+        compressed shards, a buffer's shuffle and caches, which read the batches that they skip.
       on_error: "raise" names shard, record and key of what can't be read or decoded; "skip" leaves that record out,
-        and logs a warning with the count at the end of the epoch. In training the place of a lost record is filled by
-        the sound record before it in the batch (the first one, where there is none before); in evaluation the batch is
-        smaller. A batch without any sound record is left out.
+        and logs a warning with the count at the end of the epoch. In training a lost record is replaced by the valid
+        record before it in the batch (by the first one, where there is none before); in evaluation the batch is
+        smaller. A batch without any valid record is left out.
       service: the address of a tf.data service, such as "grpc://10.0.0.1:5050": its workers read and decode, each its
         own share of the batches, in whatever order they finish.
       device: where batches are put ahead of the step and transforms run, such as "/gpu:0"; None: on the CPU.
       ram_budget: bytes that tf.data's buffers and a memory cache may take; None: what the machine has free. With a
         budget, tf.data chooses parallel_calls and prefetch where they are -1: the end of an epoch may wait for it.
       cpu_budget: cores that tf.data plans for; None: all.
+
+    Settings that exclude each other are refused, by ReadOptions or by make_dataset, with an error that names them:
+
+      | setting          | not with                                                                              |
+      |------------------|---------------------------------------------------------------------------------------|
+      | cache_dir        | cache="none"; cache="memory"                                                          |
+      | host_count       | cache="memory"; cache="disk"; shuffle="buffer"; compressed shards                     |
+      | balance_classes  | cache="memory"; cache="disk"; shuffle="buffer"; shuffle="none"; several labels        |
+      | service          | cache="memory"; cache="disk"; shuffle="buffer"; host_count; start_step;               |
+      |                  | compressed shards; partial batch                                                      |
+      | a random crop    | cache="memory"; cache="disk"; shuffle="buffer"; service; compressed shards            |
+
+    host_count here is 2 or more; cache="disk" needs a cache_dir. A random crop is a RandomResizedCrop or PaddedCrop in
+    training; a partial batch ends an evaluation whose records are no multiple of batch_size. In evaluation nothing is
+    shuffled, so only host_count and balance_classes are refused with a `shuffle` there.
     """
 
     parallel_reads: int = AUTOTUNE
@@ -120,27 +137,31 @@ class ReadOptions:
             raise ValueError(f"host_index is {self.host_index}; it must be in [0, host_count={self.host_count}).")
         if self.host_count > 1 and (self.cache != "none" or self.shuffle == "buffer"):
             raise ValueError(
-                "With host_count > 1 every host seeks its own records: cache must be 'none', shuffle not 'buffer'."
+                "With host_count > 1 every host reads only its own records, by random access: "
+                f"cache must be 'none', shuffle not 'buffer'; they are {self.cache!r}, {self.shuffle!r}."
             )
         if self.balance_classes and (self.cache != "none" or self.shuffle != "global"):
-            raise ValueError("balance_classes draws records where they lie: cache must be 'none', shuffle 'global'.")
+            raise ValueError(
+                "balance_classes samples records by random access: cache must be 'none', shuffle 'global'; "
+                f"they are {self.cache!r}, {self.shuffle!r}."
+            )
         if self.service is not None and (self.host_count > 1 or self.cache != "none" or self.start_step):
             raise ValueError(
-                "The workers of a service share the batches among themselves: host_count must be 1, cache 'none', "
+                "The workers of a service share the batches: host_count must be 1, cache 'none', "
                 f"start_step 0; they are {self.host_count}, {self.cache!r}, {self.start_step}."
             )
 
     @property
     def resolved(self) -> ReadOptions:
-        """The same with -1 replaced: calls by the cores, batches ahead by 2; unless a budget or a service is given.
+        """The options with -1 replaced: parallel_calls by the cores, prefetch by 2; not with a budget or a service.
 
-        tf.data's own tuning of these keeps a thread that sleeps for up to half an epoch before an iterator can end.
+        tf.data's own tuning of these has a thread that sleeps for up to half an epoch before an iterator can end.
         """
         if self.is_tuned or self.service is not None:
             return self
         calls = len(os.sched_getaffinity(0)) if self.parallel_calls == AUTOTUNE else self.parallel_calls
-        ahead = _BATCHES_AHEAD if self.prefetch == AUTOTUNE else self.prefetch
-        return dataclasses.replace(self, parallel_calls=calls, prefetch=ahead)
+        prefetch = _BATCHES_AHEAD if self.prefetch == AUTOTUNE else self.prefetch
+        return dataclasses.replace(self, parallel_calls=calls, prefetch=prefetch)
 
     @property
     def reads_at_once(self) -> int:
@@ -154,7 +175,7 @@ class ReadOptions:
 
     @classmethod
     def plain(cls) -> ReadOptions:
-        """Everything in sequence: one file, one record, one call at a time; nothing ahead."""
+        """Everything sequential: one file, one record, one call at a time; no prefetching."""
         return cls(parallel_reads=1, parallel_calls=1, vectorize=False, prefetch=0, shuffle="none")
 
     @classmethod
@@ -174,21 +195,21 @@ class ReadOptions:
 
     @classmethod
     def book(cls) -> ReadOptions:
-        """The reader of Practical Machine Learning for Computer Vision: both, a buffer of 200, and prefetch."""
+        """The reader of Practical Machine Learning for Computer Vision: both of them, a buffer of 200, and prefetch."""
         return cls(parallel_reads=2, vectorize=False, shuffle="buffer", shuffle_buffer=200)
 
     def save(self, path: str | os.PathLike[str], *, measured: dict[str, Any] | None = None) -> None:
-        """Writes {"options": every setting, "measured": what is given}, which make_dataset(options=path) takes."""
+        """Writes {"options": all settings, "measured": the argument}, a file that make_dataset(options=path) takes."""
         document = {"options": dataclasses.asdict(self), **({"measured": measured} if measured else {})}
         Path(path).write_text(json.dumps(document, indent=2) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ReadOptions:
-        """The options that `save` or `tfpipe tune` wrote; a setting that the file leaves out has its default.
+        """The options in a file that `save` or `tfpipe tune` wrote; settings that are not in it have their defaults.
 
         Raises:
           FileNotFoundError: there is no such file.
-          ValueError: it is no JSON of that form, or a setting is unknown or out of range.
+          ValueError: the file is not JSON of that form, or a setting is unknown or out of range.
         """
         try:
             settings = json.loads(Path(path).read_text())["options"]
@@ -202,7 +223,7 @@ class ReadOptions:
 
 
 def for_host(context: tf.distribute.InputContext, options: ReadOptions | None = None) -> ReadOptions:
-    """The options of one of several input pipelines: its number and how many there are.
+    """The options of one of several input pipelines: with its index and their number.
 
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         train = strategy.distribute_datasets_from_function(
@@ -210,11 +231,11 @@ def for_host(context: tf.distribute.InputContext, options: ReadOptions | None = 
         )
         model.fit(train, steps_per_epoch=..., epochs=10)
 
-    Every host reads its own records: equally many batches for each, no record twice.
+    Every host reads its own records: equally many batches each, no record twice.
 
     Args:
-      context: what `Strategy.distribute_datasets_from_function` hands to its function.
-      options: all other settings; None takes the defaults.
+      context: the argument that `Strategy.distribute_datasets_from_function` passes to its function.
+      options: all other settings; None: the defaults.
     """
     return dataclasses.replace(
         options or ReadOptions(),

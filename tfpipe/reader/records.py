@@ -1,10 +1,10 @@
 """Serialized records by their numbers, in chunks, each record's CRC checked.
 
-A chunk of record numbers is one dataset element: the records that lie side by side are one stretch of one shard, read
-through its offset, in one go. A record that can't be read comes as "" in its place, and costs no other: the stretches
-of a chunk are tried first, and only a chunk in which something failed is read again, record by record.
+A chunk of record numbers is one dataset element: its consecutive records are stretches of shards, each read at once,
+through its offset. A record that can't be read is "" in the result, and no other record is affected: the stretches of
+a chunk are tried first, and only a chunk in which one failed is read again, record by record.
 
-Shards that are compressed have no offsets; they are read from their beginning, and what lies behind damage is lost.
+Compressed shards have no offsets; they are read from their beginning, and all records after damage are lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ import tensorflow as tf
 
 from tfpipe.format.manifest import Manifest, Shard
 from tfpipe.reader.options import ReadOptions
-from tfpipe.reader.order import BUFFER_STREAM, Order, batch_records, chunk_records, chunks, permuted, stream_bits
+from tfpipe.reader.order import (
+    BUFFER_STREAM,
+    Order,
+    batch_records,
+    keyed_bits,
+    permute_positions,
+    records_of_chunk,
+)
 from tfpipe.tf_internals import fixed_graph_seed, read_tfrecords_at, upper_bound
 
 # Sequential reads: larger buffers are slower (64 MB) or no faster.
@@ -28,8 +35,8 @@ _UNREADABLE = ""
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """The shards that a stream reads, and where every record lies in them.
+class RecordTable:
+    """The shards that a stream reads, and the position of every record in them.
 
     Attributes:
       sources: (manifest, split) of each source.
@@ -46,8 +53,8 @@ class Shelf:
     ends: np.ndarray | None
 
     @cached_property
-    def table(self) -> dict[str, tf.Tensor]:
-        """Paths, starts, begins and ends as tensors: captured by the graphs, not copied into each as a constant."""
+    def tensors(self) -> dict[str, tf.Tensor]:
+        """Paths, starts, begins and ends as tensors: graphs capture them, and hold no copies of their own."""
         columns = {
             "paths": list(self.paths),
             "starts": self.starts,
@@ -55,20 +62,20 @@ class Shelf:
             "begins": self.begins,
             "ends": self.ends,
         }
-        with tf.init_scope():  # Eager, wherever it is first asked for.
+        with tf.init_scope():  # Eager, wherever it is used first.
             return {name: tf.constant(values) for name, values in columns.items() if values is not None}
 
-    def place(self, number: int) -> tuple[str, int]:
-        """The shard's file, and the record's number in it."""
+    def locate(self, number: int) -> tuple[str, int]:
+        """The file of a record's shard, and the record's index in it."""
         shard = int(np.searchsorted(self.starts, number, side="right")) - 1
         return self.paths[shard], number - int(self.starts[shard])
 
 
-def open_shelf(sources: Sequence[tuple[Manifest, str]]) -> Shelf:
-    """The shelf of all records of some sources, one source after the other.
+def open_records(sources: Sequence[tuple[Manifest, str]]) -> RecordTable:
+    """The table of all records of some sources, in the order of the sources.
 
     Raises:
-      ValueError: a shard has not the records that its manifest says.
+      ValueError: a shard does not have the records that its manifest says.
     """
     shards = [(manifest, shard) for manifest, split in sources for shard in _shards(manifest, split)]
     begins = ends = None
@@ -79,7 +86,7 @@ def open_shelf(sources: Sequence[tuple[Manifest, str]]) -> Shelf:
         begins = np.concatenate(offsets)
         sizes = [shard.num_bytes for _, shard in shards]
         ends = np.concatenate([np.append(part[1:], size) for part, size in zip(offsets, sizes, strict=True)])
-    return Shelf(
+    return RecordTable(
         sources=tuple(sources),
         paths=tuple(str(manifest.shard_path(shard)) for manifest, shard in shards),
         starts=np.cumsum([0, *(shard.num_records for _, shard in shards)]),
@@ -92,117 +99,100 @@ def open_shelf(sources: Sequence[tuple[Manifest, str]]) -> Shelf:
 
 
 def read_chunks(
-    shelf: Shelf,
-    order: Order,
-    epoch: tf.Tensor,
-    first_batch: tf.Tensor,
-    size: int,
-    options: ReadOptions,
-    *,
-    marks: bool = True,
+    table: RecordTable, order: Order, parts: tf.data.Dataset, size: int, options: ReadOptions, *, marks: bool = True
 ) -> tf.data.Dataset:
-    """The records of an epoch in its order, from one of its batches on.
+    """The records of chunks, in the order of the epoch.
 
     Args:
-      shelf: where they lie.
-      order: which come, and when.
-      epoch: int64 scalar.
-      first_batch: the number of this host's batch to begin with, int64 scalar.
+      table: where the records are.
+      order: which records a chunk has.
+      parts: the chunks, as order.chunks numbers them.
       size: the most records of an element.
       options: how many chunks are read at once.
-      marks: "" stands for a record that can't be read; otherwise it is an error.
+      marks: give "" for a record that can't be read; otherwise that is an error.
 
     Returns:
       (numbers int64 [n], serialized string [n]).
     """
-    return read_parts(shelf, order, chunks(order, epoch, first_batch), size, options, marks=marks)
 
+    def read_chunk(start: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tf.data.Dataset:
+        return _read_chunk(table, order, records_of_chunk(order, *start, chunk), marks=marks)
 
-def read_parts(
-    shelf: Shelf, order: Order, parts: tf.data.Dataset, size: int, options: ReadOptions, *, marks: bool
-) -> tf.data.Dataset:
-    """What read_chunks gives, of the chunks that order.chunks numbers."""
-
-    def few(known: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tf.data.Dataset:
-        return _read_few(shelf, order, chunk_records(order, *known, chunk), marks=marks)
-
-    def window(known: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tf.data.Dataset:
-        return _read_window(shelf, chunk_records(order, *known, chunk), options, marks=marks)
+    def read_window(start: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tf.data.Dataset:
+        return _read_window(table, records_of_chunk(order, *start, chunk), options, marks=marks)
 
     if not (order.shuffled and order.has_windows):
-        read = interleaved(parts, few, options.reads_at_once, options)
-        return (
-            read
-            if order.window_records <= size
-            else read.flat_map(lambda numbers, records: _cut(numbers, records, size))
-        )
-    windows = parts.flat_map(window)
-    # A window is large: one is made ahead, and no more.
+        read = interleave_reads(parts, read_chunk, options.reads_at_once, options)
+        if order.window_records <= size:
+            return read
+        return read.flat_map(lambda numbers, records: _cut(numbers, records, size))
+    windows = parts.flat_map(read_window)
+    # A window is large: only one is read ahead.
     windows = windows if options.reads_at_once == 1 else windows.prefetch(1)
-    return windows.flat_map(lambda known, records: _mixed(known[0], known[1], records, size))
+    return windows.flat_map(lambda window, records: _cut_shuffled(window[0], window[1], records, size))
 
 
-def read_singles(shelf: Shelf, order: Order, parts: tf.data.Dataset, options: ReadOptions) -> tf.data.Dataset:
-    """The serialized records of the chunks that order.chunks numbers, each read by itself; any failure is an error."""
+def read_singles(table: RecordTable, order: Order, parts: tf.data.Dataset, options: ReadOptions) -> tf.data.Dataset:
+    """The serialized records of chunks, as order.chunks numbers them, read individually; any failure is an error."""
 
-    # Few records are in flight at a time: memory that was just freed is taken again, where fresh pages cost as much
-    # as reading.
-    def places(known: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return _singles(shelf, chunk_records(order, *known, chunk))
+    # Few records are in flight at a time: memory that was just freed is used again, while fresh pages cost as much as
+    # reading.
+    def locate_chunk(start: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return _singles(table, records_of_chunk(order, *start, chunk))
 
-    return interleaved(parts.map(places).unbatch(), _read_stretch, options.reads_at_once, options)
+    return interleave_reads(parts.map(locate_chunk).unbatch(), _read_stretch, options.reads_at_once, options)
 
 
-def read_shards_from(shelf: Shelf, first: tf.Tensor | int) -> tf.data.Dataset:
-    """The serialized records as they are stored, from one of them on; any failure is an error."""
-    table = shelf.table
-    begins = tf.maximum(table["starts"][:-1], tf.cast(first, tf.int64))
-    counts = tf.maximum(table["starts"][1:] - begins, 0)
-    shards = tf.range(len(shelf.paths))
-    places = _located(shelf, shards, tf.minimum(begins, table["starts"][-1] - 1), table["starts"][1:] - 1)
-    return tf.data.Dataset.from_tensor_slices((*places, counts)).flat_map(_read_stretch)
+def read_shards_from(table: RecordTable, first: tf.Tensor | int) -> tf.data.Dataset:
+    """The serialized records in file order, from record `first` on; any failure is an error."""
+    tensors = table.tensors
+    begins = tf.maximum(tensors["starts"][:-1], tf.cast(first, tf.int64))
+    counts = tf.maximum(tensors["starts"][1:] - begins, 0)
+    shards = tf.range(len(table.paths))
+    stretches = _locate(table, shards, tf.minimum(begins, tensors["starts"][-1] - 1), tensors["starts"][1:] - 1)
+    return tf.data.Dataset.from_tensor_slices((*stretches, counts)).flat_map(_read_stretch)
 
 
 def read_numbered(
-    shelf: Shelf, order: Order, epoch: tf.Tensor, batches: tf.data.Dataset, options: ReadOptions
+    table: RecordTable, order: Order, epoch: tf.Tensor, batches: tf.data.Dataset, options: ReadOptions
 ) -> tf.data.Dataset:
     """The records of some batches of an epoch, given by their numbers: (numbers [B], serialized [B]) of each."""
 
     def read(batch: tf.Tensor) -> tf.data.Dataset:
-        return _read_few(shelf, order, batch_records(order, epoch, batch), marks=True)
+        return _read_chunk(table, order, batch_records(order, epoch, batch), marks=True)
 
-    return interleaved(batches, read, options.reads_at_once, options)
+    return interleave_reads(batches, read, options.reads_at_once, options)
 
 
-def _read_few(shelf: Shelf, order: Order, numbers: tf.Tensor, *, marks: bool) -> tf.data.Dataset:
-    """One element: the numbers, and their records; single ones, or neighbours where the order is that of storage."""
+def _read_chunk(table: RecordTable, order: Order, numbers: tf.Tensor, *, marks: bool) -> tf.data.Dataset:
+    """One element: the numbers, and their records; read in stretches where the order is that of the files."""
     stretches = tf.data.Dataset.from_tensor_slices(
-        _singles(shelf, numbers) if order.shuffled else _stretches(shelf, numbers)
+        _singles(table, numbers) if order.shuffled else _stretches(table, numbers)
     )
     whole = stretches.flat_map(_read_stretch).batch(tf.size(numbers, out_type=tf.int64), drop_remainder=True)
-    whole = _with_marks(shelf, numbers, whole) if marks else whole
+    whole = _with_marks(table, numbers, whole) if marks else whole
     return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(numbers), whole)
 
 
-def _read_window(shelf: Shelf, numbers: tf.Tensor, options: ReadOptions, *, marks: bool) -> tf.data.Dataset:
-    """One element: the numbers and where in storage order each one's record is; the records in storage order."""
-    place = tf.argsort(numbers)
-    wanted, count = tf.gather(numbers, place), tf.size(numbers, out_type=tf.int64)
-    stretches = tf.data.Dataset.from_tensor_slices(_stretches(shelf, wanted))
-    if "://" in shelf.paths[0]:
-        # Seeks in a store are dear: several at once, which costs 10 % more CPU.
-        parts = interleaved(stretches, _read_stretch_batch, options.reads_at_once, options)
+def _read_window(table: RecordTable, numbers: tf.Tensor, options: ReadOptions, *, marks: bool) -> tf.data.Dataset:
+    """One element: (the numbers, the rank of each in file order), and the records in file order."""
+    by_file = tf.argsort(numbers)
+    wanted, count = tf.gather(numbers, by_file), tf.size(numbers, out_type=tf.int64)
+    stretches = tf.data.Dataset.from_tensor_slices(_stretches(table, wanted))
+    if "://" in table.paths[0]:
+        # Seeks in a store are slow: several at once, which costs 10 % more CPU.
+        parts = interleave_reads(stretches, _read_stretch_batch, options.reads_at_once, options)
         whole = parts.rebatch(count, drop_remainder=True)
     else:
         whole = stretches.flat_map(_read_stretch).batch(count, drop_remainder=True)
-    known = tf.data.Dataset.from_tensors((numbers, tf.math.invert_permutation(place)))
-    return tf.data.Dataset.zip(known, _with_marks(shelf, wanted, whole) if marks else whole)
+    ranks = tf.data.Dataset.from_tensors((numbers, tf.math.invert_permutation(by_file)))
+    return tf.data.Dataset.zip(ranks, _with_marks(table, wanted, whole) if marks else whole)
 
 
-def _mixed(numbers: tf.Tensor, back: tf.Tensor, records: tf.Tensor, size: int) -> tf.data.Dataset:
-    """A window in pieces: each record is copied once, to where it belongs."""
+def _cut_shuffled(numbers: tf.Tensor, ranks: tf.Tensor, records: tf.Tensor, size: int) -> tf.data.Dataset:
+    """A window in pieces, in the order of its numbers: each record is copied once."""
     starts = tf.data.Dataset.range(0, tf.size(numbers, out_type=tf.int64), size)
-    return starts.map(lambda at: (numbers[at : at + size], tf.gather(records, back[at : at + size])))
+    return starts.map(lambda at: (numbers[at : at + size], tf.gather(records, ranks[at : at + size])))
 
 
 def _cut(numbers: tf.Tensor, records: tf.Tensor, size: int) -> tf.data.Dataset:
@@ -211,51 +201,51 @@ def _cut(numbers: tf.Tensor, records: tf.Tensor, size: int) -> tf.data.Dataset:
     return starts.map(lambda at: (numbers[at : at + size], records[at : at + size]))
 
 
-def _with_marks(shelf: Shelf, numbers: tf.Tensor, whole: tf.data.Dataset) -> tf.data.Dataset:
-    """One element: the records of a chunk; read again one by one if that fails, "" for those that can't be read."""
-    singles = tf.data.Dataset.from_tensor_slices(_singles(shelf, numbers)).flat_map(_read_or_mark)
-    piecewise = singles.batch(tf.size(numbers, out_type=tf.int64), drop_remainder=True)
-    return _attempted(whole, 1).concatenate(piecewise).take(1)
+def _with_marks(table: RecordTable, numbers: tf.Tensor, whole: tf.data.Dataset) -> tf.data.Dataset:
+    """One element: the records of a chunk; if that fails, they are read one by one, "" for each that can't be read."""
+    singles = tf.data.Dataset.from_tensor_slices(_singles(table, numbers)).flat_map(_read_or_mark)
+    one_by_one = singles.batch(tf.size(numbers, out_type=tf.int64), drop_remainder=True)
+    return _try_each(whole, 1).concatenate(one_by_one).take(1)
 
 
-def _stretches(shelf: Shelf, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Every run of neighbours in one shard, of sorted numbers: the file, the byte offset, the bytes, the records."""
-    # Number + shard - place is the same all along such a run, and larger in the next one.
-    shard = _shards_of(shelf, numbers)
+def _stretches(table: RecordTable, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The stretches of consecutive records in one shard, from sorted numbers: file, byte offset, bytes, records."""
+    # Number + shard - index is constant within such a stretch, and larger in the next one.
+    shard = _shards_of(table, numbers)
     run = numbers + shard - tf.range(tf.size(numbers, out_type=tf.int64))
     counts = tf.unique_with_counts(run, out_idx=tf.int64).count
     begins = tf.cumsum(counts, exclusive=True)
     first = tf.gather(numbers, begins)
-    return *_located(shelf, tf.gather(shard, begins), first, first + counts - 1), counts
+    return *_locate(table, tf.gather(shard, begins), first, first + counts - 1), counts
 
 
-def _singles(shelf: Shelf, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The same of single records."""
-    return *_located(shelf, _shards_of(shelf, numbers), numbers, numbers), tf.ones_like(numbers)
+def _singles(table: RecordTable, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The same for single records."""
+    return *_locate(table, _shards_of(table, numbers), numbers, numbers), tf.ones_like(numbers)
 
 
-def _shards_of(shelf: Shelf, numbers: tf.Tensor) -> tf.Tensor:
+def _shards_of(table: RecordTable, numbers: tf.Tensor) -> tf.Tensor:
     """The shard of each record."""
-    return upper_bound(shelf.table["rows"], numbers) - 1
+    return upper_bound(table.tensors["rows"], numbers) - 1
 
 
-def _located(
-    shelf: Shelf, shard: tf.Tensor, first: tf.Tensor, last: tf.Tensor
+def _locate(
+    table: RecordTable, shard: tf.Tensor, first: tf.Tensor, last: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The file, the byte offset and the bytes of stretches of records."""
-    table = shelf.table
-    begin = tf.gather(table["begins"], first)
-    return tf.gather(table["paths"], shard), begin, tf.gather(table["ends"], last) - begin
+    tensors = table.tensors
+    begin = tf.gather(tensors["begins"], first)
+    return tf.gather(tensors["paths"], shard), begin, tf.gather(tensors["ends"], last) - begin
 
 
 def _read_stretch(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-    # A buffer of the stretch's own length reads no byte too many.
+    # A buffer as long as the stretch reads no byte beyond it.
     return read_tfrecords_at(file, begin, tf.minimum(num_bytes, _BUFFER_BYTES)).take(count)
 
 
-def _attempted(elements: tf.data.Dataset, attempts: tf.Tensor | int) -> tf.data.Dataset:
-    """The elements without those that fail; asked for no more often than that."""
-    # ignore_errors alone would ask for ever: a file that can't be opened fails again at every call.
+def _try_each(elements: tf.data.Dataset, attempts: tf.Tensor | int) -> tf.data.Dataset:
+    """The elements without those that fail, in at most `attempts` tries."""
+    # ignore_errors alone would try forever: a file that can't be opened fails again at every call.
     return tf.data.Dataset.zip(tf.data.Dataset.range(attempts), elements).ignore_errors().map(lambda _, one: one)
 
 
@@ -264,48 +254,48 @@ def _read_stretch_batch(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor,
 
 
 def _read_or_mark(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-    record = _attempted(_read_stretch(file, begin, num_bytes, count), 1)
+    record = _try_each(_read_stretch(file, begin, num_bytes, count), 1)
     return record.concatenate(tf.data.Dataset.from_tensors(_UNREADABLE)).take(1)
 
 
 # ---- whole shards
 
 
-def read_shards(shelf: Shelf, order: Order, epoch: tf.Tensor, options: ReadOptions) -> tf.data.Dataset:
-    """The (number, serialized) of every record, shards in a permutation of the epoch where the order is shuffled.
+def read_shards(table: RecordTable, order: Order, epoch: tf.Tensor, options: ReadOptions) -> tf.data.Dataset:
+    """(number, serialized) of every record, the shards permuted in each epoch where the order is shuffled.
 
     For compressed shards, which have no offsets.
     """
-    numbers = tf.range(len(shelf.paths), dtype=tf.int64)
+    numbers = tf.range(len(table.paths), dtype=tf.int64)
     if order.shuffled:
-        numbers = permuted(order.seed, BUFFER_STREAM, 2 * epoch, numbers, len(shelf.paths))
-    compressions = [shard.compression or "" for manifest, split in shelf.sources for shard in _shards(manifest, split)]
-    starts = tf.gather(shelf.starts, numbers)
+        numbers = permute_positions(order.seed, BUFFER_STREAM, 2 * epoch, numbers, len(table.paths))
+    compressions = [shard.compression or "" for manifest, split in table.sources for shard in _shards(manifest, split)]
+    starts = tf.gather(table.starts, numbers)
     shards = tf.data.Dataset.from_tensor_slices(
         (
-            tf.gather(shelf.paths, numbers),
+            tf.gather(table.paths, numbers),
             tf.gather(compressions, numbers),
             starts,
-            tf.gather(shelf.starts, numbers + 1),
+            tf.gather(table.starts, numbers + 1),
         )
     )
-    return interleaved(shards, _read_shard, options.reads_at_once, options)
+    return interleave_reads(shards, _read_shard, options.reads_at_once, options)
 
 
 def _read_shard(file: tf.Tensor, compression: tf.Tensor, start: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
     """(number, serialized) of each record of a shard."""
-    sound = _attempted(_read_file(file, compression), end - start)
+    valid = _try_each(_read_file(file, compression), end - start)
     lost = tf.data.Dataset.from_tensors(_UNREADABLE).repeat(end - start)
-    return tf.data.Dataset.zip(tf.data.Dataset.range(start, end), sound.concatenate(lost))
+    return tf.data.Dataset.zip(tf.data.Dataset.range(start, end), valid.concatenate(lost))
 
 
 def read_in_order(manifest: Manifest, split: str, options: ReadOptions) -> tf.data.Dataset:
-    """Serialized records shard by shard, or in turn from several shards at a time."""
+    """Serialized records shard by shard, or round-robin from several shards at a time."""
     shards = _shards(manifest, split)
     files = [str(manifest.shard_path(shard)) for shard in shards]
     compressions = [shard.compression or "" for shard in shards]
-    places = tf.data.Dataset.from_tensor_slices((files, compressions))
-    return interleaved(places, _read_file, options.reads_at_once, options)
+    shard_files = tf.data.Dataset.from_tensor_slices((files, compressions))
+    return interleave_reads(shard_files, _read_file, options.reads_at_once, options)
 
 
 def _read_file(file: tf.Tensor, compression: tf.Tensor) -> tf.data.Dataset:
@@ -319,13 +309,13 @@ def _shards(manifest: Manifest, split: str) -> list[Shard]:
 # ---- shared by all stages
 
 
-def interleaved(
-    places: tf.data.Dataset, read: Callable[..., tf.data.Dataset], at_once: int, options: ReadOptions
+def interleave_reads(
+    parts: tf.data.Dataset, read: Callable[..., tf.data.Dataset], at_once: int, options: ReadOptions
 ) -> tf.data.Dataset:
-    """The datasets that `read` makes of the places, `at_once` of them in turn and ahead; -1 lets tf.data choose."""
+    """The elements of each read(part), round-robin from `at_once` parts in parallel; -1 lets tf.data choose."""
     if at_once == 1:
-        return places.flat_map(read)
-    return places.interleave(
+        return parts.flat_map(read)
+    return parts.interleave(
         read,
         cycle_length=at_once,
         block_length=1,
@@ -334,17 +324,15 @@ def interleaved(
     )
 
 
-def mapped(dataset: tf.data.Dataset, function: Callable[..., Any], options: ReadOptions) -> tf.data.Dataset:
+def map_parallel(dataset: tf.data.Dataset, function: Callable[..., Any], options: ReadOptions) -> tf.data.Dataset:
     """The dataset with a function applied, as many elements at once as the options say."""
     if options.parallel_calls == 1:
         return dataset.map(function)
     return dataset.map(function, num_parallel_calls=options.parallel_calls, deterministic=options.deterministic)
 
 
-def shuffled_by_buffer(
-    records: tf.data.Dataset, order: Order, epoch: tf.Tensor, buffer_records: int
-) -> tf.data.Dataset:
-    """Elements mixed by a buffer: a pure function of the elements, the seed and the epoch."""
-    draw = stream_bits(order.seed, BUFFER_STREAM, 2 * epoch + 1, [2], tf.int64)[1]
+def shuffle_by_buffer(records: tf.data.Dataset, order: Order, epoch: tf.Tensor, buffer_records: int) -> tf.data.Dataset:
+    """Elements shuffled through a buffer: a pure function of the elements, the seed and the epoch."""
+    draw = keyed_bits(order.seed, BUFFER_STREAM, 2 * epoch + 1, [2], tf.int64)[1]
     with fixed_graph_seed():
         return records.shuffle(buffer_records, seed=draw, reshuffle_each_iteration=False)

@@ -1,4 +1,4 @@
-"""What one call of make_dataset asks for: checked, complete, one value that the stages of the pipeline share."""
+"""Request: one call of make_dataset, checked and complete; all stages of the pipeline share it."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ Transform = Callable[[Batch, "tf.Tensor"], Batch]
 
 LABELS = ("one_hot", "int", None)
 
-# A block is read as fast as a stretch of a file from 256 kB on; more than 64 records would mix badly.
+# From 256 kB on a block is read as fast as a longer part of a file; blocks of more than 64 records would mix badly.
 _BLOCK_BYTES, _MOST_BLOCK_RECORDS = 256_000, 64
-# Adopted shards may be sorted by class: blocks only where single reads would cost five times the parsing, and small.
+# Adopted shards may be sorted by class: small blocks, and only where single reads would cost five times the parsing.
 _SMALL_RECORD_BYTES, _MOST_SORTED_RECORDS = 16_000, 16
 _WINDOW_BYTES, _MOST_WINDOW_RECORDS = 8_000_000, 8192
-# Read in one go where nothing is shuffled: a chunk costs 0.6 ms of CPU, whatever it holds.
-_STRETCH_BYTES = 4_000_000
-# Decoded in one go: 32 images cost 2 % more than whole batches, and a quarter of the memory and of the first wait.
-_PIECE_RECORDS = 32
+# Read at once where nothing is shuffled: a chunk costs 0.6 ms of CPU, whatever its size.
+_READ_BATCH_BYTES = 4_000_000
+# Decoded at once: 32 images cost 2 % more than whole batches, but a quarter of the memory and of the first wait.
+_DECODE_BATCH_RECORDS = 32
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one call of make_dataset asks for, checked and complete.
+    """One call of make_dataset, checked and complete.
 
     Attributes:
       manifest: tells schema and classes; of a mixture, what its sources have in common.
-      sources: what is read: the manifest alone, or those of a mixture.
-      groups: records that are drawn by weight; None: every record comes once.
+      sources: the manifests that are read: one, or those of a mixture.
+      groups: records that are sampled by weight; None reads every record once.
       num_batches, full_batches: of this host, and of all hosts together.
     """
 
@@ -71,17 +71,17 @@ class Request:
 
     @property
     def num_records(self) -> int:
-        """The records of all sources."""
+        """The number of records of all sources."""
         return sum(source.num_records(self.split) for source in self.sources)
 
     @property
     def in_hash_order(self) -> bool:
-        """Whether neighbours on disk have nothing in common: tfpipe's converter wrote all sources."""
+        """Whether neighbouring records have nothing in common: tfpipe's converter wrote all sources."""
         return all("plan" in source.made_by for source in self.sources)
 
     @property
     def full_batches(self) -> int:
-        """The whole batches of an epoch, of all hosts together."""
+        """The number of full batches in an epoch, of all hosts together."""
         return self.num_records // self.batch_size
 
     @property
@@ -91,18 +91,18 @@ class Request:
 
     @property
     def num_batches(self) -> int:
-        """The batches of an epoch that this host reads."""
+        """The number of an epoch's batches that this host reads."""
         host = host_batches(self.full_batches, host_index=self.options.host_index, host_count=self.options.host_count)
         return len(host) + self.has_partial_batch
 
     @property
     def shuffle(self) -> str:
-        """How this stream is shuffled: evaluation never is."""
+        """The way this stream is shuffled: "none" in evaluation."""
         return self.options.shuffle if self.training else "none"
 
     @property
     def order(self) -> Order:
-        """The order of this host's records, for a stream that is sought."""
+        """The order of this host's records, for a stream with random access."""
         block, window = self.block_and_window
         return Order(
             num_records=self.num_records,
@@ -119,8 +119,8 @@ class Request:
         )
 
     @property
-    def stored_order(self) -> Order:
-        """Every record once, as they are stored: what a cache or a buffer takes in."""
+    def storage_order(self) -> Order:
+        """Every record once, in file order: the input of a cache or a buffer."""
         return replace(
             self.order,
             num_positions=self.num_records,
@@ -129,7 +129,7 @@ class Request:
             shuffled=False,
             start_step=0,
             block_records=1,
-            window_records=self.stretch_records,
+            window_records=self.read_batch_records,
             groups=None,
         )
 
@@ -140,7 +140,7 @@ class Request:
 
     @property
     def block_and_window(self) -> tuple[int, int]:
-        """How many records are read together, and how many of them are mixed or read in one go."""
+        """The number of consecutive records read together, and of records that are mixed or read at once."""
         block = self.options.block_records
         if self.groups is not None or self.shuffle != "global" or not self.is_seekable or self.options.service:
             block = 1
@@ -148,38 +148,40 @@ class Request:
             block = _block_records(self.bytes_a_record, in_hash_order=self.in_hash_order)
         block = min(block, self.num_records)
         if block == 1:
-            return 1, self.piece_records if self.shuffle == "global" else self.stretch_records
+            return 1, self.decode_batch_records if self.shuffle == "global" else self.read_batch_records
         window = self.options.window_records
         window = _window_records(self.bytes_a_record) if window == AUTOTUNE else window
-        # Windows of whole batches are cut into pieces without a copy; where they would be too large, they are not.
+        # Windows of whole batches are cut into batches without a copy; not where they would be too large.
         both = math.lcm(block, self.batch_size)
         unit = both if both <= 2 * window else block
         return block, -(-window // unit) * unit
 
     @property
-    def stretch_records(self) -> int:
-        """How many records are read in one go where they lie in order: some megabytes, in whole pieces."""
-        return max(1, _STRETCH_BYTES // (self.bytes_a_record * self.piece_records)) * self.piece_records
+    def read_batch_records(self) -> int:
+        """The number of records that are read at once in file order: some megabytes, in whole decode batches."""
+        return (
+            max(1, _READ_BATCH_BYTES // (self.bytes_a_record * self.decode_batch_records)) * self.decode_batch_records
+        )
 
     @property
-    def pieces_fit(self) -> bool:
-        """Whether what is read in one go comes in pieces that make whole batches."""
+    def batches_align(self) -> bool:
+        """Whether records that are read at once split into decode batches that add up to whole batches."""
         block, window = self.block_and_window
-        return self.batch_size % self.piece_records == 0 and (block == 1 or window % self.batch_size == 0)
+        return self.batch_size % self.decode_batch_records == 0 and (block == 1 or window % self.batch_size == 0)
 
     @property
-    def piece_records(self) -> int:
-        """How many records are decoded in one go."""
+    def decode_batch_records(self) -> int:
+        """The number of records that are decoded at once."""
         if self.vectorized or self.ragged:
             return self.batch_size
-        # A divisor of the batch, where there is one: pieces then become batches without being cut.
-        most = min(self.batch_size, _PIECE_RECORDS)
+        # A divisor of the batch size, where there is one: batches are then put together without cutting.
+        most = min(self.batch_size, _DECODE_BATCH_RECORDS)
         divisors = [n for n in range(most // 2, most + 1) if n and self.batch_size % n == 0]
         return max(divisors, default=most)
 
     @property
     def ragged(self) -> bool:
-        """Whether a dict batch holds arrays of any length."""
+        """Whether dict batches hold arrays whose length differs from record to record."""
         return self.labels is None and any(f.codec == "plain" and None in f.shape for f in self.schema.features)
 
     @property
@@ -188,30 +190,30 @@ class Request:
         return all(source.split(self.split).is_seekable for source in self.sources)
 
     @property
-    def is_sought(self) -> bool:
-        """Whether the stream begins anywhere at once: records come in an order that is computed, not stored."""
+    def has_random_access(self) -> bool:
+        """Whether any batch can be read at once: the order is computed, and records have offsets."""
         return self.is_seekable and self.shuffle != "buffer"
 
     @property
-    def is_drawn(self) -> bool:
-        """Whether each record of each epoch is cropped by a draw of its own."""
+    def has_random_crop(self) -> bool:
+        """Whether each record of each epoch gets a random crop of its own."""
         return self.training and not isinstance(self.resize, str)
 
     @property
-    def is_direct(self) -> bool:
-        """Whether batches are read the direct way: any can be sought, and they come in their order."""
-        return self.is_sought and self.options.cache == "none" and self.options.deterministic
+    def takes_fast_path(self) -> bool:
+        """Whether the fast path is taken: batches have random access, no cache, and a fixed order."""
+        return self.has_random_access and self.options.cache == "none" and self.options.deterministic
 
     @property
-    def is_run_through(self) -> bool:
-        """Whether the shards are read one after the other, from the first record on."""
+    def is_sequential(self) -> bool:
+        """Whether files are read sequentially, from beginning to end: unshuffled, on a disk, by one reader."""
         on_disk = scheme_of(str(self.manifest.directory)) is None
         one_reader = self.options.host_count == 1 and self.options.parallel_reads in (1, AUTOTUNE)
         return self.shuffle == "none" and on_disk and one_reader
 
     @property
     def buffer_records(self) -> int | None:
-        """The records of the buffer that mixes what can't be sought; None: it is not mixed."""
+        """The size of the shuffle buffer of a stream without random access; None: it is not shuffled."""
         if self.shuffle == "none":
             return None
         behind_cache = self.shuffle == "global" and self.options.cache != "none"
@@ -219,7 +221,7 @@ class Request:
 
     @property
     def vectorized(self) -> bool:
-        """Whether whole batches are parsed at once."""
+        """Whether whole batches are parsed by one operation."""
         needs_resize = self.image_size is not None
         return self.options.vectorize and is_vectorizable(self.schema) and not needs_resize
 
@@ -236,7 +238,7 @@ def _window_records(bytes_a_record: int) -> int:
 
 
 def has_boxes(schema: Schema) -> bool:
-    """Whether a schema's `boxes` are [N, 4], and the size of the image that they belong to is stored as well."""
+    """Whether a schema has `boxes` [N, 4], and stores the size of the image that they refer to."""
     return (
         "boxes" in schema
         and "shape" in schema
@@ -246,7 +248,7 @@ def has_boxes(schema: Schema) -> bool:
 
 
 def needed_schema(schema: Schema, labels: str | None) -> Schema:
-    """The features to parse: all for dict batches, else only what images and labels take."""
+    """The features to parse: all for dict batches, else only those that images and labels need."""
     if labels is None:
         return schema
     needed = {"embedding"} if schema.payload == "embedding" else {"image", "orientation"}
@@ -257,7 +259,7 @@ def needed_schema(schema: Schema, labels: str | None) -> Schema:
 
 
 def size_to_make(manifest: Manifest, image_size: tuple[int, int] | None, resize: str | Crop) -> tuple[int, int] | None:
-    """The size to resize to; None where nothing is to be resized."""
+    """The (height, width) to resize to; None where nothing is resized."""
     if manifest.schema.payload == "embedding":
         if image_size is not None:
             raise ValueError(f"image_size is {image_size}, but {manifest.directory} holds embeddings, not images.")
@@ -275,7 +277,7 @@ def size_to_make(manifest: Manifest, image_size: tuple[int, int] | None, resize:
 
 
 def check_request(request: Request) -> None:
-    """Refuses arguments that are out of range or do not fit the dataset."""
+    """Raises ValueError for arguments that are out of range or do not fit the dataset."""
     for source in request.sources:
         source.split(request.split)
     if request.batch_size < 1:
@@ -286,12 +288,12 @@ def check_request(request: Request) -> None:
     if request.options.host_count > 1 and not request.is_seekable:
         raise ValueError(
             f"host_count is {request.options.host_count}, but split {request.split!r} has compressed shards: "
-            "each host seeks its own records, and those have no offsets."
+            "each host seeks its own records, and compressed shards have no offsets."
         )
-    if request.options.service is not None and not (request.is_sought and not request.has_partial_batch):
+    if request.options.service is not None and not (request.has_random_access and not request.has_partial_batch):
         raise ValueError(
-            "The workers of a service seek whole batches by their numbers: not of compressed shards, a buffer's "
-            "shuffle, or an evaluation that ends in a partial batch."
+            "The workers of a service read whole batches by random access: not with compressed shards, "
+            "shuffle='buffer', or an evaluation that ends in a partial batch."
         )
     kind = request.manifest.schema.label_kind
     if request.labels == "int" and kind != "class":
@@ -299,7 +301,7 @@ def check_request(request: Request) -> None:
         raise ValueError(f"labels is 'int', but the labels are {what}; 'one_hot' gives them as float32.")
     if request.labels is not None and kind != "number" and "label_int" not in request.schema:
         raise ValueError(
-            f"The records in {request.manifest.directory} have no label_int; labels=None gives dicts of what they have."
+            f"The records in {request.manifest.directory} have no label_int; labels=None gives dicts of their features."
         )
     if request.num_batches == 0:
         share = f" for each of {request.options.host_count} hosts" if request.options.host_count > 1 else ""
@@ -323,15 +325,16 @@ def _check_resize(request: Request) -> None:
         raise ValueError(
             f"{name} does not move {' and '.join(moved)}; transforms=[augment.random_resized_crop(...)] does."
         )
-    if request.is_drawn and not (request.is_sought and request.options.cache == "none" and not request.options.service):
+    options = request.options
+    if request.has_random_crop and not (request.has_random_access and options.cache == "none" and not options.service):
         raise ValueError(
-            f"{name} is drawn where records are sought: not behind a cache or a buffer's shuffle, from compressed "
-            "shards or a service; transforms=[augment.random_resized_crop(...)] crops batches wherever they come from."
+            f"{name} is drawn where records have random access: not with a cache, shuffle='buffer', a service or "
+            "compressed shards; transforms=[augment.random_resized_crop(...)] crops batches from anywhere."
         )
 
 
 def check_files(request: Request) -> None:
-    """Every shard is there and has its size: milliseconds, and TensorFlow would take a cut file for a complete one."""
+    """Raises if a shard is missing or has a wrong size: TensorFlow would take a cut file for a complete one."""
     _check_scheme(request.manifest)
     for manifest, shard in request.shards:
         path = manifest.shard_path(shard)
@@ -345,7 +348,7 @@ def check_files(request: Request) -> None:
 
 
 def _check_scheme(manifest: Manifest) -> None:
-    """Refuses a store that TensorFlow's own file systems, which read the records, do not know."""
+    """Raises ValueError for a store that TensorFlow's file systems, which read the records, do not know."""
     scheme = scheme_of(str(manifest.directory))
     if scheme is None:
         return

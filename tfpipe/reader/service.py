@@ -4,8 +4,8 @@
         options = ReadOptions(service=service.address)
         train = make_dataset("photos_tfrecord", batch_size=128, image_size=(224, 224), options=options)
 
-`tfpipe serve` keeps one running. Every worker reads the batches k * n + i by their numbers, as a host of its own would:
-each record is read once an epoch, by one worker. Batches come in the order in which they are ready.
+`tfpipe serve` keeps one running. Worker i of n reads the batches k * n + i, as one of several hosts would: each record
+is read once an epoch, by one worker. Batches are delivered in the order in which they are ready.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ class Service:
     """A dispatcher and its workers, in this process.
 
     Attributes:
-      address: what ReadOptions takes as `service`.
+      address: the value for ReadOptions(service=...).
     """
 
     def __init__(self, *, workers: int = 2, port: int = 0, host: str = _HERE) -> None:
-        """Starts them.
+        """Starts dispatcher and workers.
 
         Args:
-          workers: how many; each decodes with all the cores that it finds.
+          workers: their number; each decodes on all cores of the machine.
           port: of the dispatcher; 0 takes a free one.
-          host: the name under which others reach this machine.
+          host: the name by which other machines reach this one.
 
         Raises:
-          ValueError: there is no worker, or a port out of range.
+          ValueError: workers is below 1, or the port is out of range.
         """
         if workers < 1 or not 0 <= port < 65536:
-            raise ValueError(f"A service takes a worker at least and a port below 65536, not {workers} and {port}.")
-        # The dispatcher must know its workers beforehand: only then does each get a share of its own.
+            raise ValueError(f"A service takes at least one worker and a port in [0, 65535], not {workers} and {port}.")
+        # The dispatcher must know its workers first: only then does each get a share of its own.
         names = [f"{host}:{free}" for free in _free_ports(workers)]
         service = tf.data.experimental.service
         self._dispatcher = service.DispatchServer(service.DispatcherConfig(port=port, worker_addresses=names))
@@ -80,16 +80,16 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def shared(numbers: tf.data.Dataset) -> tf.data.Dataset:
-    """The part of the batch numbers that the worker at hand takes; all of them where there is no service."""
+def take_share(numbers: tf.data.Dataset) -> tf.data.Dataset:
+    """The batch numbers that the worker which runs this takes; all of them where there is no service."""
     hint = tf.data.experimental.SHARD_HINT
     return numbers.shard(hint, hint)
 
 
-def distributed(
+def read_from_workers(
     of_epoch: Callable[[tf.Tensor], tf.data.Dataset], order: Order, address: str, counter: tf.Variable
 ) -> tf.data.Dataset:
-    """Each iteration is the next epoch, as the workers of a service make it.
+    """The batches that the workers of a service make; each iteration is the next epoch.
 
     Args:
       of_epoch: the batches of an epoch; built anew for every epoch, since workers see no variable of this process.

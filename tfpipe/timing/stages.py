@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfpipe.format.example import decode_batch, decode_record
 from tfpipe.format.schema import Schema
-from tfpipe.images.fit import Fit
+from tfpipe.images.fit import Resize
 from tfpipe.timing.consumers import images_of, serialized_records
 from tfpipe.timing.passes import Pass, time_pass
 from tfpipe.timing.variants import Task
@@ -120,9 +120,9 @@ def _record_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None,
         yield _Stage("decode", parsed, _sequential(decoded), _count)
     images = _in_memory(decoded)
     if task.image_size is not None:
-        fit = Fit(task.image_size, task.resize, task.antialias)
-        yield _Stage("resize", images, _sequential(images.map(fit.applied)), _count)
-        images = _in_memory(images.map(fit.applied))
+        resizer = Resize(task.image_size, task.resize, task.antialias)
+        yield _Stage("resize", images, _sequential(images.map(resizer.resize)), _count)
+        images = _in_memory(images.map(resizer.resize))
     batches = images.batch(task.batch_size, drop_remainder=True)
     yield _Stage("batch", images, _sequential(batches), _count)
     return _in_memory(batches.map(_with_ids))

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfpipe.augment.ops import lookup
 from tfpipe.augment.ops.erase import erase
-from tfpipe.augment.ops.levels import as_levels, in_dtype, per_image
+from tfpipe.augment.ops.levels import as_levels, per_image, to_dtype
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.sampling import Fill, Grid, fill_pixel, take
 from tfpipe.augment.ops.warp import chosen_coefficients
@@ -80,7 +80,7 @@ def _run_pass(
         return result
     # Rounding to levels must not touch the images that another family is to change, or none.
     is_picked = functools.reduce(tf.logical_or, [is_picked for is_picked, _ in picks])
-    return tf.where(per_image(is_picked), in_dtype(result, images.dtype), images)
+    return tf.where(per_image(is_picked), to_dtype(result, images.dtype), images)
 
 
 def _lookup(images: tf.Tensor, picks: Picks, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
@@ -102,8 +102,8 @@ def _statistics(images: tf.Tensor, needs: set[str]) -> dict[str, Any]:
         found["histogram"] = lookup.histogram(images)
     if "extrema" in needs:
         # The counts know them, without another pass over the pixels.
-        counted = "histogram" in needs
-        low, high = lookup.counted_extrema(found["histogram"]) if counted else lookup.extrema(images)
+        loop_histogram = "histogram" in needs
+        low, high = lookup.counted_extrema(found["histogram"]) if loop_histogram else lookup.extrema(images)
         found["extrema"] = low[..., None], high[..., None]
     return found
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.ops.levels import blend, luma, per_image, rounded, to_levels
+from tfpipe.augment.ops.levels import blend, luma, per_image, to_levels, unfused
 
 # Rows turn RGB into luma and two axes of chroma (NTSC's YIQ).
 YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
@@ -27,7 +27,7 @@ def saturation(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """As color, rounded to the nearest level where Pillow truncates."""
     gray = tf.cast(luma(images), tf.float32)[..., None]
     factor = per_image(values[..., 0])
-    return to_levels(gray + rounded(factor * (tf.cast(images, tf.float32) - gray), factor) + 0.5)
+    return to_levels(gray + unfused(factor * (tf.cast(images, tf.float32) - gray), factor) + 0.5)
 
 
 def grayscale(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.ops.levels import blend, luma, rounded, to_levels
+from tfpipe.augment.ops.levels import blend, luma, to_levels, unfused
 from tfpipe.tf_internals import dynamic_slice, dynamic_update_slice
 
 NUM_LEVELS = 256
-# Channels beyond this would make the loop of `counted` too large to count as small.
+# Channels beyond this would make the loop of `loop_histogram` too large to count as small.
 MOST_COUNTED = 4
-# Pixels a turn of `native_luma_mean`: 16 take twice as long, and 128 are no longer small.
+# Pixels a turn of `loop_luma_mean`: 16 take twice as long, and 128 are no longer small.
 SUMMED = 32
 
 
@@ -76,7 +76,7 @@ def auto_contrast(levels: tf.Tensor, value: tf.Tensor, statistic: tuple[tf.Tenso
     low, high = (tf.cast(level, tf.float64) for level in statistic)
     scale = 255.0 / tf.maximum(high - low, 1.0)
     whole = tf.cast(levels, tf.int32)
-    stretched = rounded(tf.cast(whole, tf.float64) * scale, value) + rounded(-low * scale, value)
+    stretched = unfused(tf.cast(whole, tf.float64) * scale, value) + unfused(-low * scale, value)
     result = tf.cast(tf.clip_by_value(stretched, 0.0, 255.0), tf.int32)
     return tf.cast(tf.where(high > low, result, whole), tf.uint8)
 
@@ -118,14 +118,14 @@ def _half_up(mean: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.floor(mean + 0.5), tf.float32)
 
 
-def native_luma_mean(image: tf.Tensor, never: tf.Tensor, margin: int) -> tf.Tensor:
+def loop_luma_mean(image: tf.Tensor, runtime_zero: tf.Tensor, *, margin: int = 0) -> tf.Tensor:
     """As luma_mean, of one image, for XLA:CPU alone.
 
-    A loop that XLA:CPU compiles to one native function, as that of `counted`: 24 us for 224 x 224 x 3, where a kernel
-    of its own makes it 40.
+    A loop that XLA:CPU compiles to one native function, as that of `loop_histogram`: 24 us for 224 x 224 x 3, where a
+    kernel of its own takes 40.
 
     Args:
-      image, never, margin: as of `counted`.
+      image, never, margin: as of `loop_histogram`.
     """
     rows, width, channels = image.shape
     elements, skipped = tf.reshape(image, [-1]), margin * width * channels
@@ -142,7 +142,7 @@ def native_luma_mean(image: tf.Tensor, never: tf.Tensor, margin: int) -> tf.Tens
 
     last = elements[skipped + turns * span : skipped + num_pixels * channels]
     start = tf.pad(lumas(last), [[0, pixels - rest]])
-    sums = tf.while_loop(lambda number, _: number < turns + never, turn, [tf.constant(0), start])[1]
+    sums = tf.while_loop(lambda number, _: number < turns + runtime_zero, turn, [tf.constant(0), start])[1]
     return _half_up(tf.reduce_sum(tf.cast(sums, tf.float64)) / num_pixels)
 
 
@@ -175,7 +175,7 @@ def histogram(images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(counts, tf.concat([lead, [channels, NUM_LEVELS]], 0))
 
 
-def counted(image: tf.Tensor, never: tf.Tensor, margin: int) -> tf.Tensor:
+def loop_histogram(image: tf.Tensor, runtime_zero: tf.Tensor, *, margin: int = 0) -> tf.Tensor:
     """As histogram, of one image, for XLA:CPU alone.
 
     A loop of single loads and stores: XLA:CPU compiles one that touches less than 1 KB a turn to one native function.
@@ -193,7 +193,7 @@ def counted(image: tf.Tensor, never: tf.Tensor, margin: int) -> tf.Tensor:
     if channels > MOST_COUNTED:
         return histogram(image[margin : rows - margin])
     elements, skipped = tf.reshape(image, [-1]), margin * width * channels
-    turns = num_pixels // pixels + never
+    turns = num_pixels // pixels + runtime_zero
 
     def turn(number: tf.Tensor, counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         levels = tf.cast(dynamic_slice(elements, [skipped + number * span], [span]), tf.int32)
@@ -206,14 +206,14 @@ def counted(image: tf.Tensor, never: tf.Tensor, margin: int) -> tf.Tensor:
     return tf.reshape(tf.while_loop(lambda number, _: number < turns, turn, start)[1], [channels, NUM_LEVELS])
 
 
-def recounted(counts: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
+def map_histogram(counts: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
     """Counts int32 [C, 256] of the levels after tables uint8 [C, 256]."""
     place = tf.reshape(tf.cast(tables, tf.int32) + _starts(tables.shape[0])[:, None], [-1, 1])
     after = tf.tensor_scatter_nd_add(tf.zeros_like(place[:, 0]), place, tf.reshape(counts, [-1]))
     return tf.reshape(after, tf.shape(counts))
 
 
-def after_tables(tables: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+def compose_tables(tables: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
     """The tables [C, 256] that do what `first` does, and then `tables`."""
     return tf.gather(tf.reshape(tables, [-1]), tf.cast(first, tf.int32) + _starts(tables.shape[0])[:, None])
 

@@ -13,7 +13,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.ops.levels import per_image, rounded, to_levels
+from tfpipe.augment.ops.levels import per_image, to_levels, unfused
 
 BITS = tf.uint32
 QUANTILE_BITS = 12
@@ -26,7 +26,7 @@ def gaussian_noise(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf
     """
     place = tf.cast(tf.bitwise.right_shift(_bits(seeds, _elements(images)), _word(32 - QUANTILE_BITS)), tf.int32)
     sigma = per_image(values[..., 0])
-    noise = rounded(sigma * tf.gather(tf.constant(_normal_quantiles()), place), sigma)
+    noise = unfused(sigma * tf.gather(tf.constant(_normal_quantiles()), place), sigma)
     return to_levels(tf.floor(tf.cast(images, tf.float32) + noise + 0.5))
 
 
