@@ -51,8 +51,8 @@ def _has_own_docstring(value):
     return bool(text) and not text.startswith(f"{value.__name__}(")
 
 
-# What a protocol of ours says of a method, its implementations need not repeat.
-SAID_BY_PROTOCOLS = {
+# Implementations need not repeat the docstring that a method has in a protocol.
+DOCUMENTED_BY_PROTOCOLS = {
     name
     for value in (parameter.values[0] for parameter in PUBLIC)
     if getattr(value, "_is_protocol", False)
@@ -70,12 +70,12 @@ def test_every_public_name_has_a_docstring_of_its_own(value):
 def test_every_public_method_has_a_docstring_or_implements_a_protocol_that_has(value):
     bare = {name for name, function in _public_methods(value) if not function.__doc__}
     if not getattr(value, "_is_protocol", False):
-        bare -= SAID_BY_PROTOCOLS
+        bare -= DOCUMENTED_BY_PROTOCOLS
         bare -= {name for name in bare if any(getattr(base, name, None) for base in value.__bases__)}
     assert not bare
 
 
-# Published as they are, in README: an argument that users may give by position although it has a default.
+# Published signatures in which an argument with a default may be positional: users rely on them.
 PUBLISHED = {
     *("make_dataset", "index", "class_weights", "for_host", "Manifest.num_records"),
     *("auto_augment", "one_of", "mixup", "cutmix", "random_resized_crop", "flip_left_right", "flip_up_down"),
@@ -83,7 +83,7 @@ PUBLISHED = {
     *("salt_and_pepper", "gamma"),
     *("Resume.options", "main"),
 }
-# Whose methods of the same name have their order of arguments from there.
+# Methods that have the name of one of theirs follow its order of arguments.
 FOREIGN = (pathlib.Path, keras.callbacks.Callback, keras.layers.Layer)
 
 

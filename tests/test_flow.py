@@ -1,4 +1,4 @@
-"""The whole way: folder, conversion, manifest, dataset, fit; and the demo, as a user runs it."""
+"""From a folder over conversion, manifest and dataset to training; and the demo, as a user runs it."""
 
 import json
 import os
@@ -34,7 +34,7 @@ print(json.dumps([history["loss"], history["val_accuracy"][-1], model.evaluate(t
 
 @pytest.fixture(scope="module")
 def shades(tmp_path_factory):
-    """A folder of 200 dark and bright images: two classes that a linear model can tell apart."""
+    """A folder of 200 dark and bright images: two classes that a linear model can distinguish."""
     root = tmp_path_factory.mktemp("shades")
     rng = np.random.default_rng(0)
     for name, low in (("bright", 140), ("dark", 0)):

@@ -1,4 +1,4 @@
-"""What a command loads: nothing that it does not need."""
+"""No module and no command loads a heavy library that it does not need: this is the one place that tests it."""
 
 from __future__ import annotations
 

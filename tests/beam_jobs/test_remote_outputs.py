@@ -291,7 +291,7 @@ def test_a_dataset_in_a_store_is_loaded_checked_and_inspected(
     manifest = load_manifest(f"{store}/out")
     for split in manifest.splits:
         assert [part.tolist() for part in manifest.offsets(split)] == [p.tolist() for p in raw_dataset.offsets(split)]
-    for verb, words in (("check", "42 records: sound"), ("inspect", "42 raw records")):
+    for verb, words in (("check", "42 records: no problems"), ("inspect", "42 raw records")):
         monkeypatch.setattr(sys, "argv", ["tfpipe", verb, f"{store}/out"])
         with pytest.raises(SystemExit) as caught:
             cli.main()

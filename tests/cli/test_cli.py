@@ -160,7 +160,7 @@ def test_options_reach_the_job(tfpipe: Run, photos: Path, tmp_path: Path) -> Non
     }
 
 
-def test_refused_inputs_and_empty_classes_are_said(tfpipe: Run, tmp_path: Path) -> None:
+def test_rejected_inputs_and_empty_classes_are_reported(tfpipe: Run, tmp_path: Path) -> None:
     source = fill_folder(tmp_path / "in", ["cat"], 6)
     (source / "dog").mkdir()
     (source / "dog/1.jpg").write_bytes(KINDS[".jpg"](1)[:-2])
@@ -234,7 +234,7 @@ def test_a_wrong_use_exits_with_2_and_a_sentence(
     assert not (tmp_path / "out").exists()
 
 
-def test_too_many_refusals_exit_with_1(tfpipe: Run, tmp_path: Path) -> None:
+def test_too_many_rejected_inputs_exit_with_1(tfpipe: Run, tmp_path: Path) -> None:
     source = fill_folder(tmp_path / "in", ["cat"], 3)
     (source / "cat/text.jpg").write_bytes(b"404")
     code, out, err = tfpipe("convert", "--input", source, "--output", tmp_path / "out")
@@ -302,7 +302,7 @@ main("convert")
     ],
     ids=["interrupt", "full disk"],
 )
-def test_what_stops_a_run_is_one_line_and_can_be_resumed(
+def test_a_stopped_run_prints_one_line_and_can_be_resumed(
     photos: Path, raw_dataset: Manifest, tmp_path: Path, happening: str, code: int, line: str
 ) -> None:
     arguments = ["--input", photos, "--output", tmp_path / "out", "--target_bytes", 8000, "--threads", 1]
@@ -318,11 +318,11 @@ def test_what_stops_a_run_is_one_line_and_can_be_resumed(
 # ---- check and version
 
 
-def test_check_exits_with_0_on_a_sound_dataset(tfpipe: Run, raw_dataset: Manifest) -> None:
+def test_check_exits_with_0_on_an_undamaged_dataset(tfpipe: Run, raw_dataset: Manifest) -> None:
     shards = sum(len(split.shards) for split in raw_dataset.splits.values())
     for quick in ([], ["--quick"], ["--threads", 2]):
         code, out, err = tfpipe("check", raw_dataset.directory, *quick)
-        assert (code, out, err) == (0, f"{raw_dataset.directory}: {shards} shards, 42 records: sound\n", "")
+        assert (code, out, err) == (0, f"{raw_dataset.directory}: {shards} shards, 42 records: no problems\n", "")
     code, out, _ = tfpipe("check", raw_dataset.directory, "--json")
     assert (code, json.loads(out)) == (0, {"shards": shards, "records": 42, "problems": []})
 
@@ -340,7 +340,7 @@ def test_check_exits_with_1_and_names_shard_and_record(tfpipe: Run, raw_dataset:
     assert (code, problem["file"], problem["record"]) == (1, shard.path, shard.num_records - 1)
 
 
-def test_version_lists_what_it_stands_on(tfpipe: Run) -> None:
+def test_version_lists_the_dependencies(tfpipe: Run) -> None:
     code, out, _ = tfpipe("version", "--json")
     found = json.loads(out)
     assert (code, found["tfpipe"]) == (0, __version__)
@@ -375,7 +375,7 @@ def test_sizes_are_read_in_powers_of_ten(text: str, num_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1MB", "1MiB", "1e6", "1,000", "64 M B"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_text_that_is_no_size_is_rejected(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a size such as 64MB"):
         parse_bytes(text)
 

@@ -15,7 +15,7 @@ def count(pipeline):
 
 
 class Clock:
-    """A clock that only moves where it is told to."""
+    """A clock that moves only when a test calls sleep."""
 
     now = 0.0
 
@@ -26,14 +26,14 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    """Replaces the wall clock, and the CPU time by half of it: what a busy machine does, moves neither."""
+    """Replaces the wall clock, and the CPU time by half of it, so that the load of the machine affects neither."""
     monkeypatch.setattr(Clock, "now", 0.0)
     monkeypatch.setattr(passes_module, "time", SimpleNamespace(perf_counter=lambda: Clock.now))
     monkeypatch.setattr(passes_module, "_cpu_seconds", lambda: Clock.now / 2)
 
 
 class Slow:
-    """A pipeline of 20 images that takes so long for each."""
+    """A pipeline of 20 images that takes the given time for each."""
 
     def __init__(self, seconds):
         self.seconds = seconds
@@ -51,7 +51,7 @@ def test_a_pass_counts_images_and_time():
     assert one == Pass(images=20, wall_seconds=10, cpu_seconds=5)
 
 
-def test_the_clocks_are_the_wall_s_and_the_process_s(monkeypatch):
+def test_the_real_clocks_measure_wall_time_and_the_cpu_time_of_the_process(monkeypatch):
     monkeypatch.undo()
     before = time.process_time()
     one = time_pass(range(500_000), count)
@@ -91,7 +91,7 @@ def test_the_first_pass_is_reported_separately():
     assert row.images_per_second == 2
 
 
-def test_variants_take_turns_in_another_order_each_round():
+def test_variants_alternate_in_another_order_in_each_round():
     order = []
 
     def variant(name):
@@ -110,12 +110,12 @@ def test_variants_take_turns_in_another_order_each_round():
 
 
 @pytest.mark.parametrize(("variants", "repeats"), [({}, 3), ({"a": list}, 0)])
-def test_nothing_to_compare_is_refused(variants, repeats):
+def test_nothing_to_compare_is_rejected(variants, repeats):
     with pytest.raises(ValueError, match="at least one variant and one repeat"):
         compare(variants, consume=count, repeats=repeats)
 
 
-def test_what_comes_before_a_pass_is_not_timed():
+def test_before_pass_is_not_timed():
     seen = []
     compare(
         {"one": lambda: Slow(0.5)},

@@ -1,4 +1,4 @@
-"""The variants, consumers, races and stage costs that stand behind `bench` and `tune`."""
+"""The variants, consumers, benchmarks and stage costs behind `tfpipe bench` and `tfpipe tune`."""
 
 import dataclasses
 import math
@@ -95,7 +95,7 @@ def test_a_cache_holds_images_as_batches_do(datasets):
     assert cache_bytes(task_of(datasets, "float32")) == 4 * cache_bytes(task)
 
 
-def test_the_order_of_every_variant_is_told():
+def test_every_order_of_an_epoch_has_its_own_words():
     assert order_of(ReadOptions()).startswith("a new order")
     assert order_of(ReadOptions(cache="memory", cache_place="batches")) == "the same batches in every epoch"
     assert order_of(ReadOptions.book()).endswith("a buffer of 200")
@@ -142,7 +142,7 @@ def test_a_linear_model_fits_every_payload(datasets, payload):
     assert any((weight.numpy() != old).any() for weight, old in zip(fit.model.weights, before, strict=True))
 
 
-def test_records_without_labels_are_not_fitted(datasets):
+def test_records_without_labels_are_rejected_for_training(datasets):
     with pytest.raises(ValueError, match="no label to train on"):
         Fit(tf.data.Dataset.from_tensors({"image": tf.zeros([1, 2, 2, 3])}), "class")
 
@@ -168,10 +168,10 @@ def test_decode_only_gives_the_first_value_of_every_image(datasets, payload):
     np.testing.assert_array_equal(np.sort(found), np.sort(firsts))
 
 
-# ---- races
+# ---- benchmarks
 
 
-def test_a_race_has_a_row_for_each_variant_and_the_references(datasets):
+def test_comparing_gives_a_row_for_each_variant_and_the_references(datasets):
     task = task_of(datasets, "raw")
     passes = []
     benchmark = Benchmark(task, repeats=2, page_cache="dropped")
@@ -182,7 +182,7 @@ def test_a_race_has_a_row_for_each_variant_and_the_references(datasets):
     assert all(row.images_per_second > 0 and row.spread >= 0 and row.utilisation > 0 for row in rows)
 
 
-def test_a_race_can_train(datasets):
+def test_a_benchmark_can_train(datasets):
     task = task_of(datasets, "embedding")
     rows = compare_variants(Benchmark(task, fit=True, repeats=1), {"plain": lambda: task.build(ReadOptions.plain())})
     assert len(rows) == 3
@@ -191,7 +191,7 @@ def test_a_race_can_train(datasets):
 @pytest.mark.parametrize(
     ("changes", "sentence"), [({"page_cache": "cold"}, "page_cache is 'cold'"), ({"repeats": 0}, "repeats is 0")]
 )
-def test_a_race_refuses_what_it_does_not_know(datasets, changes, sentence):
+def test_a_benchmark_rejects_unknown_settings(datasets, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         Benchmark(task_of(datasets, "raw"), **changes)
 
@@ -235,7 +235,7 @@ def rows_of(rates):
 
 
 class Machine:
-    """Stands in for compare_variants: an option's rate is a fixed function of it."""
+    """Replaces compare_variants: the rate of options is a fixed function of them."""
 
     def __init__(self, monkeypatch, rate):
         self.rounds = []
@@ -277,7 +277,7 @@ def test_tuning_takes_frozen_batches_only_where_any_order_will_do(datasets, monk
     assert (found.gives_up is None) == fresh
 
 
-def test_an_unknown_order_is_refused(datasets):
+def test_an_unknown_order_is_rejected(datasets):
     task = task_of(datasets, "raw")
     with pytest.raises(ValueError, match=r"order is 'none'; it takes one of \['any', 'fresh'\]"):
         tuning.tune(task, Benchmark(task), order="none")
@@ -307,7 +307,7 @@ def test_options_go_through_a_file_into_make_dataset(raw_dataset, tmp_path):
         ('{"options": {"prefetch": -2}}', "prefetch is -2"),
     ],
 )
-def test_a_file_that_holds_no_options_is_refused(tmp_path, text, sentence):
+def test_a_file_without_valid_options_is_rejected(tmp_path, text, sentence):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(ValueError, match=sentence):
         ReadOptions.load(tmp_path / "p.json")

@@ -179,10 +179,8 @@ def _builds(
     if arguments.variants:
         variants = _select(variants, left_out, arguments.variants.split(","))
     builds: dict[str, Build] = {name: partial(benchmark.task.build, options) for name, options in variants.items()}
-    for size in (arguments.batch_sizes or "").split(",") if arguments.batch_sizes else ():
-        builds[f"batch_{int(size)}"] = partial(
-            dataclasses.replace(benchmark.task, batch_size=int(size)).build, ReadOptions()
-        )
+    for size in map(int, arguments.batch_sizes.split(",") if arguments.batch_sizes else ()):
+        builds[f"batch_{size}"] = partial(dataclasses.replace(benchmark.task, batch_size=size).build, ReadOptions())
     if arguments.options:
         builds["options"] = partial(benchmark.task.build, ReadOptions.load(arguments.options))
     return builds, left_out

@@ -44,6 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for problem in problems:
             print(problem)
-        verdict = f"{len(problems)} problems" if problems else "sound"
+        verdict = f"{len(problems)} problems" if problems else "no problems"
         print(f"{arguments.dataset}: {num_shards} shards, {manifest.num_records():,} records: {verdict}")
     return 1 if problems else 0

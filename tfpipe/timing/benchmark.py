@@ -1,8 +1,10 @@
 """Times variants of one task against each other and against two references, for `tfpipe bench` and `tfpipe tune`.
 
-task = Task(load_manifest("photos_tfrecord"), image_size=(224, 224))
-builds = {name: partial(task.build, options) for name, options in variants.items()}
-rows = compare_variants(Benchmark(task), builds)
+    task = Task(load_manifest("photos_tfrecord"), image_size=(224, 224))
+    builds = {name: partial(task.build, options) for name, options in variants.items()}
+    rows = compare_variants(Benchmark(task), builds)
+
+The variants are those of tfpipe.timing.variants; sample_task reduces a large dataset to a sample.
 """
 
 from __future__ import annotations

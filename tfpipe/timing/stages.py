@@ -17,7 +17,7 @@ from tfpipe.format.example import decode_batch, decode_record
 from tfpipe.format.schema import Schema
 from tfpipe.images.fit import Resize
 from tfpipe.timing.consumers import images_of, serialized_records
-from tfpipe.timing.passes import time_pass
+from tfpipe.timing.passes import Pass, time_pass
 from tfpipe.timing.variants import Task
 
 # The decoded images of the sample are kept in memory.
@@ -48,7 +48,7 @@ class StageCost:
 class _Stage:
     """A stage: its input, its output, and the function that runs through either."""
 
-    stage: str
+    name: str
     before: tf.data.Dataset | None
     after: tf.data.Dataset
     consume: Callable[[tf.data.Dataset], int]
@@ -65,9 +65,9 @@ def stage_costs(task: Task, *, repeats: int = 5) -> list[StageCost]:
       A cost for each stage that occurs: an embedding is neither decoded nor resized.
     """
     count = _sample_size(task)
-    costs = {stage.stage: _cost(stage, count, repeats) for stage in _stages(task, count)}
+    costs = {stage.name: _cost(stage, count, repeats) for stage in _stages(task, count)}
     total = sum(wall for wall, _ in costs.values())
-    return [StageCost(stage, wall, cpu, wall / total) for stage, (wall, cpu) in costs.items()]
+    return [StageCost(name, wall, cpu, wall / total) for name, (wall, cpu) in costs.items()]
 
 
 def _sample_size(task: Task) -> int:
@@ -84,13 +84,8 @@ def _cost(stage: _Stage, count: int, repeats: int) -> tuple[float, float]:
     passes = []
     for _ in range(repeats + 1):
         after = time_pass(stage.after, stage.consume)
-        before = time_pass(stage.before, stage.consume) if stage.before is not None else None
-        passes.append(
-            (
-                after.wall_seconds - (before.wall_seconds if before else 0),
-                after.cpu_seconds - (before.cpu_seconds if before else 0),
-            )
-        )
+        before = Pass(0, 0, 0) if stage.before is None else time_pass(stage.before, stage.consume)
+        passes.append((after.wall_seconds - before.wall_seconds, after.cpu_seconds - before.cpu_seconds))
     # The first pass fills the caches.
     wall, cpu = (statistics.median(values) for values in zip(*passes[1:], strict=True))
     return max(wall, 0) / count * 1e6, max(cpu, 0) / count * 1e6

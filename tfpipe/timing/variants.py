@@ -117,11 +117,11 @@ def all_variants(*, cache_dir: str | None = None) -> dict[str, ReadOptions]:
         "vectorize": dataclasses.replace(both, prefetch=AUTOTUNE, vectorize=True),
         "default": ReadOptions(),
     }
-    places = ("records", "batches")
-    variants |= {f"cache_memory_{place}": ReadOptions(cache="memory", cache_place=place) for place in places}
+    positions = ("records", "batches")
+    variants |= {f"cache_memory_{place}": ReadOptions(cache="memory", cache_place=place) for place in positions}
     if cache_dir is not None:
         disk = ReadOptions(cache="disk", cache_dir=cache_dir)
-        variants |= {f"cache_disk_{place}": dataclasses.replace(disk, cache_place=place) for place in places}
+        variants |= {f"cache_disk_{place}": dataclasses.replace(disk, cache_place=place) for place in positions}
     return variants
 
 
