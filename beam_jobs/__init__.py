@@ -1,1 +1,1 @@
-"""Beam jobs that write and check tfpipe datasets. Beam loads only when a job runs."""
+"""The Beam job that writes tfpipe datasets. Beam is loaded only when a job runs."""

@@ -1,6 +1,6 @@
-"""What the images of a dataset are like: sizes, shapes, duplicates, and what in it deserves a warning.
+"""Statistics of the images of a dataset: sizes, shapes and duplicates; and warnings about its classes and splits.
 
-A shard keeps a census of its own, so that a run that is resumed counts nothing twice; publishing merges them. Sizes are
+Each shard has a census of its own, so that a resumed run counts nothing twice; publishing merges them. Sizes are
 counted in buckets an eighth of an octave wide: quantiles come out within 4.5 %.
 """
 
@@ -20,7 +20,7 @@ Sizes = dict[str, dict[str, Any]]
 
 _PER_OCTAVE = 8
 _QUANTITIES = ("file_bytes", "height", "width", "aspect_ratio")
-# A class this many times the size of another is worth a word, and so is one this small.
+# A class this many times the size of another gets a warning, and so does one this small.
 _IMBALANCE = 10
 _FEW_RECORDS = 10
 _MOST_NAMED = 5
@@ -46,7 +46,7 @@ def _count(values: np.ndarray) -> dict[str, Any]:
 
 
 def merge_sizes(parts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """For each quantity its smallest and largest value and about its median, over all parts."""
+    """For each quantity its smallest and largest value and its approximate median, over all parts."""
     present = [part for part in parts if part]
     return {name: _merge([part[name] for part in present]) for name in _QUANTITIES if present}
 
@@ -58,25 +58,22 @@ def _merge(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     numbers = sorted(total)
     ends = np.cumsum([total[number] for number in numbers])
     middle = numbers[int(np.searchsorted(ends, (int(ends[-1]) + 1) // 2))]
-    found = {
-        "smallest": min(part["low"] for part in parts),
-        "median": 2 ** (middle / _PER_OCTAVE),
-        "largest": max(part["high"] for part in parts),
-    }
+    smallest, largest = min(part["low"] for part in parts), max(part["high"] for part in parts)
+    found = {"smallest": smallest, "median": 2 ** (middle / _PER_OCTAVE), "largest": largest}
     return {name: float(f"{value:.5g}") for name, value in found.items()}
 
 
-def find_duplicates(contents: Mapping[str, np.ndarray]) -> dict[str, int]:
+def find_duplicates(content_digests: Mapping[str, np.ndarray]) -> dict[str, int]:
     """How many records hold a file that another record holds too.
 
     Args:
-      contents: for each split, a digest of every record's file: [N] bytes strings.
+      content_digests: for each split, a digest of every record's file: [N] bytes strings.
 
     Returns:
       "records": copies beyond the first of each file, anywhere; "across_splits": files that occur in several splits.
     """
-    everything = np.concatenate(list(contents.values())) if contents else np.array([], "S16")
-    distinct = {name: np.unique(digests) for name, digests in contents.items()}
+    everything = np.concatenate(list(content_digests.values())) if content_digests else np.array([], "S16")
+    distinct = {name: np.unique(digests) for name, digests in content_digests.items()}
     total = np.unique(everything)
     across = np.concatenate(list(distinct.values())) if distinct else everything
     _, counts = np.unique(across, return_counts=True)
@@ -86,7 +83,7 @@ def find_duplicates(contents: Mapping[str, np.ndarray]) -> dict[str, int]:
 def warnings_of(
     class_names: Sequence[str], counts: Mapping[str, Sequence[int]], duplicates: Mapping[str, int]
 ) -> list[str]:
-    """Sentences on what may hurt training: missing, near-empty and unbalanced classes, and leaks between splits.
+    """Warnings about problems for training: missing, near-empty and unbalanced classes, and leaks between splits.
 
     Args:
       class_names: the classes.
@@ -116,7 +113,7 @@ def warnings_of(
 
 
 def manifest_warnings(manifest: Manifest) -> list[str]:
-    """The warnings that a written dataset deserves; see warnings_of."""
+    """The warnings about a written dataset; see warnings_of."""
     counts = {name: split.class_counts for name, split in manifest.splits.items()}
     return warnings_of(manifest.class_names, counts, manifest.statistics.get("duplicates", {}))
 

@@ -1,4 +1,4 @@
-"""Converts a listing of images into a tfpipe dataset: index, plan, write, publish.
+"""Converts a listing of images into a tfpipe dataset: list, plan, write, publish.
 
     python -m beam_jobs.convert --input photos --output photos_tfrecord
     tfpipe convert --input photos --output photos_tfrecord        # the same
@@ -23,37 +23,39 @@ from typing import Any
 
 import xxhash
 
-from beam_jobs.encode.payloads import open_embedder, record_size, shrink_gain
+from beam_jobs.encode.embedding import open_embedder
+from beam_jobs.encode.models import Embedder
 from beam_jobs.encode.shrink import Gain
-from beam_jobs.engines.locks import LOCK_NAME, locked
+from beam_jobs.encode.sizes import needs_sample, record_size, shrink_gain
+from beam_jobs.engines.locks import LOCK_NAME, lock_output
 from beam_jobs.engines.progress import WatchedProgress
-from beam_jobs.engines.staging import Staging, staged
-from beam_jobs.engines.workers import helpers_ahead, num_helpers
+from beam_jobs.engines.staging import LocalState, State, open_state
+from beam_jobs.engines.workers import num_helpers, prestarted_helpers
 from beam_jobs.job import Job, read_labels, rejected_limit
-from beam_jobs.plan import Indexing, Plan, RecordSize, index_refusals, lowest_refs, make_indexing, make_plan
-from beam_jobs.publish import publish, shard_is_written, sweep, versions
-from beam_jobs.shards import ShardFacts
+from beam_jobs.plan import Plan, RecordSize, listing_refusals, lowest_refs, make_listing_scan, make_plan
+from beam_jobs.publish import publish, remove_stale, versions
+from beam_jobs.shards import ShardStats
 from beam_jobs.sources import Refused, Source, open_source
 from beam_jobs.sources.listing import MASK_COLUMN
 from tfpipe.errors import DataError, SetupError, UsageError
-from tfpipe.format.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Manifest, load_manifest, replace_file
+from tfpipe.format.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Manifest, load_manifest
 from tfpipe.maintenance.check import check_dataset
-from tfpipe.storage import Place, as_place, is_url, local_path
+from tfpipe.storage import AnyPath, is_url, local_path, replace_file, to_path
 
-# How many of the first references by hash tell what a byte of file becomes as pixels.
+# How many images, the first by hash, are measured where only a sample tells the size of records.
 _SAMPLE = 64
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a conversion did.
+    """The result of a conversion.
 
     Attributes:
-      plan: what was to be written.
-      manifest: what was written; None for a dry run.
+      plan: the plan.
+      manifest: the manifest of the dataset; None for a dry run.
       refused: how many inputs were refused, by reason.
-      resumed: how many shards a run before had finished.
-      gain: what re-encoding brings, measured on a sample; None where nothing is re-encoded.
+      resumed: how many shards an earlier run had finished.
+      gain: the gain of re-encoding, measured on a sample; None where nothing is re-encoded.
     """
 
     plan: Plan
@@ -67,15 +69,15 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
     """Runs a conversion.
 
     Args:
-      job: what to convert.
+      job: the conversion.
       quiet: show no progress bar.
 
     Raises:
-      UsageError: the job contradicts itself or what lies at its paths.
+      UsageError: the job contradicts itself or the files at its paths.
       DataError: more inputs were refused than allowed; nothing is published, and --resume can go on.
       SetupError: the disk is full, another writer holds the output, a model or an extra is missing.
     """
-    output = as_place(job.output if is_url(job.output) else os.path.abspath(local_path(job.output)))
+    output = to_path(job.output if is_url(job.output) else os.path.abspath(local_path(job.output)))
     finished = job.resume and (output / MANIFEST_NAME).exists() and not (output / STATE_NAME).exists()
     with _spool_folder(job, output, finished) as spool:
         source = open_source(job.input, spool=spool, label_kind=job.label_kind, masks=job.masks)
@@ -85,18 +87,18 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
             planned = _plan_aside(job, source, output, class_names)
             return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain)
         # On another runner the workers are other processes, with helpers of their own.
-        with locked(output), helpers_ahead(0 if job.beam_args else num_helpers(job)):
+        with lock_output(output), prestarted_helpers(0 if job.beam_args else num_helpers(job)):
             if finished:
                 return _verify_finished(job, source, output, class_names)
             return _write(job, source, output, class_names, quiet)
 
 
 @contextlib.contextmanager
-def _spool_folder(job: Job, output: Place, finished: bool) -> Iterator[str | None]:
-    """Where a source may copy its images first; None where it reads everything in place.
+def _spool_folder(job: Job, output: AnyPath, finished: bool) -> Iterator[str | None]:
+    """The folder that a source may copy its images into first; None where it reads everything in place.
 
-    Only what is written is copied: not for a dry run or a look at what is there. For an output in a store the spool is
-    this machine's, which workers elsewhere don't see.
+    Nothing is copied for a dry run, nor where a finished dataset is verified. For an output in a store the spool is on
+    this machine, where workers elsewhere don't see it.
     """
     if job.dry_run or finished or (job.beam_args and not isinstance(output, Path)):
         yield None
@@ -108,10 +110,10 @@ def _spool_folder(job: Job, output: Place, finished: bool) -> Iterator[str | Non
 
 
 def _known_classes(job: Job, source: Source) -> tuple[str, ...] | None:
-    """The classes and their order, by the labels file or the source; None where those that occur will do.
+    """The classes and their order, from the labels file or the source; None where those that occur are taken.
 
     Raises:
-      UsageError: the source can't give what the job asks for.
+      UsageError: the source does not support the job's options.
     """
     if job.split is not None and source.splits:
         raise UsageError(f"{job.input!r} assigns the splits {list(source.splits)}; --split can't change them.")
@@ -132,31 +134,39 @@ class _Planned:
     gain: Gain | None
 
 
-def _plan_aside(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None) -> _Planned:
-    """The plan, without a trace in the output; by this process where workers may see nothing but a store."""
+def _plan_aside(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ...] | None) -> _Planned:
+    """The plan, without writing into the output; made by this process where workers may see nothing but a store."""
     here = job if isinstance(output, Path) else replace(job, beam_args=())
-    with tempfile.TemporaryDirectory() as state:
-        return _plan(here, source, Path(state), class_names)
+    with tempfile.TemporaryDirectory() as folder:
+        return _plan(here, source, LocalState(Path(folder)), class_names)
 
 
-def _plan(
-    job: Job, source: Source, state: Path, class_names: tuple[str, ...] | None, staging: Staging | None = None
-) -> _Planned:
-    from beam_jobs.engines.graphs import index_listing
+def _plan(job: Job, source: Source, state: State, class_names: tuple[str, ...] | None) -> _Planned:
+    from beam_jobs.engines.graphs import run_listing
 
-    runs = state / "runs"
-    shutil.rmtree(runs, ignore_errors=True)
-    indexing: Indexing = make_indexing(job, source, str(runs), class_names)
-    index_listing(source.pieces(job.limit), indexing, job, staging)
+    scan = make_listing_scan(job, source, str(state.folder / "runs"), class_names)
+    run_listing(source.pieces(job.limit), scan, job, state)
     embedder = open_embedder(job) if job.payload == "embedding" else None
-    sampled = job.shrink is not None or (job.payload == "decoded" and not job.image_size)
-    sampled = sampled or (job.payload == "raw" and MASK_COLUMN in source.columns)
-    sample = lowest_refs(str(runs), _SAMPLE) if sampled else []
-    gain = shrink_gain(job.shrink, sample, source, job.max_pixels) if job.shrink else None
-    size = RecordSize(per_file_byte=gain.bytes_ratio) if gain else record_size(job, sample, source, embedder)
-    plan = make_plan(job, indexing, size)
+    size, gain = _measure_records(job, source, scan.sorted_runs, embedder)
+    plan = make_plan(job, scan, size)
     if not plan.listed:
         raise UsageError(f"{job.input!r} lists no images.")
+    return _Planned(plan, _recorded(job, source, plan, embedder, size), gain)
+
+
+def _measure_records(
+    job: Job, source: Source, sorted_runs: str, embedder: Embedder | None
+) -> tuple[RecordSize, Gain | None]:
+    """The size of a record, and the gain of re-encoding where there is some; on a sample, where one is needed."""
+    sample = lowest_refs(sorted_runs, _SAMPLE) if needs_sample(job, source) else []
+    if job.shrink is None:
+        return record_size(job, sample, source, embedder), None
+    gain = shrink_gain(job.shrink, sample, source, job.max_pixels)
+    return RecordSize(per_file_byte=gain.bytes_ratio), gain
+
+
+def _recorded(job: Job, source: Source, plan: Plan, embedder: Embedder | None, size: RecordSize) -> dict[str, Any]:
+    """The options and the model as the manifest records them, and a digest by which a later run knows the same plan."""
     recorded: dict[str, Any] = {"options": job.recorded()}
     if source.splits:
         recorded["options"]["split"] = "folders"
@@ -165,63 +175,47 @@ def _plan(
     # The shards too: where images keep their sizes, a sample of their headers decides the cuts.
     identity = [recorded, plan.class_names, plan.columns, plan.splits, plan.shards, plan.source_digest, versions(job)]
     recorded["plan"] = xxhash.xxh3_128_hexdigest(json.dumps(identity, sort_keys=True).encode())
-    return _Planned(plan, recorded, gain)
+    return recorded
 
 
-def _write(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
+def _write(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
     if job.overwrite and (output / STATE_NAME).exists():
-        sweep(output)
-    with staged(output) as (state, staging):
-        for draft in state.glob("*.draft"):  # Of a run that was killed.
+        remove_stale(output)
+    with open_state(output) as state:
+        for draft in state.folder.glob("*.draft"):  # Of a run that was killed.
             draft.unlink()
         try:
-            planned = _plan(job, source, state, class_names, staging)
+            planned = _plan(job, source, state, class_names)
             _match_earlier_plan(output / STATE_NAME / "plan.json", planned)
-            _check_refusals(job, output, planned.plan, list(index_refusals(str(state / "runs"))))
+            refusals = list(listing_refusals(str(state.folder / "runs")))
+            _check_refusals(job, output, planned.plan, refusals)
         except UsageError:
             _remove_if_unused(output)
             raise
         plan = planned.plan
-        missing = _missing_shards(output, planned, staging)
-        _write_missing(missing, job, plan, source, state, staging, quiet)
-        refusals = list(index_refusals(str(state / "runs")))
+        written = state.written_shards(plan, planned.recorded)
+        missing = [i for i, shard in enumerate(plan.shards) if shard.name not in written]
+        _write_missing(missing, job, plan, source, state, quiet)
         for shard in plan.shards:
-            refusals += ShardFacts.load(state / f"{shard.name}.json").refused
+            refusals += ShardStats.load(state.folder / f"{shard.name}.json").refused
         _check_refusals(job, output, plan, refusals)
-        manifest = publish(output, state, job, plan, refusals, planned.recorded)
-    return Outcome(plan, manifest, manifest.rejected, resumed=len(plan.shards) - len(missing), gain=planned.gain)
+        manifest = publish(output, state.folder, job, plan, refusals, planned.recorded)
+    return Outcome(plan, manifest, manifest.rejected, resumed=len(written), gain=planned.gain)
 
 
-def _missing_shards(output: Place, planned: _Planned, staging: Staging | None) -> list[int]:
-    """The numbers of the shards that no run before has finished."""
-    plan = planned.plan
-    numbers = range(len(plan.shards))
-    if staging is None:
-        return [i for i in numbers if not shard_is_written(Path(str(output)), plan, i, planned.recorded)]
-    written = staging.fetch_written(plan)
-    return [i for i in numbers if plan.shards[i].name not in written]
-
-
-def _write_missing(
-    missing: Sequence[int],
-    job: Job,
-    plan: Plan,
-    source: Source,
-    state: Path,
-    staging: Staging | None,
-    quiet: bool,
-) -> None:
-    if staging is None:
-        _check_space(state.parent, plan, len(missing))
+def _write_missing(missing: Sequence[int], job: Job, plan: Plan, source: Source, state: State, quiet: bool) -> None:
+    is_local = isinstance(state.place, Path)
+    if is_local:
+        _check_space(state.folder.parent, plan, len(missing))
     if missing:
         from beam_jobs.engines.graphs import write_shards
 
-        # The bar watches the folder grow; what lies in a store would have to be asked for over and over.
-        with WatchedProgress(state, plan.num_bytes, plan.listed, quiet=quiet or staging is not None):
-            write_shards(missing, job, plan, source, state, staging)
+        # The bar looks at the folder's size; in a store each look would be a request.
+        with WatchedProgress(state.folder, plan.num_bytes, plan.listed, quiet=quiet or not is_local):
+            write_shards(missing, job, plan, source, state)
 
 
-def _verify_finished(job: Job, source: Source, output: Place, class_names: tuple[str, ...] | None) -> Outcome:
+def _verify_finished(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ...] | None) -> Outcome:
     manifest = load_manifest(output)
     planned = _plan_aside(job, source, output, class_names)
     if manifest.made_by.get("plan") != planned.recorded["plan"]:
@@ -238,14 +232,14 @@ def _verify_finished(job: Job, source: Source, output: Place, class_names: tuple
 # ---- the output folder
 
 
-def _check_places(job: Job, output: Place) -> None:
-    if _lies_inside(output, job.input):
-        raise UsageError(f"--output {job.output!r} lies inside --input {job.input!r}; write elsewhere.")
+def _check_places(job: Job, output: AnyPath) -> None:
+    if _is_inside(output, job.input):
+        raise UsageError(f"--output {job.output!r} is inside --input {job.input!r}; write elsewhere.")
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {job.output!r} is a file; it takes a folder.")
     if (
         output.is_dir()
-        and any(place.name != LOCK_NAME for place in output.iterdir())
+        and any(path.name != LOCK_NAME for path in output.iterdir())
         and not (job.resume or job.overwrite or job.dry_run)
     ):
         unfinished = (output / STATE_NAME).exists()
@@ -253,7 +247,7 @@ def _check_places(job: Job, output: Place) -> None:
         raise UsageError(f"--output {job.output!r} is not empty; {hint}, --overwrite replaces a dataset there.")
 
 
-def _lies_inside(output: Place, location: str) -> bool:
+def _is_inside(output: AnyPath, location: str) -> bool:
     """Whether an output is the folder of the input, or below it."""
     if not isinstance(output, Path):
         return f"{output}/".startswith(location.rstrip("/") + "/")
@@ -261,8 +255,8 @@ def _lies_inside(output: Place, location: str) -> bool:
     return inputs.is_dir() and (real == inputs or inputs in real.parents)
 
 
-def _remove_if_unused(output: Place) -> None:
-    """Takes back an empty state folder, and the output folder if nothing else is in it."""
+def _remove_if_unused(output: AnyPath) -> None:
+    """Removes an empty state folder, and the output folder if nothing else is in it."""
     state = output / STATE_NAME
     if any(state.glob("*.json")):
         return
@@ -274,8 +268,8 @@ def _remove_if_unused(output: Place) -> None:
         (output / STATE_NAME).remove_tree()
 
 
-def _match_earlier_plan(path: Place, planned: _Planned) -> None:
-    """Refuses to go on with shards of another plan; writes the plan where there is none yet."""
+def _match_earlier_plan(path: AnyPath, planned: _Planned) -> None:
+    """Raises a UsageError where the shards are of another plan; writes the plan where there is none yet."""
     document = {"recorded": planned.recorded, "plan": planned.plan.to_json()}
     if path.exists():
         earlier = json.loads(path.read_text())
@@ -283,13 +277,13 @@ def _match_earlier_plan(path: Place, planned: _Planned) -> None:
             found = _difference({**earlier["plan"], **earlier["recorded"]}, {**document["plan"], **planned.recorded})
             raise UsageError(
                 f"{path.parent.parent} holds an unfinished conversion of another kind: {found}; "
-                "run it with what it had, or take --overwrite."
+                "run it with the same options and input, or take --overwrite."
             )
     replace_file(path, json.dumps(document).encode())
 
 
 def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The first thing in which two records of a job differ, as a phrase."""
+    """The first difference between two records of a job, as a phrase."""
     for name in ("options", "model"):
         before, after = earlier.get(name) or {}, now.get(name) or {}
         for key in sorted(set(before) | set(after)):
@@ -308,8 +302,8 @@ def _check_space(output: Path, plan: Plan, missing: int) -> None:
         raise SetupError(f"{output} has {free:,} bytes free; about {needed:,} are needed.")
 
 
-def _check_refusals(job: Job, output: Place, plan: Plan, refusals: Sequence[Refused]) -> None:
-    """Stops where too much was refused, with rejected.jsonl in place to look at."""
+def _check_refusals(job: Job, output: AnyPath, plan: Plan, refusals: Sequence[Refused]) -> None:
+    """Raises a DataError where too many inputs were refused; rejected.jsonl then lists them."""
     from beam_jobs.publish import rejected_lines
 
     allowed = rejected_limit(job.max_rejected, plan.listed)

@@ -1,25 +1,25 @@
-"""What a conversion is asked to do: the options as one frozen value. Loads neither Beam nor TensorFlow."""
+"""The options of a conversion as one frozen value, and its command line. Loads neither Beam nor TensorFlow."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from beam_jobs.encode.shrink import DEFAULT_QUALITY, Shrink
 from tfpipe.errors import UsageError
-from tfpipe.format.schema import LABEL_KINDS, PAYLOADS
+from tfpipe.format.schema import LABEL_KINDS, PAYLOADS, parse_size
 from tfpipe.format.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, parse_split, split_bounds
-from tfpipe.images.probe import DEFAULT_MAX_PIXELS
+from tfpipe.images.probe import DEFAULT_MAX_PIXELS, ImageHeader
 
 RESIZES = ("pad", "stretch", "crop")
 DTYPES = ("float32", "float16", "uint8")
 RANGES = ("0,1", "0,255", "-1,1")
+DEFAULT_QUALITY = 90
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -35,13 +35,13 @@ EXAMPLES = """examples:
   tfpipe convert --input data --output out
       Parquet files with images inside, as the Hugging Face hub has them
   tfpipe convert --input annotations/instances_train.json --output out --label_kind multi
-      COCO: images beside the file, boxes and box_labels as further features
+      COCO: images beside the file, boxes and box_labels as additional features
   tfpipe convert --input old_dataset --output out --target_bytes 100MB
-      a tfpipe dataset, sharded anew; 'old/*.tfrecord' splits it anew too
+      a tfpipe dataset with new shards; 'old/*.tfrecord' gives it new splits too
   tfpipe convert --input photos --output out --masks masks
       photos/cat/1.jpg with its mask masks/cat/1.png; in a listing, a column `mask` names the file
   tfpipe convert --input gs://bucket/photos --output gs://bucket/out
-      places in a store: gs:// takes tfpipe[gcp], s3:// takes tfpipe[aws]
+      folders in a store: gs:// takes tfpipe[gcp], s3:// takes tfpipe[aws]
   tfpipe convert --input photos --output out --payload embedding --model saved_model_folder
   tfpipe convert --input photos --output out --max_side 256 --quality 90
       smaller JPEG files, for faster reading
@@ -55,15 +55,39 @@ EXAMPLES = """examples:
 
 
 @dataclass(frozen=True)
+class Shrink:
+    """How images are re-encoded.
+
+    Attributes:
+      max_side: the longest side that stays, in pixels; None keeps every size.
+      quality: of the JPEG files, 1 to 100.
+    """
+
+    max_side: int | None
+    quality: int = DEFAULT_QUALITY
+
+    def size(self, header: ImageHeader) -> tuple[int, int] | None:
+        """The (height, width) that an image gets; None where it keeps its bytes."""
+        height, width = header.upright_size
+        if self.max_side is None:
+            return height, width
+        longest = max(height, width)
+        if longest <= self.max_side:
+            return None
+        scale = self.max_side / longest
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+@dataclass(frozen=True)
 class Job:
     """One conversion.
 
     Attributes:
-      input: a folder with a folder per class, a listing, or what else beam_jobs.sources.READS names; or a URL of such.
+      input: a folder with a folder per class, a listing, or another kind in beam_jobs.sources.READS; or a URL of one.
       output: the folder to write, or a URL such as gs://bucket/photos_tfrecord.
       payload: "raw", "decoded" or "embedding".
       split: fractions by split; None takes the default, or the split folders of the input.
-      target_bytes: the size aimed at for each shard.
+      target_bytes: the target size of each shard.
       seed: of the split and the order.
       labels: a file with one class name a line; None takes the names that occur, sorted.
       masks: a folder that mirrors the input's, with a mask file for each image; None where there are none, or where a
@@ -73,17 +97,17 @@ class Job:
       resize: "pad", "stretch" or "crop".
       dtype: of decoded images.
       model: for embedding: a SavedModel folder, a .keras file, a keras.applications name, or a TF-Hub handle.
-      model_range: the values the model takes: "0,1", "0,255" or "-1,1"; None goes by the kind of model.
-      max_side: re-encode larger raw images so that their longer side has so many pixels; None keeps their size.
+      model_range: the values the model takes: "0,1", "0,255" or "-1,1"; None depends on the kind of model.
+      max_side: re-encode larger raw images so that their longer side has this many pixels; None keeps their size.
       quality: of re-encoded JPEG files; given alone, every image is re-encoded.
-      max_rejected: how many inputs may be refused: a count such as "10", or a part such as "1%".
+      max_rejected: how many inputs may be refused: a count such as "10", or a share such as "1%".
       max_pixels: images with more are refused.
       verify: "decode" decodes every raw image; "none" reads headers and end markers.
       threads: how many images are decoded at once, per worker.
-      limit: take only the first so many inputs; of a folder, one of each class in turn.
+      limit: take only this many inputs, the first; of a folder, round robin over the classes.
       dry_run: plan, and write nothing.
       resume: go on with an unfinished conversion.
-      overwrite: replace what is in the output folder.
+      overwrite: replace the contents of the output folder.
       beam_args: Beam's pipeline options.
     """
 
@@ -133,7 +157,7 @@ class Job:
         if self.resume and self.overwrite:
             raise UsageError("--resume goes on with what is there, --overwrite replaces it; take one of the two.")
         if not 0 <= self.seed < 2**64:
-            raise UsageError(f"--seed is {self.seed}; it must lie in [0, 2**64).")
+            raise UsageError(f"--seed is {self.seed}; it must be in [0, 2**64).")
         split_bounds(self.fractions)
         rejected_limit(self.max_rejected, 0)
         if self.labels is not None and self.label_kind == "number":
@@ -161,7 +185,7 @@ class Job:
         if self.max_side is not None and self.max_side < 1:
             raise UsageError(f"--max_side is {self.max_side}; it must be at least 1.")
         if self.quality is not None and not 1 <= self.quality <= 100:
-            raise UsageError(f"--quality is {self.quality}; it must lie in [1, 100].")
+            raise UsageError(f"--quality is {self.quality}; it must be in [1, 100].")
         if self.model_range is not None and self.model_range not in RANGES:
             raise UsageError(f"--model_range is {self.model_range!r}; it takes one of {list(RANGES)}.")
 
@@ -176,6 +200,11 @@ class Job:
         if self.max_side is None and self.quality is None:
             return None
         return Shrink(self.max_side, DEFAULT_QUALITY if self.quality is None else self.quality)
+
+    @property
+    def needs_tensorflow(self) -> bool:
+        """Whether the job decodes pixels; raw records are packed without TensorFlow."""
+        return self.payload != "raw" or self.verify == "decode" or self.shrink is not None
 
     def recorded(self) -> dict[str, Any]:
         """The options that change bytes, as the manifest records them. Paths are left out: they change no byte."""
@@ -209,7 +238,7 @@ def rejected_limit(text: str, listed: int) -> int:
         return int(Fraction(part[1]) * listed / 100)
     if text.isdecimal():
         return int(text)
-    raise UsageError(f"--max_rejected is {text!r}; it takes a count such as 10, or a part such as 1%.")
+    raise UsageError(f"--max_rejected is {text!r}; it takes a count such as 10, or a share such as 1%.")
 
 
 def parse_bytes(text: str) -> int:
@@ -222,19 +251,16 @@ def parse_bytes(text: str) -> int:
     return int(Fraction(match[1]) * _UNITS[unit])
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """The (height, width) that "224,224" names."""
-    match = re.fullmatch(r"(\d+),(\d+)", text.replace(" ", ""))
-    if match is None or not int(match[1]) or not int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHT,WIDTH such as 224,224")
-    return int(match[1]), int(match[2])
+def _argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A parser for argparse, which replaces the message of any other error than ArgumentTypeError by its own."""
 
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-def _fractions(text: str) -> dict[str, float]:
-    try:
-        return parse_split(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return convert
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -245,21 +271,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, metavar="DIR", help="the folder to write, or a URL such as gs://bucket/out")
     add("--payload", choices=PAYLOADS, default="raw", help="file bytes, pixels, or a model's vectors (default: raw)")
     split_help = "default: train=0.8,validation=0.1,test=0.1, or the input's own split folders"
-    add("--split", type=_fractions, metavar="NAME=PART,...", help=split_help)
-    add(
-        "--target_bytes",
-        type=parse_bytes,
-        default=DEFAULT_TARGET_BYTES,
-        metavar="SIZE",
-        help="of a shard (default: 64MB)",
-    )
+    add("--split", type=_argument(parse_split), metavar="NAME=PART,...", help=split_help)
+    target_help = "of a shard (default: 64MB)"
+    add("--target_bytes", type=parse_bytes, default=DEFAULT_TARGET_BYTES, metavar="SIZE", help=target_help)
     add("--seed", type=int, default=0, help="of the split and the order (default: 0)")
     kind_help = "one class a record, any number of them, or a number for regression (default: class)"
     add("--label_kind", choices=LABEL_KINDS, default="class", help=kind_help)
     add("--labels", metavar="FILE", help="class names, one a line, in the order of their ids (default: sorted)")
     add("--masks", metavar="DIR", help="a folder with a mask for each image: the input's folders, .png or .bmp")
     size_help = "resize to this (default: keep each size; for embedding: the model's)"
-    add("--image_size", type=parse_size, metavar="H,W", help=size_help)
+    add("--image_size", type=_argument(parse_size), metavar="H,W", help=size_help)
     add("--resize", choices=RESIZES, default="pad", help="how images that have another shape fit (default: pad)")
     add("--dtype", choices=DTYPES, default="float32", help="of decoded images (default: float32, in [0, 1])")
     model_help = "a SavedModel folder, .keras file, keras.applications name or TF-Hub handle; loading one runs its code"
@@ -275,7 +296,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--verify", choices=("none", "decode"), default="none", help=verify_help)
     cores = os.cpu_count() or 1
     add("--threads", type=int, default=cores, metavar="N", help="per worker (default: the number of cores)")
-    add("--limit", type=int, metavar="N", help="take the first N inputs only; of a folder, one of each class in turn")
+    add("--limit", type=int, metavar="N", help="take the first N inputs only; of a folder, from each class in turn")
     add("--dry_run", action="store_true", help="show the plan, write nothing")
     add("--resume", action="store_true", help="go on with a conversion that was stopped")
     add("--overwrite", action="store_true", help="replace the dataset there once the new one is complete")

@@ -1,14 +1,14 @@
 """From a listing to a plan: which record goes into which shard, decided before any image is read.
 
-Indexing a piece of the listing writes *runs*: files of up to RUN_REFS references, sorted by (split, order). A plan cuts
-the order of each split at equal bytes; a shard is then a range of the order, and its references are the slices of all
-runs that fall into it. So references are shuffled through sorted files, images never, and memory does not grow with the
-number of images.
+Listing a piece of the source writes *sorted runs*: files of up to RUN_REFS references, sorted by (split, order). A plan
+cuts the order of each split at equal bytes; a shard is then a range of the order, and its references are the slices of
+all runs that fall into it. So references are shuffled through sorted files, images never, and memory does not grow with
+the number of images.
 
     for number, piece in enumerate(source.pieces(None)):
-        index_piece(indexing, number, piece)
-    plan = make_plan(job, indexing)
-    refs = shard_refs(indexing.runs, plan.shards[0])
+        list_piece(scan, number, piece)
+    plan = make_plan(job, scan, RecordSize())
+    refs, repeated = shard_refs(scan.sorted_runs, plan.shards[0])
 """
 
 from __future__ import annotations
@@ -32,39 +32,40 @@ from beam_jobs.job import Job
 from beam_jobs.sources import Listed, Ref, Refused, Source
 from beam_jobs.sources.labels import label_problem, names_in
 from tfpipe.format.sharding import cut_order, key_hashes, num_shards, pick_split, split_bounds
+from tfpipe.storage import replace_file
 
-# Some 250 B each while they are gathered: 16 MB.
+# Some 250 B each until they are saved: 16 MB.
 RUN_REFS = 1 << 16
-# A shard's border lies between two of 2**18 equal parts of the order: fine enough for 16,000 shards of one split.
+# Shards are cut between two of 2**18 equal parts of the order: fine enough for 16,000 shards of one split.
 _PART_BITS = 18
 _PARTS = 1 << _PART_BITS
 # Key, label, shape and framing of a record, besides the strings themselves and the payload.
 _RECORD_OVERHEAD = 110
 
 _RUN_DTYPE = np.dtype([("order", "<u8"), ("size", "<i8"), ("begin", "<u8"), ("place", "<u4"), ("split", "u1")])
-_WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 _INT, _FLOAT, _TEXT, _EMPTY, _LARGE = 1, 2, 4, 8, 16
-# float32 holds every whole number up to here.
+# float32 holds every integer up to here.
 _MOST_EXACT = 1 << 24
 
 
 @dataclass(frozen=True)
-class Indexing:
-    """What indexing needs to know.
+class ListingScan:
+    """How a source is listed.
 
     Attributes:
       source: the listing.
-      runs: the folder for runs.
+      sorted_runs: the folder for the runs.
       seed: of the split and the order.
       splits: the names of the splits.
       bounds: of the draws of each split; see split_bounds.
-      class_names: the classes that are known; None takes what occurs.
+      class_names: the known classes; None takes those that occur.
       label_kind: "class", "multi" or "number".
     """
 
     source: Source
-    runs: str
+    sorted_runs: str
     seed: int
     splits: tuple[str, ...]
     bounds: tuple[int, ...]
@@ -73,96 +74,94 @@ class Indexing:
 
     @cached_property
     def known_classes(self) -> frozenset[str] | None:
-        """The classes that are known, for a quick look."""
+        """The classes that are known, as a set."""
         return None if self.class_names is None else frozenset(self.class_names)
 
 
-def make_indexing(job: Job, source: Source, runs: str, class_names: tuple[str, ...] | None) -> Indexing:
-    """The indexing of a job's source into a folder of runs."""
+def make_listing_scan(job: Job, source: Source, sorted_runs: str, class_names: tuple[str, ...] | None) -> ListingScan:
+    """The scan of a job's source into a folder of runs."""
     splits = source.splits or tuple(job.fractions)
     bounds = (1 << 64,) * len(splits) if source.splits else tuple(split_bounds(job.fractions))
-    return Indexing(source, runs, job.seed, splits, bounds, class_names, job.label_kind)
+    return ListingScan(source, sorted_runs, job.seed, splits, bounds, class_names, job.label_kind)
 
 
 # ---- runs
 
 
 class _Run:
-    """References and refusals that are being gathered for one run."""
+    """The references and refusals of one run, until it is saved."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, int, int, int]] = []  # split, order, size, bytes of the place
-        self.blobs: list[bytes] = []
+        self.rows: list[tuple[int, int, int, int]] = []  # split, order, size, bytes of the locator
+        self.refs_bytes: list[bytes] = []
         self.labels: Counter[str] = Counter()
         self.kinds: list[int] = []
         self.refused: list[Refused] = []
         self.digest = 0
 
-    def add(self, entry: Listed, indexing: Indexing) -> None:
-        key, label, split, size, extras, place = entry
-        draw, order = key_hashes(key, seed=indexing.seed)
-        number = indexing.splits.index(split) if split else pick_split(draw, indexing.bounds)
-        blob = "\0".join((key, label, *extras)).encode()
-        # The place is no part of the digest, nor of the plan: it changes with the order in which an archive was packed.
-        end = b"\0" + place.encode() if place else b""
+    def add(self, entry: Listed, scan: ListingScan) -> None:
+        key, label, split, size, extras, locator = entry
+        draw, order = key_hashes(key, seed=scan.seed)
+        number = scan.splits.index(split) if split else pick_split(draw, scan.bounds)
+        data = "\0".join((key, label, *extras)).encode()
+        # Neither the digest nor the plan covers the locator: it changes with the order in which an archive was packed.
+        end = b"\0" + locator.encode() if locator else b""
         self.rows.append((number, order, size, len(end)))
-        self.blobs.append(blob + end)
-        if indexing.label_kind != "number":
+        self.refs_bytes.append(data + end)
+        if scan.label_kind != "number":
             self.labels[label] += 1
         if extras:
             self.kinds = [a | b for a, b in zip(self.kinds or [0] * len(extras), map(_cell_kind, extras), strict=True)]
         # A sum does not depend on the order of what is listed.
-        self.digest += xxhash.xxh3_128_intdigest(blob + b"\0%d\0%d" % (size, number))
+        self.digest += xxhash.xxh3_128_intdigest(data + b"\0%d\0%d" % (size, number))
 
     def save(self, stem: Path) -> None:
         if self.rows:
             self._save_refs(stem)
         facts = {"labels": self.labels, "kinds": self.kinds, "refused": self.refused, "digest": self.digest}
         # Last, by rename: a run without it does not count.
-        draft = stem.with_suffix(".tmp")
-        draft.write_text(json.dumps(facts))
-        os.replace(draft, stem.with_suffix(".json"))
+        replace_file(stem.with_suffix(".json"), json.dumps(facts).encode(), fsync=False, shared=True)
 
     def _save_refs(self, stem: Path) -> None:
         table = np.empty(len(self.rows), _RUN_DTYPE)
         rows = np.array(self.rows, np.uint64).reshape(-1, 4)
-        places = np.lexsort((rows[:, 1], rows[:, 0]))
-        table["split"], table["order"], table["size"], table["place"] = rows[places].T
-        blobs = [self.blobs[place] for place in places]
-        table["begin"] = np.cumsum([0, *map(len, blobs)])[:-1]
-        stem.with_suffix(".blob").write_bytes(b"".join(blobs))
+        positions = np.lexsort((rows[:, 1], rows[:, 0]))
+        table["split"], table["order"], table["size"], table["place"] = rows[positions].T
+        refs_bytes = [self.refs_bytes[position] for position in positions]
+        table["begin"] = np.cumsum([0, *map(len, refs_bytes)])[:-1]
+        stem.with_suffix(".blob").write_bytes(b"".join(refs_bytes))
         np.save(stem.with_suffix(".npy"), table)
 
 
-def index_piece(indexing: Indexing, number: int, piece: Any) -> None:
+def list_piece(scan: ListingScan, number: int, piece: Any) -> None:
     """Writes the runs of one piece of the listing; the same piece always writes the same files."""
     run, saved = _Run(), 0
-    kind, known = indexing.label_kind, indexing.known_classes
-    for entry in indexing.source.entries(piece):
+    kind, known = scan.label_kind, scan.known_classes
+    for entry in scan.source.entries(piece):
         refused = entry if isinstance(entry, Refused) else label_problem(entry, kind, known)
         if refused:
             run.refused.append(refused)
         elif isinstance(entry, Listed):
-            run.add(entry, indexing)
+            run.add(entry, scan)
         if len(run.rows) + len(run.refused) == RUN_REFS:
-            run.save(Path(indexing.runs, f"{number:04d}-{saved:05d}"))
+            run.save(Path(scan.sorted_runs, f"{number:04d}-{saved:05d}"))
             run, saved = _Run(), saved + 1
-    run.save(Path(indexing.runs, f"{number:04d}-{saved:05d}"))
+    run.save(Path(scan.sorted_runs, f"{number:04d}-{saved:05d}"))
 
 
 def _cell_kind(cell: str) -> int:
     if not cell:
         return _EMPTY
-    if _WHOLE.fullmatch(cell):
+    if _INTEGER.fullmatch(cell):
         return _INT if abs(int(cell)) <= _MOST_EXACT else _INT | _LARGE
     # 007 and numbers beyond int64 are names, not quantities.
     return _FLOAT if _NUMBER.fullmatch(cell) and not cell.lstrip("-").isdecimal() else _TEXT
 
 
 def _column_dtype(kinds: int) -> str:
-    """int64 where every cell is a whole number; float32 where each is a number or empty (NaN); else string.
+    """int64 where every cell is an integer; float32 where each is a number or empty (NaN); else string.
 
-    A column whose whole numbers float32 would change is kept as string.
+    A column whose integers float32 would change is kept as string.
     """
     if kinds & ~_LARGE == _INT:
         return "int64"
@@ -191,17 +190,17 @@ class PlannedShard(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be written.
+    """The shards that will be written, and what is known of their records.
 
     Attributes:
       splits: the names of the splits.
-      shards: in the order of splits and places.
-      class_names: label_int is a position in this tuple.
-      columns: name and dtype of every further column.
+      shards: in the order of the splits, and of each split's order.
+      class_names: label_int is an index of this tuple.
+      columns: name and dtype of every additional column.
       listed: how many inputs the source listed.
-      refused: how many of them indexing refused, by reason.
+      refused: how many of them the listing refused, by reason.
       source_digest: of all references, whatever their order.
-      num_bytes: what the payloads are expected to take.
+      num_bytes: the expected size of all shards.
     """
 
     splits: tuple[str, ...]
@@ -234,24 +233,24 @@ class Plan:
 
 @dataclass(frozen=True)
 class RecordSize:
-    """What a record takes on disk: a fixed payload, or so many bytes for each byte of the file."""
+    """The bytes of a record's payload: fixed, or a number of bytes for each byte of the file."""
 
     fixed: int = 0
     per_file_byte: float = 1.0
 
 
-def make_plan(job: Job, indexing: Indexing, size: RecordSize) -> Plan:
-    """The plan for all runs: a pure function of what was listed and the options, not of how it was cut into runs."""
-    facts = [json.loads(path.read_text()) for path in sorted(Path(indexing.runs).glob("*.json"))]
-    sizes, counts = _order_histogram(indexing, size)
-    labels = {name for fact in facts for label in fact["labels"] for name in names_in(label, indexing.label_kind)}
+def make_plan(job: Job, scan: ListingScan, size: RecordSize) -> Plan:
+    """The plan for all runs: a pure function of the listed inputs and the options, not of the cuts between runs."""
+    facts = [json.loads(path.read_text()) for path in sorted(Path(scan.sorted_runs).glob("*.json"))]
+    sizes, counts = _order_histogram(scan, size)
+    labels = {name for fact in facts for label in fact["labels"] for name in names_in(label, scan.label_kind)}
     refused = Counter(refusal[2] for fact in facts for refusal in fact["refused"])
     digest = sum(fact["digest"] for fact in facts) % (1 << 128)
     return Plan(
-        splits=indexing.splits,
-        shards=tuple(_cut_splits(indexing.splits, sizes, counts, job.target_bytes)),
-        class_names=indexing.class_names or tuple(sorted(labels)),
-        columns=_typed_columns(facts, indexing.source),
+        splits=scan.splits,
+        shards=tuple(_cut_splits(scan.splits, sizes, counts, job.target_bytes)),
+        class_names=scan.class_names or tuple(sorted(labels)),
+        columns=_typed_columns(facts, scan.source),
         listed=int(counts.sum()) + sum(refused.values()),
         refused=dict(sorted(refused.items())),
         source_digest=f"{digest:032x}",
@@ -259,19 +258,19 @@ def make_plan(job: Job, indexing: Indexing, size: RecordSize) -> Plan:
     )
 
 
-def _order_histogram(indexing: Indexing, size: RecordSize) -> tuple[np.ndarray, np.ndarray]:
+def _order_histogram(scan: ListingScan, size: RecordSize) -> tuple[np.ndarray, np.ndarray]:
     """Bytes and references in each part of the order of each split: two [splits, _PARTS] arrays."""
-    shape = (len(indexing.splits), _PARTS)
+    shape = (len(scan.splits), _PARTS)
     sizes, counts = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    for path in sorted(Path(indexing.runs).glob("*.npy")):
+    for path in sorted(Path(scan.sorted_runs).glob("*.npy")):
         table = np.load(path)
         parts = (table["order"] >> np.uint64(64 - _PART_BITS)).astype(np.int64)
         lengths = np.diff(table["begin"].astype(np.int64), append=os.path.getsize(path.with_suffix(".blob")))
         lengths -= table["place"].astype(np.int64)
-        places = (table["split"].astype(np.int64), parts)
+        bins = (table["split"].astype(np.int64), parts)
         payload = size.fixed + np.floor(table["size"] * size.per_file_byte).astype(np.int64)
-        np.add.at(sizes, places, payload + lengths + _RECORD_OVERHEAD)
-        np.add.at(counts, places, 1)
+        np.add.at(sizes, bins, payload + lengths + _RECORD_OVERHEAD)
+        np.add.at(counts, bins, 1)
     return sizes, counts
 
 
@@ -286,43 +285,43 @@ def _cut_splits(splits: Sequence[str], sizes: np.ndarray, counts: np.ndarray, ta
 
 
 def _typed_columns(facts: list[dict[str, Any]], source: Source) -> tuple[tuple[str, str], ...]:
-    """Every column with its dtype: the source's word, else what all cells allow."""
+    """Every column with its dtype: the source's where it knows one, else the narrowest that holds all cells."""
     known, kinds = dict(source.dtypes), [0] * len(source.columns)
     for fact in facts:
         kinds = [a | b for a, b in zip(kinds, fact["kinds"] or [0] * len(kinds), strict=True)]
     return tuple((name, known.get(name) or _column_dtype(k)) for name, k in zip(source.columns, kinds, strict=True))
 
 
-def index_refusals(runs: str) -> Iterator[Refused]:
-    """Yields what indexing refused."""
-    for path in sorted(Path(runs).glob("*.json")):
+def listing_refusals(sorted_runs: str) -> Iterator[Refused]:
+    """Yields the inputs that the listing refused."""
+    for path in sorted(Path(sorted_runs).glob("*.json")):
         for fields in json.loads(path.read_text())["refused"]:
             yield Refused(*fields)
 
 
-def refused_keys(runs: str) -> Counter[str]:
-    """How often each key was refused while indexing."""
-    return Counter(refusal.key for refusal in index_refusals(runs) if refusal.key)
+def refused_keys(sorted_runs: str) -> Counter[str]:
+    """How often the listing refused each key."""
+    return Counter(refusal.key for refusal in listing_refusals(sorted_runs) if refusal.key)
 
 
 def shard_refs(
-    runs: str, shard: PlannedShard, refused: Mapping[str, int] = MappingProxyType({})
+    sorted_runs: str, shard: PlannedShard, refused: Mapping[str, int] = MappingProxyType({})
 ) -> tuple[list[Ref], list[Refused]]:
     """A shard's references in order, and the refusals of every copy of a key that is listed more than once.
 
     Args:
-      runs: the folder of runs.
+      sorted_runs: the folder of runs.
       shard: the part of the order to take.
-      refused: copies that indexing refused; they count as listed.
+      refused: how many copies of each key the listing refused; they count as listed.
     """
     refs: list[Ref] = []
-    for path in sorted(Path(runs).glob("*.npy")):
+    for path in sorted(Path(sorted_runs).glob("*.npy")):
         refs += _run_slice(path, shard)
     refs.sort()
     keys = {ref.key for ref in refs}
     if len(keys) == len(refs) and keys.isdisjoint(refused):
         return refs, []
-    # Equal keys have equal hashes, so all copies lie side by side in one shard.
+    # Equal keys have equal hashes, so all copies are neighbours in one shard.
     copies = Counter(ref.key for ref in refs)
     copies.update({key: refused[key] for key in copies if key in refused})
     kept = [ref for ref in refs if copies[ref.key] == 1]
@@ -334,14 +333,14 @@ def shard_refs(
     return kept, repeated
 
 
-def lowest_refs(runs: str, count: int) -> list[Ref]:
-    """The references that come first in the order of the hash, all splits together: a sample chosen by nothing else."""
+def lowest_refs(sorted_runs: str, count: int) -> list[Ref]:
+    """The references that come first in the order of the hash, of all splits: a sample that depends on nothing else."""
     refs: list[Ref] = []
-    for path in sorted(Path(runs).glob("*.npy")):
+    for path in sorted(Path(sorted_runs).glob("*.npy")):
         table = np.load(path, mmap_mode="r")
-        places = np.argsort(table["order"], kind="stable")[:count]
-        blobs = path.with_suffix(".blob").read_bytes()
-        refs += [ref for place in places for ref in _refs(table, blobs, 0, int(place), int(place) + 1)]
+        lowest = np.argsort(table["order"], kind="stable")[:count].tolist()
+        refs_bytes = path.with_suffix(".blob").read_bytes()
+        refs += [ref for row in lowest for ref in _refs(table, refs_bytes, 0, row, row + 1)]
     return sorted(refs)[:count]
 
 
@@ -361,16 +360,16 @@ def _run_slice(path: Path, shard: PlannedShard) -> list[Ref]:
         return _refs(table, file.read(end - begin), begin, int(low), int(high))
 
 
-def _refs(table: np.ndarray, blobs: bytes, base: int, low: int, high: int) -> list[Ref]:
-    """The references [low, high) of a run, whose blobs lie in `blobs` from byte `base` on."""
+def _refs(table: np.ndarray, refs_bytes: bytes, base: int, low: int, high: int) -> list[Ref]:
+    """The references [low, high) of a run; `refs_bytes` holds their bytes from byte `base` of the file on."""
     begins = (table["begin"][low : high + 1].astype(np.int64) - base).tolist()
     if high == len(table):
-        begins.append(len(blobs))
+        begins.append(len(refs_bytes))
     orders, sizes = table["order"][low:high].tolist(), table["size"][low:high].tolist()
-    places = table["place"][low:high].tolist()
+    locator_bytes = table["place"][low:high].tolist()
     refs = []
-    for i, (order, size, place) in enumerate(zip(orders, sizes, places, strict=True)):
-        key, label, *extras = blobs[begins[i] : begins[i + 1]].decode().split("\0")
-        where = extras.pop() if place else ""
-        refs.append(Ref(order, key, label, size, tuple(extras), where))
+    for i, (order, size, has_locator) in enumerate(zip(orders, sizes, locator_bytes, strict=True)):
+        key, label, *extras = refs_bytes[begins[i] : begins[i + 1]].decode().split("\0")
+        locator = extras.pop() if has_locator else ""
+        refs.append(Ref(order, key, label, size, tuple(extras), locator))
     return refs

@@ -1,6 +1,6 @@
 """From finished shards to a dataset: final names, records.index, rejected.jsonl, and last of all the manifest.
 
-Every step can be repeated: a run that was killed in the middle finds what is done and goes on.
+Every step can be repeated: after a kill in the middle, the next run finds the finished steps and goes on.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ import xxhash
 from beam_jobs.census import census_json, find_duplicates
 from beam_jobs.encode.columns import extra_features
 from beam_jobs.encode.masks import has_masks
-from beam_jobs.encode.payloads import needs_tensorflow
 from beam_jobs.job import Job
 from beam_jobs.plan import Plan
-from beam_jobs.shards import ShardFacts, merge_counts, sum_moments
+from beam_jobs.shards import ShardStats, merge_counts, sidecar_bytes, sum_moments
 from beam_jobs.sources import Refused
 from tfpipe import __version__
 from tfpipe.format.manifest import (
@@ -34,121 +33,116 @@ from tfpipe.format.manifest import (
     Split,
     digest_bytes,
     load_manifest,
-    replace_file,
     save_manifest,
 )
 from tfpipe.format.schema import ImageSpec, Schema, record_schema
-from tfpipe.storage import Place, RemotePath
+from tfpipe.storage import AnyPath, StorePath, replace_file
 
-_NOTES_NAME = "files.json"
+# In the state folder: the shards that a run renames into place or replaces.
+_JOURNAL_NAME = "files.json"
 
 
 def publish(
-    output: Place, state: Path, job: Job, plan: Plan, refusals: Sequence[Refused], recorded: dict[str, Any]
+    output: AnyPath, state: Path, job: Job, plan: Plan, refusals: Sequence[Refused], recorded: dict[str, Any]
 ) -> Manifest:
-    """Makes the dataset visible, and removes what it replaces.
+    """Makes the dataset visible, and removes the files that it replaces.
 
     Args:
-      output: the folder to write, or the place in a store; its `_state` holds the shards.
-      state: the folder with their sidecars: `_state` itself, or a copy of what a store's has.
+      output: the folder to write, or the URL in a store; its `_state` holds the shards.
+      state: the folder with their sidecars: `_state` itself, or a copy of a store's.
       job: the conversion.
       plan: its plan; every shard has its sidecar.
-      refusals: everything that was refused, in any order.
-      recorded: what the manifest says of how it was made.
+      refusals: all refused inputs, in any order.
+      recorded: the job, as the manifest's made_by records it.
 
     Returns:
       The manifest, as it was written.
     """
-    facts = [ShardFacts.load(state / f"{shard.name}.json") for shard in plan.shards]
-    mark = _content_mark(recorded, facts)
-    index = b"".join((state / f"{fact.name}.index").read_bytes() for fact in facts)
-    duplicates = find_duplicates(_contents(state, plan))
-    manifest = _manifest(job, plan, facts, mark, index, refusals, recorded, duplicates)
-    _note_files(output, _shard_files(output) | {shard.path for shard in _all_shards(manifest)})
-    for fact, shard in zip(facts, _all_shards(manifest), strict=True):
-        _move_in(output / STATE_NAME / f"{fact.name}.tfrecord", output / shard.path)
+    stats = [ShardStats.load(state / f"{shard.name}.json") for shard in plan.shards]
+    index = b"".join((state / f"{one.name}.index").read_bytes() for one in stats)
+    duplicates = find_duplicates(_content_digests(state, plan))
+    manifest = _manifest(job, plan, stats, index, refusals, recorded, duplicates)
+    _extend_journal(output, _shard_files(output) | {shard.path for shard in _all_shards(manifest)})
+    for one, shard in zip(stats, _all_shards(manifest), strict=True):
+        _rename_into_place(output / STATE_NAME / f"{one.name}.tfrecord", output / shard.path)
     replace_file(output / INDEX_NAME, index)
     replace_file(output / REJECTED_NAME, rejected_lines(refusals))
     save_manifest(manifest, output)
-    sweep(output)
+    remove_stale(output)
     return load_manifest(output)
 
 
-def _move_in(draft: Place, target: Place) -> None:
-    """Gives a shard its final name, where a killed run has not; a store copies it, and `sweep` removes the draft."""
-    if isinstance(draft, RemotePath):
-        draft.copy_to(RemotePath(str(target)))
+def _rename_into_place(draft: AnyPath, target: AnyPath) -> None:
+    """Gives a shard its final name, where a killed run has not. A store copies it; remove_stale removes the draft."""
+    if isinstance(draft, StorePath):
+        draft.copy_to(StorePath(str(target)))
     elif draft.exists():
         os.replace(draft, str(target))
 
 
-def sweep(output: Place) -> None:
-    """Removes the state folder, and every shard of a dataset before or of one that was never finished.
+def remove_stale(output: AnyPath) -> None:
+    """Removes the state folder, and every shard of an earlier dataset or of one that was never finished.
 
-    Only files that a run noted down itself are removed, and none that the manifest lists.
+    Only files of the journal are removed, and none that the manifest lists.
     """
     state = output / STATE_NAME
-    notes = state / _NOTES_NAME
-    if notes.exists():
-        for path in set(json.loads(notes.read_text())) - _shard_files(output):
+    journal = state / _JOURNAL_NAME
+    if journal.exists():
+        for path in set(json.loads(journal.read_text())) - _shard_files(output):
             (output / path).unlink(missing_ok=True)
-    if isinstance(state, RemotePath):
+    if isinstance(state, StorePath):
         state.remove_tree()
     else:
         shutil.rmtree(state, ignore_errors=True)
 
 
-def _note_files(output: Place, paths: set[str]) -> None:
-    """Notes down, before the first rename, which shards are about to come or go; adds to what a killed run noted."""
-    notes = output / STATE_NAME / _NOTES_NAME
-    earlier = json.loads(notes.read_text()) if notes.exists() else []
-    replace_file(notes, json.dumps(sorted(paths | set(earlier))).encode())
+def _extend_journal(output: AnyPath, paths: set[str]) -> None:
+    """Adds the shards that are about to come or go, before the first rename, to those that a killed run recorded."""
+    journal = output / STATE_NAME / _JOURNAL_NAME
+    earlier = json.loads(journal.read_text()) if journal.exists() else []
+    replace_file(journal, json.dumps(sorted(paths | set(earlier))).encode())
 
 
-def _contents(state: Path, plan: Plan) -> dict[str, np.ndarray]:
+def _content_digests(state: Path, plan: Plan) -> dict[str, np.ndarray]:
     """For each split, the digest of every record's file."""
-    contents = {}
+    digests = {}
     for number, name in enumerate(plan.splits):
         parts = [(state / f"{shard.name}.contents").read_bytes() for shard in plan.shards if shard.split == number]
-        contents[name] = np.frombuffer(b"".join(parts), "S16")
-    return contents
+        digests[name] = np.frombuffer(b"".join(parts), "S16")
+    return digests
 
 
-def _content_mark(recorded: dict[str, Any], facts: Sequence[ShardFacts]) -> str:
+def _content_tag(recorded: dict[str, Any], stats: Sequence[ShardStats]) -> str:
     """Eight hex digits that change with the plan and with any shard's content.
 
     A rewrite whose images changed gets other file names even where its plan is the same, so that a reader of the old
     manifest never opens a new shard.
     """
-    text = json.dumps([recorded["plan"], [fact.digest for fact in facts]])
+    text = json.dumps([recorded["plan"], [one.digest for one in stats]])
     return xxhash.xxh3_128_hexdigest(text.encode())[:8]
 
 
-def shard_is_written(output: Path, plan: Plan, number: int, recorded: dict[str, Any]) -> bool:
-    """Whether a shard of the plan needs no more work: its sidecar is there, and its file, renamed already or not."""
-    state = output / STATE_NAME
-    name = plan.shards[number].name
-    try:
-        size = ShardFacts.load(state / f"{name}.json").num_bytes
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
-    return size in (_size(state / f"{name}.tfrecord"), _size(_published_path(output, plan, name, recorded)))
+def shard_is_written(state: Path, plan: Plan, name: str, recorded: dict[str, Any]) -> bool:
+    """Whether a shard of the plan is complete: its sidecar is there, and its file, renamed already or not."""
+    size = sidecar_bytes(state / f"{name}.json")
+    paths = (state / f"{name}.tfrecord", _published_path(state, plan, name, recorded))
+    return size is not None and size in map(_size, paths)
 
 
-def _published_path(output: Path, plan: Plan, name: str, recorded: dict[str, Any]) -> Path | None:
-    """Where a shard goes once all are finished; None while some are not."""
-    paths = [output / STATE_NAME / f"{shard.name}.json" for shard in plan.shards]
+def _published_path(state: Path, plan: Plan, name: str, recorded: dict[str, Any]) -> Path | None:
+    """The final path of a shard; None until all shards are finished."""
+    paths = [state / f"{shard.name}.json" for shard in plan.shards]
     if not all(path.exists() for path in paths):
         return None
-    return output / f"{name}-{_content_mark(recorded, [ShardFacts.load(path) for path in paths])}.tfrecord"
+    return state.parent / f"{name}-{_content_tag(recorded, [ShardStats.load(path) for path in paths])}.tfrecord"
 
 
 def _size(path: Path | None) -> int | None:
     return path.stat().st_size if path is not None and path.exists() else None
 
 
-def _shard_files(output: Place) -> set[str]:
-    """The shards of the dataset that is there now."""
+def _shard_files(output: AnyPath) -> set[str]:
+    """The paths of the shards of the dataset that is there now."""
     try:
         return {shard.path for shard in _all_shards(load_manifest(output))}
     except (FileNotFoundError, ValueError):
@@ -162,61 +156,61 @@ def _all_shards(manifest: Manifest) -> list[Shard]:
 def _manifest(
     job: Job,
     plan: Plan,
-    facts: Sequence[ShardFacts],
-    mark: str,
+    stats: Sequence[ShardStats],
     index: bytes,
     refusals: Sequence[Refused],
     recorded: dict[str, Any],
     duplicates: Mapping[str, int],
 ) -> Manifest:
-    moments = [fact.moments for fact in facts if fact.moments is not None]
+    moments = [one.moments for one in stats if one.moments is not None]
     total = sum_moments(moments) if moments else None
-    digest = sum(fact.source_digest for fact in facts) % (1 << 128)
+    digest = sum(one.source_digest for one in stats) % (1 << 128)
     return Manifest(
-        schema=_schema(job, plan, facts, recorded),
-        splits=_splits(plan, facts, mark),
+        schema=_schema(job, plan, stats, recorded),
+        splits=_splits(plan, stats, _content_tag(recorded, stats)),
         class_names=plan.class_names,
         index_digest=digest_bytes(index),
         rejected=merge_counts({refusal.reason: 1} for refusal in refusals),
         mean=total and total.mean,
         std=total and total.std,
-        statistics=census_json([fact.image_sizes for fact in facts], duplicates),
+        statistics=census_json([one.image_sizes for one in stats], duplicates),
         made_by={**recorded, "source_digest": f"xxh3_128_sum:{digest:032x}", "versions": versions(job)},
     )
 
 
-def _splits(plan: Plan, facts: Sequence[ShardFacts], mark: str) -> dict[str, Split]:
+def _splits(plan: Plan, stats: Sequence[ShardStats], content_tag: str) -> dict[str, Split]:
     splits = {}
     start = 0
     for number, name in enumerate(plan.splits):
-        mine = [fact for fact, shard in zip(facts, plan.shards, strict=True) if shard.split == number]
-        counts = merge_counts(fact.class_counts for fact in mine)
+        mine = [one for one, shard in zip(stats, plan.shards, strict=True) if shard.split == number]
+        counts = merge_counts(one.class_counts for one in mine)
         shards = []
-        for fact in mine:
-            shards.append(Shard(f"{fact.name}-{mark}.tfrecord", fact.num_records, fact.num_bytes, fact.digest, start))
-            start += fact.num_records
+        for one in mine:
+            path = f"{one.name}-{content_tag}.tfrecord"
+            shards.append(Shard(path, one.num_records, one.num_bytes, one.digest, start))
+            start += one.num_records
         splits[name] = Split(tuple(shards), tuple(counts[label] for label in range(len(plan.class_names))))
     return splits
 
 
-def _schema(job: Job, plan: Plan, facts: Sequence[ShardFacts], recorded: dict[str, Any]) -> Schema:
-    sizes = {size for fact in facts if fact.sizes for size in (fact.sizes[:2], fact.sizes[2:])}
+def _schema(job: Job, plan: Plan, stats: Sequence[ShardStats], recorded: dict[str, Any]) -> Schema:
+    sizes = {size for one in stats if one.sizes for size in (one.sizes[:2], one.sizes[2:])}
     spec = ImageSpec(
         dtype=job.dtype,
         size=sizes.pop() if len(sizes) == 1 else None,
-        jpeg_only=all(set(fact.formats) <= {"jpeg"} for fact in facts),
-        turned=any(fact.turned for fact in facts),
+        jpeg_only=all(set(one.formats) <= {"jpeg"} for one in stats),
+        turned=any(one.turned for one in stats),
         masked=has_masks(plan.columns),
     )
     size = recorded.get("model", {}).get("embedding_size")
     extras = extra_features(plan.columns)
-    return record_schema(job.payload, spec, embedding_size=size, extras=extras, label_kind=job.label_kind)
+    return record_schema(job.payload, image=spec, embedding_size=size, extras=extras, label_kind=job.label_kind)
 
 
 def versions(job: Job) -> dict[str, str]:
     """The versions that decide the bytes: TensorFlow's and Keras's only where they take part."""
     names = ["numpy", "xxhash"]
-    names += ["tensorflow"] if needs_tensorflow(job) else []
+    names += ["tensorflow"] if job.needs_tensorflow else []
     names += ["keras"] if job.payload == "embedding" else []
     return {"tfpipe": __version__, **{name: version(name) for name in names}}
 

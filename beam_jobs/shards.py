@@ -1,7 +1,7 @@
-"""Writes one shard, and leaves a sidecar that says what is in it.
+"""Writes one shard, and a sidecar with its statistics.
 
-In the output's `_state` folder a shard lies under its planned name; a sidecar, renamed into place after it, makes it
-count. A run that is resumed finds the sidecars and writes only what has none.
+In the output's `_state` folder a shard is stored under its planned name; a sidecar, renamed into place after it, makes
+it count. A resumed run finds the sidecars and writes only the shards that have none.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import json
 import math
 import os
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ import numpy as np
 import xxhash
 
 from beam_jobs.census import Sizes, count_sizes
-from beam_jobs.encode.payloads import Encoded, Payload
-from beam_jobs.plan import Ref
-from beam_jobs.sources import Refused
+from beam_jobs.encode.payloads import Payload
+from beam_jobs.encode.record import Encoded
+from beam_jobs.sources import Ref, Refused
+from beam_jobs.threads import map_ordered
 from tfpipe.format.framing import Chunks
 from tfpipe.images.moments import Moments
+from tfpipe.storage import replace_file
 
 _WRITE_BYTES = 1 << 18
 # The kernel takes up to 1024 chunks in one call.
@@ -34,17 +36,17 @@ _WRITE_CHUNKS = 1000
 
 
 @dataclass
-class ShardFacts:
-    """What one shard holds: the content of its sidecar.
+class ShardStats:
+    """The statistics of one shard: the content of its sidecar. The names are keys of its JSON.
 
     Attributes:
       name: the planned name.
       num_records, num_bytes, digest: of the shard's file.
       class_counts: by label_int.
       formats: how many files of each format.
-      turned: how many files carry an EXIF turn.
+      turned: how many files have an EXIF orientation other than upright.
       sizes: [smallest height, width, largest height, width] of the images; None for embeddings and empty shards.
-      image_sizes: how large the images and their files are; see census.
+      image_sizes: the distribution of the sizes of images and files; see census.
       moments: of all pixels; None where none were decoded.
       source_digest: the sum of the records' digests.
       refused: inputs that could not become records.
@@ -65,13 +67,11 @@ class ShardFacts:
 
     def save(self, path: Path) -> None:
         """Writes the sidecar by rename."""
-        draft = path.with_suffix(".tmp")
-        draft.write_text(json.dumps(vars(self)))
-        os.replace(draft, path)
+        replace_file(path, json.dumps(vars(self)).encode(), fsync=False, shared=True)
 
     @classmethod
-    def load(cls, path: Path) -> ShardFacts:
-        """The facts that `save` wrote."""
+    def load(cls, path: Path) -> ShardStats:
+        """The stats that `save` wrote."""
         fields: dict[str, Any] = json.loads(path.read_text())
         fields["class_counts"] = {int(label): count for label, count in fields["class_counts"].items()}
         fields["refused"] = [Refused(*refusal) for refusal in fields["refused"]]
@@ -82,56 +82,66 @@ class ShardFacts:
         return cls(**fields)
 
 
+def sidecar_bytes(path: Path) -> int | None:
+    """The size that a sidecar states for its shard; None where the sidecar is missing or damaged."""
+    try:
+        return ShardStats.load(path).num_bytes
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def write_shard(
     state: Path, name: str, refs: Sequence[Ref], payload: Payload, *, refused: Sequence[Refused] = (), threads: int = 1
-) -> ShardFacts:
+) -> ShardStats:
     """Writes a shard's file, offsets and sidecar into the state folder.
 
     Args:
       state: the folder.
       name: the planned name.
-      refs: what becomes records, in order.
-      payload: how.
-      refused: inputs that are refused already, to be carried in the sidecar.
+      refs: the references that become records, in order.
+      payload: turns them into records.
+      refused: inputs that are refused already, to be listed in the sidecar.
       threads: how many batches are encoded at once.
 
     Raises:
-      OSError: the disk is full or the folder gone; what was written of the shard is removed.
+      OSError: the disk is full or the folder gone; the unfinished shard is removed.
     """
-    facts = ShardFacts(name, refused=list(refused))
-    # The process's own: another that was left behind by a killed run may still write the same shard.
+    # The process's own name: a process that a killed run left behind may still write the same shard.
     draft = state / f"{name}.{os.getpid()}.draft"
     try:
         with open(draft, "wb", buffering=0) as file:
-            _write_records(file, facts, _encode_all(refs, payload, threads), state)
+            batches = map_ordered(payload.encode, _batches(refs, payload, threads), threads=threads, ahead=2 * threads)
+            stats = _write_records(file, name, batches, refused, state)
         os.replace(draft, state / f"{name}.tfrecord")
-        facts.save(state / f"{name}.json")
+        stats.save(state / f"{name}.json")
     except OSError:
         draft.unlink(missing_ok=True)
         raise
-    return facts
+    return stats
 
 
-def _write_records(file: Any, facts: ShardFacts, batches: Iterable[list[Encoded | Refused]], state: Path) -> None:
+def _write_records(
+    file: Any, name: str, batches: Iterable[list[Encoded | Refused]], refused: Sequence[Refused], state: Path
+) -> ShardStats:
     """Writes the records, and beside them NAME.index (their offsets) and NAME.contents (their files' digests)."""
-    writer = _Writer(file)
-    census = _Census()
+    writer, builder = _Writer(file), _StatsBuilder()
+    refused = list(refused)
     for results in batches:
         records = [result for result in results if isinstance(result, Encoded)]
         if len(records) < len(results):
-            facts.refused += [result for result in results if isinstance(result, Refused)]
+            refused += [result for result in results if isinstance(result, Refused)]
         writer.write([chunk for record in records for chunk in record.chunks])
-        census.add(records)
-    facts.digest = writer.finish()
-    offsets = census.fill(facts)
-    offsets.tofile(state / f"{facts.name}.index")
-    (state / f"{facts.name}.contents").write_bytes(census.contents)
+        builder.add(records)
+    stats = builder.build(name, digest=writer.finish(), refused=refused)
+    builder.offsets().tofile(state / f"{name}.index")
+    (state / f"{name}.contents").write_bytes(builder.content_digests)
+    return stats
 
 
 class _Writer:
-    """Hands chunks to the disk some 256 kB at a time, uncopied, and digests them while they are in the cache.
+    """Writes chunks some 256 kB at a time, uncopied, and digests them while they are in the processor's cache.
 
-    A thread for it made raw records slower, not faster: 70 us against 58, for all the handing over of Python's lock.
+    A thread for it made raw records slower, not faster: 70 us against 58, since Python's lock then changed hands.
     """
 
     def __init__(self, file: Any) -> None:
@@ -150,7 +160,7 @@ class _Writer:
             self._flush()
 
     def finish(self) -> str:
-        """Writes what is left; returns the digest of everything."""
+        """Writes the rest; returns the digest of everything."""
         self._flush()
         return f"xxh3_128:{self._digest.hexdigest()}"
 
@@ -168,12 +178,12 @@ def _write_whole(handle: int, chunks: Chunks) -> None:
             rest = rest[os.write(handle, rest) :]
 
 
-class _Census:
-    """What is counted of a shard's records, column by column: a record at a time took 5 us, so it takes 1."""
+class _StatsBuilder:
+    """Counts a shard's records column by column: a record at a time took 5 us, so it takes 1."""
 
     def __init__(self) -> None:
         # Flat, for a shard of small images may hold half a million: 56 B a record.
-        self.contents = bytearray()
+        self.content_digests = bytearray()
         self._lengths = array("Q")
         self._files = array("q")  # bytes, height, width
         self._sizes = array("q")  # height, width
@@ -195,29 +205,31 @@ class _Census:
         self._sizes.extend(chain.from_iterable(filter(None, sizes)))
         if decoded := [part for part in moments if part is not None]:
             self._moments = sum_moments([*decoded, self._moments or Moments()])
-        self.contents += b"".join(contents)
+        self.content_digests += b"".join(contents)
         self._source_digest += sum(digests)
 
-    def fill(self, facts: ShardFacts) -> np.ndarray:
-        """Puts all counts into a shard's facts; returns the offset of each record, uint64 [N]."""
+    def build(self, name: str, *, digest: str, refused: list[Refused]) -> ShardStats:
+        """The stats of all records that were added."""
+        sizes = np.array(self._sizes, np.int64).reshape(-1, 2)
+        return ShardStats(
+            name,
+            num_records=len(self._lengths),
+            num_bytes=sum(self._lengths),
+            digest=digest,
+            class_counts=dict(self._classes),
+            formats=dict(self._formats),
+            turned=self._turned,
+            sizes=(*sizes.min(0).tolist(), *sizes.max(0).tolist()) if len(sizes) else None,
+            image_sizes=count_sizes(np.array(self._files, np.int64).reshape(-1, 3)),
+            moments=self._moments,
+            source_digest=self._source_digest,
+            refused=refused,
+        )
+
+    def offsets(self) -> np.ndarray:
+        """The offset of each record: uint64 [N]."""
         lengths = np.array(self._lengths, np.uint64)
-        facts.num_records, facts.num_bytes = len(lengths), int(lengths.sum())
-        facts.class_counts, facts.formats = dict(self._classes), dict(self._formats)
-        facts.turned, facts.source_digest, facts.moments = self._turned, self._source_digest, self._moments
-        facts.image_sizes = count_sizes(np.array(self._files, np.int64).reshape(-1, 3))
-        if self._sizes:
-            sizes = np.array(self._sizes, np.int64).reshape(-1, 2)
-            facts.sizes = (*sizes.min(0).tolist(), *sizes.max(0).tolist())
         return (np.cumsum(lengths) - lengths).astype("<u8")
-
-
-def _encode_all(refs: Sequence[Ref], payload: Payload, threads: int) -> Iterator[list[Encoded | Refused]]:
-    batches = _batches(refs, payload, threads)
-    if threads == 1:
-        yield from map(payload.encode, batches)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        yield from _in_order(pool, payload, batches, ahead=2 * threads)
 
 
 def _batches(refs: Sequence[Ref], payload: Payload, threads: int) -> Iterator[Sequence[Ref]]:
@@ -225,31 +237,15 @@ def _batches(refs: Sequence[Ref], payload: Payload, threads: int) -> Iterator[Se
     first = 0
     while first < len(refs):
         size = payload.batch_refs
-        if threads > 1 and payload.divisible:
+        if threads > 1 and payload.small_batches_help:
             size = min(size, math.ceil((len(refs) - first) / (2 * threads)))
         yield refs[first : first + size]
         first += size
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, payload: Payload, batches: Iterable[Sequence[Ref]], *, ahead: int
-) -> Iterator[list[Encoded | Refused]]:
-    """Yields results in the order of the batches, with at most `ahead` of them under way: memory stays bounded."""
-    waiting: deque[Future[list[Encoded | Refused]]] = deque()
-    for batch in batches:
-        waiting.append(pool.submit(payload.encode, batch))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
 def sum_moments(parts: Iterable[Moments]) -> Moments:
     """The moments of all parts together."""
-    total = Moments()
-    for part in parts:
-        total = total.plus(part)
-    return total
+    return reduce(Moments.plus, parts, Moments())
 
 
 def merge_counts(parts: Iterable[dict[Any, int]]) -> Counter[Any]:

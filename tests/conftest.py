@@ -1,4 +1,4 @@
-"""Inputs that several test files share: made once, read only, of fixed seeds."""
+"""Inputs that several test files share: built once, never changed, with fixed seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Before anything imports TensorFlow: no GPU, few words, and one thread an op, as the command line sets it.
+# Before anything imports TensorFlow: no GPU, and no start-up messages.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -34,7 +34,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes with two files of every kind each, one an EXIF turn."""
+    """Two classes with two files of every kind each, one with an EXIF orientation."""
     return fill_folder(tmp_path_factory.mktemp("mixed"), ("cat", "dog"), 2 * len(KINDS), KINDS)
 
 
@@ -49,13 +49,13 @@ def raw_dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Manif
 
 @pytest.fixture
 def own_photos(photos: Path, tmp_path: Path) -> Path:
-    """The photos at a place of the test's own."""
+    """A copy of the photos for one test."""
     return shutil.copytree(photos, tmp_path / "photos")
 
 
 @pytest.fixture(scope="session")
 def from_folder(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """The images as a folder gives them."""
+    """The images, converted from a folder."""
     root = tmp_path_factory.mktemp("folder")
     for name, data in JPEGS.items():
         (root / "in" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -149,7 +149,7 @@ def test_a_users_op_is_found_among_keras_custom_objects():
 REFUSED = {
     r"transforms is \[\]; it takes a list of at least one transform": lambda: layers.Augment([]),
     "steps_per_epoch is 0": lambda: layers.Augment([augment.flip_left_right()], steps_per_epoch=0),
-    "PBA goes by the epoch: give steps_per_epoch, epoch or flatten=True": lambda: layers.PBA("rcifar10"),
+    "PBA depends on the epoch: give steps_per_epoch, epoch or flatten=True": lambda: layers.PBA("rcifar10"),
     "Unknown policy 'imagenet'": lambda: layers.AutoAugment("imagenet"),
     "m is 40": lambda: layers.RandAugment(2, 40),
 }

@@ -6,7 +6,7 @@
     train = tfpipe.make_dataset("photos_tfrecord", batch_size=128, image_size=(224, 224))
     model.fit(train)
 
-Importing tfpipe loads neither TensorFlow nor Beam; the names below load their modules when they are first used.
+Importing tfpipe loads neither TensorFlow nor Beam: the names below load their modules on first use.
 """
 
 from __future__ import annotations

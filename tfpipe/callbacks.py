@@ -27,6 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.reader.options import ReadOptions
+from tfpipe.storage import rename_draft, replace_file
 from tfpipe.tf_internals import CountedDataset
 
 _POSITION, _WEIGHTS = "position.json", ".weights.h5"
@@ -194,12 +195,11 @@ class Resume(keras.callbacks.Callback):
         name = f"step-{step}-epoch-{epoch}{_WEIGHTS}"
         temporary = self._directory / f"unfinished{_WEIGHTS}"
         self.model.save_weights(temporary, overwrite=True)
-        _publish(temporary, self._directory / name)
+        rename_draft(temporary, self._directory / name)
         generators = tuple(tuple(map(int, variable.numpy())) for variable in _generators(self.model))
         position = dataclasses.replace(self._now, epoch=epoch, weights=name, generators=generators)
-        temporary = self._directory / f"{_POSITION}.unfinished"
-        temporary.write_text(json.dumps(dataclasses.asdict(position)) + "\n")
-        _publish(temporary, self._directory / _POSITION)
+        text = json.dumps(dataclasses.asdict(position)) + "\n"
+        replace_file(self._directory / _POSITION, text.encode())
         for old in self._directory.glob(f"*{_WEIGHTS}"):
             if old.name != name:
                 old.unlink()
@@ -218,13 +218,6 @@ def _load_position(path: Path) -> Position:
 def _generators(model: keras.Model) -> list[Any]:
     """The states of a model's random generators, uint32 [2] each."""
     return [variable for variable in model.variables if variable.name == "seed_generator_state"]
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    """Renames a file once its bytes are on the disk."""
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 class InputWait(keras.callbacks.Callback):

@@ -1,7 +1,7 @@
-"""The three ways in which a job can fail, each with the exit code of the command line.
+"""Three kinds of failure, each with its exit code on the command line.
 
-Values passed to library functions raise plain `ValueError`, `TypeError` and `FileNotFoundError`; these classes refine
-them where the command line has to tell the cases apart.
+Wrong arguments of library functions raise plain `ValueError`, `TypeError` and `FileNotFoundError`; these classes
+refine them for the command line, which has to distinguish the cases.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class DataError(ValueError):
 
 
 class UsageError(ValueError):
-    """What was asked for contradicts itself or the files that are there. Exit code 2."""
+    """The request contradicts itself or the existing files. Exit code 2."""
 
     exit_code = 2
 

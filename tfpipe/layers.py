@@ -3,20 +3,20 @@
     model = keras.Sequential([layers.RandAugment(2, 9), layers.Augment([augment.cutout(16)]), backbone])
     train = train.map(layers.Augment([augment.mixup(0.2)]))          # of (images, labels) or {"image", "label"}
 
-A layer augments in training and hands everything through otherwise. Each call takes the next seed of a counter, which
+A layer augments in training and passes everything through otherwise. Each call takes the next seed of a counter, which
 is saved with the model, so that a resumed training goes on where it stopped. Inside Dataset.map with parallel calls
 each batch gets a seed of its own, but which one depends on the order of the calls; where every run is to see the same
-pixels, hand the transforms to tfpipe.make_dataset.
+pixels, give the transforms to tfpipe.make_dataset.
 
 On a backend other than TensorFlow the layers work in the input pipeline, since their kernels are TensorFlow's.
 """
 
 from __future__ import annotations
 
-import os
+import inspect
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -25,10 +25,9 @@ import tensorflow as tf
 from tfpipe.augment.draw.streams import split_seed
 from tfpipe.augment.mixing import cutmix, mixup
 from tfpipe.augment.ops.op import Op
-from tfpipe.augment.policies import CIFAR_MEAN, auto_augment, pba, policy, rand_augment, trivial_augment_wide
+from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, trivial_augment_wide
 from tfpipe.augment.saving import from_json, named_ops, to_json
-from tfpipe.augment.transform import Fill, Transform
-from tfpipe.policy import Policy, Schedule
+from tfpipe.augment.transform import Transform
 from tfpipe.tf_internals import read_and_skip
 
 _PACKAGE = "tfpipe"
@@ -43,7 +42,7 @@ class Augment(keras.layers.Layer):
     """Applies transforms to the batches that pass through in training.
 
     Takes images [B, H, W, C] (uint8, or floats in [0, 1]), a pair (images, labels), or a dict with "image" (or Keras's
-    "images") and whatever else the transforms take; returns the same structure and dtypes, under mixed precision too.
+    "images") and what else the transforms take; returns the same structure and dtypes, under mixed precision too.
 
     Args:
       transforms: of tfpipe.augment, applied in order.
@@ -178,170 +177,64 @@ def _as_batch(inputs: Any) -> tuple[dict[str, Any], Callable[[dict[str, Any]], A
     return {"image": inputs}, lambda done: done["image"]
 
 
-def _without(arguments: dict[str, Any]) -> dict[str, Any]:
-    """What a constructor was given, but for what is the layer's own."""
-    own = ("self", "__class__", "seed", "steps_per_epoch", "name", "dtype")
-    return {name: value for name, value in arguments.items() if name not in own}
+class _FactoryLayer(Augment):
+    """A layer over one function of tfpipe.augment: it takes that function's arguments and its own of Augment."""
+
+    _factory: ClassVar[Callable[..., Transform]]
+    _own: ClassVar[tuple[str, ...]]
+
+    def __init_subclass__(cls, *, factory: Callable[..., Transform], own: tuple[str, ...] = ()) -> None:
+        super().__init_subclass__()
+        cls._factory, cls._own = staticmethod(factory), (*own, "seed", "name", "dtype")
+        augment = inspect.signature(Augment).parameters
+        # What help() and editors show.
+        parameters = [*inspect.signature(factory).parameters.values(), *(augment[name] for name in cls._own)]
+        cls.__signature__ = inspect.Signature(parameters)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        own = {name: kwargs.pop(name) for name in self._own if name in kwargs}
+        super().__init__([self._factory(*args, **kwargs)], **own)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class RandAugment(Augment):
-    """augment.rand_augment as a layer; the arguments are its own, and those of Augment."""
-
-    def __init__(
-        self,
-        n: int,
-        m: int,
-        *,
-        num_magnitude_bins: int = 31,
-        table: str = "dali",
-        fill: Fill = 128,
-        interpolation: str = "nearest",
-        ops: Sequence[str | Op] | None = None,
-        excluded: Sequence[str] = (),
-        weights: Mapping[str, float] | None = None,
-        magnitude_noise: float = 0.0,
-        max_translate_abs: float | None = None,
-        max_translate_rel: float | None = None,
-        form: str = "auto",
-        check_values: bool = False,
-        seed: int | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__([rand_augment(**_without(locals()))], seed=seed, name=name, dtype=dtype)
+class RandAugment(_FactoryLayer, factory=rand_augment):
+    """augment.rand_augment as a layer; the arguments are its own, and seed, name and dtype of Augment."""
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class TrivialAugmentWide(Augment):
-    """augment.trivial_augment_wide as a layer; the arguments are its own, and those of Augment."""
-
-    def __init__(
-        self,
-        *,
-        num_magnitude_bins: int = 31,
-        table: str = "dali",
-        fill: Fill = 128,
-        interpolation: str = "nearest",
-        ops: Sequence[str | Op] | None = None,
-        excluded: Sequence[str] = (),
-        weights: Mapping[str, float] | None = None,
-        max_translate_abs: float | None = None,
-        max_translate_rel: float | None = None,
-        form: str = "auto",
-        check_values: bool = False,
-        seed: int | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__([trivial_augment_wide(**_without(locals()))], seed=seed, name=name, dtype=dtype)
+class TrivialAugmentWide(_FactoryLayer, factory=trivial_augment_wide):
+    """augment.trivial_augment_wide as a layer; the arguments are its own, and seed, name and dtype of Augment."""
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class AutoAugment(Augment):
-    """augment.auto_augment as a layer; the arguments are its own, and those of Augment."""
-
-    def __init__(
-        self,
-        policy_name: str = "image_net",
-        *,
-        table: str | None = None,
-        fill: Fill = 128,
-        interpolation: str = "nearest",
-        max_translate_abs: float | None = None,
-        max_translate_rel: float | None = None,
-        form: str = "auto",
-        check_values: bool = False,
-        seed: int | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__([auto_augment(**_without(locals()))], seed=seed, name=name, dtype=dtype)
+class AutoAugment(_FactoryLayer, factory=auto_augment):
+    """augment.auto_augment as a layer; the arguments are its own, and seed, name and dtype of Augment."""
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class PolicyAugment(Augment):
-    """augment.policy as a layer; the arguments are its own, and those of Augment."""
-
-    def __init__(
-        self,
-        source: Policy | str | os.PathLike[str],
-        *,
-        ops: Sequence[Op] = (),
-        fill: Fill = 128,
-        interpolation: str = "nearest",
-        max_translate_abs: float | None = None,
-        max_translate_rel: float | None = None,
-        form: str = "auto",
-        check_values: bool = False,
-        seed: int | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__([policy(**_without(locals()))], seed=seed, name=name, dtype=dtype)
+class PolicyAugment(_FactoryLayer, factory=policy):
+    """augment.policy as a layer; the arguments are its own, and seed, name and dtype of Augment."""
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class PBA(Augment):
+class PBA(_FactoryLayer, factory=pba, own=("steps_per_epoch",)):
     """augment.pba as a layer; the arguments are its own, and those of Augment.
 
     Without epoch and flatten, steps_per_epoch says how many calls make an epoch.
     """
 
-    def __init__(
-        self,
-        schedule: Schedule | str | os.PathLike[str],
-        *,
-        num_epochs: int | None = None,
-        epoch: int | None = None,
-        flatten: bool = False,
-        ops: Sequence[Op] = (),
-        fill: Fill = CIFAR_MEAN,
-        interpolation: str = "nearest",
-        form: str = "auto",
-        check_values: bool = False,
-        steps_per_epoch: int | None = None,
-        seed: int | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        transform = pba(**_without(locals()))
-        if steps_per_epoch is None and epoch is None and not flatten:
-            raise ValueError("PBA goes by the epoch: give steps_per_epoch, epoch or flatten=True.")
-        super().__init__([transform], seed=seed, steps_per_epoch=steps_per_epoch, name=name, dtype=dtype)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        given = self.transforms[0].arguments
+        if self.steps_per_epoch is None and given["epoch"] is None and not given["flatten"]:
+            raise ValueError("PBA depends on the epoch: give steps_per_epoch, epoch or flatten=True.")
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class MixUp(Augment):
-    """augment.mixup as a layer of (images, labels) or a dict; the arguments are its own, and those of Augment."""
-
-    def __init__(
-        self,
-        alpha: float = 0.2,
-        *,
-        fraction: float | None = None,
-        per: str = "image",
-        check_values: bool = False,
-        seed: int | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__([mixup(**_without(locals()))], seed=seed, name=name, dtype=dtype)
+class MixUp(_FactoryLayer, factory=mixup):
+    """augment.mixup as a layer of (images, labels) or a dict; its arguments, and seed, name and dtype of Augment."""
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class CutMix(Augment):
-    """augment.cutmix as a layer of (images, labels) or a dict; the arguments are its own, and those of Augment."""
-
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        fraction: float | None = None,
-        per: str = "image",
-        check_values: bool = False,
-        seed: int | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__([cutmix(**_without(locals()))], seed=seed, name=name, dtype=dtype)
+class CutMix(_FactoryLayer, factory=cutmix):
+    """augment.cutmix as a layer of (images, labels) or a dict; its arguments, and seed, name and dtype of Augment."""

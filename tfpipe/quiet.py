@@ -1,4 +1,4 @@
-"""Loads TensorFlow without its start-up notes, which no log level silences."""
+"""Imports TensorFlow without its start-up messages, which no log level silences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow and wakes its devices with stderr turned away; an error still comes out as an exception."""
+    """Imports TensorFlow and initializes its devices while stderr is discarded; errors are still raised."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,14 +1,14 @@
-"""Where files lie: on this machine, or in a store behind a URL such as gs://bucket/photos.
+"""Where files are stored: on this machine, or in a store behind a URL such as gs://bucket/photos.
 
-A place on this machine is a pathlib.Path, and nothing here stands between it and the disk. One in a store is a
-`RemotePath`, which does the same through fsspec, with the driver that an extra of tfpipe brings. A store knows no
-renames: it has single objects, each put whole or not at all.
+A path on this machine is a pathlib.Path. A path in a store is a `StorePath`, which has the same methods and uses
+fsspec with the driver that an extra of tfpipe installs. A store cannot rename: it holds single objects, and each is
+written whole or not at all.
 
-    place = as_place("gs://bucket/photos_tfrecord") / "dataset.json"
-    place.exists(), place.read_bytes()
+    path = to_path("gs://bucket/photos_tfrecord") / "dataset.json"
+    path.exists(), path.read_bytes()
 
-What goes wrong in a store is a SetupError of one line, but for a file that is not there: that is a FileNotFoundError as
-anywhere. Trying again is the driver's task: gcsfs and s3fs repeat what fails for a moment.
+What fails in a store raises a SetupError of one line; only a missing file raises FileNotFoundError, as it does on
+disk. Retries are the driver's task: gcsfs and s3fs repeat requests that fail for a moment.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from tfpipe.errors import SetupError, UsageError
 
-# A scheme, the driver's package and tfpipe's extra that brings it; memory is one process's own, for trying things out.
+# A scheme: the package of its driver, and the extra of tfpipe that installs it. `memory` is held by one process, for
+# experiments.
 STORES = {
     "gs": ("gcsfs", "gcp"),
     "gcs": ("gcsfs", "gcp"),
@@ -37,35 +39,38 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _FILE = "file://"
 
 
+# ---- URLs
+
+
 def is_url(path: object) -> bool:
-    """Whether a path names a place in one of STORES."""
-    return isinstance(path, RemotePath) or (isinstance(path, str) and "://" in path and scheme_of(path) in STORES)
+    """Whether a path is in one of the STORES."""
+    return isinstance(path, StorePath) or (isinstance(path, str) and "://" in path and scheme_of(path) in STORES)
 
 
 def scheme_of(path: str) -> str | None:
-    """The scheme of a URL, in lower case; None of what is no URL."""
+    """The scheme of a URL, in lower case; None for a path without one."""
     match = _URL.match(path)
     return match[1].lower() if match else None
 
 
-def as_place(path: str | os.PathLike[str] | RemotePath) -> Place:
-    """The place that a path or a URL names; file:// names one on this machine.
+def to_path(path: str | os.PathLike[str] | StorePath) -> AnyPath:
+    """The path object of a path or a URL; file:// is a path on this machine.
 
     Raises:
       UsageError: a URL has a scheme that tfpipe does not know.
     """
-    if isinstance(path, RemotePath):
+    if isinstance(path, StorePath):
         return path
     if not isinstance(path, str) or "://" not in path:
         return Path(path)
-    return Path(path[len(_FILE) :]) if path.startswith(_FILE) else RemotePath(checked_url(path).rstrip("/"))
+    return Path(path[len(_FILE) :]) if path.startswith(_FILE) else StorePath(check_url(path).rstrip("/"))
 
 
-def checked_url(url: str) -> str:
-    """The URL, if its scheme is known; a path without a scheme as it is.
+def check_url(url: str) -> str:
+    """The URL, unchanged, if its scheme is known; a path without a scheme passes too.
 
     Raises:
-      UsageError: it is not.
+      UsageError: the scheme is unknown.
     """
     scheme = scheme_of(url)
     if scheme not in (None, "file", *STORES):
@@ -74,8 +79,11 @@ def checked_url(url: str) -> str:
 
 
 def local_path(path: str) -> str:
-    """A path without the file:// that it may begin with."""
+    """A path without the file:// at its beginning."""
     return path[len(_FILE) :] if path.startswith(_FILE) else path
+
+
+# ---- stores
 
 
 def open_store(url: str) -> tuple[Any, str]:
@@ -88,7 +96,7 @@ def open_store(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
 
-        # Each listing is to show what is there now: other processes write too.
+        # Listings are never cached: other processes write too.
         options: dict[str, Any] = {"use_listings_cache": False}
         if scheme_of(url) == "local":
             options["auto_mkdir"] = True
@@ -100,36 +108,38 @@ def open_store(url: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def naming(url: str) -> Iterator[None]:
-    """Turns what a store raises into a SetupError that names the URL; whether something is there stays apart."""
+    """Turns errors of a store into a SetupError that names the URL, except those that say whether a file exists."""
     try:
         yield
     except (FileNotFoundError, FileExistsError, ImportError, SetupError, UsageError):
         raise
-    except Exception as error:  # Of botocore, aiohttp, google.auth and the drivers' own: they share no class.
-        said = (str(error).splitlines() or [""])[0].rstrip(".")
-        raise SetupError(f"{url}: {type(error).__name__}: {said}.") from error
+    except Exception as error:  # The errors of botocore, aiohttp, google.auth and the drivers share no class.
+        raise SetupError(f"{url}: {type(error).__name__}: {_first_line(error)}.") from error
 
 
 @contextlib.contextmanager
-def _putting(url: str) -> Iterator[None]:
-    """As `naming`, for what is put: that something is not there can only be the bucket."""
+def _naming_writes(url: str) -> Iterator[None]:
+    """As `naming`, for writing: there, the only thing that can be missing is the bucket."""
     try:
         with naming(url):
             yield
     except FileNotFoundError as error:
-        said = (str(error).splitlines() or [""])[0].rstrip(".")
-        raise SetupError(f"{url} can't be written: {said}.") from error
+        raise SetupError(f"{url} can't be written: {_first_line(error)}.") from error
 
 
-class RemoteStatus(NamedTuple):
-    """What `stat` tells of an object: its size in bytes."""
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0].rstrip(".")
+
+
+class StoreStatus(NamedTuple):
+    """The part of os.stat_result that a store knows: an object's size in bytes."""
 
     st_size: int
 
 
 @dataclass(frozen=True, order=True)
-class RemotePath:
-    """A place in a store, used like a pathlib.Path.
+class StorePath:
+    """A path in a store, used like a pathlib.Path.
 
     Attributes:
       url: without a slash at its end.
@@ -140,51 +150,55 @@ class RemotePath:
     def __str__(self) -> str:
         return self.url
 
-    def __truediv__(self, name: str) -> RemotePath:
-        return RemotePath(f"{self.url}/{name}")
+    def __truediv__(self, name: str) -> StorePath:
+        return StorePath(f"{self.url}/{name}")
 
     @property
     def name(self) -> str:
-        """What stands behind the last slash."""
+        """The part behind the last slash."""
         return self.url.rpartition("/")[2]
 
     @property
-    def parent(self) -> RemotePath:
-        """The place that holds this one."""
-        return RemotePath(self.url.rpartition("/")[0])
+    def parent(self) -> StorePath:
+        """The path up to the last slash."""
+        return StorePath(self.url.rpartition("/")[0])
+
+    @contextlib.contextmanager
+    def _opened(
+        self, errors: Callable[[str], contextlib.AbstractContextManager[None]] = naming
+    ) -> Iterator[tuple[Any, str]]:
+        """The fsspec file system and the path in it; what fails in the block is reported by `errors`."""
+        fs, path = open_store(self.url)
+        with errors(self.url):
+            yield fs, path
 
     def exists(self) -> bool:
-        """Whether an object is here, or objects below."""
-        fs, path = open_store(self.url)
-        with naming(self.url):
+        """Whether there is an object here, or objects below."""
+        with self._opened() as (fs, path):
             return fs.exists(path)
 
     def is_dir(self) -> bool:
-        """Whether objects lie below."""
-        fs, path = open_store(self.url)
-        with naming(self.url):
+        """Whether there are objects below."""
+        with self._opened() as (fs, path):
             return fs.isdir(path)
 
     def is_file(self) -> bool:
-        """Whether an object is here."""
-        fs, path = open_store(self.url)
-        with naming(self.url):
+        """Whether there is an object here."""
+        with self._opened() as (fs, path):
             return fs.isfile(path)
 
-    def stat(self) -> RemoteStatus:
+    def stat(self) -> StoreStatus:
         """The object's size.
 
         Raises:
           FileNotFoundError: there is none.
         """
-        fs, path = open_store(self.url)
-        with naming(self.url):
-            return RemoteStatus(int(fs.info(path)["size"]))
+        with self._opened() as (fs, path):
+            return StoreStatus(int(fs.info(path)["size"]))
 
     def read_bytes(self, begin: int | None = None, end: int | None = None) -> bytes:
         """The object's bytes, or those from `begin` up to `end`."""
-        fs, path = open_store(self.url)
-        with naming(self.url):
+        with self._opened() as (fs, path):
             return fs.cat_file(path, start=begin, end=end)
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -192,81 +206,108 @@ class RemotePath:
         return self.read_bytes().decode(encoding)
 
     def open(self, mode: str = "rb") -> IO[bytes]:
-        """The object as a file of bytes that can be sought."""
-        fs, path = open_store(self.url)
-        with naming(self.url):
+        """The object as a binary file with random access."""
+        with self._opened() as (fs, path):
             return fs.open(path, mode)
 
     def write_bytes(self, data: bytes) -> None:
-        """Puts an object in place of what was there, whole or not at all."""
-        fs, path = open_store(self.url)
-        with _putting(self.url):
+        """Writes the object, in place of an earlier one, whole or not at all."""
+        with self._opened(_naming_writes) as (fs, path):
             fs.pipe_file(path, data)
 
     def create_bytes(self, data: bytes) -> None:
-        """Puts an object where there is none.
+        """Writes the object if there is none yet.
 
         Raises:
           FileExistsError: there is one.
         """
-        fs, path = open_store(self.url)
-        with _putting(self.url):
+        with self._opened(_naming_writes) as (fs, path):
             fs.pipe_file(path, data, mode="create")
 
     def upload(self, file: Path) -> None:
-        """Puts a file of this machine here, in parts where it is large, whole or not at all."""
-        fs, path = open_store(self.url)
-        with _putting(self.url):
+        """Writes the bytes of a local file, in parts if it is large, whole or not at all."""
+        with self._opened(_naming_writes) as (fs, path):
             fs.put_file(str(file), path)
 
-    def copy_to(self, target: RemotePath) -> None:
-        """Copies the object to another place of the store; the store does it by itself."""
-        fs, path = open_store(self.url)
-        with naming(self.url):
+    def copy_to(self, target: StorePath) -> None:
+        """Copies the object to another path of the store, inside the store."""
+        with self._opened() as (fs, path):
             fs.cp_file(path, fs._strip_protocol(target.url))
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Removes the object."""
-        fs, path = open_store(self.url)
         try:
-            with naming(self.url):
+            with self._opened() as (fs, path):
                 fs.rm_file(path)
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
-    def iterdir(self) -> Iterator[RemotePath]:
-        """Yields the places directly below, by name; none where there is nothing."""
-        fs, path = open_store(self.url)
+    def iterdir(self) -> Iterator[StorePath]:
+        """Yields the paths directly below, by name; none if nothing is there."""
         try:
-            with naming(self.url):
+            with self._opened() as (fs, path):
                 names = [str(found).rstrip("/").rpartition("/")[2] for found in fs.ls(path, detail=False)]
         except FileNotFoundError:
             return
         yield from (self / name for name in sorted(set(names)) if name)
 
-    def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """Yields the places directly below whose names end as a pattern of the form *ENDING says, by name."""
-        yield from (place for place in self.iterdir() if place.name.endswith(pattern.removeprefix("*")))
+    def glob(self, pattern: str) -> Iterator[StorePath]:
+        """Yields the paths directly below whose names match a pattern of the form *ENDING, by name."""
+        yield from (path for path in self.iterdir() if path.name.endswith(pattern.removeprefix("*")))
 
     def remove_tree(self) -> None:
         """Removes everything below."""
-        fs, path = open_store(self.url)
-        with contextlib.suppress(FileNotFoundError), naming(self.url):
+        with contextlib.suppress(FileNotFoundError), self._opened() as (fs, path):
             fs.rm(path, recursive=True)
 
 
-Place = Path | RemotePath
+AnyPath = Path | StorePath
+
+
+# ---- files on either
 
 
 @contextlib.contextmanager
-def local_copy(place: Place) -> Iterator[Path]:
-    """A file of this machine with what lies at a place: the file itself, or a copy that is gone afterwards."""
-    if isinstance(place, Path):
-        yield place
+def local_copy(path: AnyPath) -> Iterator[Path]:
+    """A local file with the bytes of a path: the file itself, or a copy that is removed at the end of the block."""
+    if isinstance(path, Path):
+        yield path
         return
-    fs, path = open_store(place.url)
+    fs, stored = open_store(path.url)
     with tempfile.TemporaryDirectory() as folder:
-        with naming(place.url):
-            fs.get_file(path, f"{folder}/{place.name}")
-        yield Path(folder, place.name)
+        with naming(path.url):
+            fs.get_file(stored, f"{folder}/{path.name}")
+        yield Path(folder, path.name)
+
+
+def replace_file(path: AnyPath, data: bytes, *, fsync: bool = True, shared: bool = False) -> None:
+    """Writes a file, in place of an earlier one, whole or not at all.
+
+    Args:
+      path: of the file.
+      data: its bytes.
+      fsync: wait until the bytes are on the disk, so that the file survives a power cut.
+      shared: several processes may write the file at once; one that is killed then leaves its draft behind.
+    """
+    if isinstance(path, StorePath):
+        path.write_bytes(data)
+        return
+    # A file with one writer has one name for drafts, so that the next run overwrites the draft of a killed one. With
+    # several writers each needs its own, and process ids do not do: containers that share a folder have equal ones.
+    unique = f".{secrets.token_hex(8)}" if shared else ""
+    draft = path.with_name(f".{path.name}{unique}.tmp")
+    try:
+        draft.write_bytes(data)
+        rename_draft(draft, path, fsync=fsync)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def rename_draft(draft: Path, path: Path, *, fsync: bool = True) -> None:
+    """Gives a finished file its final name, in place of an earlier file; with `fsync`, once its bytes are on disk."""
+    if fsync:
+        with open(draft, "rb") as file:
+            os.fsync(file.fileno())
+    os.replace(draft, path)

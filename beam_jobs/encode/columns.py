@@ -1,7 +1,7 @@
-"""The further columns of a source: what their cells become in a record, and the features that hold it.
+"""The additional columns of a source: the values of their cells in a record, and the features that hold them.
 
 A column's dtype is "string", "int64" or "float32"; "int64[]" is an array of any length, "float32[4]" one of rows of
-four numbers. "mask" names the file of the image's mask: what a record holds of that is a part of its image. Boxes move
+four numbers. "mask" names the file of the image's mask, which a record holds as a part of its image. Boxes move
 with their image, where it is turned upright or resized before it is stored.
 """
 
@@ -26,14 +26,14 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 
 
 def cell_value(cell: str, dtype: str) -> Any:
-    """What a cell says: a text or a number, or the numbers of an array, between blanks, in one flat list."""
+    """The value of a cell: a text or a number, or the numbers of an array, between blanks, in one flat list."""
     if dtype in _SCALARS:
         return _SCALARS[dtype](cell)
     return [*map(int if dtype.startswith("int64") else float, cell.split())]
 
 
 def extra_features(columns: Sequence[tuple[str, str]]) -> tuple[Feature, ...]:
-    """The features of the source's further columns, by their names and dtypes; none for masks."""
+    """The features of the source's additional columns, by their names and dtypes; none for masks."""
     features = []
     for name, text in columns:
         if text != MASK_COLUMN:
@@ -43,17 +43,17 @@ def extra_features(columns: Sequence[tuple[str, str]]) -> tuple[Feature, ...]:
     return tuple(features)
 
 
-def boxes_place(columns: Sequence[tuple[str, str]]) -> int | None:
-    """Which of a plan's columns holds boxes."""
+def find_boxes(columns: Sequence[tuple[str, str]]) -> int | None:
+    """The index of the column that holds boxes; None where none does."""
     return columns.index(BOXES_COLUMN) if BOXES_COLUMN in columns else None
 
 
-def move_boxes(ref: Ref, place: int, image: ImageHeader, size: tuple[int, int] | None, resize: str) -> Ref:
+def move_boxes(ref: Ref, column: int, image: ImageHeader, size: tuple[int, int] | None, resize: str) -> Ref:
     """The reference with its boxes on the upright image, fitted to a size where one is given. Takes TensorFlow.
 
     Args:
       ref: as listed.
-      place: of the column of boxes.
+      column: the index of the column of boxes.
       image: the header of the image's file.
       size: (height, width) of the image in the record; None keeps its own.
       resize: "pad", "stretch" or "crop".
@@ -63,9 +63,9 @@ def move_boxes(ref: Ref, place: int, image: ImageHeader, size: tuple[int, int] |
     from tfpipe.images import boxes
 
     with tf.device("CPU:0"):
-        moved = np.array(ref.extras[place].split(), np.float32).reshape(-1, 4)
+        moved = np.array(ref.extras[column].split(), np.float32).reshape(-1, 4)
         moved = boxes.turn_boxes(moved, (image.height, image.width), image.orientation)
         if size is not None:
             moved = boxes.fit_boxes(moved, image.upright_size, size, resize=resize)
         cell = " ".join(map(repr, moved.numpy().ravel().tolist()))
-    return ref._replace(extras=(*ref.extras[:place], cell, *ref.extras[place + 1 :]))
+    return ref._replace(extras=(*ref.extras[:column], cell, *ref.extras[column + 1 :]))

@@ -1,14 +1,14 @@
-"""Mask files: what of them can be taken, and the PNG of one channel that a record holds for each.
+"""Mask files: which can be taken, and the PNG of one channel that a record holds for each.
 
-A mask names a class, or an instance, for every pixel of its image, so no value of it may change. Taken are PNG files of
-gray up to 8 bits, or with a palette, whose indices are then the values; and BMP files of 8 bits, likewise. Gray of 1, 2
-or 4 bits is spread over 0..255, as every PNG decoder does it. Refused are colours, 16 bits, and JPEG, which alters
+A mask names a class, or an instance, for every pixel of its image, so no value of it may change. Accepted are PNG files
+of gray up to 8 bits, or with a palette, whose indices are then the values; and BMP files of 8 bits, likewise. Gray of
+1, 2 or 4 bits is spread over 0..255, as every PNG decoder does it. Refused are colours, 16 bits, and JPEG, which alters
 values.
 
 A decoder would turn palette indices into colours. So the palette is replaced by a ramp in which color i is the gray i:
 the compressed pixels stay as they are, and every decoder then gives the indices.
 
-    data = sound_mask(file_bytes, image_header, max_pixels=2**26)
+    data = stored_mask(file_bytes, image_header, max_pixels=2**26)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import cast
 import numpy as np
 
 from beam_jobs.sources import Source
-from beam_jobs.sources.listing import MASK_COLUMN, MaskReader, Ref, Unreadable
+from beam_jobs.sources.listing import MASK_COLUMN, MaskReader, Ref, Refusal
 from tfpipe.images.probe import ImageHeader, NotAnImage, probe
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -40,29 +40,29 @@ def mask_reader(source: Source) -> MaskReader | None:
     return cast(MaskReader, source) if MASK_COLUMN in source.columns else None
 
 
-def sound_mask(data: bytes, image: ImageHeader, *, max_pixels: int) -> bytes:
+def stored_mask(data: bytes, image: ImageHeader, *, max_pixels: int) -> bytes:
     """The PNG of one channel that a record holds for a mask file.
 
     Args:
       data: the mask file.
-      image: what the image's file says of itself. The mask has the size of the image as it is stored: an EXIF turn of
-        the image turns both.
+      image: the header of the image's file. The mask has the size of the image as it is stored: an EXIF orientation of
+        the image applies to both.
       max_pixels: masks with more are refused.
 
     Raises:
-      Unreadable: "bad_mask" or "mask_size", with a sentence.
+      Refusal: "bad_mask" or "mask_size", with a sentence.
     """
     if data.startswith(b"BM"):
         data = _with_gray_ramp(data)
     try:
         header = probe(data, max_pixels=max_pixels)
     except NotAnImage as error:
-        raise Unreadable("bad_mask", f"The mask: {error}") from error
+        raise Refusal("bad_mask", f"The mask: {error}") from error
     if header.format not in ("png", "bmp") or header.orientation > 1:
         what = f"is a {header.format} file with the EXIF turn {header.orientation}"
-        raise Unreadable("bad_mask", f"The mask {what}; it takes a PNG or BMP file without a turn.")
+        raise Refusal("bad_mask", f"The mask {what}; it takes a PNG or BMP file without a turn.")
     if (header.height, header.width) != (image.height, image.width):
-        raise Unreadable(
+        raise Refusal(
             "mask_size",
             f"The mask has {header.height} x {header.width} pixels (rows x columns), "
             f"its image as stored {image.height} x {image.width}.",
@@ -77,11 +77,11 @@ def _gray_png(data: bytes) -> bytes:
     depth, colour = data[24], data[25]
     if depth == 16 or colour in _COLOURS:
         what = "16 bits a pixel" if depth == 16 else _COLOURS[colour]
-        raise Unreadable("bad_mask", f"The mask has {what}; it takes gray of up to 8 bits, or a palette.")
+        raise Refusal("bad_mask", f"The mask has {what}; it takes gray of up to 8 bits, or a palette.")
     chunks = list(_chunks(data))
     if colour == _GRAY:
         return data
-    # Transparency of palette entries would go with the ramp, and says nothing of classes.
+    # The transparency of palette entries belongs to the old palette, and says nothing of classes.
     parts = [_chunk(b"PLTE", _ramp(len(body) // 3, 3)) if name == b"PLTE" else whole for name, body, whole in chunks]
     return _PNG_START + b"".join(
         part for part, (name, _, _) in zip(parts, chunks, strict=True) if name not in (b"tRNS", b"hIST", b"sPLT")
@@ -96,7 +96,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         end = at + 12 + int.from_bytes(data[at : at + 4])
         name, body = data[at + 4 : at + 8], data[at + 8 : end - 4]
         if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            raise Unreadable("bad_mask", f"The mask is damaged: the CRC of a {name!r} chunk is another.")
+            raise Refusal("bad_mask", f"The mask is damaged: the CRC of a {name!r} chunk is another.")
         yield name, body, data[at:end]
         at = end
 
@@ -114,7 +114,7 @@ def _ramp(count: int, width: int) -> bytes:
 
 
 def _with_gray_ramp(data: bytes) -> bytes:
-    """A BMP of 8 bits with a palette that is a ramp; any other file as it is, to be refused by what it says."""
+    """A BMP of 8 bits with a palette that is a ramp; any other file as it is, to be refused by its header."""
     if len(data) < 54 or data[_BMP_BITS_AT : _BMP_BITS_AT + 2] != b"\x08\0":
         return data
     start, header_bytes = struct.unpack_from("<II", data, 10)
@@ -128,7 +128,7 @@ def _bmp_as_png(data: bytes, header: ImageHeader) -> bytes:
     start, _, _, height = struct.unpack_from("<IIii", data, 10)
     (bits,) = struct.unpack_from("<H", data, _BMP_BITS_AT)
     if bits != 8:
-        raise Unreadable("bad_mask", f"The mask has {bits} bits a pixel; it takes 8, gray or with a palette.")
+        raise Refusal("bad_mask", f"The mask has {bits} bits a pixel; it takes 8, gray or with a palette.")
     stride = (header.width + 3) // 4 * 4
     rows = [data[start + y * stride : start + y * stride + header.width] for y in range(header.height)]
     # A BMP begins with its last row, unless its height is negative; each row of a PNG begins with the filter's number.
@@ -146,33 +146,31 @@ def gray_png(rows: list[bytes]) -> bytes:
 
 
 def read_mask(reader: MaskReader, ref: Ref, image: ImageHeader, *, max_pixels: int) -> bytes:
-    """The PNG that a record holds for the mask of a reference; see sound_mask.
+    """The PNG that a record holds for the mask of a reference; see stored_mask.
 
     Raises:
-      Unreadable: "missing_mask" where there is no file, or a reason of sound_mask.
+      Refusal: "missing_mask" where there is no file, or a reason of stored_mask.
     """
     try:
         data = reader.read_mask(ref)
     except FileNotFoundError as error:
-        raise Unreadable("missing_mask", "The file of the mask is not there.") from error
+        raise Refusal("missing_mask", "The file of the mask is not there.") from error
     except OSError as error:
-        raise Unreadable("bad_mask", f"The mask can't be read: {error.strerror}.") from error
-    return sound_mask(data, image, max_pixels=max_pixels)
+        raise Refusal("bad_mask", f"The mask can't be read: {error.strerror}.") from error
+    return stored_mask(data, image, max_pixels=max_pixels)
 
 
-def mask_pixels(
-    data: bytes, image: ImageHeader, size: tuple[int, int] | None = None, resize: str = "pad"
-) -> np.ndarray:
+def mask_pixels(data: bytes, image: ImageHeader, size: tuple[int, int] | None, resize: str) -> np.ndarray:
     """The values of a mask, upright, at a size where one is given: uint8 [H, W, 1].
 
     Args:
       data: the PNG of a record.
-      image: the header of its image, for the EXIF turn.
+      image: the header of its image, for the EXIF orientation.
       size: (height, width) to fit it to, as its image; None keeps its own.
       resize: "pad", "stretch" or "crop".
 
     Raises:
-      Unreadable: "undecodable_mask".
+      Refusal: "undecodable_mask".
     """
     import tensorflow as tf
 
@@ -186,7 +184,7 @@ def mask_pixels(
             return (pixels if size is None else resize_mask(pixels, size, resize=resize)).numpy()
     except tf.errors.OpError as error:
         said = str(getattr(error, "message", error)).splitlines()[0]
-        raise Unreadable("undecodable_mask", f"The decoder refuses the mask: {said}.") from error
+        raise Refusal("undecodable_mask", f"The decoder refuses the mask: {said}.") from error
 
 
 def smaller_mask(data: bytes, image: ImageHeader, size: tuple[int, int]) -> bytes:

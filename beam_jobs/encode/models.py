@@ -1,6 +1,6 @@
 """Models that turn images into vectors, for the embedding payload.
 
-A model is named by the user and by nobody else: loading one runs its code. Its digest and the preprocessing go into the
+Only the user names a model, since loading one runs its code. Its digest and the preprocessing go into the
 manifest, so that the vectors can be made again.
 """
 
@@ -38,7 +38,7 @@ class Embedder:
       image_size: (height, width) that it takes.
       scale: "0,1", "0,255", "-1,1", or the keras.applications module whose preprocess_input is applied.
       function: float32 [32, H, W, 3] after scaling, or uint8 where the model takes that, to [32, ...].
-      takes_uint8: whether the function takes uint8 levels.
+      takes_uint8: whether the function takes uint8 values.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Embedder:
           images: uint8 [B, H, W, 3].
 
         Returns:
-          float32 [B, D]; what the model gives, flattened.
+          float32 [B, D]: the output of the model, flattened.
         """
         full = np.zeros((BATCH, *images.shape[1:]), np.uint8)
         full[: len(images)] = images
@@ -71,7 +71,7 @@ class Embedder:
         return _application_module(self.scale).preprocess_input(pixels)
 
     def recorded(self) -> dict[str, Any]:
-        """What the manifest says of the model."""
+        """The model as the manifest records it."""
         size = list(self.image_size)
         scale = "uint8" if self.takes_uint8 else self.scale
         return {"name": self.name, "digest": self.digest, "image_size": size, "scale": scale, "batch": BATCH}
@@ -104,10 +104,10 @@ def _load_keras(path: str, image_size: tuple[int, int] | None, scale: str | None
         raise UsageError(f"--model {path!r}: there is no such file.")
     model = keras.models.load_model(path, compile=False)
     size = image_size or _model_size(path, model.input_shape)
-    return Embedder(Path(path).name, digest_file(path), size, scale or "0,1", _compiled(model))
+    return Embedder(Path(path).name, digest_file(path), size, scale or "0,1", _compile(model))
 
 
-def _compiled(model: Any) -> Callable[[Any], Any]:
+def _compile(model: Any) -> Callable[[Any], Any]:
     """The model's inference as one call: layer by layer MobileNetV2 takes twice the time, and two threads gain less."""
     import keras
 
@@ -138,7 +138,7 @@ def _load_application(name: str, image_size: tuple[int, int] | None, scale: str 
         model = build(include_top=False, pooling="avg", input_shape=shape)
     except Exception as error:
         raise SetupError(
-            f"--model {name}: its weights could not be loaded ({error}); put them into ~/.keras/models beforehand, "
+            f"--model {name}: its weights could not be loaded ({error}); put them into ~/.keras/models first, "
             "or give a SavedModel folder."
         ) from error
     size = image_size or _model_size(name, model.input_shape, fallback=(224, 224))
@@ -146,7 +146,7 @@ def _load_application(name: str, image_size: tuple[int, int] | None, scale: str 
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     scale = scale or module.__name__.rpartition(".")[2]
-    return Embedder(name, f"xxh3_128:{digest.hexdigest()}", size, scale, _compiled(model))
+    return Embedder(name, f"xxh3_128:{digest.hexdigest()}", size, scale, _compile(model))
 
 
 def _application_module(name: str) -> Any:
@@ -166,7 +166,7 @@ def _load_saved_model(handle: str, image_size: tuple[int, int] | None, scale: st
     try:
         loaded = hub.load(path)
     except (OSError, ValueError, tf.errors.OpError) as error:
-        raise UsageError(f"--model {handle!r} is not a sound SavedModel: {error}") from error
+        raise UsageError(f"--model {handle!r} is not a valid SavedModel: {error}") from error
     function = _callable_of(loaded, handle)
     spec = _input_spec(function, loaded)
     size = image_size or _model_size(handle, None if spec is None else spec.shape.as_list())
@@ -183,7 +183,7 @@ def _resolve(hub: Any, handle: str) -> str:
         raise UsageError(f"--model {handle!r}: there is no such folder.")
     try:
         return hub.resolve(handle)
-    except Exception as error:  # URLError, HTTPError, tarfile errors: what a handle raises depends on its scheme.
+    except Exception as error:  # URLError, HTTPError, tarfile errors: the error depends on the scheme of the handle.
         cache = os.environ.get("TFHUB_CACHE_DIR", "the temporary folder (set TFHUB_CACHE_DIR to keep it)")
         raise SetupError(
             f"--model {handle!r} could not be fetched ({error}); it was not in {cache}. "

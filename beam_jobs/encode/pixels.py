@@ -1,8 +1,9 @@
-"""Image files to pixels, and back to smaller files, while converting: one compiled call an image or a batch.
+"""Image files to pixels, and back to smaller files, while converting: one compiled call per image or batch.
 
 Called one by one, the dozen operations of an image held Python's lock between them: two threads did 1.2 times the work
 of one. Compiled, an image of 224 x 224 takes 2.2 ms instead of 3.7, and the lock is held for a twentieth of it. There
-is a function for each kind of file and each fitting, compiled when it first occurs; sizes of images are no part of it.
+is a function for each kind of file and each way of resizing, compiled when it first occurs; it takes images of any
+size.
 
     pixels = decode_pixels(data, probe(data), (224, 224), "pad")
     batch = decode_batch([(data, probe(data)), ...], (224, 224), "pad")
@@ -19,18 +20,16 @@ import numpy as np
 
 from tfpipe.images.probe import ImageHeader
 
-# Where in a graph an operation failed is TensorFlow's own affair, and changes from run to run.
+# The names of graph operations in a message, which change from run to run.
 _GRAPH_NAMES = re.compile(r"\s*\[\[.*|\s*\[Op:.*|\{\{.*?\}\}\s*", re.DOTALL)
 
 
-def decode_pixels(
-    data: bytes, header: ImageHeader, size: tuple[int, int] | None = None, resize: str = "pad"
-) -> np.ndarray:
+def decode_pixels(data: bytes, header: ImageHeader, size: tuple[int, int] | None, resize: str) -> np.ndarray:
     """The pixels of an image file: decoded exactly, turned upright, resized with antialiasing.
 
     Args:
       data: the file.
-      header: what probe says of it.
+      header: its header, from probe.
       size: (height, width) to fit it to; None keeps its own.
       resize: how; see tfpipe.images.decode.resize_image.
 
@@ -38,7 +37,7 @@ def decode_pixels(
       uint8 [H, W, 3], read-only.
 
     Raises:
-      InvalidArgumentError: the decoder refuses the file.
+      InvalidArgumentError: the decoder rejects the file.
     """
     fitted = None if size == header.upright_size else size
     pixels = _decoder(header.format == "jpeg", header.orientation > 1, fitted, resize)(data, header.orientation)
@@ -46,28 +45,28 @@ def decode_pixels(
 
 
 def decode_batch(
-    files: Sequence[tuple[bytes, ImageHeader]], size: tuple[int, int], resize: str = "pad"
+    files: Sequence[tuple[bytes, ImageHeader]], size: tuple[int, int], resize: str
 ) -> list[np.ndarray | Exception]:
     """The pixels of several files, all of one size; see decode_pixels.
 
     Files of one kind share a call, which saves a sixth of the time and leaves Python's lock alone for all of it.
 
     Returns:
-      For each file its pixels, or the error of a decoder that refuses it.
+      For each file its pixels, or the error of the decoder that rejected it.
     """
     groups: dict[tuple[bool, bool], list[int]] = {}
-    for place, (_, header) in enumerate(files):
-        groups.setdefault((header.format == "jpeg", header.orientation > 1), []).append(place)
+    for position, (_, header) in enumerate(files):
+        groups.setdefault((header.format == "jpeg", header.orientation > 1), []).append(position)
     found: dict[int, np.ndarray | Exception] = {}
-    for (jpeg, turned), places in groups.items():
-        some = [files[place] for place in places]
+    for (jpeg, turned), positions in groups.items():
+        some = [files[position] for position in positions]
         decode = _batch_decoder(jpeg, turned, size, resize)
         try:
             pixels = decode([data for data, _ in some], [header.orientation for _, header in some])
-            found |= zip(places, np.asarray(memoryview(pixels)), strict=True)
-        except Exception:  # Of one file, which only the file itself can tell.
-            found |= {place: _pixels_or_error(*files[place], size, resize) for place in places}
-    return [found[place] for place in range(len(files))]
+            found |= zip(positions, np.asarray(memoryview(pixels)), strict=True)
+        except Exception:  # One file failed; decoding them individually shows which.
+            found |= {position: _pixels_or_error(*files[position], size, resize) for position in positions}
+    return [found[position] for position in range(len(files))]
 
 
 def _pixels_or_error(data: bytes, header: ImageHeader, size: tuple[int, int], resize: str) -> np.ndarray | Exception:
@@ -82,7 +81,7 @@ def encode_smaller(data: bytes, header: ImageHeader, size: tuple[int, int], qual
 
     Args:
       data: the file.
-      header: what probe says of it.
+      header: its header, from probe.
       size: (height, width) to stretch it to.
       quality: of the JPEG, 1 to 100.
     """
@@ -92,35 +91,35 @@ def encode_smaller(data: bytes, header: ImageHeader, size: tuple[int, int], qual
 
 
 def decoder_sentence(error: Exception) -> str:
-    """What TensorFlow's decoder says of a file, without the names of its graph."""
+    """The message of TensorFlow's decoder, without the names of its graph."""
     said = _GRAPH_NAMES.sub("", str(getattr(error, "message", error))).strip()
-    # The last line: before it stand the lines of Python that built the graph.
+    # The last line: those before it are the lines of Python that built the graph.
     return (said.splitlines() or ["it gives no reason"])[-1].rstrip(".")
 
 
 @lru_cache(maxsize=64)
 def _decoder(jpeg: bool, turned: bool, size: tuple[int, int] | None, resize: str) -> Callable[..., Any]:
-    """A compiled function of a file and its EXIF turn to its pixels."""
+    """A compiled function from a file and its EXIF orientation to its pixels."""
     import tensorflow as tf
 
     from tfpipe.images.decode import resize_image
 
     def decode(data: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-        pixels = _upright(data, orientation, jpeg=jpeg, turned=turned)
+        pixels = _decode_upright(data, orientation, jpeg=jpeg, turned=turned)
         return pixels if size is None else resize_image(pixels, size, resize=resize, antialias=True)
 
-    return _compiled(decode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64))
+    return _compile(decode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64))
 
 
 @lru_cache(maxsize=64)
 def _batch_decoder(jpeg: bool, turned: bool, size: tuple[int, int], resize: str) -> Callable[..., Any]:
-    """A compiled function of files and their EXIF turns to their pixels, one file after another."""
+    """A compiled function from files and their EXIF orientations to their pixels; it decodes them sequentially."""
     import tensorflow as tf
 
     from tfpipe.images.decode import resize_image
 
     def decode_one(file: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        pixels = _upright(*file, jpeg=jpeg, turned=turned)
+        pixels = _decode_upright(*file, jpeg=jpeg, turned=turned)
         return resize_image(pixels, size, resize=resize, antialias=True)
 
     def decode(data: tf.Tensor, orientations: tf.Tensor) -> tf.Tensor:
@@ -128,26 +127,26 @@ def _batch_decoder(jpeg: bool, turned: bool, size: tuple[int, int], resize: str)
         # One at a time: the threads of a job are those that call this.
         return tf.map_fn(decode_one, (data, orientations), fn_output_signature=spec, parallel_iterations=1)
 
-    return _compiled(decode, tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64))
+    return _compile(decode, tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64))
 
 
 @lru_cache(maxsize=64)
 def _encoder(jpeg: bool, turned: bool, shrinks: bool, quality: int) -> Callable[..., Any]:
-    """A compiled function of a file, its EXIF turn and a size to a JPEG of that size."""
+    """A compiled function from a file, its EXIF orientation and a size to a JPEG of that size."""
     import tensorflow as tf
 
     def encode(data: tf.Tensor, orientation: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        pixels = _upright(data, orientation, jpeg=jpeg, turned=turned)
+        pixels = _decode_upright(data, orientation, jpeg=jpeg, turned=turned)
         if shrinks:
             # As resize_image rounds, which takes no size that changes from call to call.
-            levels = tf.floor(tf.image.resize(pixels, size, antialias=True) + 0.5)
-            pixels = tf.cast(tf.clip_by_value(levels, 0, 255), tf.uint8)
+            values = tf.floor(tf.image.resize(pixels, size, antialias=True) + 0.5)
+            pixels = tf.cast(tf.clip_by_value(values, 0, 255), tf.uint8)
         return tf.io.encode_jpeg(pixels, quality=quality, optimize_size=True)
 
-    return _compiled(encode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32))
+    return _compile(encode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32))
 
 
-def _upright(data: Any, orientation: Any, *, jpeg: bool, turned: bool) -> Any:
+def _decode_upright(data: Any, orientation: Any, *, jpeg: bool, turned: bool) -> Any:
     import tensorflow as tf
 
     from tfpipe.images.decode import decode_file, turn_upright
@@ -160,7 +159,7 @@ def _upright(data: Any, orientation: Any, *, jpeg: bool, turned: bool) -> Any:
     return turn_upright(pixels, orientation) if turned else pixels
 
 
-def _compiled(function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
+def _compile(function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
     import tensorflow as tf
 
     def on_cpu(*tensors: tf.Tensor) -> tf.Tensor:

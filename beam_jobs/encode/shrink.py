@@ -1,61 +1,23 @@
 """Smaller images for faster reading: raw records whose files are re-encoded while converting.
 
 An image whose longer side is beyond `max_side` is decoded exactly, turned upright, resized with antialiasing and
-encoded as JPEG; with a quality but no max_side every image is re-encoded at its size. All others keep their bytes.
+encoded as JPEG; with a quality but no max_side every image is re-encoded at its size. All other images keep their
+bytes.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from beam_jobs.encode.pixels import encode_smaller
-from tfpipe.images.probe import ImageHeader, probe
-
-DEFAULT_QUALITY = 90
-
-
-@dataclass(frozen=True)
-class Shrink:
-    """How images are re-encoded.
-
-    Attributes:
-      max_side: the longest side that stays, in pixels; None keeps every size.
-      quality: of the JPEG files, 1 to 100.
-    """
-
-    max_side: int | None
-    quality: int = DEFAULT_QUALITY
-
-    def size(self, header: ImageHeader) -> tuple[int, int] | None:
-        """The (height, width) that an image gets; None where it keeps its bytes."""
-        height, width = header.upright_size
-        if self.max_side is None:
-            return height, width
-        longest = max(height, width)
-        if longest <= self.max_side:
-            return None
-        scale = self.max_side / longest
-        return max(1, round(height * scale)), max(1, round(width * scale))
-
-    def encode(self, data: bytes, header: ImageHeader, size: tuple[int, int]) -> bytes:
-        """The image as a JPEG of another size.
-
-        Args:
-          data: the file.
-          header: what probe says of it.
-          size: see size().
-
-        Raises:
-          InvalidArgumentError: the decoder refuses the file.
-        """
-        return encode_smaller(data, header, size, self.quality)
+from beam_jobs.job import Shrink
+from tfpipe.images.probe import probe
 
 
 class Gain(NamedTuple):
-    """What shrinking brings, on a sample of the images.
+    """The gain of shrinking, measured on a sample of the images.
 
     Attributes:
       bytes_ratio: bytes after, for each byte before.
@@ -67,11 +29,11 @@ class Gain(NamedTuple):
 
 
 def measure_gain(shrink: Shrink, files: Sequence[bytes]) -> Gain:
-    """What shrinking brings for those of some files that can be decoded.
+    """The gain of shrinking those of some files that can be decoded.
 
     bytes_ratio is the same every time; decode_ratio is measured, with the reader's fast decoder, and is not.
     """
-    pairs = [(data, small) for data in files if (small := _shrunk(shrink, data)) is not None]
+    pairs = [(data, small) for data in files if (small := _shrink_file(shrink, data)) is not None]
     before, after = [data for data, _ in pairs], [small for _, small in pairs]
     _decode_seconds(after[:1])  # The first call loads kernels.
     before_seconds, after_seconds = _decode_seconds(before), _decode_seconds(after)
@@ -79,14 +41,14 @@ def measure_gain(shrink: Shrink, files: Sequence[bytes]) -> Gain:
     return Gain(bytes_ratio, before_seconds / after_seconds if pairs else 1.0)
 
 
-def _shrunk(shrink: Shrink, data: bytes) -> bytes | None:
+def _shrink_file(shrink: Shrink, data: bytes) -> bytes | None:
     """The file as it will be stored; None where it can't be decoded."""
     import tensorflow as tf
 
     header = probe(data)
     size = shrink.size(header)
     try:
-        return data if size is None else shrink.encode(data, header, size)
+        return data if size is None else encode_smaller(data, header, size, shrink.quality)
     except tf.errors.OpError:
         return None
 

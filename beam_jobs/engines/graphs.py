@@ -1,8 +1,8 @@
-"""The two Beam graphs of a conversion: index the pieces of a listing, write the shards of a plan.
+"""The two Beam graphs of a conversion: list the pieces of the input, write the shards of a plan.
 
 Each is one line from source to sink. With branches Dask runs only the last sink, silently, and with a side input it
-repeats the main input; a plan that lies in a file between two linear graphs avoids both. Everything that crosses a
-shuffle here is a small number.
+repeats the main input; a plan that is stored in a file between two linear graphs avoids both. Everything that crosses
+a shuffle here is a small number.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from typing import Any
 import apache_beam as beam
 
 from beam_jobs.engines.runners import open_runner
-from beam_jobs.engines.staging import StagedIndexing, StagedWriting, Staging
-from beam_jobs.engines.workers import IndexWork, ShardWriting, Work, num_helpers, share
+from beam_jobs.engines.staging import State
+from beam_jobs.engines.workers import WorkerTask, WritingTask, num_helpers, run_all
 from beam_jobs.job import Job
-from beam_jobs.plan import Indexing, Plan
+from beam_jobs.plan import ListingScan, Plan
 from beam_jobs.sources import Source
 from tfpipe.errors import SetupError, UsageError
-from tfpipe.storage import Place, as_place
+from tfpipe.storage import AnyPath, to_path
 
 _PROBLEM_NAME = "problem.txt"
-# Taken before the work begins: a disk that fills up has no room left for the sentence that says so.
+# Allocated before the work begins: a full disk has no room left for the message that says so.
 _PROBLEM_BYTES = 8192
 _MOST_TEXT = 2000
 
 
-class ShareWork(beam.DoFn):
-    """Does the items of a bundle together, so that several processes can share them."""
+class RunTask(beam.DoFn):
+    """Runs a task for all items of a bundle together, so that several processes can share them."""
 
-    def __init__(self, work: Work, state: str, helpers: int) -> None:
-        self._work, self._state, self._helpers = work, state, helpers
+    def __init__(self, task: WorkerTask, state: str, helpers: int) -> None:
+        self._task, self._state, self._helpers = task, state, helpers
         self._items: list[Any] = []
 
     def start_bundle(self) -> None:
@@ -47,14 +47,14 @@ class ShareWork(beam.DoFn):
         self._items.append(element)
 
     def finish_bundle(self) -> None:
-        """Does the bundle's items."""
-        with _noting_problems(as_place(self._state)):
-            share(self._work, self._items, helpers=self._helpers)
+        """Runs the task for the bundle's items."""
+        with _note_problems(to_path(self._state)):
+            run_all(self._task, self._items, helpers=self._helpers)
 
 
 @contextlib.contextmanager
-def _noting_problems(state: Place) -> Iterator[None]:
-    """Leaves the sentence of an expected error in the state folder: runners hand back a traceback as one long text."""
+def _note_problems(state: AnyPath) -> Iterator[None]:
+    """Leaves the message of an expected error in the state folder: runners return a traceback as one long text."""
     try:
         yield
     except (OSError, SetupError, UsageError) as error:
@@ -67,57 +67,45 @@ def _noting_problems(state: Place) -> Iterator[None]:
         raise
 
 
-def _leave_note(place: Place, note: bytes) -> None:
-    """Writes a note of full length, as far as that can be done.
+def _leave_note(path: AnyPath, note: bytes) -> None:
+    """Writes a note of full length, where that is possible.
 
-    Over the blanks that are there, in one call: of two workers with problems, either's sentence comes out whole.
+    It overwrites the blanks that are there in one call: of two workers with problems, one's message comes out whole.
     """
-    _NOTES_HERE[str(place)] = note
-    if isinstance(place, Path):
-        with contextlib.suppress(OSError), open(place, "r+b", buffering=0) as file:
+    _NOTES_HERE[str(path)] = note
+    if isinstance(path, Path):
+        with contextlib.suppress(OSError), open(path, "r+b", buffering=0) as file:
             file.write(note)
     else:
         with contextlib.suppress(SetupError):
-            place.write_bytes(note)
+            path.write_bytes(note)
 
 
-# The last note of this process for each place: a store that failed can't take a note either.
+# The last note of this process for each path: a store that failed can't take a note either.
 _NOTES_HERE: dict[str, bytes] = {}
 
 
-def index_listing(pieces: Sequence[Any], indexing: Indexing, job: Job, staging: Staging | None = None) -> None:
-    """Runs the first graph: every piece of the listing to sorted runs of references, in the folder indexing.runs."""
-    Path(indexing.runs).mkdir(parents=True)
-    state: Place = Path(indexing.runs).parent
-    work: Work = IndexWork(indexing)
-    if staging is not None:
-        state, work = staging.state, StagedIndexing(indexing, staging)
-        staging.clear_runs()
-    _run("Index", list(enumerate(pieces)), ShareWork(work, str(state), num_helpers(job)), job.beam_args, state)
-    if staging is not None:
-        staging.fetch_runs()
+def run_listing(pieces: Sequence[Any], scan: ListingScan, job: Job, state: State) -> None:
+    """Runs the first graph: every piece of the listing to sorted runs of references, in the state's folder."""
+    with state.listing(scan) as task:
+        shared = RunTask(task, str(state.place), num_helpers(job))
+        _run("List", list(enumerate(pieces)), shared, job.beam_args, state.place)
 
 
-def write_shards(
-    numbers: Sequence[int], job: Job, plan: Plan, source: Source, folder: Path, staging: Staging | None = None
-) -> None:
-    """Runs the second graph: the shards of those numbers, each by one call; the sidecars come into the folder."""
-    state: Place = folder
-    work: Work = ShardWriting(job, plan, source, str(folder))
-    if staging is not None:
-        state, work = staging.state, StagedWriting(ShardWriting(job, plan, source, str(folder)), staging)
-    _run("Write", list(numbers), ShareWork(work, str(state), num_helpers(job)), job.beam_args, state)
-    if staging is not None:
-        staging.fetch_sidecars(plan)
+def write_shards(numbers: Sequence[int], job: Job, plan: Plan, source: Source, state: State) -> None:
+    """Runs the second graph: writes the shards of those numbers, each in one call; their sidecars are in the folder."""
+    with state.writing(WritingTask(job, plan, source, str(state.folder))) as task:
+        shared = RunTask(task, str(state.place), num_helpers(job))
+        _run("Write", list(numbers), shared, job.beam_args, state.place)
 
 
-def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[str], state: Place) -> None:
+def _run(name: str, elements: list[Any], task: beam.DoFn, beam_args: Sequence[str], state: AnyPath) -> None:
     runner, options = open_runner(beam_args)
     # Beam logs the traceback of an error and raises it as well.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     pipeline = beam.Pipeline(runner=runner, options=options)
-    _ = pipeline | beam.Create(elements) | beam.Reshuffle() | name >> beam.ParDo(work)
-    with _raising_problems(state / _PROBLEM_NAME), _collecting_little():
+    _ = pipeline | beam.Create(elements) | beam.Reshuffle() | name >> beam.ParDo(task)
+    with _raise_noted_problems(state / _PROBLEM_NAME), _freeze_garbage_collection():
         result = pipeline.run()
         try:
             result.wait_until_finish()
@@ -128,8 +116,8 @@ def _run(name: str, elements: list[Any], work: beam.DoFn, beam_args: Sequence[st
 
 
 @contextlib.contextmanager
-def _collecting_little() -> Iterator[None]:
-    """Keeps what is there out of garbage collection: looking through Beam's objects takes 65 ms each time."""
+def _freeze_garbage_collection() -> Iterator[None]:
+    """Keeps existing objects out of garbage collection: scanning Beam's objects takes 65 ms each time."""
     gc.freeze()
     try:
         yield
@@ -138,8 +126,8 @@ def _collecting_little() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _raising_problems(problem: Place) -> Iterator[None]:
-    """Raises what a worker noted in place of what the runner made of it."""
+def _raise_noted_problems(problem: AnyPath) -> Iterator[None]:
+    """Raises the error that a worker noted instead of the runner's own."""
     problem.write_bytes(bytes(_PROBLEM_BYTES))
     _NOTES_HERE.pop(str(problem), None)
     try:
@@ -157,7 +145,7 @@ def _raising_problems(problem: Place) -> Iterator[None]:
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether an error began as Ctrl-C: Beam turns what stops a step, even that, into a RuntimeError."""
+    """Whether an error began as Ctrl-C, which Beam turns into a RuntimeError as it does with any error of a step."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

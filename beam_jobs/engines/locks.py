@@ -1,8 +1,8 @@
-"""One writer at a time: of a folder by a lock of the kernel, of a place in a store by an object that says who writes.
+"""One writer at a time: a lock of the kernel on an output folder, or in a store an object that names the writer.
 
-A kernel frees the lock of a killed process; an object stays. It names its process, so that the next run on the same
-machine sees that the process is gone, and takes the lock over. From elsewhere it can't be told whether that process
-lives: then the error says whose lock it is and since when, and to remove it is the user's decision.
+The kernel frees the lock of a killed process; an object stays. It names its process, so that the next run on the same
+machine sees that the process is gone, and takes the lock over. Another machine can't know whether the process is
+alive: then the error says whose lock it is and since when, and whether to remove it is the user's decision.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from pathlib import Path
 from typing import Any
 
 from tfpipe.errors import SetupError
-from tfpipe.storage import Place, RemotePath
+from tfpipe.storage import AnyPath, StorePath
 
 LOCK_NAME = "_lock.json"
 
 
 @contextlib.contextmanager
-def locked(output: Place) -> Iterator[None]:
+def lock_output(output: AnyPath) -> Iterator[None]:
     """Holds an output against other writers.
 
     Raises:
       SetupError: another conversion holds it.
     """
-    with _locked_folder(output) if isinstance(output, Path) else _locked_store(output):
+    with _lock_folder(output) if isinstance(output, Path) else _lock_store(output):
         yield
 
 
 @contextlib.contextmanager
-def _locked_folder(output: Path) -> Iterator[None]:
+def _lock_folder(output: Path) -> Iterator[None]:
     """Holds a folder; the lock goes with the process, even when that is killed."""
     output.mkdir(parents=True, exist_ok=True)
     handle = os.open(output, os.O_RDONLY)
@@ -52,7 +52,7 @@ def _locked_folder(output: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked_store(output: RemotePath) -> Iterator[None]:
+def _lock_store(output: StorePath) -> Iterator[None]:
     lock = output / LOCK_NAME
     _take(lock)
     try:
@@ -61,7 +61,7 @@ def _locked_store(output: RemotePath) -> Iterator[None]:
         lock.unlink(missing_ok=True)
 
 
-def _take(lock: RemotePath) -> None:
+def _take(lock: StorePath) -> None:
     mine = json.dumps({**_identity(os.getpid()), "since": datetime.now(UTC).isoformat(timespec="seconds")}).encode()
     try:
         lock.create_bytes(mine)
@@ -69,8 +69,8 @@ def _take(lock: RemotePath) -> None:
         _take_over(lock, mine)
 
 
-def _take_over(lock: RemotePath, mine: bytes) -> None:
-    """Puts a lock in place of one whose process is gone."""
+def _take_over(lock: StorePath, mine: bytes) -> None:
+    """Replaces a lock whose process is gone."""
     owner = _read(lock)
     if not _is_gone(owner):
         raise SetupError(
@@ -86,7 +86,7 @@ def _take_over(lock: RemotePath, mine: bytes) -> None:
         raise SetupError(f"Another conversion has just begun to write to {lock.parent}; wait for it.") from error
 
 
-def _read(lock: RemotePath) -> dict[str, Any]:
+def _read(lock: StorePath) -> dict[str, Any]:
     try:
         return dict(json.loads(lock.read_text()))
     except (ValueError, TypeError, FileNotFoundError):
@@ -94,10 +94,10 @@ def _read(lock: RemotePath) -> dict[str, Any]:
 
 
 def _identity(process: int) -> dict[str, Any]:
-    """What tells a process from all others: of another machine, another boot, another container, another start."""
+    """The values that identify a process: its machine, boot, container, number and start."""
     space = os.readlink("/proc/self/ns/pid")
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    # Behind the name in brackets, which may hold anything; the 22nd value is the start, in ticks since the boot.
+    # After the name in brackets, which may hold anything; the 22nd value is the start, in ticks since the boot.
     started = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     return {"host": socket.gethostname(), "boot": boot, "space": space, "process": process, "started": started}
 

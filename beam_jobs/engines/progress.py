@@ -1,4 +1,4 @@
-"""A progress bar for a conversion on any runner: it watches the state folder grow."""
+"""A progress bar for a conversion on any runner: it shows how the state folder grows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+
+from tfpipe.cli.progress import progress
 
 _POLL_SECONDS = 0.2
 
@@ -31,29 +33,12 @@ class WatchedProgress:
             self._thread.join()
 
     def _watch(self) -> None:
-        from rich import progress
-        from rich.console import Console
-
-        columns = (
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.TaskProgressColumn(),
-            progress.TextColumn("{task.fields[images]} images"),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
-        )
-        with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(
-                "writing", total=self._total, completed=self._written(), images=self._images(self._written())
-            )
+        with progress("writing", total=self._total, completed=self._written(), in_bytes=True) as update:
             while not self._stop.wait(_POLL_SECONDS):
                 written = min(self._written(), self._total)
-                bar.update(task, completed=written, images=self._images(written))
-            bar.update(task, completed=self._total, images=self._records)
-
-    def _images(self, written: int) -> int:
-        return round(self._records * written / self._total)
+                images = round(self._records * written / self._total)
+                update(completed=written, description=f"writing {images:,} images")
+            update(completed=self._total, description=f"writing {self._records:,} images")
 
     def _written(self) -> int:
         try:

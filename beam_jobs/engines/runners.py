@@ -1,4 +1,4 @@
-"""Beam's runners by name, and their options: every one that Beam knows, or a sentence that lists them."""
+"""Beam's runners by name, and their options. A name or an option that Beam does not know is an error."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tfpipe.errors import SetupError, UsageError
 
 _DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
 _DASK_PARTITIONS = ("--dask_npartitions", "--dask_partition_size")
-# What --runner takes, by short name: all that Beam lists itself, and Dask, which it leaves out.
+# The values of --runner, by short name: all that Beam lists itself, and Dask, which it leaves out.
 RUNNERS = {path.rpartition(".")[2]: path for path in (*StandardOptions.ALL_KNOWN_RUNNERS, _DASK)}
 
 
 def open_runner(beam_args: Sequence[str]) -> tuple[Any, PipelineOptions]:
-    """The runner that Beam's options name, and the options. Its module is loaded first: it may bring options along."""
+    """The runner that Beam's options name, and the options. Its module is loaded first: it may define options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--runner")
     named, rest = parser.parse_known_args(list(beam_args))

@@ -1,15 +1,15 @@
-"""Conversions into a store: workers write on their own disks, and what they finished lies in the store.
+"""The state of a conversion, OUT/_state: in a folder of this machine, or in a store that workers share.
 
-A store has no renames and no locks of a process, and workers of a cluster may have nothing in common but it. So
-`_state` lies there too, as a folder's does, and every worker keeps a working folder of its own:
+In a folder every worker writes into it directly. A store has no renames and no locks of a process, and workers of a
+cluster may have nothing in common but it. So every worker has a working folder of its own:
 
-    index   writes the runs of a piece into the working folder, then puts them into OUT/_state/runs
+    list    writes the runs of a piece into the working folder, then puts them into OUT/_state/runs
     plan    the driver fetches all runs
-    write   fetches the runs once, writes a shard as on any disk, puts it into OUT/_state, and last its sidecar
+    write   fetches the runs once, writes a shard as on any disk, puts it into OUT/_state, and its sidecar last
     publish the driver fetches the sidecars; shards are copied to their final names by the store itself
 
-An object is there whole or not at all, and a sidecar comes after its shard: a run that is resumed counts sidecars, as
-on a disk. For a folder on this machine nothing here is used but `staged`, which hands out OUT/_state itself.
+An object is there whole or not at all, and a sidecar comes after its shard: a resumed run counts sidecars, as on a
+disk.
 """
 
 from __future__ import annotations
@@ -22,47 +22,118 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from beam_jobs.engines.workers import ShardWriting
-from beam_jobs.plan import Indexing, Plan, index_piece
-from beam_jobs.shards import ShardFacts
+from beam_jobs.engines.workers import ListingTask, WorkerTask, WritingTask
+from beam_jobs.plan import ListingScan, Plan, list_piece
+from beam_jobs.publish import shard_is_written
+from beam_jobs.shards import sidecar_bytes
 from beam_jobs.sources.files import objects_below
 from tfpipe.format.manifest import STATE_NAME
-from tfpipe.storage import Place, RemotePath
+from tfpipe.storage import AnyPath, StorePath, replace_file
 
-# What lies beside each shard once it is written; the sidecar comes last, and makes it count.
-_PARTS = (".tfrecord", ".index", ".contents", ".json")
-_AT_ONCE = 16
+# The files of a shard once it is written; the sidecar comes last, and makes the shard count.
+_ENDINGS = (".tfrecord", ".index", ".contents", ".json")
+_REQUESTS = 16
+
+
+class State(Protocol):
+    """Where a conversion keeps sorted runs, shards and sidecars until it publishes them."""
+
+    @property
+    def place(self) -> AnyPath:
+        """OUT/_state, as every worker sees it."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this machine that holds the runs and the sidecars."""
+
+    def listing(self, scan: ListingScan) -> AbstractContextManager[WorkerTask]:
+        """The task that lists pieces into this state, cleared of earlier runs; `folder` holds the runs after it."""
+
+    def writing(self, task: WritingTask) -> AbstractContextManager[WorkerTask]:
+        """The task that writes shards into this state; `folder` holds the sidecars of all shards after it."""
+
+    def written_shards(self, plan: Plan, recorded: dict[str, Any]) -> set[str]:
+        """The names of the shards of a plan that an earlier run finished; their sidecars are fetched."""
+
+
+@contextlib.contextmanager
+def open_state(output: AnyPath) -> Iterator[State]:
+    """The state of the conversion into an output."""
+    if isinstance(output, Path):
+        local = LocalState(output / STATE_NAME)
+        local.folder.mkdir(exist_ok=True)
+        yield local
+        return
+    state = StoreState(output / STATE_NAME)
+    try:
+        yield state
+    finally:
+        shutil.rmtree(state.folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
-class Staging:
-    """The state of one run in a store, and a working folder of this process.
+class LocalState:
+    """A state in a folder of this machine: nothing has to be fetched."""
+
+    folder: Path
+
+    @property
+    def place(self) -> AnyPath:  # see State, as all below
+        return self.folder
+
+    @contextlib.contextmanager
+    def listing(self, scan: ListingScan) -> Iterator[WorkerTask]:
+        shutil.rmtree(scan.sorted_runs, ignore_errors=True)
+        Path(scan.sorted_runs).mkdir(parents=True)
+        yield ListingTask(scan)
+
+    def writing(self, task: WritingTask) -> AbstractContextManager[WorkerTask]:
+        return contextlib.nullcontext(task)
+
+    def written_shards(self, plan: Plan, recorded: dict[str, Any]) -> set[str]:
+        return {shard.name for shard in plan.shards if shard_is_written(self.folder, plan, shard.name, recorded)}
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """A state in a store, and a working folder of this process.
 
     Attributes:
-      state: OUT/_state.
+      place: OUT/_state.
       run: a name of this run's own: a process that lives longer must not take the files of an earlier one.
     """
 
-    state: RemotePath
+    place: StorePath
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def folder(self) -> Path:
-        """The working folder, of this process alone; it goes with the process, or with `staged`."""
+        """The working folder, of this process alone; it goes with the process, or with `open_state`."""
         return Path(_working_folder(self.run).name)
 
-    def put_runs(self, folder: Path) -> None:
-        """Puts the runs of a piece into the store, each one's table before the facts that make it count."""
-        for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
-            (self.state / "runs" / path.name).upload(path)
+    @contextlib.contextmanager
+    def listing(self, scan: ListingScan) -> Iterator[WorkerTask]:  # see State, as the next two
+        shutil.rmtree(scan.sorted_runs, ignore_errors=True)
+        (self.place / "runs").remove_tree()
+        yield StoreListingTask(scan, self)
+        self.fetch_runs()
 
-    def clear_runs(self) -> None:
-        """Removes the runs of an earlier run of the job: the listing is read anew."""
-        (self.state / "runs").remove_tree()
+    @contextlib.contextmanager
+    def writing(self, task: WritingTask) -> Iterator[WorkerTask]:
+        yield StoreWritingTask(task, self)
+        self._fetch_sidecars([shard.name for shard in task.plan.shards])
+
+    def written_shards(self, plan: Plan, recorded: dict[str, Any]) -> set[str]:
+        sizes = dict(objects_below(str(self.place)))
+        finished = [shard.name for shard in plan.shards if all(f"{shard.name}{end}" in sizes for end in _ENDINGS)]
+        self._fetch_sidecars(finished)
+        stated = {name: sidecar_bytes(self.folder / f"{name}.json") for name in finished}
+        return {name for name in finished if stated[name] == sizes[f"{name}.tfrecord"]}
 
     def fetch_runs(self) -> None:
         """Fetches all runs into the working folder, where they are not there yet."""
@@ -70,36 +141,25 @@ class Staging:
         if any(runs.glob("*.json")):
             return
         draft = Path(tempfile.mkdtemp(dir=self.folder))
-        _fetch(list((self.state / "runs").iterdir()), draft)
+        _fetch(list((self.place / "runs").iterdir()), draft)
         with contextlib.suppress(OSError):  # Another thread was faster.
             os.replace(draft, runs)
 
-    def fetch_written(self, plan: Plan) -> set[str]:
-        """The names of the shards of a plan that are finished; what lies beside them is fetched."""
-        sizes = dict(objects_below(str(self.state)))
-        finished = [shard.name for shard in plan.shards if all(f"{shard.name}{end}" in sizes for end in _PARTS)]
-        self._fetch_beside(finished)
-        return {name for name in finished if self._is_whole(name, sizes[f"{name}.tfrecord"])}
+    def _fetch_sidecars(self, names: list[str]) -> None:
+        """Fetches the sidecar, offsets and digests of shards, where they are not there yet."""
+        wanted = [self.place / f"{name}{end}" for name in names for end in _ENDINGS[1:]]
+        _fetch([path for path in wanted if not (self.folder / path.name).exists()], self.folder)
 
-    def _is_whole(self, name: str, size: int) -> bool:
-        try:
-            return ShardFacts.load(self.folder / f"{name}.json").num_bytes == size
-        except (ValueError, TypeError, KeyError):
-            return False
-
-    def fetch_sidecars(self, plan: Plan) -> None:
-        """Fetches what lies beside each shard of a plan, where it is not there yet."""
-        self._fetch_beside([shard.name for shard in plan.shards])
-
-    def _fetch_beside(self, names: list[str]) -> None:
-        wanted = [self.state / f"{name}{end}" for name in names for end in _PARTS[1:]]
-        _fetch([place for place in wanted if not (self.folder / place.name).exists()], self.folder)
+    def put_runs(self, folder: Path) -> None:
+        """Puts the runs of a piece into the store, the table of each before the facts that make it count."""
+        for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
+            (self.place / "runs" / path.name).upload(path)
 
     def put_shard(self, name: str) -> None:
-        """Puts a shard and what lies beside it into the store, and frees the disk of it."""
-        for end in _PARTS:
+        """Puts a shard and its sidecar into the store, and removes the shard from this disk."""
+        for end in _ENDINGS:
             path = self.folder / f"{name}{end}"
-            (self.state / path.name).upload(path)
+            (self.place / path.name).upload(path)
         (self.folder / f"{name}.tfrecord").unlink()
 
 
@@ -108,77 +168,60 @@ def _working_folder(run: str) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=f"tfpipe-{run[:8]}-")  # Removed with the object, when the process ends.
 
 
-def _fetch(places: list[RemotePath], folder: Path) -> None:
+def _fetch(paths: list[StorePath], folder: Path) -> None:
     """Copies objects into a folder, several at once; each appears whole."""
 
-    def fetch(place: RemotePath) -> None:
-        draft = folder / f"{place.name}.tmp"
-        draft.write_bytes(place.read_bytes())
-        os.replace(draft, folder / place.name)
+    def fetch(path: StorePath) -> None:
+        replace_file(folder / path.name, path.read_bytes(), fsync=False, shared=True)
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for _ in pool.map(fetch, places):
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        for _ in pool.map(fetch, paths):
             pass
 
 
-@contextlib.contextmanager
-def staged(output: Place) -> Iterator[tuple[Path, Staging | None]]:
-    """The folder of this machine that holds a conversion's state, and for a store what moves it to and fro."""
-    if isinstance(output, Path):
-        state = output / STATE_NAME
-        state.mkdir(exist_ok=True)
-        yield state, None
-        return
-    staging = Staging(output / STATE_NAME)
-    try:
-        yield staging.folder, staging
-    finally:
-        shutil.rmtree(staging.folder, ignore_errors=True)
-
-
-# ---- what workers do
+# ---- the tasks of workers
 
 
 @dataclass(frozen=True)
-class StagedIndexing:
-    """The indexing of pieces into a store; see workers.IndexWork.
+class StoreListingTask:
+    """Lists pieces into a store; see workers.ListingTask.
 
     Attributes:
-      indexing: of what; its folder of runs is not used.
-      staging: where to.
+      scan: the source and the splits; its folder of runs is not used.
+      state: where the runs go.
     """
 
-    indexing: Indexing
-    staging: Staging
+    scan: ListingScan
+    state: StoreState
 
-    def do(self, item: tuple[int, Any]) -> None:
-        """Indexes the piece of that number."""
+    def run(self, item: tuple[int, Any]) -> None:
+        """Lists the piece of that number."""
         with tempfile.TemporaryDirectory(prefix="tfpipe-runs-") as folder:
-            index_piece(replace(self.indexing, runs=folder), *item)
-            self.staging.put_runs(Path(folder))
+            list_piece(replace(self.scan, sorted_runs=folder), *item)
+            self.state.put_runs(Path(folder))
 
 
 @dataclass
-class StagedWriting:
-    """The writing of shards into a store; see workers.ShardWriting.
+class StoreWritingTask:
+    """Writes shards into a store; see workers.WritingTask.
 
     Attributes:
-      writing: of what; its state folder is not used.
-      staging: where to.
+      task: the job, its plan and source; its state folder is not used.
+      state: where the shards go.
     """
 
-    writing: ShardWriting
-    staging: Staging
-    _here: ShardWriting | None = field(default=None, init=False)
+    task: WritingTask
+    state: StoreState
+    _here: WritingTask | None = field(default=None, init=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_here": None}
 
-    def do(self, item: int) -> None:
+    def run(self, item: int) -> None:
         """Writes the shard of that number."""
         if self._here is None:
-            self.staging.fetch_runs()
-            writing = self.writing
-            self._here = ShardWriting(writing.job, writing.plan, writing.source, str(self.staging.folder))
-        self._here.do(item)
-        self.staging.put_shard(self.writing.plan.shards[item].name)
+            self.state.fetch_runs()
+            task = self.task
+            self._here = WritingTask(task.job, task.plan, task.source, str(self.state.folder))
+        self._here.run(item)
+        self.state.put_shard(self.task.plan.shards[item].name)

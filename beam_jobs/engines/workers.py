@@ -1,14 +1,14 @@
-"""Work shared by several processes of one machine: pieces of the listing to index, raw shards to write.
+"""Tasks shared by several processes of one machine: pieces of the listing to list, raw shards to write.
 
-Both are Python's own work, and its lock lets one thread do it at a time: with two threads a raw record took 77 us, with
-one 58, with two processes 42. So a Beam worker that is told to use N threads for raw records has N - 1 helper
+Both run in the interpreter, whose lock lets one thread run at a time: with two threads a raw record took 77 us, with
+one 58, with two processes 42. So a Beam worker that is to use N threads for raw records has N - 1 helper
 processes, and works itself beside them. A helper is a fresh interpreter that loads neither Beam nor TensorFlow, in
-0.2 s and 50 MB; it is sent its work, and never imports the user's main module. The first few start while this process
+0.2 s and 50 MB; it is sent its task, and never imports the user's main module. The first few start while this process
 still loads Beam, and serve both stages:
 
-    with helpers_ahead(job.threads - 1):
-        share(IndexWork(indexing), list(enumerate(pieces)), helpers=1)
-        share(ShardWriting(job, plan, source, state), range(len(plan.shards)), helpers=1)
+    with prestarted_helpers(job.threads - 1):
+        run_all(ListingTask(scan), list(enumerate(pieces)), helpers=1)
+        run_all(WritingTask(job, plan, source, state), range(len(plan.shards)), helpers=1)
 """
 
 from __future__ import annotations
@@ -29,43 +29,43 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from beam_jobs.encode.payloads import Payload, needs_tensorflow, open_payload
+from beam_jobs.encode.payloads import Payload, open_payload
 from beam_jobs.job import Job
-from beam_jobs.plan import Indexing, Plan, index_piece, refused_keys, shard_refs
+from beam_jobs.plan import ListingScan, Plan, list_piece, refused_keys, shard_refs
 from beam_jobs.shards import write_shard
 from beam_jobs.sources import Source
 from tfpipe.storage import scheme_of
 
 _PR_SET_PDEATHSIG = 1
-# A small job on a large machine would start dozens of processes for nothing; the others start with the work.
-_MOST_AHEAD = 3
+# A small job on a large machine would start dozens of processes for nothing; the others start with the task.
+_MOST_PRESTARTED = 3
 
 
-class Work(Protocol):
+class WorkerTask(Protocol):
     """Something that can be done item by item, in any process."""
 
-    def do(self, item: Any) -> None:
+    def run(self, item: Any) -> None:
         """Does one item."""
 
 
 @dataclass(frozen=True)
-class IndexWork:
-    """The indexing of pieces of a listing.
+class ListingTask:
+    """Lists pieces of a source into sorted runs.
 
     Attributes:
-      indexing: of what, into which folder.
+      scan: the source and the folder of runs.
     """
 
-    indexing: Indexing
+    scan: ListingScan
 
-    def do(self, item: tuple[int, Any]) -> None:
-        """Indexes the piece of that number."""
-        index_piece(self.indexing, *item)
+    def run(self, item: tuple[int, Any]) -> None:
+        """Lists the piece of that number."""
+        list_piece(self.scan, *item)
 
 
 @dataclass
-class ShardWriting:
-    """What it takes to write any shard of a plan; the payload is opened with the first.
+class WritingTask:
+    """Writes any shard of a plan; the payload is opened with the first.
 
     Attributes:
       job: the conversion.
@@ -85,7 +85,7 @@ class ShardWriting:
         # A payload may hold a model, and is opened anew where it is used.
         return {**vars(self), "_payload": None, "_refused": None}
 
-    def do(self, item: int) -> None:
+    def run(self, item: int) -> None:
         """Writes the shard of that number."""
         runs = str(Path(self.state, "runs"))
         if self._payload is None or self._refused is None:
@@ -93,48 +93,47 @@ class ShardWriting:
             self._refused = refused_keys(runs)
         shard = self.plan.shards[item]
         refs, repeated = shard_refs(runs, shard, self._refused)
-        threads = self.job.threads if needs_tensorflow(self.job) else 1
+        threads = self.job.threads if self.job.needs_tensorflow else 1
         write_shard(Path(self.state), shard.name, refs, self._payload, refused=repeated, threads=threads)
 
 
 def num_helpers(job: Job) -> int:
-    """How many processes a job has besides each worker.
+    """How many helper processes each worker of a job has.
 
-    None where images are decoded, which threads share well; nor for memory://, which is one process's own.
+    None where images are decoded, which threads share well; nor for memory://, which only one process sees.
     """
     is_alone = any(scheme_of(path or "") == "memory" for path in (job.input, job.output, job.masks))
-    return 0 if is_alone or needs_tensorflow(job) else job.threads - 1
+    return 0 if is_alone or job.needs_tensorflow else job.threads - 1
 
 
-def share(work: Work, items: Sequence[Any], *, helpers: int) -> None:
-    """Does all items, here and in up to so many helper processes; raises the first problem that any of them has."""
+def run_all(task: WorkerTask, items: Sequence[Any], *, helpers: int) -> None:
+    """Runs a task for all items, here and in up to `helpers` processes; raises the first problem that any has."""
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for item in items:
         waiting.put(item)
     problems: list[BaseException] = []
-    drive = [
-        threading.Thread(target=_drive, args=(waiting, work, problems)) for _ in range(min(helpers, len(items) - 1))
-    ]
-    for thread in drive:
+    count = min(helpers, len(items) - 1)
+    feeders = [threading.Thread(target=_feed_helper, args=(waiting, task, problems)) for _ in range(count)]
+    for thread in feeders:
         thread.start()
     try:
         while not problems:
-            work.do(waiting.get_nowait())
+            task.run(waiting.get_nowait())
     except queue.Empty:
         pass
     except BaseException as error:
         problems.insert(0, error)
-    for thread in drive:
+    for thread in feeders:
         thread.join()
     if problems:
         raise problems[0]
 
 
-def _drive(waiting: queue.SimpleQueue[Any], work: Work, problems: list[BaseException]) -> None:
-    """Has one helper process take items, until none waits or somebody has a problem."""
-    helper = _AHEAD.pop() if _AHEAD else _Helper()
+def _feed_helper(waiting: queue.SimpleQueue[Any], task: WorkerTask, problems: list[BaseException]) -> None:
+    """Gives one helper process item after item, until none waits or somebody has a problem."""
+    helper = _PRESTARTED.pop() if _PRESTARTED else _Helper()
     try:
-        helper.send(work)
+        helper.send(task)
         while not problems:
             answer = helper.ask(waiting.get_nowait())
             if answer is not None:
@@ -144,8 +143,8 @@ def _drive(waiting: queue.SimpleQueue[Any], work: Work, problems: list[BaseExcep
     except (EOFError, OSError) as error:
         problems.append(ChildProcessError(f"a worker process ended with {helper.close()}: {error}"))
         return
-    if helper.kept:
-        _AHEAD.append(helper)
+    if helper.reusable:
+        _PRESTARTED.append(helper)
     else:
         helper.close()
 
@@ -153,15 +152,15 @@ def _drive(waiting: queue.SimpleQueue[Any], work: Work, problems: list[BaseExcep
 class _Helper:
     """A helper process and the pipes to it."""
 
-    def __init__(self, *, kept: bool = False) -> None:
+    def __init__(self, *, reusable: bool = False) -> None:
         # NumPy's thread pool of each would only take time to start.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "beam_jobs.engines.workers", str(os.getpid())]
-        self.kept = kept
+        self.reusable = reusable
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
     def send(self, value: object) -> None:
-        """Hands it work, or an item of the work that it has."""
+        """Sends it a task, or an item of the task that it has."""
         pipe = self._process.stdin
         if pipe is None:
             raise RuntimeError("a process started with pipes has them")
@@ -169,7 +168,7 @@ class _Helper:
         pipe.flush()
 
     def ask(self, item: object) -> BaseException | None:
-        """Has it do an item; what went wrong comes back.
+        """Has it do an item; returns the problem that it had.
 
         Raises:
           EOFError, OSError: it is gone.
@@ -184,45 +183,45 @@ class _Helper:
         return self._process.returncode
 
 
-# Started by helpers_ahead, and at no work.
-_AHEAD: list[_Helper] = []
+# Started by prestarted_helpers, and idle.
+_PRESTARTED: list[_Helper] = []
 
 
 @contextlib.contextmanager
-def helpers_ahead(count: int) -> Iterator[None]:
-    """Holds up to three of `count` helper processes ready for any work that this process shares inside the block.
+def prestarted_helpers(count: int) -> Iterator[None]:
+    """Holds up to three of `count` helper processes ready for any task that this process shares inside the block.
 
     To be called by a thread that outlives them: the kernel ends them with the thread that started them.
     """
-    _AHEAD.extend(_Helper(kept=True) for _ in range(min(count, _MOST_AHEAD)))
+    _PRESTARTED.extend(_Helper(reusable=True) for _ in range(min(count, _MOST_PRESTARTED)))
     try:
         yield
     finally:
-        while _AHEAD:
-            _AHEAD.pop().close()
+        while _PRESTARTED:
+            _PRESTARTED.pop().close()
 
 
 def main() -> None:
-    """Serves the process that started this one: takes work, then its items one by one, and answers each."""
-    # Nobody would wait for the shard of a parent that was killed; and a Ctrl-C is the parent's to answer.
+    """Serves the process that started this one: takes a task, then its items one by one, and answers each."""
+    # Nobody would wait for the shard of a parent that was killed; and the parent handles Ctrl-C.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if sys.argv[1:] != [str(os.getppid())]:
-        return  # It was killed before this was asked for; its first item may lie in the pipe all the same.
+        return  # It was killed before prctl was called; its first item may be in the pipe all the same.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # Nothing else may be printed between the answers.
     gc.freeze()
-    work: Any = None
+    task: Any = None
     while True:
         try:
             message = pickle.load(pipe)
         except EOFError:
             return
         if not isinstance(message, tuple):
-            work = message
+            task = message
             continue
         try:
-            work.do(*message)
+            task.run(*message)
             answer = None
         except Exception as error:
             answer = error

@@ -1,4 +1,4 @@
-"""Where images come from: a listing is cut into pieces, and a piece yields one entry for everything that it lists.
+"""The sources of images: a listing is cut into pieces, and a piece yields one entry for each input that it lists.
 
     source = open_source("photos")            # photos/CLASS/**/file
     for piece in source.pieces(limit=None):
@@ -7,8 +7,8 @@
 
 One module a family: `folder`, here or in a store; `csvlist`, `rows` (JSON lines and Parquet listings)
 and `coco`; `tar`, `zips`, `embedded` (images inside Parquet) and `tfrecords`, whose images are parts of larger files.
-`masked` adds masks to any of them. `listing` and `labels` hold what all share, `files` what differs between paths and
-URLs.
+`masked` adds masks to any of them. `listing` and `labels` hold the values and checks that all share, `files` the access
+to paths and URLs.
 """
 
 from __future__ import annotations
@@ -16,36 +16,25 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from beam_jobs.sources.coco import CocoSource as CocoSource
 from beam_jobs.sources.coco import open_coco
-from beam_jobs.sources.csvlist import HEADER_CELLS as HEADER_CELLS
-from beam_jobs.sources.csvlist import CsvSource as CsvSource
 from beam_jobs.sources.csvlist import open_csv
-from beam_jobs.sources.embedded import EmbeddedSource as EmbeddedSource
 from beam_jobs.sources.embedded import image_column, open_embedded
 from beam_jobs.sources.files import children, is_file, is_folder, matches
-from beam_jobs.sources.folder import FolderSource as FolderSource
 from beam_jobs.sources.folder import open_folder
-from beam_jobs.sources.listing import SPLIT_FOLDERS as SPLIT_FOLDERS
 from beam_jobs.sources.listing import Entry as Entry
 from beam_jobs.sources.listing import Listed as Listed
 from beam_jobs.sources.listing import Ref as Ref
+from beam_jobs.sources.listing import Refusal as Refusal
 from beam_jobs.sources.listing import Refused as Refused
 from beam_jobs.sources.listing import Source as Source
-from beam_jobs.sources.listing import Unreadable as Unreadable
-from beam_jobs.sources.masked import MaskedSource as MaskedSource
-from beam_jobs.sources.masked import with_masks as with_masks
-from beam_jobs.sources.rows import RowSource as RowSource
+from beam_jobs.sources.masked import with_masks
 from beam_jobs.sources.rows import open_parquet, open_rows
-from beam_jobs.sources.tar import TarSource as TarSource
 from beam_jobs.sources.tar import open_tars
-from beam_jobs.sources.tfrecords import RecordSource as RecordSource
 from beam_jobs.sources.tfrecords import open_dataset, open_records
-from beam_jobs.sources.zips import ZipSource as ZipSource
 from beam_jobs.sources.zips import open_zip
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import MANIFEST_NAME
-from tfpipe.storage import checked_url, local_path
+from tfpipe.storage import check_url, local_path
 
 READS = (
     "a folder with a folder per class; a listing (.csv, .txt, .jsonl, .ndjson, .parquet); COCO .json; Parquet files "
@@ -57,11 +46,11 @@ READS = (
 def open_source(
     location: str, *, spool: str | None = None, label_kind: str = "class", masks: str | None = None
 ) -> Source:
-    """The source that lies at a path.
+    """The source at a path or a URL.
 
     Args:
       location: a file, a folder or a pattern, or a URL of one; see READS.
-      spool: a folder that a source may fill while it is listed, with images that it could not find again in place.
+      spool: a folder that a source may fill while it is listed, with images that it can't read in place later.
       masks: a folder that mirrors the source's, with a mask file for each image.
       label_kind: "class" or "multi": which of the classes of an image's boxes a COCO file gives as its label.
 
@@ -69,7 +58,7 @@ def open_source(
       UsageError: nothing is there, or nothing that tfpipe can read.
       SetupError: a package is missing.
     """
-    source = _open_location(local_path(checked_url(location)), spool, label_kind)
+    source = _open_location(local_path(check_url(location)), spool, label_kind)
     return with_masks(source, masks) if masks else source
 
 
@@ -83,7 +72,7 @@ def _open_location(location: str, spool: str | None, label_kind: str) -> Source:
     paths = matches(location)
     if not paths:
         raise UsageError(f"No input at {location!r}; --input takes {READS}.")
-    # A key holds what differs between the paths: another folder that holds them changes nothing.
+    # A key holds the part in which the paths differ: moving them to another folder changes no key.
     top = os.path.commonpath([os.path.dirname(path) for path in paths])
     return _open_files(paths, [os.path.relpath(path, top or ".") for path in paths], location, spool)
 
@@ -99,7 +88,7 @@ def _open_directory(location: str, spool: str | None) -> Source:
     return open_folder(location)
 
 
-# How a file's name ends, and what reads it.
+# The endings of file names, and the family that reads each.
 _ENDINGS = {
     (".csv", ".txt"): "csv",
     (".jsonl", ".ndjson"): "rows",
@@ -108,7 +97,7 @@ _ENDINGS = {
     (".zip",): "zip",
     (".tfrecord", ".tfrecords"): "tfrecord",
 }
-# Those of which there may be several files.
+# The families of which there may be several files.
 _SEVERAL = ("parquet", "tar", "tfrecord")
 
 

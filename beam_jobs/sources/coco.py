@@ -4,9 +4,9 @@
     train/000000000009.jpg                  found beside the file, in images/, or in the folder that the name ends with
 
 A record's class is its most frequent category, the lowest id where several are; with --label_kind multi it is all of
-them. `boxes` is float32 [N, 4] as x0, y0, x1, y1 in pixels of the file's own image, before an EXIF turn; conversion and
-make_dataset move them with the image. `box_labels` is int64 [N], the classes' ids, in the order of the annotations'
-ids. Crowds are left out.
+them. `boxes` is float32 [N, 4] as x0, y0, x1, y1 in pixels of the image as stored, before its EXIF orientation is
+applied; conversion and make_dataset move them with the image. `box_labels` is int64 [N], the classes' ids, in the order
+of the annotations' ids. Crowds are left out.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from beam_jobs.sources.files import absolute, asked_of_each, folder_of, is_file, joined, open_text
+from beam_jobs.sources.files import absolute, folder_of, is_file, map_files, open_text, resolve
 from beam_jobs.sources.labels import label_text
-from beam_jobs.sources.listing import Entry, Problem, Ref, Refused, cell_text, name_problem, printable, read_whole
+from beam_jobs.sources.listing import Entry, Listed, Ref, Refusal, Refused, check_names, printable, read_whole, to_cell
 from beam_jobs.sources.rows import listed_file
 from tfpipe.errors import UsageError
 from tfpipe.storage import is_url
@@ -34,8 +34,8 @@ class CocoSource:
 
     Attributes:
       listing: the file.
-      folder: where the images lie.
-      classes: (id, name) of every category, by id; a class's number is its place here.
+      folder: the folder of the images.
+      classes: (id, name) of every category, by id; a class's number is its index here.
       label_kind: "class" gives each record its most frequent category, "multi" all.
     """
 
@@ -48,6 +48,7 @@ class CocoSource:
     splits: tuple[str, ...] = ()
     label_kinds: tuple[str, ...] = ("class", "multi")
 
+    # See Source for the members that have no docstring.
     @property
     def class_names(self) -> tuple[str, ...] | None:
         return tuple(name for _, name in self.classes)
@@ -62,34 +63,36 @@ class CocoSource:
             if isinstance(annotation, dict) and not annotation.get("iscrowd"):
                 marks[str(annotation.get("image_id"))].append(annotation)
         images = islice(document["images"], piece)
-        yield from asked_of_each(lambda image: self._entry(image, marks), images, at_once=is_url(self.folder))
+        yield from map_files(lambda image: self._entry(image, marks), images, concurrent=is_url(self.folder))
 
     def read(self, ref: Ref) -> bytes:
-        return read_whole(joined(self.folder, ref.key), ref.size)
+        return read_whole(resolve(self.folder, ref.key), ref.size)
 
     def _entry(self, image: Any, marks: Mapping[str, list[Mapping[str, Any]]]) -> Entry:
-        key = cell_text(image.get("file_name")) if isinstance(image, dict) else ""
-        shown = printable(key)
+        key = to_cell(image.get("file_name")) if isinstance(image, dict) else ""
         if not key.strip():
             return Refused("", printable(str(image)[:200]), "bad_row", "The image names no file.")
-        problem = name_problem(key)
-        if problem:
-            return Refused(shown, shown, *problem)
-        # As text: what is no number, in a damaged file, need not be hashable.
-        numbers = {str(number): place for place, (number, _) in enumerate(self.classes)}
-        mine = sorted(marks.get(str(image.get("id")), []), key=lambda one: str(one.get("id")).zfill(20))
+        try:
+            return self._listed(key, marks.get(str(image.get("id")), []))
+        except Refusal as refusal:
+            return refusal.of(printable(key))
+
+    def _listed(self, key: str, marks: Sequence[Mapping[str, Any]]) -> Listed:
+        check_names(key)
+        # As text: the ids of a damaged file may be values that can't be hashed.
+        numbers = {str(number): index for index, (number, _) in enumerate(self.classes)}
         boxes: list[float] = []
-        for mark in mine:
-            box = _corners(mark.get("bbox"))
-            if isinstance(box, tuple) or str(mark.get("category_id")) not in numbers:
-                return Refused(key, key, *(box if isinstance(box, tuple) else _unknown(mark)))
-            boxes += box
-        ids = [numbers[str(mark["category_id"])] for mark in mine]
+        ids = []
+        for mark in sorted(marks, key=lambda one: str(one.get("id")).zfill(20)):
+            boxes += _corners(mark.get("bbox"))
+            category = mark.get("category_id")
+            if str(category) not in numbers:
+                detail = f"An annotation has category_id {category!r}, which no category has."
+                raise Refusal("unknown_label", detail)
+            ids.append(numbers[str(category)])
         label = label_text(self._label(ids))
-        if isinstance(label, tuple):
-            return Refused(key, key, *label)
         extras = (" ".join(map(repr, boxes)), " ".join(map(str, ids)))
-        return listed_file(joined(self.folder, key), key, label, extras)
+        return listed_file(resolve(self.folder, key), key, label, extras)
 
     def _label(self, ids: Sequence[int]) -> Any:
         if self.label_kind == "multi":
@@ -98,19 +101,14 @@ class CocoSource:
         return self.classes[min(counts, key=lambda number: (-counts[number], number))][1] if counts else None
 
 
-def _unknown(mark: Mapping[str, Any]) -> Problem:
-    return "unknown_label", f"An annotation has category_id {mark.get('category_id')!r}, which no category has."
-
-
-def _corners(box: Any) -> list[float] | Problem:
-    """x0, y0, x1, y1 of a COCO box, which is x, y, width, height."""
-    problem = "bad_box", f"An annotation has the bbox {str(box)[:80]}; it is [x, y, width, height] with positive sides."
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) for side in box):
-        return problem
-    x, y, width, height = map(float, box)
-    if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
-        return problem
-    return [x, y, x + width, y + height]
+def _corners(box: Any) -> list[float]:
+    """x0, y0, x1, y1 of a COCO box, which is x, y, width, height; raises a Refusal where it is not."""
+    if isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box):
+        x, y, width, height = map(float, box)
+        if all(map(math.isfinite, (x, y, width, height))) and width > 0 and height > 0:
+            return [x, y, x + width, y + height]
+    detail = f"An annotation has the bbox {str(box)[:80]}; it is [x, y, width, height] with positive sides."
+    raise Refusal("bad_box", detail)
 
 
 def open_coco(listing: str, label_kind: str) -> CocoSource:
@@ -121,7 +119,7 @@ def open_coco(listing: str, label_kind: str) -> CocoSource:
       label_kind: "class" or "multi".
 
     Raises:
-      UsageError: it is no COCO file, lists nothing, or its images are nowhere near.
+      UsageError: it is no COCO file, lists nothing, or its images are not found.
     """
     listing = absolute(listing)
     document = _load(listing)
@@ -129,7 +127,7 @@ def open_coco(listing: str, label_kind: str) -> CocoSource:
         classes = tuple(sorted((int(one["id"]), str(one["name"])) for one in document["categories"]))
         first = str(document["images"][0]["file_name"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UsageError(f"{listing!r} is not sound COCO: {type(error).__name__}: {error}.") from error
+        raise UsageError(f"{listing!r} is not valid COCO: {type(error).__name__}: {error}.") from error
     names = [name for _, name in classes]
     if len(set(names)) < len(names) or len({number for number, _ in classes}) < len(classes):
         raise UsageError(f"Two categories of {listing!r} have one name or one id.")
@@ -149,7 +147,7 @@ def _load(listing: str) -> dict[str, Any]:
 
 
 def _image_folder(listing: str, first: str) -> str:
-    """The first folder that holds the first image: beside the file, images/, or what the file's name ends with."""
+    """The first folder that holds the first image: beside the file, images/, or the end of the file's name."""
     beside = folder_of(listing)
     last = os.path.splitext(os.path.basename(listing))[0].rpartition("_")[2]
     folders = [
@@ -157,7 +155,7 @@ def _image_folder(listing: str, first: str) -> str:
         for top in (beside, folder_of(beside))
         for parts in ((), ("images",), (last,), ("images", last))
     ]
-    found = next((folder for folder in folders if is_file(joined(folder, first))), None)
+    found = next((folder for folder in folders if is_file(resolve(folder, first))), None)
     if found is None:
         raise UsageError(f"The first image of {listing!r}, {first!r}, is in none of {folders}.")
     return found

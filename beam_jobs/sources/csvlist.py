@@ -1,4 +1,4 @@
-"""A CSV listing: the file, its label, and further columns that are carried along."""
+"""A CSV listing: the file, its label, and additional columns."""
 
 from __future__ import annotations
 
@@ -10,16 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from beam_jobs.sources.files import absolute, asked_of_each, folder_of, joined, open_text, peeked
-from beam_jobs.sources.listing import (
-    Entry,
-    Ref,
-    Refused,
-    check_columns,
-    printable,
-    read_whole,
-)
-from beam_jobs.sources.rows import listed_file, mask_dtypes, read_listed_mask, row_problem
+from beam_jobs.sources.files import absolute, folder_of, map_files, open_text, peek, resolve
+from beam_jobs.sources.listing import Entry, Ref, Refusal, Refused, check_columns, printable, read_whole
+from beam_jobs.sources.rows import check_row, listed_file, mask_dtypes, read_listed_mask
 from tfpipe.errors import UsageError
 from tfpipe.storage import is_url
 
@@ -31,8 +24,8 @@ HEADER_CELLS = frozenset({"uri", "url", "path", "file", "filename", "image"})
 class CsvSource:
     """A comma-separated listing.
 
-    Files are absolute or relative to the listing. With a header, the further columns keep its names; without one they
-    are column_3, column_4, ...
+    Files are absolute or relative to the listing. With a header, the additional columns keep its names; without one
+    they are column_3, column_4, ...
     """
 
     listing: str
@@ -44,9 +37,10 @@ class CsvSource:
 
     @cached_property
     def folder(self) -> str:
-        """What its relative files lie below."""
+        """The folder that its relative paths start from."""
         return folder_of(self.listing)
 
+    # See Source for the members that have no docstring.
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
         return mask_dtypes(self.columns)
@@ -55,12 +49,12 @@ class CsvSource:
         return [limit]
 
     def entries(self, piece: int | None) -> Iterator[Entry]:
-        first, rows = peeked(islice(self._rows(), piece))
-        yield from asked_of_each(self._entry, rows, at_once=self._is_remote(first))
+        first, rows = peek(islice(self._rows(), piece))
+        yield from map_files(self._entry, rows, concurrent=self._is_remote(first))
 
     def path(self, key: str) -> str:
         """The file that a key names."""
-        return joined(self.folder, key)
+        return resolve(self.folder, key)
 
     def read(self, ref: Ref) -> bytes:
         return read_whole(self.path(ref.key), ref.size)
@@ -94,18 +88,15 @@ class CsvSource:
         if not key.strip():
             return Refused("", text, "bad_row", "The row names no file.")
         if len(row) != len(self.columns) + 2:
-            return Refused(
-                printable(key),
-                text,
-                "bad_row",
-                f"The row has {len(row)} cells; the first row has {len(self.columns) + 2}.",
-            )
+            detail = f"The row has {len(row)} cells; the first row has {len(self.columns) + 2}."
+            return Refused(printable(key), text, "bad_row", detail)
         if not row[1].strip():
             return Refused(printable(key), key, "empty_label", "The row has no label.")
-        problem = row_problem(row[:2], self.columns, row[2:])
-        if problem:
-            return Refused(printable(key), printable(key), *problem)
-        return listed_file(self.path(key), key, row[1].strip(), tuple(row[2:]))
+        try:
+            check_row(row[:2], self.columns, row[2:])
+            return listed_file(self.path(key), key, row[1].strip(), tuple(row[2:]))
+        except Refusal as refusal:
+            return refusal.of(printable(key))
 
 
 def open_csv(listing: str) -> CsvSource:
@@ -125,10 +116,7 @@ def open_csv(listing: str) -> CsvSource:
     if len(first) < 2:
         raise UsageError(f"The first row of {listing!r} is {first!r}; a row holds a file and its label: photo.jpg,cat.")
     has_header = first[0].strip().lower() in HEADER_CELLS
-    columns = (
-        tuple(cell.strip() for cell in first[2:])
-        if has_header
-        else tuple(f"column_{i}" for i in range(3, len(first) + 1))
-    )
+    names = first[2:] if has_header else [f"column_{i}" for i in range(3, len(first) + 1)]
+    columns = tuple(name.strip() for name in names)
     check_columns(columns, listing, masks=True)
     return CsvSource(listing, has_header, columns)

@@ -1,7 +1,8 @@
 """Images embedded in Parquet files, as the Hugging Face hub has them: a column of {bytes, path} and one of labels.
 
-The images of a shard lie all over the files, since its order is that of the hash, and Parquet unpacks whole row groups.
-So the images are copied once, while they are listed, into a spool of plain bytes; each is one pread away afterwards.
+The images of a shard are spread over all files, since its order is that of the hash, and Parquet unpacks whole row
+groups. So the images are copied once, while they are listed, into a spool of plain bytes; each is one pread away
+afterwards.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from beam_jobs.sources.files import absolute
-from beam_jobs.sources.labels import label_text
+from beam_jobs.sources.labels import label_text, name_classes
 from beam_jobs.sources.listing import (
     FILE_COLUMNS,
     LABEL_COLUMNS,
     Entry,
     Listed,
     Ref,
-    Refused,
-    cell_text,
+    Refusal,
     check_columns,
-    name_problem,
+    check_names,
     ordered_splits,
     printable,
-    splits_of_names,
+    splits_from_names,
+    to_cell,
 )
 from beam_jobs.sources.rows import open_parquet
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
@@ -42,10 +43,11 @@ class EmbeddedSource:
 
     Attributes:
       files: the Parquet files.
-      names: what each is called in keys.
+      names: the name of each in keys.
       image: the column of images.
       label: the column of labels.
-      spool: where the images are copied to while they are listed; None leaves them, and reading one costs a row group.
+      spool: the folder that images are copied to while they are listed; None copies none, and each read costs a row
+        group.
     """
 
     files: tuple[str, ...]
@@ -60,6 +62,7 @@ class EmbeddedSource:
     dtypes: tuple[tuple[str, str], ...] = ()
     label_kinds: tuple[str, ...] = ("class", "multi", "number")
 
+    # See Source for the members that have no docstring.
     @property
     def splits(self) -> tuple[str, ...]:
         return ordered_splits(self.file_splits)
@@ -71,10 +74,10 @@ class EmbeddedSource:
         return entries_of_files(piece, self._entries_of)
 
     def read(self, ref: Ref) -> bytes:
-        kind, _, place = ref.place.partition(":")
+        kind, _, locator = ref.locator.partition(":")
         if kind == "spool":
-            return self.spooled.read_place(place, ref.size)
-        number, group, row = map(int, place.split(":"))
+            return self.spooled.read_at(locator, ref.size)
+        number, group, row = map(int, locator.split(":"))
         with open_parquet(self.files[number]) as file:
             return image_of(file.read_row_group(group, [self.image])[self.image][row].as_py())[0]
 
@@ -88,7 +91,7 @@ class EmbeddedSource:
 
     def _rows(self, number: int, spool: IO[bytes] | None) -> Iterator[Entry]:
         wanted = [self.image, self.label, *self.columns]
-        place = ""
+        locator = ""
         with open_parquet(self.files[number]) as file:
             wanted += ["key"] if "key" in file.schema_arrow.names else []
             first = 0
@@ -98,38 +101,27 @@ class EmbeddedSource:
                     for values in batch.to_pylist():
                         data, path = image_of(values[self.image])
                         if spool is None:
-                            place = f"row:{number}:{group}:{row}"
+                            locator = f"row:{number}:{group}:{row}"
                         else:
-                            place = f"spool:{number}:{spool.tell()}"
+                            locator = f"spool:{number}:{spool.tell()}"
                             spool.write(data)
-                        yield self._entry(number, first + row, values, path, len(data), place)
+                        yield self._entry(number, first + row, values, path, len(data), locator)
                         row += 1
                 first += row
 
-    def _entry(self, number: int, row: int, values: Mapping[str, Any], path: str, size: int, place: str) -> Entry:
+    def _entry(self, number: int, row: int, values: Mapping[str, Any], path: str, size: int, locator: str) -> Entry:
         name = self.names[number]
-        key = cell_text(values.get("key")) or (f"{name}/{path}" if len(self.files) > 1 and path else path)
+        key = to_cell(values.get("key")) or (f"{name}/{path}" if len(self.files) > 1 and path else path)
         key = key or f"{name}/{row}"
-        label = label_text(self._named(values[self.label]))
-        extras = tuple(cell_text(values[column]) for column in self.columns)
-        shown = printable(key)
-        if isinstance(label, tuple):
-            return Refused(shown, shown, *label)
-        problem = next((problem for cell in (key, label, *extras) if (problem := name_problem(cell))), None)
-        if problem:
-            return Refused(shown, shown, *problem)
-        if not size:
-            return Refused(key, key, "empty", "The row has no image bytes.")
-        return Listed(key, label, self.file_splits[number], size, extras, place)
-
-    def _named(self, value: Any) -> Any:
-        """Class numbers as the names that the file's metadata gives them."""
-        if isinstance(value, list):
-            return [self._named(one) for one in value]
-        if self.class_names is None or not isinstance(value, int):
-            return value
-        # -1 is what the hub writes where a label is withheld.
-        return self.class_names[value] if 0 <= value < len(self.class_names) else None
+        try:
+            label = label_text(name_classes(values[self.label], self.class_names))
+            extras = tuple(to_cell(values[column]) for column in self.columns)
+            check_names(key, label, *extras)
+            if not size:
+                raise Refusal("empty", "The row has no image bytes.")
+        except Refusal as refusal:
+            return refusal.of(printable(key))
+        return Listed(key, label, self.file_splits[number], size, extras, locator)
 
 
 def image_of(value: Any) -> tuple[bytes, str]:
@@ -161,7 +153,7 @@ def open_embedded(paths: Sequence[str], names: Sequence[str], spool: str | None)
 
     Args:
       paths: the files.
-      names: what each is called in keys.
+      names: the name of each in keys.
       spool: a folder that images are copied to while they are listed; see EmbeddedSource.
 
     Raises:
@@ -181,7 +173,7 @@ def open_embedded(paths: Sequence[str], names: Sequence[str], spool: str | None)
         field.name for field in first if field.name not in (image, label, "key") and not _holds_bytes(field.type)
     )
     check_columns(columns, paths[0])
-    splits = tuple(splits_of_names(paths) or [""] * len(paths))
+    splits = tuple(splits_from_names(paths) or [""] * len(paths))
     spooled = Slices(tuple(f"{spool}/{number:05d}" for number in range(len(paths))))
     return EmbeddedSource(paths, tuple(names), image, label, columns, _hub_names(first, label), splits, spool, spooled)
 
@@ -192,7 +184,7 @@ def _schema(path: str) -> Any:
 
 
 def _holds_bytes(kind: Any) -> bool:
-    """Whether a column holds further images or other bytes: they are left out."""
+    """Whether a column holds additional images or other bytes: they are left out."""
     import pyarrow
 
     return _is_bytes(kind) or (pyarrow.types.is_struct(kind) and any(_is_bytes(inner.type) for inner in kind))

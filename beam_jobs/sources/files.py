@@ -1,7 +1,7 @@
-"""What sources ask of the files that they read: the same questions for paths of this machine and for URLs of stores.
+"""Access to the files of a source: the same functions for paths of this machine and for URLs of stores.
 
-A path stays a text, since a million of them are joined and read. Only one that is a URL costs more than the system
-calls: a store answers in some 20 to 100 ms, so what is asked of many objects is asked of 32 at once.
+A path stays a text, since a million of them are joined and read. Only a URL costs more than the system calls: a store
+answers in some 20 to 100 ms, so requests for many objects are sent 32 at once.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import glob
 import io
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import IO, Any, NamedTuple, TypeVar
 
-from tfpipe.storage import STORES, RemotePath, is_url, local_path, naming, open_store, scheme_of
+from beam_jobs.threads import map_ordered
+from tfpipe.storage import STORES, StorePath, is_url, local_path, naming, open_store, scheme_of
 
-# Questions that are under way at once, and file names that are asked for ahead.
-_ASKED_AT_ONCE = 32
+# Requests to a store that are under way at once.
+_REQUESTS = 32
+# Bytes that one request fetches of an object that is read in order.
 _READ_AHEAD = 4 << 20
 
 _In = TypeVar("_In")
@@ -26,7 +26,7 @@ _Out = TypeVar("_Out")
 
 
 class Child(NamedTuple):
-    """What lies directly in a folder."""
+    """A file or folder directly in a folder."""
 
     name: str
     is_folder: bool
@@ -38,11 +38,11 @@ def absolute(path: str) -> str:
 
 
 def folder_of(path: str) -> str:
-    """What holds a file."""
-    return str(RemotePath(path).parent) if is_url(path) else os.path.dirname(path)
+    """The folder of a file."""
+    return str(StorePath(path).parent) if is_url(path) else os.path.dirname(path)
 
 
-def joined(folder: str, name: str) -> str:
+def resolve(folder: str, name: str) -> str:
     """The file that a listing in a folder names: below the folder, absolute, or a URL."""
     if "://" in name and scheme_of(name) in (*STORES, "file"):
         return local_path(name)
@@ -51,27 +51,27 @@ def joined(folder: str, name: str) -> str:
 
 def is_file(path: str) -> bool:
     """Whether a file is there."""
-    return RemotePath(path).is_file() if is_url(path) else os.path.isfile(path)
+    return StorePath(path).is_file() if is_url(path) else os.path.isfile(path)
 
 
 def is_folder(path: str) -> bool:
-    """Whether a folder is there; in a store, whether objects lie below."""
-    return RemotePath(path).is_dir() if is_url(path) else os.path.isdir(path)
+    """Whether a folder is there; in a store, whether there are objects below."""
+    return StorePath(path).is_dir() if is_url(path) else os.path.isdir(path)
 
 
 def file_bytes(path: str) -> int:
     """The size of a file.
 
     Raises:
-      OSError: it can't be told; FileNotFoundError where there is none.
+      OSError: the size can't be read; FileNotFoundError where there is no file.
     """
-    return RemotePath(path).stat().st_size if is_url(path) else os.path.getsize(path)
+    return StorePath(path).stat().st_size if is_url(path) else os.path.getsize(path)
 
 
 def read_file(path: str) -> bytes:
     """The bytes of a file whose size is not known."""
     if is_url(path):
-        return RemotePath(path).read_bytes()
+        return StorePath(path).read_bytes()
     with open(path, "rb") as file:
         return file.read()
 
@@ -83,13 +83,13 @@ def open_binary(path: str) -> IO[bytes]:
 
 def open_text(path: str, *, newline: str | None = None) -> Any:
     """The file as text without a byte order mark; bytes that are not UTF-8 become surrogates. A URL is read whole."""
-    # utf-8-sig drops the mark that spreadsheets write; surrogateescape lets a bad cell be refused by itself.
+    # utf-8-sig drops the mark that spreadsheets write; surrogateescape lets a bad cell be refused individually.
     settings: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": newline}
     return io.TextIOWrapper(io.BytesIO(read_file(path)), **settings) if is_url(path) else open(path, **settings)
 
 
 def children(folder: str) -> list[Child]:
-    """What lies directly in a folder, by name; dot files are left out."""
+    """The files and folders directly in a folder, by name; dot files are left out."""
     if not is_url(folder):
         with os.scandir(folder) as found:
             listed = [Child(child.name, child.is_dir()) for child in found]
@@ -118,7 +118,7 @@ def objects_below(folder: str) -> list[tuple[str, int]]:
         found = fs.find(path, detail=True)
     begin = len(path.rstrip("/")) + 1
     pairs = [(name[begin:], int(row["size"])) for name, row in found.items()]
-    # Some programs leave an empty object FOLDER/ in place of a folder.
+    # Some programs leave an empty object FOLDER/ that marks a folder.
     return sorted((n, size) for n, size in pairs if n and n[-1] != "/" and not any(p[0] == "." for p in n.split("/")))
 
 
@@ -127,28 +127,17 @@ def _last(name: str) -> str:
 
 
 def _url(like: str, name: str) -> str:
-    """The URL of a name that a driver gave, which leaves the scheme away."""
+    """The URL of a name that a driver returned without the scheme."""
     scheme = scheme_of(like)
     return f"{scheme}://{name if scheme == 'local' else name.lstrip('/')}"
 
 
-def asked_of_each(function: Callable[[_In], _Out], items: Iterable[_In], *, at_once: bool) -> Iterator[_Out]:
-    """The function of each item in order; many at once where each asks a store."""
-    return _at_once(function, items) if at_once else map(function, items)
+def map_files(function: Callable[[_In], _Out], items: Iterable[_In], *, concurrent: bool) -> Iterator[_Out]:
+    """The function of each item in order; 32 calls at once where each sends a request to a store."""
+    return map_ordered(function, items, threads=_REQUESTS if concurrent else 1, ahead=4 * _REQUESTS)
 
 
-def _at_once(function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-    waiting: deque[Future[_Out]] = deque()
-    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= 4 * _ASKED_AT_ONCE:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def peeked(items: Iterator[_In]) -> tuple[_In | None, Iterator[_In]]:
+def peek(items: Iterator[_In]) -> tuple[_In | None, Iterator[_In]]:
     """The first item, or None where there is none; and all of them."""
     for first in items:
         return first, chain((first,), items)
@@ -156,11 +145,11 @@ def peeked(items: Iterator[_In]) -> tuple[_In | None, Iterator[_In]]:
 
 
 class _Stream(io.RawIOBase):
-    """An object of a store as a file: each read is a request for its range. What fails is a SetupError."""
+    """An object of a store as a file: each read is a request for its range; its errors are SetupErrors."""
 
     def __init__(self, url: str) -> None:
-        self._place = RemotePath(url)
-        self._size, self._at = self._place.stat().st_size, 0
+        self._object = StorePath(url)
+        self._size, self._at = self._object.stat().st_size, 0
 
     def readable(self) -> bool:
         return True
@@ -180,7 +169,7 @@ class _Stream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fills a buffer as far as the object goes."""
         end = min(self._at + len(buffer), self._size)
-        data = self._place.read_bytes(self._at, end) if end > self._at else b""
+        data = self._object.read_bytes(self._at, end) if end > self._at else b""
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

@@ -11,18 +11,19 @@ from typing import Any, NamedTuple
 
 from beam_jobs.sources.files import absolute, children, objects_below
 from beam_jobs.sources.listing import (
+    EMPTY_FILE,
     SPLIT_FOLDERS,
     Entry,
     Listed,
     Ref,
     Refused,
+    chunked,
     file_problem,
-    in_groups,
-    in_turn,
     name_problem,
     ordered_splits,
     printable,
     read_whole,
+    round_robin,
     stat_problem,
 )
 from tfpipe.errors import UsageError
@@ -48,6 +49,7 @@ class FolderSource:
     class_names: tuple[str, ...] | None = None
     label_kinds: tuple[str, ...] = ("class",)
 
+    # See Source for the members that have no docstring.
     @property
     def splits(self) -> tuple[str, ...]:
         return ordered_splits(folder.split for folder in self.folders)
@@ -55,7 +57,7 @@ class FolderSource:
     def pieces(self, limit: int | None) -> list[Any]:
         if limit is not None:
             return [(self.folders, limit)]
-        return [(group, None) for group in in_groups(self.folders)]
+        return [(group, None) for group in chunked(self.folders)]
 
     def entries(self, piece: tuple[Sequence[ClassFolder], int | None]) -> Iterator[Entry]:
         folders, limit = piece
@@ -65,7 +67,7 @@ class FolderSource:
             for walk in walks:
                 yield from walk
         else:
-            yield from islice(in_turn(walks), limit)
+            yield from islice(round_robin(walks), limit)
 
     def path(self, key: str) -> str:
         """The file or object that a key names."""
@@ -78,7 +80,7 @@ class FolderSource:
         # All objects of a class come from one listing, with their sizes.
         for name, size in objects_below(f"{self.root}/{folder.path}"):
             key = f"{folder.path}/{name}"
-            problem = name_problem(key) or (None if size else ("empty", "The file has no bytes."))
+            problem = name_problem(key) or (None if size else EMPTY_FILE)
             shown = printable(key)
             yield Refused(shown, shown, *problem) if problem else Listed(key, folder.label, folder.split, size)
 
@@ -104,7 +106,7 @@ class FolderSource:
     def _entry(
         self, child: os.DirEntry[str], folder: ClassFolder, ancestors: frozenset[tuple[int, int]]
     ) -> Entry | os.stat_result:
-        """What a child is in the listing; its status where it is a folder to be walked."""
+        """The entry of a child; its status where it is a folder to be walked."""
         try:
             status = child.stat()
         except OSError as error:
@@ -138,7 +140,7 @@ def class_folders(root: str) -> tuple[ClassFolder, ...]:
     """The folders of all classes below a path or a URL, each with its split; see open_folder."""
     names = _folders_in(root)
     if not names:
-        raise UsageError(f"{root!r} holds no folders; images lie in one folder per class: {root}/CLASS/image.jpg.")
+        raise UsageError(f"{root!r} holds no folders; it takes one folder of images per class: {root}/CLASS/image.jpg.")
     if set(names) <= set(SPLIT_FOLDERS) and any(_folders_in(f"{root}/{name}") for name in names):
         parts = [
             (f"{name}/{label}", label, SPLIT_FOLDERS[name]) for name in names for label in _folders_in(f"{root}/{name}")

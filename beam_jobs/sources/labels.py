@@ -1,4 +1,4 @@
-"""A label on its way from the listing to the record: one text, whatever its kind.
+"""The label of an input as one text, whatever its kind, and the checks of it.
 
 Of the kind "class" it is a class's name; of "multi" the names of several, sorted, with BETWEEN_LABELS between them; of
 "number" a number as it was written.
@@ -6,27 +6,42 @@ Of the kind "class" it is a class's name; of "multi" the names of several, sorte
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from beam_jobs.sources.listing import BETWEEN_LABELS, Listed, Problem, Refused, cell_text
+from beam_jobs.sources.listing import BETWEEN_LABELS, Listed, Problem, Refusal, Refused, to_cell
 
 # The largest float32; NaN is not below it.
 _LARGEST = 3.4028234663852886e38
 
 
-def label_text(value: Any) -> str | Problem:
-    """A label of a listing as text, the names of a list sorted and each once; or what is wrong with it."""
+def label_text(value: Any) -> str:
+    """A label of a listing as text, the names of a list sorted and each once.
+
+    Raises:
+      Refusal: "bad_label" or "empty_label".
+    """
     several = isinstance(value, list | tuple)
     parts = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(part, list | tuple | dict) for part in parts):
-        return "bad_label", "The label is a text, a number or a list of texts; an object or a nested list came."
-    texts = [cell_text(part).strip() for part in parts]
+        detail = "The label is a text, a number or a list of texts; an object or a nested list came."
+        raise Refusal("bad_label", detail)
+    texts = [to_cell(part).strip() for part in parts]
     if not all(texts):
-        return "empty_label", "A label in the list is empty." if several else "The row has no label."
+        raise Refusal("empty_label", "A label in the list is empty." if several else "The row has no label.")
     if any(BETWEEN_LABELS in text for text in texts):
-        return "bad_label", "The label holds the control character 0x1f."
+        raise Refusal("bad_label", "The label holds the control character 0x1f.")
     return BETWEEN_LABELS.join(sorted(set(texts)))
+
+
+def name_classes(value: Any, class_names: Sequence[str] | None) -> Any:
+    """A label of a listing with class numbers replaced by their names, where the source knows these."""
+    if isinstance(value, list):
+        return [name_classes(one, class_names) for one in value]
+    if class_names is None or not isinstance(value, int):
+        return value
+    # The hub writes -1 where a label is withheld.
+    return class_names[value] if 0 <= value < len(class_names) else None
 
 
 def split_labels(label: str) -> list[str]:
@@ -42,7 +57,7 @@ def names_in(label: str, kind: str) -> list[str]:
 
 
 def label_problem(entry: Listed, kind: str, known: Collection[str] | None) -> Refused | None:
-    """Why a label is not of its kind, or of no known class; `known` is None where any class will do."""
+    """The refusal of a label that is not of its kind, or of no known class; `known` is None where any class will do."""
     if kind == "class" and entry.label and BETWEEN_LABELS not in entry.label and known is None:
         return None  # Nearly every entry of nearly every job: a million of them.
     problem = _kind_problem(entry.label, kind)

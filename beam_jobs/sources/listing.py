@@ -1,8 +1,8 @@
-"""What a source lists, and what may be wrong with it: the values that all kinds of sources share.
+"""The protocol of all sources, the entries that they list, and the checks that they share.
 
-A source is small and picklable. `pieces` says what can be read independently; `entries` reads one piece. Everything
-listed comes out exactly once, as `Listed` or, where it can't be taken, as `Refused`. `read` gives the bytes of an image
-later, in another process and in the order of the hash: what it needs to find them again is the entry's `place`.
+A source is small and picklable. `pieces` are the parts that can be read independently; `entries` reads one piece. Every
+input comes out exactly once, as `Listed` or, where it can't be taken, as `Refused`. `read` gives the bytes of an image
+later, in another process and in the order of the hash; it finds them by the entry's locator.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, Protocol
 
 from tfpipe.errors import UsageError
 from tfpipe.format.schema import RESERVED
-from tfpipe.storage import RemotePath
+from tfpipe.storage import StorePath
 
-# Folders of these names directly in ROOT are splits where nothing else lies beside them.
+# Folders of these names directly in ROOT are splits where ROOT holds no other folders.
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-# Each worker reads whole pieces; more of them would only make more files to merge.
+# Each worker reads whole pieces; more of them would only give more files to merge.
 MAX_PIECES = 16
 # The columns that may name the image's file, and those that may hold its label, the first that occurs.
 FILE_COLUMNS = ("image", "file", "path", "filename", "file_name", "uri", "url")
@@ -39,8 +39,8 @@ class Listed(NamedTuple):
       label: the class's name, the names of several with "\x1f" between them, or a number as text.
       split: the split that the source assigns, or "" where the hash decides.
       size: the image file's bytes.
-      extras: the further columns' cells.
-      place: where the source finds the bytes again; "" where that follows from the key.
+      extras: the cells of the additional columns.
+      locator: the position by which the source finds the bytes again; "" where it follows from the key.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Listed(NamedTuple):
     split: str
     size: int
     extras: tuple[str, ...] = ()
-    place: str = ""
+    locator: str = ""
 
 
 class Refused(NamedTuple):
@@ -70,6 +70,7 @@ class Refused(NamedTuple):
 Entry = Listed | Refused
 # A reason and a sentence.
 Problem = tuple[str, str]
+EMPTY_FILE: Problem = "empty", "The file has no bytes."
 
 
 class Ref(NamedTuple):
@@ -80,11 +81,11 @@ class Ref(NamedTuple):
     label: str
     size: int
     extras: tuple[str, ...]
-    place: str = ""
+    locator: str = ""
 
 
-class Unreadable(Exception):
-    """An image that was listed and can't be read now.
+class Refusal(Exception):
+    """Why an input can't be taken; caught where its entry or its record is made.
 
     Attributes:
       reason: one snake_case word.
@@ -95,13 +96,17 @@ class Unreadable(Exception):
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
 
+    def of(self, key: str) -> Refused:
+        """The refused input of that key, where the source names the file by its key too."""
+        return Refused(key, key, self.reason, self.detail)
+
 
 class Source(Protocol):
     """A listing of images."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the further columns, in the order of Listed.extras."""
+        """The names of the additional columns, in the order of Listed.extras."""
 
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
@@ -123,32 +128,32 @@ class Source(Protocol):
         """The parts that can be read independently; at most `limit` entries come out of all of them."""
 
     def entries(self, piece: Any) -> Iterator[Entry]:
-        """Yields what a piece lists."""
+        """Yields the entries of a piece."""
 
     def read(self, ref: Ref) -> bytes:
         """The bytes of an image file.
 
         Raises:
           OSError: it can't be read.
-          Unreadable: what is there is not what was listed.
+          Refusal: the bytes that are there are not those that were listed.
         """
 
 
 class MaskReader(Protocol):
-    """What a source can do besides, where a column has the dtype "mask"."""
+    """The additional method of a source where a column has the dtype "mask"."""
 
     def read_mask(self, ref: Ref) -> bytes:
         """The bytes of an image's mask file; raises what Source.read raises."""
 
 
-def in_groups(items: Sequence[Any], *, most: int = MAX_PIECES) -> list[tuple[Any, ...]]:
-    """The items cut into at most so many groups of neighbours."""
+def chunked(items: Sequence[Any], *, most: int = MAX_PIECES) -> list[tuple[Any, ...]]:
+    """The items cut into at most `most` groups of neighbours."""
     step = -(-len(items) // most) or 1
     return [tuple(items[i : i + step]) for i in range(0, len(items), step)]
 
 
-def in_turn(walks: Iterable[Iterator[Entry]]) -> Iterator[Entry]:
-    """One entry of each in turn, so that a limit takes from every class."""
+def round_robin(walks: Iterable[Iterator[Entry]]) -> Iterator[Entry]:
+    """Yields one entry of each walk after the other, again and again, so that a limit takes from every class."""
     walks = list(walks)
     while walks:
         going = []
@@ -159,7 +164,7 @@ def in_turn(walks: Iterable[Iterator[Entry]]) -> Iterator[Entry]:
         walks = going
 
 
-def splits_of_names(names: Sequence[str]) -> list[str] | None:
+def splits_from_names(names: Sequence[str]) -> list[str] | None:
     """The split that each file's name begins with, as in train-00000-of-00004.parquet.
 
     None where a name begins with none, or where all are of one split: then the hash is to decide.
@@ -177,7 +182,7 @@ def ordered_splits(found: Iterable[str]) -> tuple[str, ...]:
 # ---- values as text
 
 
-def cell_text(value: Any) -> str:
+def to_cell(value: Any) -> str:
     """A value as the text of a cell: "" for none, JSON for lists and objects."""
     if value is None:
         return ""
@@ -190,20 +195,18 @@ def cell_text(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-# ---- what is wrong with a file, a name or a header
+# ---- problems of a file, a name or a header
 
 
 def file_problem(status: os.stat_result) -> Problem | None:
-    """What is wrong with a file by its status."""
+    """The problem with a file, by its status."""
     if not stat.S_ISREG(status.st_mode):
         return "not_a_file", "It is not a regular file."
-    if status.st_size == 0:
-        return "empty", "The file has no bytes."
-    return None
+    return None if status.st_size else EMPTY_FILE
 
 
 def stat_problem(error: Exception) -> Problem:
-    """Why a file has no status."""
+    """The problem of a file without a status."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "missing", "There is no such file."
     text = getattr(error, "strerror", None) or str(error)
@@ -213,7 +216,7 @@ def stat_problem(error: Exception) -> Problem:
 
 
 def name_problem(text: str) -> Problem | None:
-    """Why a text can't be a key, a label or a cell."""
+    """The problem with a text that can't be a key, a label or a cell."""
     if text.isascii() and "\0" not in text:
         return None
     if "\0" in text:
@@ -225,20 +228,27 @@ def name_problem(text: str) -> Problem | None:
     return None
 
 
+def check_names(*texts: str) -> None:
+    """Raises a Refusal where one of the texts can't be a key, a label or a cell."""
+    for text in texts:
+        if problem := name_problem(text):
+            raise Refusal(*problem)
+
+
 def member_problem(name: str) -> Problem | None:
-    """Why the name of an archive's member can't be a key: it leads out of the archive, or is no text."""
+    """The problem with the name of an archive's member: it leads out of the archive, or is no text."""
     if name.startswith("/") or ".." in name.split("/") or "\\" in name:
         return "bad_name", "The name is absolute, or holds .. or a backslash: it could lead out of the archive."
     return name_problem(name)
 
 
 def printable(text: str) -> str:
-    """A text whose bytes that are not UTF-8 are written out."""
+    """A text in which bytes that are not UTF-8 are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def check_columns(columns: Sequence[str], listing: str, *, masks: bool = False) -> None:
-    """Refuses columns that can't be features of a record; `masks` allows the one that names mask files.
+    """Checks that columns can be features of a record; `masks` allows the one that names mask files.
 
     Raises:
       UsageError: it names the first one.
@@ -256,9 +266,9 @@ def check_columns(columns: Sequence[str], listing: str, *, masks: bool = False) 
 
 
 def read_whole(path: str, expected: int) -> bytes:
-    """The file's bytes: three system calls where the size is as expected; open() makes seven."""
+    """The file's bytes: in three system calls where the size is as expected; open() takes seven."""
     if "://" in path:
-        return RemotePath(path).read_bytes()
+        return StorePath(path).read_bytes()
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.read(handle, expected + 1)

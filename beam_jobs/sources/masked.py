@@ -7,26 +7,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from beam_jobs.sources.files import absolute, asked_of_each, is_file, is_folder, joined, read_file
+from beam_jobs.sources.files import absolute, is_file, is_folder, map_files, read_file, resolve
 from beam_jobs.sources.listing import MASK_COLUMN, Entry, Ref, Refused, Source
 from tfpipe.errors import UsageError
-from tfpipe.storage import checked_url, is_url, local_path
+from tfpipe.storage import check_url, is_url, local_path
 
 ENDINGS = (".png", ".bmp", ".PNG", ".BMP")
 
 
 @dataclass(frozen=True)
 class MaskedSource:
-    """A source whose images have masks beside it; everything but the masks is the source's own.
+    """A source with masks for its images; everything else is the source's own.
 
     Attributes:
-      source: lists the images.
-      folder: the masks'.
+      source: the source of the images.
+      folder: the folder of the masks.
     """
 
     source: Source
     folder: str
 
+    # See Source for the members that have no docstring.
     @property
     def columns(self) -> tuple[str, ...]:
         return (*self.source.columns, MASK_COLUMN)
@@ -51,13 +52,13 @@ class MaskedSource:
         return self.source.pieces(limit)
 
     def entries(self, piece: Any) -> Iterator[Entry]:
-        yield from asked_of_each(self._with_mask, self.source.entries(piece), at_once=is_url(self.folder))
+        yield from map_files(self._with_mask, self.source.entries(piece), concurrent=is_url(self.folder))
 
     def read(self, ref: Ref) -> bytes:
         return self.source.read(ref)
 
     def read_mask(self, ref: Ref) -> bytes:
-        return read_file(joined(self.folder, ref.extras[-1]))
+        return read_file(resolve(self.folder, ref.extras[-1]))
 
     def _with_mask(self, entry: Entry) -> Entry:
         if isinstance(entry, Refused):
@@ -67,7 +68,7 @@ class MaskedSource:
             detail = "Its key leads out of the input's folder; --masks mirrors paths below it."
             return Refused(key, key, "missing_mask", detail)
         stem = os.path.splitext(key)[0]
-        name = next((stem + end for end in ENDINGS if is_file(joined(self.folder, stem + end))), None)
+        name = next((stem + end for end in ENDINGS if is_file(resolve(self.folder, stem + end))), None)
         if name is None:
             return Refused(key, key, "missing_mask", f"The folder of masks has no {stem}.png, nor a .bmp.")
         return entry._replace(extras=(*entry.extras, name))
@@ -79,8 +80,8 @@ def with_masks(source: Source, folder: str) -> MaskedSource:
     Raises:
       UsageError: there is no such folder, or the source names masks itself.
     """
-    if not is_folder(local_path(checked_url(folder))):
+    if not is_folder(local_path(check_url(folder))):
         raise UsageError(f"--masks {folder!r}: there is no such folder.")
     if MASK_COLUMN in source.columns:
-        raise UsageError(f"The input has masks of its own in the column {MASK_COLUMN!r}; leave --masks away.")
+        raise UsageError(f"The input has masks of its own in the column {MASK_COLUMN!r}; leave out --masks.")
     return MaskedSource(source, absolute(folder))

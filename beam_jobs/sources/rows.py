@@ -1,8 +1,8 @@
-"""Listings whose rows have named columns: JSON lines and Parquet. And what any row's values become.
+"""Listings whose rows have named columns, JSON lines and Parquet; and the entry that the values of a row become.
 
 A row names a file in one column ("image", "file", "path", "filename", "file_name", "uri" or "url") and its label in
-"label" (or "labels"); the label is a text, a number or a list of texts. All other columns are carried along: texts and
-numbers as they are, lists and objects as JSON text. A row that lacks a column of another has it empty.
+"label" (or "labels"); the label is a text, a number or a list of texts. All other columns are kept: texts and numbers
+as they are, lists and objects as JSON text. A row that lacks a column of another has it empty.
 """
 
 from __future__ import annotations
@@ -17,32 +17,33 @@ from typing import Any
 
 from beam_jobs.sources.files import (
     absolute,
-    asked_of_each,
     file_bytes,
     folder_of,
-    joined,
+    map_files,
     open_binary,
     open_text,
-    peeked,
+    peek,
     read_file,
+    resolve,
 )
 from beam_jobs.sources.labels import label_text
 from beam_jobs.sources.listing import (
+    EMPTY_FILE,
     FILE_COLUMNS,
     LABEL_COLUMNS,
     MASK_COLUMN,
     Entry,
     Listed,
-    Problem,
     Ref,
+    Refusal,
     Refused,
-    cell_text,
     check_columns,
+    check_names,
     file_problem,
-    name_problem,
     printable,
     read_whole,
     stat_problem,
+    to_cell,
 )
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.storage import is_url
@@ -54,89 +55,92 @@ _MOST_COLUMNS = 1000
 # ---- values
 
 
-def listed_file(path: str, key: str, label: str, extras: tuple[str, ...]) -> Entry:
-    """The entry of a row whose file lies at a path, by the file's status."""
-    if "://" in path and is_url(path):
-        return _listed_object(path, key, label, extras)
+def listed_file(path: str, key: str, label: str, extras: tuple[str, ...]) -> Listed:
+    """The entry of a row with the path of its file; raises a Refusal where the file can't be taken."""
+    size = _object_bytes(path) if "://" in path and is_url(path) else _regular_file_bytes(path)
+    return Listed(key, label, "", size, extras)
+
+
+def _regular_file_bytes(path: str) -> int:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        return Refused(key, key, *stat_problem(error))
-    problem = file_problem(status)
-    if problem:
-        return Refused(key, key, *problem)
-    return Listed(key, label, "", status.st_size, extras)
+        raise Refusal(*stat_problem(error)) from error
+    if problem := file_problem(status):
+        raise Refusal(*problem)
+    return status.st_size
 
 
-def _listed_object(url: str, key: str, label: str, extras: tuple[str, ...]) -> Entry:
+def _object_bytes(url: str) -> int:
     try:
         size = file_bytes(url)
     except FileNotFoundError as error:
-        return Refused(key, key, *stat_problem(error))
-    return Listed(key, label, "", size, extras) if size else Refused(key, key, "empty", "The file has no bytes.")
+        raise Refusal(*stat_problem(error)) from error
+    if not size:
+        raise Refusal(*EMPTY_FILE)
+    return size
 
 
 def mask_dtypes(columns: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """The dtypes of a listing's columns that are known beforehand: that of masks."""
+    """The dtypes of a listing's columns that the cells do not decide: that of masks."""
     return ((MASK_COLUMN, MASK_COLUMN),) if MASK_COLUMN in columns else ()
 
 
 def read_listed_mask(folder: str, columns: Sequence[str], ref: Ref) -> bytes:
     """The mask file that a row names, below the listing's folder or absolute."""
-    return read_file(joined(folder, ref.extras[columns.index(MASK_COLUMN)]))
+    return read_file(resolve(folder, ref.extras[columns.index(MASK_COLUMN)]))
 
 
-def row_problem(texts: Sequence[str], columns: Sequence[str], extras: Sequence[str]) -> Problem | None:
-    """Why a row's texts can't be taken: a name that is none, or no name where a mask should be."""
+def check_row(texts: Sequence[str], columns: Sequence[str], extras: Sequence[str]) -> None:
+    """Raises a Refusal where a text of a row can't be taken, or a row names no mask where it should."""
     if columns and MASK_COLUMN in columns and not extras[columns.index(MASK_COLUMN)].strip():
-        return "missing_mask", "The row names no mask."
-    return next((problem for text in (*texts, *extras) if (problem := name_problem(text))), None)
+        raise Refusal("missing_mask", "The row names no mask.")
+    check_names(*texts, *extras)
 
 
 @dataclass(frozen=True)
 class RowColumns:
-    """Which columns of a row are what.
+    """The columns of a row by their meaning.
 
     Attributes:
       file: the column that names the file.
       label: the column with the label.
-      further: the columns that are carried along.
+      extras: the additional columns.
     """
 
     file: str
     label: str
-    further: tuple[str, ...]
+    extras: tuple[str, ...]
 
 
 def find_columns(names: Sequence[str], listing: str) -> RowColumns:
     """The columns of a listing by their names.
 
     Raises:
-      UsageError: there is no file or no label, or a further column can't be a feature.
+      UsageError: there is no file or no label, or an additional column can't be a feature.
     """
     file = next((name for name in FILE_COLUMNS if name in names), None)
     label = next((name for name in LABEL_COLUMNS if name in names), None)
     if file is None or label is None:
         needed = f"a file in one of {list(FILE_COLUMNS)}" if file is None else f"a label in one of {LABEL_COLUMNS}"
         raise UsageError(f"The rows of {listing!r} have the columns {list(names)}; a row needs {needed}.")
-    further = tuple(name for name in names if name not in (file, label))
-    check_columns(further, listing, masks=True)
-    return RowColumns(file, label, further)
+    extras = tuple(name for name in names if name not in (file, label))
+    check_columns(extras, listing, masks=True)
+    return RowColumns(file, label, extras)
 
 
 def row_entry(row: Mapping[str, Any], columns: RowColumns, folder: str, text: str) -> Entry:
     """The entry of a row of values whose files are absolute or below a folder; `text` shows the row in a refusal."""
-    key = cell_text(row.get(columns.file))
+    key = to_cell(row.get(columns.file))
     if not key.strip():
         return Refused("", printable(text), "bad_row", "The row names no file.")
-    label = label_text(row.get(columns.label))
-    if isinstance(label, tuple):
-        return Refused(printable(key), printable(key), *label)
-    extras = tuple(cell_text(row.get(name)) for name in columns.further)
-    problem = row_problem((key, label), columns.further, extras)
-    if problem:
-        return Refused(printable(key), printable(key), *problem)
-    return listed_file(joined(folder, key), key, label, extras)
+    try:
+        label = label_text(row.get(columns.label))
+        extras = tuple(to_cell(row.get(name)) for name in columns.extras)
+        check_row((key, label), columns.extras, extras)
+        return listed_file(resolve(folder, key), key, label, extras)
+    except Refusal as refusal:
+        return refusal.of(printable(key))
 
 
 # ---- listings
@@ -152,13 +156,14 @@ class RowSource:
     class_names: tuple[str, ...] | None = None
     label_kinds: tuple[str, ...] = ("class", "multi", "number")
 
+    # See Source for the members that have no docstring.
     @property
     def columns(self) -> tuple[str, ...]:
-        return self.row_columns.further
+        return self.row_columns.extras
 
     @cached_property
     def folder(self) -> str:
-        """What its relative files lie below."""
+        """The folder that its relative paths start from."""
         return folder_of(self.listing)
 
     @property
@@ -169,11 +174,11 @@ class RowSource:
         return [limit]
 
     def entries(self, piece: int | None) -> Iterator[Entry]:
-        first, rows = peeked(islice(_rows_of(self.listing), piece))
-        yield from asked_of_each(self._entry, rows, at_once=first is not None and self._is_remote(first[0]))
+        first, rows = peek(islice(_rows_of(self.listing), piece))
+        yield from map_files(self._entry, rows, concurrent=first is not None and self._is_remote(first[0]))
 
     def read(self, ref: Ref) -> bytes:
-        return read_whole(joined(self.folder, ref.key), ref.size)
+        return read_whole(resolve(self.folder, ref.key), ref.size)
 
     def read_mask(self, ref: Ref) -> bytes:
         return read_listed_mask(self.folder, self.columns, ref)
@@ -188,7 +193,7 @@ class RowSource:
         return is_url(self.listing) or (not isinstance(row, str) and is_url(row.get(self.row_columns.file)))
 
 
-# A row, or what is wrong with it; and the row as text.
+# A row, or the problem with it; and the row as text.
 _Row = tuple[dict[str, Any] | str, str]
 
 
@@ -206,7 +211,7 @@ def open_rows(listing: str) -> RowSource:
 
 
 def _json_columns(listing: str) -> list[str]:
-    """The columns of all rows, sorted: objects leave out what is empty, and the rows' order is not to count."""
+    """The columns of all rows, sorted: objects leave out empty cells, and the order of the rows must not matter."""
     names: set[str] = set()
     rows, problem = 0, ""
     for row, text in _json_rows(listing):

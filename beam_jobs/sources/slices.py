@@ -8,24 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from beam_jobs.sources.files import file_bytes
-from beam_jobs.sources.listing import Entry, in_groups
-from tfpipe.storage import RemotePath, is_url
+from beam_jobs.sources.listing import Entry, chunked
+from tfpipe.storage import StorePath, is_url
 
 # Files held open at once, per process; a job of more opens them again, as it does with plain files.
 _MOST_OPEN = 256
 
-# The numbers of the files to read one after the other, and how many entries to take of them.
+# The numbers of the files to read sequentially, and how many entries to take of them.
 FilePiece = tuple[Sequence[int], int | None]
 
 
 def file_pieces(count: int, limit: int | None) -> list[FilePiece]:
-    """The pieces of a listing of so many files; one piece where a limit counts over all of them."""
+    """The pieces of a listing of `count` files; one piece where a limit counts over all of them."""
     numbers = range(count)
-    return [(numbers, limit)] if limit is not None else [(group, None) for group in in_groups(numbers)]
+    return [(numbers, limit)] if limit is not None else [(group, None) for group in chunked(numbers)]
 
 
 def entries_of_files(piece: FilePiece, entries_of: Callable[[int], Iterator[Entry]]) -> Iterator[Entry]:
-    """Yields what a piece lists; `entries_of` gives the entries of the file of a number."""
+    """Yields the entries of a piece; `entries_of` gives those of the file of a number."""
     numbers, limit = piece
     yield from islice((entry for number in numbers for entry in entries_of(number)), limit)
 
@@ -33,7 +33,7 @@ def entries_of_files(piece: FilePiece, entries_of: Callable[[int], Iterator[Entr
 class Slices:
     """Reads parts of several files by offset and size; files are opened when they are first read, in each process.
 
-    A part is one pread: threads share a handle, and nothing depends on where another of them stands.
+    A part is one pread: threads share a handle, and none depends on the position of another.
     """
 
     def __init__(self, paths: tuple[str, ...]) -> None:
@@ -53,7 +53,7 @@ class Slices:
         path = self.paths[number]
         if is_url(path):
             end = min(offset + size, self._sized(path))
-            return RemotePath(path).read_bytes(offset, end) if end > offset else b""
+            return StorePath(path).read_bytes(offset, end) if end > offset else b""
         handle = self._opened(path)
         data = os.pread(handle.number, size, offset)
         while len(data) < size:  # A read may come short, as across a network.
@@ -63,14 +63,14 @@ class Slices:
             data += more
         return data
 
-    def read_place(self, place: str, size: int) -> bytes:
-        """The bytes at a place that was written as FILE:OFFSET."""
-        number, _, offset = place.partition(":")
+    def read_at(self, locator: str, size: int) -> bytes:
+        """The bytes at FILE:OFFSET."""
+        number, _, offset = locator.partition(":")
         return self.read(int(number), int(offset), size)
 
 
 class _Handle:
-    """A file, open until nobody refers to it: one that a thread is reading outlives its place in the cache."""
+    """A file, open until nobody refers to it: one that a thread is reading outlives its entry in the cache."""
 
     def __init__(self, path: str) -> None:
         self.number = -1

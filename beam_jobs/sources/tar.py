@@ -1,8 +1,8 @@
 """Images in tar archives, read in place: nothing is ever extracted.
 
 A WebDataset tar holds samples: neighbouring members whose names agree up to the first dot of the last part. One of them
-is the image; the label is in NAME.cls, or under "label" or "cls" in NAME.json; NAME.txt and what else the JSON holds
-are further columns. A tar without any .cls or .json holds CLASS/**/file, as a folder would.
+is the image; the label is in NAME.cls, or under "label" or "cls" in NAME.json; NAME.txt and the other values of the
+JSON are additional columns. A tar without any .cls or .json holds CLASS/**/file, as a folder would.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from beam_jobs.sources.listing import (
     Entry,
     Listed,
     Ref,
+    Refusal,
     Refused,
-    cell_text,
     check_columns,
+    check_names,
     member_problem,
-    name_problem,
     ordered_splits,
     printable,
-    splits_of_names,
+    splits_from_names,
+    to_cell,
 )
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
@@ -39,9 +40,9 @@ from tfpipe.storage import is_url
 
 IMAGE_ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp"})
 _LABELS = ("cls", "label")
-# A .cls, .txt or .json member beyond this is no label and no caption.
+# A larger .cls, .txt or .json member is no label and no caption.
 _MOST_TEXT = 1 << 20
-# Members of the first tar that tell a WebDataset from folders in a tar.
+# This many members of the first tar are read to distinguish a WebDataset from folders in a tar.
 _PEEKED = 256
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\xb5": "unzstd"}
 
@@ -64,7 +65,7 @@ class _Member(NamedTuple):
 
 @dataclass(frozen=True)
 class TarSource:
-    """One tar or several. The key is the image's name in the archive, behind the archive's where there are several."""
+    """One tar or several. The key is the image's name in the archive, after the archive's where there are several."""
 
     slices: Slices
     prefixes: tuple[str, ...]
@@ -74,6 +75,7 @@ class TarSource:
     dtypes: tuple[tuple[str, str], ...] = ()
     class_names: tuple[str, ...] | None = None
 
+    # See Source for the members that have no docstring.
     @property
     def splits(self) -> tuple[str, ...]:
         return ordered_splits(self.file_splits)
@@ -89,7 +91,7 @@ class TarSource:
         return entries_of_files(piece, self._entries_of)
 
     def read(self, ref: Ref) -> bytes:
-        return self.slices.read_place(ref.place, ref.size)
+        return self.slices.read_at(ref.locator, ref.size)
 
     def _entries_of(self, number: int) -> Iterator[Entry]:
         sample: list[_Member] = []
@@ -123,20 +125,17 @@ class TarSource:
         if len(images) != 1 or len({member.name for member in members}) < len(members):
             yield from _no_single_image(self.prefixes[number], members, images)
             return
-        key = self.prefixes[number] + images[0].name
-        values = _values(self.slices, number, members)
-        strange = [values] if isinstance(values, str) else sorted(set(values) - {"label", *self.columns})
-        if isinstance(values, str) or strange:
-            detail = values if isinstance(values, str) else f"It has {strange[0]!r}, which the first sample lacks."
-            yield Refused(key, key, "bad_row", printable(detail))
-            return
-        label = label_text(values.get("label"))
-        if isinstance(label, tuple):
-            yield Refused(key, key, *label)
-            return
-        extras = tuple(cell_text(values.get(name)) for name in self.columns)
-        problem = next((problem for cell in (label, *extras) if (problem := name_problem(cell))), None)
-        yield Refused(key, key, *problem) if problem else self._listed(number, images[0], label, extras)
+        try:
+            values = _values(self.slices, number, members)
+            if strange := sorted(set(values) - {"label", *self.columns}):
+                raise Refusal("bad_row", f"It has {strange[0]!r}, which the first sample lacks.")
+            label = label_text(values.get("label"))
+            extras = tuple(to_cell(values.get(name)) for name in self.columns)
+            check_names(label, *extras)
+            entry = self._listed(number, images[0], label, extras)
+        except Refusal as refusal:
+            entry = refusal.of(self.prefixes[number] + images[0].name)
+        yield entry
 
 
 def open_tars(paths: Sequence[str], names: Sequence[str]) -> TarSource:
@@ -144,7 +143,7 @@ def open_tars(paths: Sequence[str], names: Sequence[str]) -> TarSource:
 
     Args:
       paths: the archives.
-      names: what each is called in its records' keys, where there are several.
+      names: the name of each in its records' keys, where there are several.
 
     Raises:
       UsageError: one is compressed or no tar, or a column can't be a feature.
@@ -153,7 +152,7 @@ def open_tars(paths: Sequence[str], names: Sequence[str]) -> TarSource:
     for path in paths:
         _check_tar(path)
     prefixes = tuple(f"{name}/" if len(paths) > 1 else "" for name in names)
-    splits = tuple(splits_of_names(paths) or [""] * len(paths))
+    splits = tuple(splits_from_names(paths) or [""] * len(paths))
     peeked = [member for member in islice(_members(paths[0]), _PEEKED) if isinstance(member, _Member)]
     texts = any(member.ending in ("cls", "json") for member in peeked)
     has_samples = texts or not any("/" in member.name for member in peeked)
@@ -177,10 +176,13 @@ def _check_tar(path: str) -> None:
 
 
 def _columns(slices: Slices, members: Sequence[_Member]) -> tuple[str, ...]:
-    """What the first sample with an image holds besides its label."""
+    """The columns of the first sample with an image, besides its label."""
     first = next((member.sample for member in members if member.ending in IMAGE_ENDINGS), None)
-    values = _values(slices, 0, [member for member in members if member.sample == first])
-    return () if isinstance(values, str) else tuple(sorted(set(values) - {"label"}))
+    try:
+        values = _values(slices, 0, [member for member in members if member.sample == first])
+    except Refusal:
+        return ()
+    return tuple(sorted(set(values) - {"label"}))
 
 
 def _no_single_image(prefix: str, members: Sequence[_Member], images: Sequence[_Member]) -> Iterator[Refused]:
@@ -198,11 +200,11 @@ def _no_single_image(prefix: str, members: Sequence[_Member], images: Sequence[_
     )
 
 
-def _values(slices: Slices, number: int, members: Sequence[_Member]) -> dict[str, Any] | str:
-    """The label and the further columns of a sample, or what is wrong with them."""
+def _values(slices: Slices, number: int, members: Sequence[_Member]) -> dict[str, Any]:
+    """The label and the additional columns of a sample; raises a Refusal where they can't be read."""
     texts = {member.ending: member for member in members if member.ending in ("cls", "txt", "json")}
     if any(member.size > _MOST_TEXT for member in texts.values()):
-        return f"A text member is larger than {_MOST_TEXT} bytes."
+        raise Refusal("bad_row", f"A text member is larger than {_MOST_TEXT} bytes.")
     read = {ending: slices.read(number, member.offset, member.size) for ending, member in texts.items()}
     decoded = {ending: data.decode("utf-8", "surrogateescape") for ending, data in read.items()}
     values: dict[str, Any] = {}
@@ -210,9 +212,9 @@ def _values(slices: Slices, number: int, members: Sequence[_Member]) -> dict[str
         try:
             values = json.loads(decoded["json"])
         except (ValueError, RecursionError) as error:
-            return f"The .json member is not JSON: {error}."
+            raise Refusal("bad_row", f"The .json member is not JSON: {error}.") from error
         if not isinstance(values, dict):
-            return "The .json member is not a JSON object."
+            raise Refusal("bad_row", "The .json member is not a JSON object.")
     label = decoded["cls"] if "cls" in decoded else next((values[name] for name in _LABELS if name in values), None)
     # Names that records use themselves, such as img2dataset's "key", say nothing new.
     kept = {name: value for name, value in values.items() if name not in (*_LABELS, *RESERVED)}
@@ -220,7 +222,7 @@ def _values(slices: Slices, number: int, members: Sequence[_Member]) -> dict[str
 
 
 def _members(path: str) -> Iterator[_Member | Refused]:
-    """Yields the files of a tar in order, dot files left out; what is no file, or leads elsewhere, is refused."""
+    """Yields the files of a tar in order, without dot files; refuses what is no file or leads elsewhere."""
     archive = os.path.basename(path)
     with _open_tar(path) as tar:
         while True:

@@ -1,6 +1,6 @@
-"""Images in existing TFRecords: a tfpipe dataset, or files of tf.train.Examples that others wrote.
+"""Images in existing TFRecords: a tfpipe dataset, or third-party files of tf.train.Examples.
 
-Both CRCs of every record are checked while listing; the image is then read from its place inside the record.
+Both CRCs of every record are checked while listing; the image is then read in place, from inside the record.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from beam_jobs.sources.files import absolute, open_binary, read_file
-from beam_jobs.sources.labels import label_text
-from beam_jobs.sources.listing import MASK_COLUMN, Entry, Listed, Ref, Refused, cell_text, name_problem, printable
+from beam_jobs.sources.labels import label_text, name_classes
+from beam_jobs.sources.listing import MASK_COLUMN, Entry, Listed, Ref, Refusal, Refused, check_names, printable, to_cell
 from beam_jobs.sources.rows import mask_dtypes
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
@@ -24,7 +24,7 @@ from tfpipe.format.schema import RESERVED, Feature
 from tfpipe.format.wire import NotAnExample, parse_example
 from tfpipe.storage import is_url
 
-# The features of records that have no manifest: tfpipe's and TFDS's, ImageNet's, and what hand-written ones use.
+# The features of records that have no manifest: the names of tfpipe and TFDS, of ImageNet, and of hand-written ones.
 IMAGE_FEATURES = ("image", "image/encoded", "image_raw", "image_bytes", "encoded", "jpg", "png")
 LABEL_FEATURES = ("label", "image/class/text", "image/class/label", "label_int", "class", "labels")
 KEY_FEATURES = ("key", "image/filename", "filename", "file_name", "image/source_id", "image_id", "id")
@@ -41,8 +41,8 @@ class RecordSource:
       file_splits: the split of each; "" where the hash decides.
       image, label: the names of these features.
       key: that of the key; None where records have none.
-      further: the features that are carried along.
-      masked: whether a `mask` lies beside each image.
+      extras: the additional features, which become columns.
+      masked: whether each record has a `mask`.
       has_lists: whether a label is a list of any length, rather than one value.
     """
 
@@ -51,19 +51,20 @@ class RecordSource:
     image: str
     label: str
     key: str | None
-    further: tuple[Feature, ...] = ()
+    extras: tuple[Feature, ...] = ()
     class_names: tuple[str, ...] | None = None
     has_lists: bool = False
     masked: bool = False
     label_kinds: tuple[str, ...] = ("class", "multi", "number")
 
+    # See Source for the members that have no docstring.
     @property
     def columns(self) -> tuple[str, ...]:
-        return (*(feature.name for feature in self.further), *([MASK_COLUMN] if self.masked else []))
+        return (*(feature.name for feature in self.extras), *([MASK_COLUMN] if self.masked else []))
 
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
-        return (*((f.name, _column_dtype(f)) for f in self.further), *mask_dtypes(self.columns))
+        return (*((f.name, _column_dtype(f)) for f in self.extras), *mask_dtypes(self.columns))
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -76,10 +77,10 @@ class RecordSource:
         return entries_of_files(piece, self._entries_of)
 
     def read(self, ref: Ref) -> bytes:
-        return self.slices.read_place(ref.place.partition("@")[0], ref.size)
+        return self.slices.read_at(ref.locator.partition("@")[0], ref.size)
 
     def read_mask(self, ref: Ref) -> bytes:
-        number, offset, size = map(int, ref.place.partition("@")[2].split(":"))
+        number, offset, size = map(int, ref.locator.partition("@")[2].split(":"))
         return self.slices.read(number, offset, size)
 
     def _entries_of(self, number: int) -> Iterator[Entry]:
@@ -95,61 +96,55 @@ class RecordSource:
             )
             yield Refused("", name, "damaged_record", detail)
 
-    def _entry(self, number: int, place: str, record: Record) -> Entry:
+    def _entry(self, number: int, position: str, record: Record) -> Entry:
         try:
             values = parse_example(record.data)
         except NotAnExample as error:
-            return Refused(place, place, "bad_record", str(error))
-        key = _text(values, self.key) or place
+            return Refused(position, position, "bad_record", str(error))
+        key = _text(values, self.key) or position
+        try:
+            return self._listed(number, key, record, values)
+        except Refusal as refusal:
+            return refusal.of(printable(key))
+
+    def _listed(self, number: int, key: str, record: Record, values: _Values) -> Listed:
         image = values.get(self.image, [])
-        shown = printable(key)
         if not isinstance(image, list) or len(image) != 1 or not image[0]:
-            return Refused(shown, shown, "no_image", f"The record has no image bytes under {self.image!r}.")
+            raise Refusal("no_image", f"The record has no image bytes under {self.image!r}.")
         value = _plain(values.get(self.label, []))
-        label = label_text(self._named([] if value is None and self.has_lists else value))
-        if isinstance(label, tuple):
-            return Refused(shown, shown, *label)
-        extras = tuple(_cell(values.get(feature.stored_name, []), feature) for feature in self.further)
-        problem = next((problem for cell in (key, label, *extras) if (problem := name_problem(cell))), None)
-        if problem:
-            return Refused(shown, shown, *problem)
-        where = _place(number, record, image[0])
+        label = label_text(name_classes([] if value is None and self.has_lists else value, self.class_names))
+        extras = tuple(_cell(values.get(feature.stored_name, []), feature) for feature in self.extras)
+        check_names(key, label, *extras)
+        locator = _locator(number, record, image[0])
         if self.masked:
             mask = values.get(MASK_COLUMN, [])
             if not isinstance(mask, list) or len(mask) != 1:
-                return Refused(shown, shown, "missing_mask", "The record has no mask.")
-            where += f"@{_place(number, record, mask[0])}:{len(mask[0])}"
+                raise Refusal("missing_mask", "The record has no mask.")
+            locator += f"@{_locator(number, record, mask[0])}:{len(mask[0])}"
             extras += ("",)
-        return Listed(key, label, self.file_splits[number], len(image[0]), extras, where)
-
-    def _named(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [self._named(one) for one in value]
-        if self.class_names is None or not isinstance(value, int):
-            return value
-        return self.class_names[value] if 0 <= value < len(self.class_names) else None
+        return Listed(key, label, self.file_splits[number], len(image[0]), extras, locator)
 
 
-def _place(number: int, record: Record, data: bytes) -> str:
-    """Where bytes of a record lie: FILE:OFFSET. Wherever the same bytes occur first, they are the same."""
+def _locator(number: int, record: Record, data: bytes) -> str:
+    """FILE:OFFSET of bytes of a record: of their first occurrence, which may be elsewhere and holds the same bytes."""
     return f"{number}:{record.offset + HEADER_BYTES + record.data.find(data)}"
 
 
 def _plain(values: list[bytes] | np.ndarray) -> Any:
-    """A feature's values as text and numbers: one by itself, none as None, several as a list."""
+    """A feature's values as text and numbers: one as a scalar, none as None, several as a list."""
     plain = values if isinstance(values, list) else values.tolist()
     plain = [one.decode("utf-8", "surrogateescape") if isinstance(one, bytes) else one for one in plain]
     return plain[0] if len(plain) == 1 else (plain or None)
 
 
 def _text(values: _Values, name: str | None) -> str:
-    return "" if name is None else cell_text(_plain(values.get(name, [])))
+    return "" if name is None else to_cell(_plain(values.get(name, [])))
 
 
 def _cell(values: list[bytes] | np.ndarray, feature: Feature) -> str:
     if feature.shape:
         return " ".join(map(repr, values.tolist())) if isinstance(values, np.ndarray) else ""
-    return cell_text(_plain(values))
+    return to_cell(_plain(values))
 
 
 def _column_dtype(feature: Feature) -> str:
@@ -170,18 +165,18 @@ def open_dataset(directory: str) -> RecordSource:
         raise UsageError(str(error)) from error
     schema = manifest.schema
     if "image" not in schema or schema["image"].codec not in ("jpeg", "image"):
-        raise UsageError(f"{directory!r} holds {schema.payload} records, not image files; take what it was made of.")
+        raise UsageError(f"{directory!r} holds {schema.payload} records, not image files; convert its source images.")
     paths, splits = _shards(manifest)
     names = {name: schema[name].stored_name for name in ("image", "label", "label_int", "key") if name in schema}
     label = names.get("label") or names.get("label_int")
     if label is None:
         raise UsageError(f"The records in {directory!r} have no label.")
-    further = tuple(f for f in schema.features if f.name not in RESERVED and f.codec == "plain" and _is_carried(f))
+    extras = tuple(f for f in schema.features if f.name not in RESERVED and f.codec == "plain" and _is_carried(f))
     classes = manifest.class_names or None
     masked = MASK_COLUMN in schema and schema[MASK_COLUMN].codec == "image"
     several = schema.label_kind == "multi"
     key = names.get("key")
-    return RecordSource(Slices(paths), splits, names["image"], label, key, further, classes, several, masked)
+    return RecordSource(Slices(paths), splits, names["image"], label, key, extras, classes, several, masked)
 
 
 def _is_carried(feature: Feature) -> bool:
@@ -222,7 +217,7 @@ _KNOWN = (IMAGE_FEATURES, LABEL_FEATURES, KEY_FEATURES)
 
 def _scan(path: str) -> Iterator[Record]:
     """Yields the records of a file; one in a store is read whole."""
-    return scan_bytes(read_file(path), path) if is_url(path) else scan(path)
+    return scan_bytes(read_file(path), path=path) if is_url(path) else scan(path)
 
 
 def _check_file(path: str) -> None:

@@ -1,7 +1,7 @@
 """Images in a zip archive, CLASS/**/file as in a folder, read in place: nothing is ever extracted.
 
 Members are stored or deflated. One that would unpack to far more than it takes is refused before it is read, and one
-that lies about its size while it is.
+whose stated size is wrong while it is read.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from beam_jobs.sources.listing import (
     Listed,
     Problem,
     Ref,
+    Refusal,
     Refused,
-    Unreadable,
-    in_turn,
     member_problem,
     ordered_splits,
     printable,
+    round_robin,
 )
 from beam_jobs.sources.slices import Slices
 from tfpipe.errors import UsageError
 
-# The largest image that a member may say it is, and how often as large as its compressed bytes. Photographs hardly
-# shrink at all; deflate ends at 1032 times.
+# The most bytes that a member may state, and the most for each compressed byte. Photographs hardly shrink at all; the
+# limit of deflate is 1032 times.
 MOST_BYTES = 1 << 28
 MOST_RATIO = 200
 
@@ -55,6 +55,7 @@ class ZipSource:
     class_names: tuple[str, ...] | None = None
     label_kinds: tuple[str, ...] = ("class",)
 
+    # See Source for the members that have no docstring.
     def pieces(self, limit: int | None) -> list[Any]:
         return [limit]
 
@@ -67,19 +68,19 @@ class ZipSource:
         for entry in entries:
             label = entry.label if isinstance(entry, Listed) else entry.key.partition("/")[0]
             classes.setdefault(label, []).append(entry)
-        yield from islice(in_turn(iter(part) for part in classes.values()), piece)
+        yield from islice(round_robin(iter(part) for part in classes.values()), piece)
 
     def read(self, ref: Ref) -> bytes:
-        offset, size, method, checksum = map(int, ref.place.split(":"))
+        offset, size, method, checksum = map(int, ref.locator.split(":"))
         header = self.slices.read(0, offset, _LOCAL_HEADER.size)
         if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
-            raise Unreadable("damaged_member", "The archive has no member where its directory says.")
+            raise Refusal("damaged_member", "The archive has no member where its directory says.")
         _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
         data = self.slices.read(0, offset + _LOCAL_HEADER.size + name_bytes + extra_bytes, size)
         if method == zipfile.ZIP_DEFLATED:
             data = _inflate(data, ref.size)
         if len(data) != ref.size or zlib.crc32(data) != checksum:
-            raise Unreadable("damaged_member", "The member's bytes do not match their CRC.")
+            raise Refusal("damaged_member", "The member's bytes do not match their CRC.")
         return data
 
     def _entry(self, info: zipfile.ZipInfo) -> Entry:
@@ -88,10 +89,10 @@ class ZipSource:
             name = printable(info.orig_filename)
             return Refused(name, name, *problem)
         key = _name(info)
-        place = f"{info.header_offset}:{info.compress_size}:{info.compress_type}:{info.CRC}"
+        locator = f"{info.header_offset}:{info.compress_size}:{info.compress_type}:{info.CRC}"
         parts = key.split("/")
         split = SPLIT_FOLDERS[parts[0]] if self.has_splits else ""
-        return Listed(key, parts[self.has_splits], split, info.file_size, (), place)
+        return Listed(key, parts[self.has_splits], split, info.file_size, (), locator)
 
 
 def open_zip(path: str) -> ZipSource:
@@ -116,7 +117,7 @@ def _images(path: str) -> Iterator[zipfile.ZipInfo]:
         with open_binary(path) as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise UsageError(f"{path!r} is not a sound zip archive: {error}.") from error
+        raise UsageError(f"{path!r} is not a valid zip archive: {error}.") from error
     if sum(info.compress_size for info in infos) > file_bytes(path):
         raise UsageError(f"The members of {path!r} overlap: together they are larger than the archive.")
     for info in infos:
@@ -154,7 +155,7 @@ def _inflate(data: bytes, size: int) -> bytes:
     try:
         unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
     except zlib.error as error:
-        raise Unreadable("damaged_member", f"The member can't be unpacked: {error}.") from error
+        raise Refusal("damaged_member", f"The member can't be unpacked: {error}.") from error
     if len(unpacked) > size:
-        raise Unreadable("bomb", f"The member unpacks to more than the {size} bytes that it states.")
+        raise Refusal("bomb", f"The member unpacks to more than the {size} bytes that it states.")
     return unpacked

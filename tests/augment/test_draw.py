@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tfpipe import augment
-from tfpipe.augment.draw.magnitudes import SUITES, suite_of
-from tfpipe.augment.draw.streams import draw_columns, draw_order, pick, random_bits, split_seed, thresholds, to_unit
+from tfpipe.augment.draw.magnitudes import SUITES, op_ranges
+from tfpipe.augment.draw.streams import (
+    cumulative,
+    draw_order,
+    draw_uniforms,
+    random_bits,
+    sample_index,
+    split_seed,
+    to_unit,
+)
 from tfpipe.policy import load_policy
 
 words = st.integers(-(2**31), 2**31 - 1)
@@ -82,7 +90,7 @@ def test_split_seeds_differ_from_one_another_and_from_their_own(first, second):
 
 
 def test_the_streams_are_uniform_and_independent_of_one_another():
-    columns = draw_columns(tf.constant([11, -12]), 20_000, 2)
+    columns = draw_uniforms(tf.constant([11, -12]), 20_000, 2)
     flat = np.concatenate([np.reshape(column, (20_000, -1)) for column in columns[:5]], axis=1)
     for column in flat.T:
         assert stats.kstest(column, "uniform").pvalue > 1e-4
@@ -99,7 +107,7 @@ def test_streams_of_one_seed_share_no_numbers():
 def test_picks_follow_their_weights():
     weights = np.array([1.0, 0.0, 3.0, 4.0])
     uniforms = to_unit(random_bits(tf.constant([4, 2]), [40_000]))
-    counts = np.bincount(pick(uniforms, thresholds(weights)), minlength=4)
+    counts = np.bincount(sample_index(uniforms, cumulative(weights)), minlength=4)
     assert counts[1] == 0
     assert stats.chisquare(counts[[0, 2, 3]], 5000 * weights[[0, 2, 3]]).pvalue > 1e-4
 
@@ -147,14 +155,14 @@ PUBLISHED = [
 
 @pytest.mark.parametrize(("table", "method", "op", "bin", "bins", "values"), PUBLISHED)
 def test_a_bin_means_what_its_source_says(table, method, op, bin, bins, values):
-    found = suite_of(table, method)[op].values(np.array([bin / (bins - 1)]), 224)[0]
+    found = op_ranges(table, method)[op].values(np.array([bin / (bins - 1)]), 224)[0]
     assert found == pytest.approx(values, rel=1e-6, abs=1e-6)
 
 
 def test_pba_counts_whole_pixels_of_32():
-    shifts = suite_of("pba", "auto")["translate_x"].values(np.arange(11) / 10, 32)[:, 0]
+    shifts = op_ranges("pba", "auto")["translate_x"].values(np.arange(11) / 10, 32)[:, 0]
     assert shifts.tolist() == list(range(11))
-    cuts = suite_of("pba", "auto")["cutout"].values(np.arange(11) / 10, 32)[:, 0]
+    cuts = op_ranges("pba", "auto")["cutout"].values(np.arange(11) / 10, 32)[:, 0]
     assert cuts.tolist() == [2 * level for level in range(11)]
 
 

@@ -38,6 +38,7 @@ def program(height=HEIGHT, width=WIDTH):
     return loop.experimental_get_compiler_ir(*specs)(stage="optimized_hlo")
 
 
+@pytest.mark.xla
 def test_the_batch_is_changed_in_place():
     batches = (
         rf"u8\[{BATCH},{HEIGHT},{WIDTH},3\]|u8\[{BATCH},{HEIGHT},{WIDTH * 3}\]|u8\[{BATCH},{HEIGHT * WIDTH // 4},4,3\]"
@@ -46,6 +47,7 @@ def test_the_batch_is_changed_in_place():
     assert not re.search(rf"= (?:{batches})\S* copy\(", program())
 
 
+@pytest.mark.xla
 def test_no_op_is_split_over_threads():
     # A split one waits for the pool, where other batches are worked on; only the copy of the whole batch may.
     # One processor splits nothing, so then this says nothing.
@@ -54,6 +56,7 @@ def test_no_op_is_split_over_threads():
     assert "outer_dimension_partitions" not in ops
 
 
+@pytest.mark.xla
 def test_levels_are_counted_by_a_native_loop():
     # Turn by turn through the runtime, one image of 224 pixels a side would take 4 ms.
     assert 'xla_cpu_small_call="true"' in program()
@@ -72,6 +75,7 @@ for size in (5, 6, 7, 8):
 """
 
 
+@pytest.mark.xla
 def test_one_program_serves_every_count(tmp_path):
     # XLA compiles anew for every value of a number that it needs while compiling, silently, and that takes seconds.
     environment = os.environ | {"XLA_FLAGS": f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"}
@@ -86,9 +90,9 @@ def test_counting_equals_numpy(shape, margin):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     image[0] = 255
     framed = np.pad(image, [[margin, margin], [0, 0], [0, 0]], constant_values=7)
-    counted = tf.function(lookup.counted, jit_compile=True)(tf.constant(framed), tf.constant(0), margin)
+    loop_histogram = tf.function(lookup.loop_histogram, jit_compile=True)(tf.constant(framed), tf.constant(0), margin)
     expected = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(shape[2])]
-    assert np.array_equal(counted, expected)
+    assert np.array_equal(loop_histogram, expected)
 
 
 @pytest.mark.parametrize("margin", [0, 1])
@@ -96,7 +100,7 @@ def test_counting_equals_numpy(shape, margin):
 def test_the_native_mean_equals_pillow(shape, margin):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     framed = np.pad(image, [[margin, margin], [0, 0], [0, 0]], constant_values=7)
-    mean = tf.function(lookup.native_luma_mean, jit_compile=True)(tf.constant(framed), tf.constant(0), margin)
+    mean = tf.function(lookup.loop_luma_mean, jit_compile=True)(tf.constant(framed), tf.constant(0), margin)
     gray = Image.fromarray(image.squeeze(-1) if shape[2] == 1 else image).convert("L")
     # As Pillow's Contrast has it.
     assert float(mean) == int(ImageStat.Stat(gray).mean[0] + 0.5)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy import stats
 
 from tfpipe import augment
-from tfpipe.augment.draw.magnitudes import AUTO_BINS, suite_of
+from tfpipe.augment.draw.magnitudes import AUTO_BINS, op_ranges
 from tfpipe.policy import Policy, Schedule, Segment, Step, load_policy
 
 DRAWS = 40_000
@@ -41,7 +41,7 @@ def chi_square(counts, chances):
 
 def outcomes(policy, side=224):
     """The chance of each ((op, |value|), ...) that a policy of sub-policies can give an image."""
-    suite = suite_of(policy.table, "auto")
+    suite = op_ranges(policy.table, "auto")
     chances = Counter()
     stages = max(map(len, policy.sub_policies))
     for steps in policy.sub_policies:
@@ -84,7 +84,7 @@ def test_rand_augment_draws_its_ops_uniformly_and_independently_by_stage(table):
 
 def test_rand_augment_takes_bin_m_for_every_op():
     names, values = drawn(augment.rand_augment(2, 9))
-    suite = suite_of("dali", "rand")
+    suite = op_ranges("dali", "rand")
     for op in suite:
         allowed = suite[op].values(np.array([9 / 30]), 224)[0]
         assert set(np.unique(values[names == op][:, 0])) == set(allowed), op
@@ -117,7 +117,7 @@ def test_trivial_augment_draws_op_and_bin_uniformly_and_independently():
 def test_trivial_augment_draws_its_fourteen_ops_uniformly():
     names, _ = drawn(augment.trivial_augment_wide())
     counts = Counter(names[:, 0])
-    assert chi_square(counts, dict.fromkeys(suite_of("dali", "trivial"), 1 / 14)) > NEVER
+    assert chi_square(counts, dict.fromkeys(op_ranges("dali", "trivial"), 1 / 14)) > NEVER
 
 
 def test_weights_and_excluded_names_change_how_often_ops_are_drawn():
@@ -315,7 +315,7 @@ def test_idle_steps_of_a_users_policy_are_warned_of():
 BATCHES = {
     r"Images are \[B, H, W, C\]; got the shape \(4, 8, 3\)": np.zeros((4, 8, 3), np.uint8),
     r"got int32": np.zeros((4, 8, 8, 3), np.int32),
-    r"lie in \[0, 1\]; got 0.0 to 2.0": np.linspace(0, 2, 768, dtype=np.float32).reshape(4, 8, 8, 3),
+    r"are in \[0, 1\]; got 0.0 to 2.0": np.linspace(0, 2, 768, dtype=np.float32).reshape(4, 8, 8, 3),
 }
 
 
@@ -338,7 +338,7 @@ def test_check_values_looks_at_floats_inside_graphs():
         transform = augment.op("flip_left_right", check_values=check_values)
         run = tf.function(lambda x, t=transform: t({"image": x}, (0, 0))["image"], autograph=False)
         if check_values:
-            with pytest.raises(tf.errors.InvalidArgumentError, match=r"lie in \[0, 1\]"):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=r"are in \[0, 1\]"):
                 run(images)
         else:
             run(images)

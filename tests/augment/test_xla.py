@@ -77,6 +77,7 @@ def test_the_search_for_kernels_finds_what_is_missing():
     assert not any(kernels_of(gather))
 
 
+@pytest.mark.xla
 @pytest.mark.parametrize("dtype", [tf.uint8, tf.float32])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_pass_of_the_dense_form_lowers_for_a_gpu(family, dtype):
@@ -84,6 +85,7 @@ def test_each_pass_of_the_dense_form_lowers_for_a_gpu(family, dtype):
     assert "ENTRY" in lowered(compiled, specs(dtype))
 
 
+@pytest.mark.xla
 def test_bilinear_warps_and_the_loop_lower_for_a_gpu():
     compiled = dense.compiled_pass("warp", tuple(OPS.values()), None, "bilinear")
     assert "ENTRY" in lowered(compiled, specs(tf.uint8))
@@ -96,6 +98,7 @@ def lowered(compiled, arguments):
     return ir(stage="hlo", device_name=None, platform_name="GPU")
 
 
+@pytest.mark.xla
 def test_the_dense_form_has_no_branch_and_no_loop():
     for family in FAMILIES:
         compiled = dense.compiled_pass(family, tuple(OPS.values()), (128.0,) * 3, "nearest")
@@ -103,9 +106,11 @@ def test_the_dense_form_has_no_branch_and_no_loop():
         assert not re.search(r"\b(conditional|while)\(", text), family
 
 
+@pytest.mark.xla
 def test_a_stage_of_rand_augment_moves_few_bytes():
     """What XLA's cost analysis counts, in bytes per byte of the image, for each pass as XLA:CPU fuses it."""
-    jax = pytest.importorskip("jax")
+    import jax
+
     client = jax.devices("cpu")[0].client
     ops = tuple(OPS[name] for name in FIFTEEN if name not in ("invert", "solarize_add"))
     moved = {}
@@ -123,8 +128,9 @@ def test_a_stage_of_rand_augment_moves_few_bytes():
 
 
 def bytes_accessed(client, text):
-    xla_client = pytest.importorskip("jaxlib.xla_client")
-    analyse = getattr(xla_client._xla, "hlo_module_cost_analysis", None)
-    if analyse is None:
-        pytest.skip("This jaxlib has no cost analysis of a module.")
-    return analyse(client, xla_client.hlo.hlo_module_from_text(text))["bytes accessed"]
+    # A private part of jaxlib, which alone counts for a program of TensorFlow's. Where it is gone, the test fails:
+    # then another way to count has to be found.
+    from jaxlib import xla_client
+
+    module = xla_client.hlo.hlo_module_from_text(text)
+    return xla_client._xla.hlo_module_cost_analysis(client, module)["bytes accessed"]

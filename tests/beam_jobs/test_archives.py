@@ -273,7 +273,7 @@ def test_a_zip_that_is_none_or_overlaps_itself_is_refused(tmp_path: Path) -> Non
     data[begin + 20 : begin + 24] = struct.pack("<I", 10_000_000)
     (tmp_path / "overlap.zip").write_bytes(data)
     for name, sentence in (
-        ("no.zip", "is not a sound zip archive"),
+        ("no.zip", "is not a valid zip archive"),
         ("flat.zip", "holds no folders; a zip archive holds CLASS/image.jpg"),
         ("overlap.zip", "overlap: together they are larger than the archive"),
     ):

@@ -1,4 +1,4 @@
-"""Whatever is listed is written or refused with its reason, and the job goes on as far as it was told to."""
+"""Whatever is listed is written or refused with its reason, and the job goes on as far as --max_rejected allows."""
 
 from __future__ import annotations
 
@@ -317,12 +317,12 @@ def test_an_overwrite_with_too_many_refusals_leaves_the_old_dataset(tmp_path: Pa
         ({"target_bytes": 0}, "--target_bytes is 0; it must be at least 1"),
         ({"threads": 0}, "--threads is 0; it must be at least 1"),
         ({"limit": 0}, "--limit is 0; it must be at least 1"),
-        ({"seed": -1}, r"--seed is -1; it must lie in \[0, 2\*\*64\)"),
+        ({"seed": -1}, r"--seed is -1; it must be in \[0, 2\*\*64\)"),
         (
             {"resume": True, "overwrite": True},
             "--resume goes on with what is there, --overwrite replaces it; take one of the two",
         ),
-        ({"max_rejected": "some"}, "--max_rejected is 'some'; it takes a count such as 10, or a part such as 1%"),
+        ({"max_rejected": "some"}, "--max_rejected is 'some'; it takes a count such as 10, or a share such as 1%"),
         ({"max_rejected": "-1"}, "--max_rejected is '-1'"),
         ({"split": {"train": 0.5}}, "sum to 0.5; they must sum to 1"),
         ({"payload": "embedding"}, "--payload embedding needs --model"),

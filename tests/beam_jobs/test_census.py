@@ -1,4 +1,4 @@
-"""What conversion says of the images: sizes, duplicates, warnings."""
+"""The statistics of a conversion: sizes, duplicates, warnings."""
 
 import shutil
 

@@ -88,8 +88,8 @@ def test_a_file_that_is_no_coco_is_refused_with_one_sentence(tmp_path: Path) -> 
     image = {"id": 1, "file_name": "away.jpg"}
     cases: list[tuple[dict[str, Any], str]] = [
         ({"images": []}, "is not a COCO file: that is an object with the lists"),
-        ({"images": [], "annotations": [], "categories": []}, "is not sound COCO: IndexError"),
-        ({"images": [image], "annotations": [], "categories": [{}]}, "is not sound COCO: KeyError: 'id'"),
+        ({"images": [], "annotations": [], "categories": []}, "is not valid COCO: IndexError"),
+        ({"images": [image], "annotations": [], "categories": [{}]}, "is not valid COCO: KeyError: 'id'"),
         ({"images": [image], "annotations": [], "categories": CATEGORIES * 2}, "Two categories of"),
         ({"images": [image], "annotations": [], "categories": CATEGORIES}, "'away.jpg', is in none of"),
     ]

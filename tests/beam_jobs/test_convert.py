@@ -1,4 +1,4 @@
-"""A conversion writes the same bytes however it runs, holds every image as it was, and never loses what is there."""
+"""A conversion writes the same bytes however it runs, holds every image as it was, and never loses existing files."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_raw_records_hold_the_files_and_a_reader_without_tfpipe_gets_them(mixed:
         key = record["key"].decode()
         assert record["image"] == (mixed / key).read_bytes()
         assert record["label"].decode() == key.partition("/")[0] == manifest.class_names[record["label_int"]]
-        assert record["shape"].tolist() == [30, 40, 3]  # as stored: a reader turns it
+        assert record["shape"].tolist() == [30, 40, 3]  # as stored: a reader brings it upright
         assert record["orientation"] == (6 if "_turned" in key else 1)
     assert manifest.schema["image"].codec == "image"
     assert (manifest.schema["image"].shape, manifest.schema["orientation"].default) == ((None, None, 3), 1)
@@ -117,7 +117,7 @@ def test_decoded_records_hold_the_pixels_that_pillow_sees(mixed: Path, tmp_path:
         expected = upright_pixels((mixed / key).read_bytes())
         if dtype != "uint8":
             assert 0 <= image.min() <= image.max() <= 1
-            # float16 keeps 11 bits: every level of 255 stays apart from its neighbours.
+            # float16 keeps 11 bits: all 256 values stay distinct.
             levels = np.round(image.astype(np.float64) * 255)
             np.testing.assert_array_equal(image, (levels.astype(np.float32) / np.float32(255)).astype(dtype))
             image = levels

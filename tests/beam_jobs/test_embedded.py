@@ -63,7 +63,7 @@ def test_every_bad_row_with_an_image_inside_is_refused_with_its_reason(tmp_path:
 def test_images_without_a_spool_are_read_from_their_row_group(tmp_path: Path) -> None:
     source = open_source(str(write_hub(tmp_path / "in.parquet", JPEGS)))
     entries = [entry for piece in source.pieces(None) for entry in source.entries(piece)]
-    assert all(isinstance(entry, Listed) and entry.place.startswith("row:0:") for entry in entries)
+    assert all(isinstance(entry, Listed) and entry.locator.startswith("row:0:") for entry in entries)
     assert {entry.key: source.read(entry) for entry in entries} == JPEGS
 
 

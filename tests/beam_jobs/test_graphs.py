@@ -12,7 +12,7 @@ import apache_beam as beam
 import pytest
 
 from beam_jobs.engines import graphs
-from beam_jobs.engines.graphs import ShareWork
+from beam_jobs.engines.graphs import RunTask
 from beam_jobs.engines.runners import RUNNERS, open_runner
 from tfpipe.errors import SetupError, UsageError
 
@@ -64,7 +64,7 @@ class Raising(beam.DoFn):
         self._state, self._error = state, error
 
     def process(self, element: int) -> None:
-        with graphs._noting_problems(self._state):
+        with graphs._note_problems(self._state):
             raise self._error
 
 
@@ -99,20 +99,20 @@ def test_a_full_disk_takes_the_sentence_that_says_so(tmp_path: Path) -> None:
 
     def fail() -> None:
         sizes.append(note.stat().st_size)
-        with contextlib.suppress(SetupError), graphs._noting_problems(tmp_path):
+        with contextlib.suppress(SetupError), graphs._note_problems(tmp_path):
             raise SetupError("\U0001f4be" * 5000)
         sizes.append(note.stat().st_size)
         raise ValueError("what the runner makes of it")
 
-    with pytest.raises(SetupError, match="\U0001f4be"), graphs._raising_problems(note):
+    with pytest.raises(SetupError, match="\U0001f4be"), graphs._raise_noted_problems(note):
         fail()
     assert sizes[0] == sizes[1] > 0
 
 
 def test_the_items_of_a_bundle_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     shared: list[tuple[str, list[int], int]] = []
-    monkeypatch.setattr(graphs, "share", lambda work, items, *, helpers: shared.append((work, list(items), helpers)))
-    work = ShareWork("the work", "nowhere", 3)  # type: ignore[arg-type]
+    monkeypatch.setattr(graphs, "run_all", lambda work, items, *, helpers: shared.append((work, list(items), helpers)))
+    work = RunTask("the work", "nowhere", 3)  # type: ignore[arg-type]
     for bundle in ([1, 2], [3]):
         work.start_bundle()
         for item in bundle:
@@ -122,7 +122,7 @@ def test_the_items_of_a_bundle_are_shared(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_worker_that_is_older_than_its_parent_s_death_writes_nothing() -> None:
-    """A helper whose parent was killed before it could ask to die with it leaves what lies in its pipe."""
+    """A helper whose parent was killed before the helper called prctl leaves the items in its pipe."""
     done = subprocess.run(
         [sys.executable, "-m", "beam_jobs.engines.workers", "1"],
         input=b"not even read",

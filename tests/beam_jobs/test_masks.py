@@ -21,9 +21,9 @@ from stores import store as store
 from stores import upload
 
 import tfpipe
-from beam_jobs.encode.masks import sound_mask
+from beam_jobs.encode.masks import stored_mask
 from beam_jobs.job import Job
-from beam_jobs.sources import Unreadable
+from beam_jobs.sources import Refusal
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.decode import resize_image, resize_mask
@@ -46,7 +46,7 @@ def palette_png(mask: np.ndarray, **options: Any) -> bytes:
     return file_bytes(image, "PNG", **options)
 
 
-# What a mask's file may be; every kind holds the same values.
+# The kinds of mask files; all hold the same values.
 KINDS_OF_MASKS = {
     "gray.png": lambda mask: file_bytes(mask, "PNG"),
     "palette.png": palette_png,
@@ -68,7 +68,7 @@ def decoded(data: bytes) -> np.ndarray:
 @pytest.mark.parametrize("width", [37, 40])
 def test_every_kind_of_file_becomes_a_png_of_the_same_values(kind: str, width: int) -> None:
     mask = values(3, HEIGHT, width)
-    data = sound_mask(KINDS_OF_MASKS[kind](mask), probe(file_bytes(photo(3, HEIGHT, width), "JPEG")), max_pixels=LIMIT)
+    data = stored_mask(KINDS_OF_MASKS[kind](mask), probe(file_bytes(photo(3, HEIGHT, width), "JPEG")), max_pixels=LIMIT)
     np.testing.assert_array_equal(decoded(data), mask)
     # Whatever reads a palette as indices or as colours agrees.
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), mask)
@@ -77,9 +77,9 @@ def test_every_kind_of_file_becomes_a_png_of_the_same_values(kind: str, width: i
 def test_a_gray_png_stays_as_it_is_and_few_bits_are_spread_as_by_any_decoder() -> None:
     header = probe(file_bytes(photo(1), "JPEG"))
     gray = file_bytes(values(1), "PNG")
-    assert sound_mask(gray, header, max_pixels=LIMIT) is gray
+    assert stored_mask(gray, header, max_pixels=LIMIT) is gray
     two = file_bytes(Image.fromarray(values(1) > np.median(values(1))), "PNG")
-    assert sorted(np.unique(decoded(sound_mask(two, header, max_pixels=LIMIT)))) == [0, 255]
+    assert sorted(np.unique(decoded(stored_mask(two, header, max_pixels=LIMIT)))) == [0, 255]
 
 
 def damaged(data: bytes) -> bytes:
@@ -115,8 +115,8 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_mask_that_would_not_keep_its_values_is_refused(name: str) -> None:
     data, reason, sentence = BAD[name]
-    with pytest.raises(Unreadable) as caught:
-        sound_mask(data, probe(file_bytes(photo(1), "JPEG")), max_pixels=LIMIT)
+    with pytest.raises(Refusal) as caught:
+        stored_mask(data, probe(file_bytes(photo(1), "JPEG")), max_pixels=LIMIT)
     assert (caught.value.reason, caught.value.detail[: len(sentence)]) == (reason, sentence)
 
 
@@ -189,7 +189,7 @@ def test_masks_of_a_folder_ride_along_as_png_and_are_turned_with_their_images(tr
         stored = (tree / "masks" / record["key"].decode()).with_suffix(".png")
         if i % 6 == 0:
             assert record["mask"] == stored.read_bytes()
-    # Each fitted by the test itself: sizes differ, since turns exchange the sides.
+    # The test fits each itself: sizes differ, since an EXIF orientation can exchange the sides.
     for key, mask in masks_of(manifest, image_size=(64, 64), resize="pad").items():
         expected = resize_mask(tf.constant(upright(key)[..., None]), (64, 64), resize="pad")
         np.testing.assert_array_equal(mask, expected.numpy()[..., 0])
@@ -241,7 +241,7 @@ def test_a_column_of_a_listing_names_masks(tree: Path, kind: str) -> None:
     for key, mask in found.items():
         expected = resize_mask(tf.constant(upright(key)[..., None]), (64, 64)).numpy()[..., 0]
         np.testing.assert_array_equal(mask, expected)
-    with pytest.raises(UsageError, match="has masks of its own in the column 'mask'; leave --masks away"):
+    with pytest.raises(UsageError, match="has masks of its own in the column 'mask'; leave out --masks"):
         run(path, tree / "other", masks=str(tree / "masks"))
 
 
@@ -264,7 +264,7 @@ def test_every_bad_mask_of_a_folder_is_refused_with_its_reason(tree: Path, optio
 
 
 def junk_png() -> bytes:
-    """A gray PNG of 30 x 40 whose chunks are sound and whose pixels are not."""
+    """A gray PNG of 30 x 40 whose chunks are valid and whose pixels are not."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

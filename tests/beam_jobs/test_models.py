@@ -98,7 +98,7 @@ def test_vectors_are_those_of_the_model_called_directly(
     keys = sorted(found)
     assert keys == sorted(files_of(photos))
     pixels = np.stack([pixels_for(photos / key) for key in keys])
-    # Pillow decodes within 2 levels of what the converter sees.
+    # Pillow's pixels differ by at most 2 from the converter's.
     images = pixels if name == "uint8" else (pixels / np.float32(255)).astype(np.float32)
     scale = 255 if name == "uint8" else 1
     expected = np.asarray(function(images)).reshape(len(keys), -1)
@@ -221,7 +221,7 @@ def test_a_damaged_or_empty_folder_is_no_model(models: dict[str, tuple[str, Any]
     with open(damaged / "variables/variables.data-00000-of-00001", "r+b") as file:
         file.write(b"junk")
     for folder in (tmp_path / "empty", damaged):
-        with pytest.raises(UsageError, match=f"{folder}' is not a sound SavedModel: "):
+        with pytest.raises(UsageError, match=f"{folder}' is not a valid SavedModel: "):
             load_embedder(str(folder), None, None)
 
 
@@ -263,7 +263,7 @@ def test_an_application_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, wi
     assert (embedder.name, embedder.image_size, embedder.scale) == ("MobileNetV2", (32, 32), "mobilenet_v2")
     vectors = embedder.embed(np.zeros((2, 32, 32, 3), np.uint8))
     assert vectors.shape == (2, 1280)
-    # mobilenet_v2's preprocessing takes levels to [-1, 1].
+    # mobilenet_v2's preprocessing maps uint8 values to [-1, 1].
     ranged = load_embedder("MobileNetV2", (32, 32), "-1,1")
     assert ranged.scale == "-1,1"
 

@@ -1,4 +1,4 @@
-"""What lies in the output folder is never lost: other people's files, the dataset before, a second writer's work."""
+"""Nothing in the output folder is lost: third-party files, the earlier dataset, a second writer's work."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def test_files_of_others_are_kept(photos: Path, raw_dataset: Manifest, tmp_path:
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [
-        ("photos", "lies inside --input"),
-        ("photos/cat/out", "lies inside --input"),
-        ("link", "lies inside --input"),
+        ("photos", "is inside --input"),
+        ("photos/cat/out", "is inside --input"),
+        ("link", "is inside --input"),
         ("file", "is a file; it takes a folder"),
     ],
 )

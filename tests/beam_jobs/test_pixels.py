@@ -1,4 +1,4 @@
-"""Compiled decoding gives what the eager functions give, for every kind of file, turn and fitting."""
+"""Compiled decoding equals the eager functions, for every kind of file, orientation and way of resizing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_file_that_can_t_be_decoded_costs_a_batch_no_other() -> None:
     files = [file_bytes(photo(number), "PNG") for number in range(4)]
     headers = [probe(data) for data in files]
     files[2] = files[2][:60] + bytes(40) + files[2][100:]
-    found = decode_batch(list(zip(files, headers, strict=True)), (20, 20))
+    found = decode_batch(list(zip(files, headers, strict=True)), (20, 20), "pad")
     assert [isinstance(pixels, np.ndarray) for pixels in found] == [True, True, False, True]
     assert isinstance(found[2], tf.errors.InvalidArgumentError)
 
@@ -53,7 +53,7 @@ def test_a_file_that_can_t_be_decoded_costs_a_batch_no_other() -> None:
 def test_a_turned_file_comes_out_upright(orientation: int) -> None:
     data = turned(3, orientation)
     for size in (None, (20, 33)):
-        np.testing.assert_array_equal(decode_pixels(data, probe(data), size), eager_pixels(data, size, "pad"))
+        np.testing.assert_array_equal(decode_pixels(data, probe(data), size, "pad"), eager_pixels(data, size, "pad"))
 
 
 @pytest.mark.parametrize("size", [(10, 12), (200, 100), None])
@@ -68,7 +68,7 @@ def test_what_the_decoder_says_comes_without_the_names_of_a_graph() -> None:
     data = file_bytes(photo(1), "PNG")
     broken = data[:60] + bytes(40) + data[100:]
     with pytest.raises(tf.errors.InvalidArgumentError) as raised:
-        decode_pixels(broken, probe(data))
+        decode_pixels(broken, probe(data), None, "pad")
     sentence = decoder_sentence(raised.value)
     assert "PNG" in sentence
     assert "node" not in sentence

@@ -1,4 +1,4 @@
-"""A plan gives every reference to one shard, and depends on what was listed, not on how or in which order."""
+"""A plan gives every reference to one shard, and depends on the listed inputs, not on the order of listing them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from beam_jobs import plan as plan_module
 from beam_jobs.job import Job
 from beam_jobs.plan import (
-    Indexing,
+    ListingScan,
     Plan,
     RecordSize,
     Ref,
     _cell_kind,
     _column_dtype,
-    index_piece,
-    index_refusals,
+    list_piece,
+    listing_refusals,
     lowest_refs,
-    make_indexing,
+    make_listing_scan,
     make_plan,
     refused_keys,
     shard_refs,
@@ -64,12 +64,12 @@ def entries_of(count: int, *, seed: int = 0) -> list[Listed]:
     return [Listed(f"{'cde'[i % 3]}/größe {i}.jpg", "cde"[i % 3], "", sizes.randrange(100, 1500)) for i in range(count)]
 
 
-def indexed(runs: Path, source: MadeSource, job: Job = JOB, class_names: tuple[str, ...] | None = None) -> Indexing:
+def indexed(runs: Path, source: MadeSource, job: Job = JOB, class_names: tuple[str, ...] | None = None) -> ListingScan:
     runs.mkdir()
-    indexing = make_indexing(job, source, str(runs), class_names)
+    scan = make_listing_scan(job, source, str(runs), class_names)
     for number, piece in enumerate(source.pieces(None)):
-        index_piece(indexing, number, piece)
-    return indexing
+        list_piece(scan, number, piece)
+    return scan
 
 
 def planned(runs: Path, source: MadeSource, job: Job = JOB, size: RecordSize | None = None) -> Plan:
@@ -139,9 +139,9 @@ def test_the_lowest_references_are_those_of_the_lowest_hashes(tmp_path: Path) ->
 
 def test_indexing_a_piece_again_writes_the_same_files(tmp_path: Path) -> None:
     source = MadeSource((tuple(entries_of(40)),))
-    indexing = indexed(tmp_path / "runs", source)
+    scan = indexed(tmp_path / "runs", source)
     before = {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()}
-    index_piece(indexing, 0, source.parts[0])
+    list_piece(scan, 0, source.parts[0])
     assert {path.name: path.read_bytes() for path in (tmp_path / "runs").iterdir()} == before
 
 
@@ -204,10 +204,10 @@ def test_every_copy_of_a_key_is_refused_whatever_else_differs(tmp_path: Path) ->
 def test_refusals_of_the_source_and_of_labels_are_counted_and_kept(tmp_path: Path) -> None:
     bad = Refused("x", "x", "missing", "There is no such file.")
     source = MadeSource(((Listed("a", "cat", "", 5), bad), (Listed("b", "owl", "", 5),)))
-    indexing = indexed(tmp_path / "runs", source, class_names=("dog", "cat"))
-    plan = make_plan(JOB, indexing, RecordSize())
+    scan = indexed(tmp_path / "runs", source, class_names=("dog", "cat"))
+    plan = make_plan(JOB, scan, RecordSize())
     unknown = Refused("b", "b", "unknown_label", "The labels file has no class 'owl'.")
-    assert sorted(index_refusals(str(tmp_path / "runs"))) == [unknown, bad]
+    assert sorted(listing_refusals(str(tmp_path / "runs"))) == [unknown, bad]
     assert (plan.listed, plan.refused, plan.class_names) == (3, {"missing": 1, "unknown_label": 1}, ("dog", "cat"))
 
 
@@ -305,10 +305,10 @@ def test_a_copy_that_indexing_refused_counts_as_listed(tmp_path):
     listing.write_text("a.jpg,cat\na.jpg,\nb.jpg,cat\n")
     (tmp_path / "runs").mkdir()
     job = Job(input=str(listing), output="out", split={"train": 1})
-    indexing = make_indexing(job, open_source(str(listing)), str(tmp_path / "runs"), None)
-    index_piece(indexing, 0, None)
-    plan = make_plan(job, indexing, RecordSize())
-    refs, repeated = shard_refs(indexing.runs, plan.shards[0], refused_keys(indexing.runs))
+    scan = make_listing_scan(job, open_source(str(listing)), str(tmp_path / "runs"), None)
+    list_piece(scan, 0, None)
+    plan = make_plan(job, scan, RecordSize())
+    refs, repeated = shard_refs(scan.sorted_runs, plan.shards[0], refused_keys(scan.sorted_runs))
     assert [ref.key for ref in refs] == ["b.jpg"]
     assert [refusal.detail for refusal in repeated] == ["The key is listed 2 times."]
 
@@ -316,11 +316,11 @@ def test_a_copy_that_indexing_refused_counts_as_listed(tmp_path):
 def test_places_come_back_and_are_no_part_of_the_plan(tmp_path: Path) -> None:
     entries = [entry._replace(extras=("1",)) for entry in entries_of(60)]
     plain = planned(tmp_path / "plain", MadeSource((tuple(entries),), ("n",)))
-    placed = [entry._replace(place=f"0:{'9' * i}" if i % 3 else "") for i, entry in enumerate(entries)]
+    placed = [entry._replace(locator=f"0:{'9' * i}" if i % 3 else "") for i, entry in enumerate(entries)]
     plan = planned(tmp_path / "placed", MadeSource((tuple(placed),), ("n",)))
     assert plan == plain
-    places = {ref.key: (ref.place, ref.extras) for refs in all_refs(tmp_path / "placed", plan) for ref in refs}
-    assert places == {entry.key: (entry.place, ("1",)) for entry in placed}
+    places = {ref.key: (ref.locator, ref.extras) for refs in all_refs(tmp_path / "placed", plan) for ref in refs}
+    assert places == {entry.key: (entry.locator, ("1",)) for entry in placed}
 
 
 def test_the_source_s_word_on_a_column_overrules_its_cells(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_other_schemes_and_empty_places_are_refused(store: str) -> None:
 
 def test_a_file_url_is_a_path_of_this_machine(photos: Path, tmp_path: Path) -> None:
     assert open_source(f"file://{photos}") == open_source(str(photos))
-    assert storage.as_place(f"file://{photos}") == photos
+    assert storage.to_path(f"file://{photos}") == photos
 
 
 def test_a_store_that_fails_ends_the_run_in_one_sentence_and_drops_no_image(

@@ -26,7 +26,7 @@ from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.format.manifest import MANIFEST_NAME, Manifest, load_manifest
 from tfpipe.maintenance.check import check_dataset
 from tfpipe.maintenance.repair import repair
-from tfpipe.storage import RemotePath, as_place
+from tfpipe.storage import StorePath, to_path
 
 TARGET = 8_000
 WORKERS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
@@ -50,7 +50,7 @@ def test_a_store_gets_the_bytes_of_a_folder(photos: Path, tmp_path: Path, store:
     assert objects_of(f"{store}/out") == files_of(tmp_path / "here")
     assert there.manifest == here.manifest
     assert there.manifest is not None
-    assert there.manifest.directory == RemotePath(f"{store}/out")
+    assert there.manifest.directory == StorePath(f"{store}/out")
 
 
 def test_images_inside_parquet_reach_a_store(tmp_path: Path, store: str) -> None:
@@ -115,7 +115,7 @@ def test_a_run_cut_off_at_any_change_of_the_store_is_resumed_to_the_same_bytes(
         outcome = run(photos, out, resume=True, **options)
         assert objects_of(out) == expected
         assert outcome.manifest is not None
-        # The first ones, before anything lies there, then one in eight.
+        # The first ones, before anything is stored, then one in eight.
         cut += 1 if cut < 2 else 8
     assert changes > 20
 
@@ -156,7 +156,7 @@ def test_overwriting_in_a_store_shows_the_old_or_the_new_at_every_moment(
 
     def look(_: int) -> None:
         manifest = load_manifest(f"{store}/out")
-        # Between two puts the new offsets lie beside the old manifest; readers see that by their digest.
+        # Between two puts the new offsets are beside the old manifest; readers see that by their digest.
         assert {problem.file for problem in check_dataset(manifest, quick=True)} <= {"records.index"}
         seen.append("old" if manifest == old else "new" if manifest == new else "mixed")
 
@@ -171,9 +171,9 @@ def test_overwriting_in_a_store_shows_the_old_or_the_new_at_every_moment(
 SLOWLY = """
 import sys, time
 from beam_jobs.convert import Job, convert
-from tfpipe.storage import RemotePath
-real = RemotePath.upload
-RemotePath.upload = lambda self, file: (real(self, file), time.sleep(0.05))
+from tfpipe.storage import StorePath
+real = StorePath.upload
+StorePath.upload = lambda self, file: (real(self, file), time.sleep(0.05))
 convert(Job(input=sys.argv[1], output=sys.argv[2], target_bytes=int(sys.argv[3])))
 """
 
@@ -212,7 +212,7 @@ def test_a_lock_of_another_machine_is_not_touched_and_says_whose_it_is(
         with pytest.raises(SetupError):
             run(photos, f"{store}/out")
     leave_lock_of_a_dead_process(f"{store}/out")
-    lock = as_place(f"{store}/out") / LOCK_NAME
+    lock = to_path(f"{store}/out") / LOCK_NAME
     owner = {**json.loads(lock.read_text()), **change}
     lock.write_bytes(json.dumps(owner).encode())
     sentence = f"process {owner['process']} on {owner['host']}, since {owner['since']}; wait for it, or choose another"
@@ -249,14 +249,14 @@ def test_an_error_of_the_store_is_one_line_and_exit_3(
 
 
 def test_an_output_in_a_store_that_would_harm_something_is_refused(photos: Path, store: str) -> None:
-    as_place(f"{store}/out/thesis.tex").write_bytes(b"mine")  # type: ignore[arg-type]
+    to_path(f"{store}/out/thesis.tex").write_bytes(b"mine")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="is not empty; --resume verifies it, --overwrite replaces a dataset there"):
         run(photos, f"{store}/out")
     with pytest.raises(UsageError, match="is a file; it takes a folder"):
         run(photos, f"{store}/out/thesis.tex")
     upload(photos, f"{store}/in")
     for output in (f"{store}/in", f"{store}/in/", f"{store}/in/deeper"):
-        with pytest.raises(UsageError, match="lies inside --input"):
+        with pytest.raises(UsageError, match="is inside --input"):
             run(f"{store}/in", output, overwrite=True)
     run(photos, f"{store}/out", overwrite=True)
     assert objects_of(f"{store}/out")["thesis.tex"] == b"mine"
@@ -291,7 +291,7 @@ def test_a_dataset_in_a_store_is_loaded_checked_and_inspected(
     manifest = load_manifest(f"{store}/out")
     for split in manifest.splits:
         assert [part.tolist() for part in manifest.offsets(split)] == [p.tolist() for p in raw_dataset.offsets(split)]
-    for verb, words in (("check", "42 records: sound"), ("inspect", "42 raw records")):
+    for verb, words in (("check", "42 records: no problems"), ("inspect", "42 raw records")):
         monkeypatch.setattr(sys, "argv", ["tfpipe", verb, f"{store}/out"])
         with pytest.raises(SystemExit) as caught:
             cli.main()
@@ -310,9 +310,9 @@ def test_a_dataset_in_a_store_is_loaded_checked_and_inspected(
     assert "no reader opens it" in str(check_dataset(manifest)[-1])
     with pytest.raises(FileNotFoundError, match="tfpipe convert writes one"):
         load_manifest(f"{store}/nothing")
-    with pytest.raises(UsageError, match="lies in a store; repair takes a dataset on this machine: copy it here first"):
+    with pytest.raises(UsageError, match="is in a store; repair reads a dataset on this machine: copy it here first"):
         repair(f"{store}/out", "elsewhere")
-    with pytest.raises(UsageError, match="lies in a store; index takes files on this machine: copy them here first"):
+    with pytest.raises(UsageError, match="is in a store; index reads files on this machine: copy them here first"):
         tfpipe.index(f"{store}/out")
 
 

@@ -83,7 +83,7 @@ def test_bad_records_are_refused_and_a_damaged_one_ends_its_file(tmp_path: Path)
 
 def test_records_that_hold_no_files_or_are_compressed_are_refused(from_folder: Manifest, tmp_path: Path) -> None:
     run(write_zip(tmp_path / "in.zip", JPEGS.items()), tmp_path / "pixels", payload="decoded", dtype="uint8")
-    with pytest.raises(UsageError, match="holds decoded records, not image files; take what it was made of"):
+    with pytest.raises(UsageError, match="holds decoded records, not image files; convert its source images"):
         open_source(str(tmp_path / "pixels"))
     shard = next(from_folder.directory.glob("*.tfrecord"))
     (tmp_path / "x.tfrecord").write_bytes(gzip.compress(shard.read_bytes()))

@@ -14,13 +14,12 @@ from pictures import files_of
 
 from beam_jobs import shards
 from beam_jobs.census import count_sizes
-from beam_jobs.encode.payloads import Encoded
+from beam_jobs.encode.record import Encoded
 from beam_jobs.plan import Ref
-from beam_jobs.shards import ShardFacts, merge_counts, write_shard
+from beam_jobs.shards import ShardStats, merge_counts, write_shard
 from beam_jobs.sources import Refused
 from tfpipe.format.framing import frame, scan
 from tfpipe.format.manifest import digest_bytes
-from tfpipe.format.schema import Schema
 from tfpipe.images.moments import Moments
 from tfpipe.images.probe import ImageHeader
 
@@ -28,10 +27,8 @@ from tfpipe.images.probe import ImageHeader
 class MadePayload:
     """Records that say their key; a key that ends in x is refused. Later batches are done earlier."""
 
-    schema = Schema("raw", ())
-
-    def __init__(self, batch_refs: int = 3, *, seconds: float = 0, divisible: bool = True) -> None:
-        self.batch_refs, self.seconds, self.divisible = batch_refs, seconds, divisible
+    def __init__(self, batch_refs: int = 3, *, seconds: float = 0, small_batches_help: bool = True) -> None:
+        self.batch_refs, self.seconds, self.small_batches_help = batch_refs, seconds, small_batches_help
         self.under_way, self.most_under_way, self.batches = 0, 0, list[list[str]]()
         self._lock = threading.Lock()
 
@@ -95,7 +92,7 @@ def test_the_sidecar_says_what_was_written(tmp_path: Path) -> None:
     earlier = Refused("twice", "twice", "duplicate_key", "It is listed 2 times.")
     facts = write_shard(tmp_path, "train-0", refs_of("a", "b", "cx", "d"), MadePayload(), refused=[earlier])
     data = (tmp_path / "train-0.tfrecord").read_bytes()
-    assert facts == ShardFacts(
+    assert facts == ShardStats(
         "train-0",
         3,
         len(data),
@@ -109,18 +106,18 @@ def test_the_sidecar_says_what_was_written(tmp_path: Path) -> None:
         0 + 1 + 3,
         [earlier, Refused("cx", "cx", "truncated", "It is cut.")],
     )
-    assert ShardFacts.load(tmp_path / "train-0.json") == facts
+    assert ShardStats.load(tmp_path / "train-0.json") == facts
 
 
 def test_a_shard_without_records_is_an_empty_file(tmp_path: Path) -> None:
     facts = write_shard(tmp_path, "train-0", refs_of("x"), MadePayload())
-    assert ShardFacts.load(tmp_path / "train-0.json") == facts
+    assert ShardStats.load(tmp_path / "train-0.json") == facts
     assert (facts.num_records, facts.num_bytes, facts.sizes, facts.moments) == (0, 0, None, None)
     assert files_of(tmp_path)["train-0.tfrecord"] == files_of(tmp_path)["train-0.index"] == b""
 
 
 def test_batches_are_those_of_the_shard_and_few_are_under_way(tmp_path: Path) -> None:
-    payload = MadePayload(batch_refs=4, seconds=0.001, divisible=False)
+    payload = MadePayload(batch_refs=4, seconds=0.001, small_batches_help=False)
     write_shard(tmp_path, "train-0", refs_of(*KEYS), payload, threads=3)
     assert sorted(payload.batches, key=lambda keys: KEYS.index(keys[0])) == [KEYS[i : i + 4] for i in range(0, 32, 4)]
     assert 1 < payload.most_under_way <= 3

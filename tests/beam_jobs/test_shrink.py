@@ -8,8 +8,9 @@ from pictures import KINDS, file_bytes, photo, turned
 from PIL import Image
 
 from beam_jobs.convert import convert
-from beam_jobs.encode.shrink import Shrink, measure_gain
-from beam_jobs.job import Job
+from beam_jobs.encode.pixels import encode_smaller
+from beam_jobs.encode.shrink import measure_gain
+from beam_jobs.job import Job, Shrink
 from tfpipe.errors import UsageError
 from tfpipe.format.framing import scan
 from tfpipe.format.wire import parse_example
@@ -37,7 +38,7 @@ def test_the_longer_side_decides_the_size(shrink, stored, size):
 
 def test_a_shrunk_image_is_close_to_pillow_s():
     data = file_bytes(photo(1, 300, 400), "JPEG", quality=95)
-    small = Shrink(100, 95).encode(data, probe(data), (75, 100))
+    small = encode_smaller(data, probe(data), (75, 100), 95)
     expected = Image.open(io.BytesIO(data)).resize((100, 75), Image.Resampling.BILINEAR)
     difference = np.asarray(Image.open(io.BytesIO(small)), np.float32) - np.asarray(expected, np.float32)
     assert np.sqrt((difference**2).mean()) < 4
@@ -45,7 +46,7 @@ def test_a_shrunk_image_is_close_to_pillow_s():
 
 def test_a_turned_image_is_stored_upright():
     data = turned(3, 6)
-    small = Shrink(20).encode(data, probe(data), Shrink(20).size(probe(data)))
+    small = encode_smaller(data, probe(data), Shrink(20).size(probe(data)), 90)
     assert probe(small)[1:] == (20, 15, 1)
 
 
@@ -67,7 +68,7 @@ def large(tmp_path_factory):
     (root / "cat/turned.jpg").write_bytes(turned(30, 6))
     (root / "cat/small.png").write_bytes(KINDS[".png"](31))
     data = bytearray(file_bytes(photo(40, 120, 160), "PNG"))
-    data[200:260] = b"\0" * 60  # sound at both ends, broken between
+    data[200:260] = b"\0" * 60  # valid at both ends, broken between
     (root / "cat/broken.png").write_bytes(data)
     return root
 
@@ -109,7 +110,7 @@ def test_shards_of_shrunk_images_have_the_size_aimed_at(tmp_path):
     ("settings", "sentence"),
     [
         ({"max_side": 0}, "--max_side is 0; it must be at least 1"),
-        ({"quality": 101}, r"--quality is 101; it must lie in \[1, 100\]"),
+        ({"quality": 101}, r"--quality is 101; it must be in \[1, 100\]"),
         ({"max_side": 5, "payload": "decoded"}, "--max_side and --quality go with --payload raw"),
     ],
 )

@@ -181,7 +181,10 @@ def test_the_pieces_hold_every_folder_once(classes: int) -> None:
             lambda root: root / "nowhere",
             "No input at '{root}/nowhere'; --input takes a folder with a folder per class; a listing (.csv, .txt, ",
         ),
-        (lambda root: root, "'{root}' holds no folders; images lie in one folder per class: {root}/CLASS/image.jpg."),
+        (
+            lambda root: root,
+            "'{root}' holds no folders; it takes one folder of images per class: {root}/CLASS/image.jpg.",
+        ),
         (
             lambda root: touch(root, "a.png") / "a.png",
             "tfpipe can't read '{root}/a.png'; --input takes a folder with a folder per class; ",

@@ -11,9 +11,9 @@ import pytest
 
 from beam_jobs.convert import convert
 from beam_jobs.engines import workers
-from beam_jobs.engines.workers import IndexWork, ShardWriting, helpers_ahead, num_helpers, share
+from beam_jobs.engines.workers import ListingTask, WritingTask, num_helpers, prestarted_helpers, run_all
 from beam_jobs.job import Job
-from beam_jobs.plan import RecordSize, index_piece, make_indexing, make_plan
+from beam_jobs.plan import RecordSize, list_piece, make_listing_scan, make_plan
 from beam_jobs.sources import open_source
 
 TARGET = 8_000
@@ -25,10 +25,10 @@ def writing(photos, tmp_path):
     job = Job(input=str(photos), output=str(tmp_path / "out"), target_bytes=TARGET, threads=3)
     (tmp_path / "runs").mkdir()
     source = open_source(str(photos))
-    indexing = make_indexing(job, source, str(tmp_path / "runs"), None)
+    scan = make_listing_scan(job, source, str(tmp_path / "runs"), None)
     for number, piece in enumerate(source.pieces(None)):
-        index_piece(indexing, number, piece)
-    return ShardWriting(job, make_plan(job, indexing, RecordSize()), source, str(tmp_path))
+        list_piece(scan, number, piece)
+    return WritingTask(job, make_plan(job, scan, RecordSize()), source, str(tmp_path))
 
 
 def contents(folder):
@@ -44,20 +44,20 @@ def test_processes_write_what_one_process_writes(photos, tmp_path):
 
 def test_helpers_share_the_shards(writing, monkeypatch):
     here = []
-    alone = ShardWriting.do
-    # Slow here, so that the helpers get their share on however busy a machine.
+    alone = WritingTask.run
+    # Slow here, so that the helpers get their run_all on however busy a machine.
     monkeypatch.setattr(
-        ShardWriting, "do", lambda self, number: (here.append(number), time.sleep(1), alone(self, number))
+        WritingTask, "run", lambda self, number: (here.append(number), time.sleep(1), alone(self, number))
     )
     count = len(writing.plan.shards)
-    share(writing, range(count), helpers=2)
+    run_all(writing, range(count), helpers=2)
     assert len(here) < count
     assert len(list(Path(writing.state).glob("*.tfrecord"))) == count
 
 
 def test_one_item_starts_no_process(writing, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a process"))
-    share(writing, [0], helpers=2)
+    run_all(writing, [0], helpers=2)
 
 
 def test_helpers_that_wait_ahead_serve_every_work_and_end_with_the_block(writing, photos, tmp_path, monkeypatch):
@@ -68,12 +68,12 @@ def test_helpers_that_wait_ahead_serve_every_work_and_end_with_the_block(writing
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    monkeypatch.setattr(workers, "_MOST_AHEAD", 1)
+    monkeypatch.setattr(workers, "_MOST_PRESTARTED", 1)
     (tmp_path / "again").mkdir()
-    indexing = make_indexing(writing.job, writing.source, str(tmp_path / "again"), None)
-    with helpers_ahead(2):
-        share(IndexWork(indexing), list(enumerate(writing.source.pieces(None))), helpers=1)
-        share(writing, range(len(writing.plan.shards)), helpers=1)
+    scan = make_listing_scan(writing.job, writing.source, str(tmp_path / "again"), None)
+    with prestarted_helpers(2):
+        run_all(ListingTask(scan), list(enumerate(writing.source.pieces(None))), helpers=1)
+        run_all(writing, range(len(writing.plan.shards)), helpers=1)
         assert len(started) == 1
         assert started[0].poll() is None
     assert started[0].returncode == 0
@@ -90,22 +90,22 @@ def test_a_problem_of_a_helper_is_raised_here(writing, monkeypatch):
     """The disk of every shard but the one that this process writes is full."""
     names = [shard.name for shard in writing.plan.shards]
     hold = threading.Event()
-    alone = ShardWriting.do
+    alone = WritingTask.run
 
     def write(self, number):
         hold.wait(20)
         return alone(self, number)
 
-    monkeypatch.setattr(ShardWriting, "do", write)
+    monkeypatch.setattr(WritingTask, "run", write)
     for name in names:
         (Path(writing.state) / f"{name}.index").mkdir()  # where the offsets should go
     threading.Timer(2, hold.set).start()
     with pytest.raises(IsADirectoryError, match="index"):
-        share(writing, range(len(names)), helpers=2)
+        run_all(writing, range(len(names)), helpers=2)
 
 
 def test_a_helper_that_is_killed_is_a_problem(writing, monkeypatch):
-    alone, started = ShardWriting.do, subprocess.Popen
+    alone, started = WritingTask.run, subprocess.Popen
     processes = []
 
     def start(*arguments, **settings):
@@ -120,9 +120,9 @@ def test_a_helper_that_is_killed_is_a_problem(writing, monkeypatch):
         return alone(self, number)
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    monkeypatch.setattr(ShardWriting, "do", write)
+    monkeypatch.setattr(WritingTask, "run", write)
     with pytest.raises(ChildProcessError, match="a worker process ended with -9"):
-        share(writing, range(len(writing.plan.shards)), helpers=2)
+        run_all(writing, range(len(writing.plan.shards)), helpers=2)
 
 
 def test_helpers_load_neither_tensorflow_nor_beam():

@@ -1,4 +1,4 @@
-"""`tfpipe bench` and `tfpipe tune` as commands: the table, the document, the picture, the file, and what is refused."""
+"""`tfpipe bench` and `tfpipe tune` as commands: table, document, picture, options file, and rejected arguments."""
 
 import json
 import sys
@@ -80,6 +80,7 @@ def test_bench_prints_a_table_and_draws_it(command, raw_dataset, tmp_path):
         (("--plot", "bench.pdf"), r"its name must end in one of ['.png', '.svg']"),
         (("--plot", "/nowhere/bench.png"), "there is no folder /nowhere"),
         (("--image_size", "24"), "--image_size is '24'; it takes H,W"),
+        (("--image_size", "0,0"), "--image_size is '0,0'; it takes H,W"),
         (("--model", "m.keras"), "--model goes with --fit"),
         (("--split", "tests"), "No split 'tests'"),
         (("--variants", "fastest"), "No variant ['fastest']; there are ['plain'"),
@@ -87,7 +88,7 @@ def test_bench_prints_a_table_and_draws_it(command, raw_dataset, tmp_path):
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_bench_refuses_in_one_line(command, raw_dataset, arguments, sentence):
+def test_bench_rejects_wrong_arguments_in_one_line(command, raw_dataset, arguments, sentence):
     code, out, err = command("bench", raw_dataset.directory, "--limit", 1, *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert sentence in err
@@ -117,7 +118,7 @@ def test_tune_writes_options_that_make_dataset_takes(command, raw_dataset, tmp_p
     assert measured["bottleneck"] in {cost["stage"] for cost in measured["stages"]}
 
 
-def test_tune_refuses_a_file_in_no_folder(command, raw_dataset):
+def test_tune_rejects_a_file_in_a_missing_folder(command, raw_dataset):
     code, _, err = command("tune", raw_dataset.directory, "-o", "/nowhere/pipeline.json")
     assert code == 2
     assert "there is no folder /nowhere" in err

@@ -16,10 +16,11 @@ from pictures import KINDS, files_of, fill_folder
 from processes import process
 
 from beam_jobs.convert import convert
-from beam_jobs.job import Job, parse_bytes, parse_size
+from beam_jobs.job import Job, parse_bytes
 from tfpipe import __version__, cli
 from tfpipe.cli.tables import print_table
 from tfpipe.format.manifest import Manifest, load_manifest
+from tfpipe.format.schema import parse_size
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -159,7 +160,7 @@ def test_options_reach_the_job(tfpipe: Run, photos: Path, tmp_path: Path) -> Non
     }
 
 
-def test_refused_inputs_and_empty_classes_are_said(tfpipe: Run, tmp_path: Path) -> None:
+def test_rejected_inputs_and_empty_classes_are_reported(tfpipe: Run, tmp_path: Path) -> None:
     source = fill_folder(tmp_path / "in", ["cat"], 6)
     (source / "dog").mkdir()
     (source / "dog/1.jpg").write_bytes(KINDS[".jpg"](1)[:-2])
@@ -203,7 +204,7 @@ def test_refused_inputs_and_empty_classes_are_said(tfpipe: Run, tmp_path: Path) 
             ["convert", "--input", "{photos}/nowhere", "--output", "{out}"],
             "No input at '{photos}/nowhere'; --input takes a folder",
         ),
-        (["convert", "--input", "{photos}", "--output", "{photos}/out"], "lies inside --input"),
+        (["convert", "--input", "{photos}", "--output", "{photos}/out"], "is inside --input"),
         (["convert", "--input", "{photos}", "--output", "{out}", "--resume", "--overwrite"], "take one of the two"),
         (
             ["convert", "--input", "{photos}", "--output", "{out}", "--", "--nonsense=1"],
@@ -233,7 +234,7 @@ def test_a_wrong_use_exits_with_2_and_a_sentence(
     assert not (tmp_path / "out").exists()
 
 
-def test_too_many_refusals_exit_with_1(tfpipe: Run, tmp_path: Path) -> None:
+def test_too_many_rejected_inputs_exit_with_1(tfpipe: Run, tmp_path: Path) -> None:
     source = fill_folder(tmp_path / "in", ["cat"], 3)
     (source / "cat/text.jpg").write_bytes(b"404")
     code, out, err = tfpipe("convert", "--input", source, "--output", tmp_path / "out")
@@ -283,8 +284,8 @@ from tfpipe.cli import main
 def full():
     raise OSError(28, "No space left on device", "x.draft")
 
-real = shards.ShardFacts.save
-shards.ShardFacts.save = lambda self, path: (real(self, path), {})
+real = shards.ShardStats.save
+shards.ShardStats.save = lambda self, path: (real(self, path), {})
 main("convert")
 """
 
@@ -301,7 +302,7 @@ main("convert")
     ],
     ids=["interrupt", "full disk"],
 )
-def test_what_stops_a_run_is_one_line_and_can_be_resumed(
+def test_a_stopped_run_prints_one_line_and_can_be_resumed(
     photos: Path, raw_dataset: Manifest, tmp_path: Path, happening: str, code: int, line: str
 ) -> None:
     arguments = ["--input", photos, "--output", tmp_path / "out", "--target_bytes", 8000, "--threads", 1]
@@ -317,11 +318,11 @@ def test_what_stops_a_run_is_one_line_and_can_be_resumed(
 # ---- check and version
 
 
-def test_check_exits_with_0_on_a_sound_dataset(tfpipe: Run, raw_dataset: Manifest) -> None:
+def test_check_exits_with_0_on_an_undamaged_dataset(tfpipe: Run, raw_dataset: Manifest) -> None:
     shards = sum(len(split.shards) for split in raw_dataset.splits.values())
     for quick in ([], ["--quick"], ["--threads", 2]):
         code, out, err = tfpipe("check", raw_dataset.directory, *quick)
-        assert (code, out, err) == (0, f"{raw_dataset.directory}: {shards} shards, 42 records: sound\n", "")
+        assert (code, out, err) == (0, f"{raw_dataset.directory}: {shards} shards, 42 records: no problems\n", "")
     code, out, _ = tfpipe("check", raw_dataset.directory, "--json")
     assert (code, json.loads(out)) == (0, {"shards": shards, "records": 42, "problems": []})
 
@@ -339,7 +340,7 @@ def test_check_exits_with_1_and_names_shard_and_record(tfpipe: Run, raw_dataset:
     assert (code, problem["file"], problem["record"]) == (1, shard.path, shard.num_records - 1)
 
 
-def test_version_lists_what_it_stands_on(tfpipe: Run) -> None:
+def test_version_lists_the_dependencies(tfpipe: Run) -> None:
     code, out, _ = tfpipe("version", "--json")
     found = json.loads(out)
     assert (code, found["tfpipe"]) == (0, __version__)
@@ -374,7 +375,7 @@ def test_sizes_are_read_in_powers_of_ten(text: str, num_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1MB", "1MiB", "1e6", "1,000", "64 M B"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_text_that_is_no_size_is_rejected(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a size such as 64MB"):
         parse_bytes(text)
 
@@ -382,6 +383,12 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 @pytest.mark.parametrize(("text", "size"), [("224,256", (224, 256)), ("1, 2", (1, 2))])
 def test_an_image_size_is_height_and_width(text: str, size: tuple[int, int]) -> None:
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "224", "0,224", "224,0", "-1,5", "1.5,2", "2,2,3", "a,b"])
+def test_what_is_no_image_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not HEIGHT,WIDTH such as 224,224"):
+        parse_size(text)
 
 
 def test_a_table_puts_numbers_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:

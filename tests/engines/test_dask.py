@@ -83,7 +83,7 @@ def test_a_runner_is_named_by_its_path_or_in_short(images: Path, tmp_path: Path,
 
 
 def test_a_problem_of_a_worker_is_one_line(cluster: Any, images: Path, tmp_path: Path) -> None:
-    # Where the first shard's offsets should go lies a folder.
+    # A folder occupies the path of the first shard's offsets.
     (tmp_path / "_state" / "train-00000-of-00001.index").mkdir(parents=True)
     address = f"--dask_client_address={cluster.scheduler_address}"
     flags = ["--resume", "--target_bytes", "64MB", "--", "--runner=DaskRunner", address]

@@ -33,7 +33,7 @@ from beam_jobs.job import Job
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.format.manifest import load_manifest
 from tfpipe.maintenance.check import check_dataset
-from tfpipe.storage import as_place
+from tfpipe.storage import to_path
 
 pytestmark = pytest.mark.engines
 
@@ -113,7 +113,7 @@ def test_a_run_that_dies_is_resumed_and_an_old_dataset_replaced(bucket: str, fol
 
 
 def test_of_two_writers_the_second_is_refused(bucket: str, folder: Path) -> None:
-    lock = as_place(f"{bucket}/locked") / LOCK_NAME
+    lock = to_path(f"{bucket}/locked") / LOCK_NAME
     lock.create_bytes(json.dumps({"host": "elsewhere", "process": 7, "since": "then"}).encode())
     with pytest.raises(FileExistsError):
         lock.create_bytes(b"second")
@@ -126,8 +126,8 @@ def test_of_two_writers_the_second_is_refused(bucket: str, folder: Path) -> None
 def test_a_killed_process_leaves_nothing_that_a_reader_would_take(bucket: str, folder: Path, tmp_path: Path) -> None:
     out = f"{bucket}/killed"
     code = (
-        "import sys, time; from beam_jobs.convert import Job, convert; from tfpipe.storage import RemotePath\n"
-        "real = RemotePath.upload; RemotePath.upload = lambda self, file: (real(self, file), time.sleep(0.1))\n"
+        "import sys, time; from beam_jobs.convert import Job, convert; from tfpipe.storage import StorePath\n"
+        "real = StorePath.upload; StorePath.upload = lambda self, file: (real(self, file), time.sleep(0.1))\n"
         f"convert(Job(input={str(folder)!r}, output={out!r}, target_bytes=8_000))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ})

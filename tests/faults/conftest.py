@@ -1,4 +1,4 @@
-"""What the long fault tests share. `make faults` runs them, and each prints a line with its figure."""
+"""The fixtures of the long fault tests. `make faults` runs them, and each prints a line with its figure."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tfpipe.maintenance.check import check_dataset
 pytestmark = pytest.mark.faults
 
 GOOD = 40
-# What a row of a listing holds, and the reason for which it is refused.
+# The file that a row of a listing names, and the reason for which it is refused.
 ROWS: dict[str, tuple[list[str], str]] = {
     "no such file": (["cat/none.jpg", "cat", "1"], "missing"),
     "a file as folder": (["cat/000.jpg/x.jpg", "cat", "1"], "missing"),
@@ -43,7 +43,7 @@ ROWS: dict[str, tuple[list[str], str]] = {
 
 
 def fill(root: Path) -> Path:
-    """Good pictures, and what no listing can take."""
+    """Good pictures, and files that no listing can take."""
     folder = fill_folder(root, ["cat", "dog"], GOOD, KINDS) / "cat"
     fill_folder(root / "jpegs", ["cat"], 8)
     for path in (root / "jpegs/cat").iterdir():

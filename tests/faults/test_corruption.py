@@ -1,4 +1,4 @@
-"""check finds every damage, names shard and record, and raises no alarm over what is sound."""
+"""check finds every damage, names shard and record, and reports nothing that is intact."""
 
 from __future__ import annotations
 

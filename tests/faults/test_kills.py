@@ -56,7 +56,7 @@ def test_a_killed_conversion_resumes_to_the_same_bytes(
 
 
 class Reader:
-    """Loads the manifest of a folder over and over in a thread, and notes what is not sound."""
+    """Loads the manifest of a folder again and again in a thread, and notes what is not valid."""
 
     def __init__(self, output: Path, allowed: set[str]) -> None:
         self._output, self._allowed = output, allowed
@@ -103,7 +103,7 @@ def test_a_killed_overwrite_leaves_the_old_or_the_new(
         with Reader(output, {old, new}) as reader:
             kills += kill_at_random(scene, output, draw, "--overwrite")
             manifest = load_manifest(output)
-            # Between two renames the old manifest stands beside the new offsets; readers then find them by themselves.
+            # Between two renames the old manifest is beside the new offsets; readers then compute the offsets.
             assert {problem.file for problem in check_dataset(manifest)} <= {INDEX_NAME}
             left_old += manifest.fingerprint() == old
             run(scene.source, output, "--overwrite" if kills % 2 else "--resume")

@@ -24,7 +24,7 @@ MOST_PLAN_SECONDS = 30
 
 
 class Usage(NamedTuple):
-    """What a conversion took: the largest of its processes counts."""
+    """The memory of a conversion: that of its largest process."""
 
     seconds: float
     peak_mb: float
@@ -32,7 +32,7 @@ class Usage(NamedTuple):
 
 
 # A process counts as its own what its parent held when it was forked, and the tests may hold a gigabyte: so a small one
-# stands between. It prints the kilobytes of the largest that it waited for, after what the command prints.
+# is between. It prints the kilobytes of the largest that it waited for, after what the command prints.
 _LAUNCHER = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:]).returncode

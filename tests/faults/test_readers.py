@@ -54,7 +54,7 @@ def train(output: Path) -> str:
 
 
 class Looks:
-    """Looks over and over in a thread, and counts what comes out."""
+    """Looks again and again in a thread, and counts the results."""
 
     def __init__(self, action: Callable[[], str]) -> None:
         self.outcomes, self.problems = Counter[str](), list[BaseException]()

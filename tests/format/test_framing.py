@@ -27,7 +27,7 @@ from tfpipe.format.wire import (
 )
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
-# Long values too: from 1024 bytes on a value is handed on uncopied.
+# Long values too: from 1024 bytes on, a value is passed on without a copy.
 BYTES = st.one_of(st.binary(max_size=30), st.integers(1000, 1100).map(bytes))
 VALUES = st.one_of(
     st.lists(BYTES, max_size=3),
@@ -102,7 +102,7 @@ def test_stock_examples_are_parsed(features: dict[str, Any]) -> None:
 
 
 def test_lists_that_other_writers_leave_unpacked_are_parsed() -> None:
-    # Fields of their own for every number: tag 0x08 and a varint; tag 0x0d and four bytes.
+    # One field for every number: tag 0x08 and a varint; tag 0x0d and four bytes.
     numbers = b"\x08\x05\x08" + varint(-1)
     floats = b"\x0d" + struct.pack("<f", 1.5) + b"\x0d" + struct.pack("<f", -2)
 
@@ -117,6 +117,22 @@ def test_lists_that_other_writers_leave_unpacked_are_parsed() -> None:
     assert list(tf.train.Example.FromString(data).features.feature["n"].int64_list.value) == [5, -1]
 
 
+def field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def test_the_last_of_several_features_of_one_name_wins_and_unknown_fields_are_skipped() -> None:
+    unknown = field(9, b"later versions") + b"\x50\x07"
+
+    def entry(value: bytes) -> bytes:
+        feature = field(2, field(1, value) + unknown) + unknown
+        return field(1, field(1, b"f") + field(2, feature) + unknown)
+
+    first, last = struct.pack("<f", 1), struct.pack("<2f", 2, 3)
+    data = field(1, entry(first) + entry(last) + unknown) + unknown
+    assert_same_features(parse_example(data), {"f": np.array([2, 3], np.float32)})
+
+
 def test_a_feature_without_a_value_is_an_empty_list() -> None:
     example = tf.train.Example(features=tf.train.Features(feature={"a": tf.train.Feature()}))
     assert parse_example(example.SerializeToString()) == {"a": []}
@@ -124,14 +140,14 @@ def test_a_feature_without_a_value_is_an_empty_list() -> None:
 
 
 @given(INT64 | st.integers(2**63, 2**64 - 1))
-def test_a_varint_is_protobuf_s(number: int) -> None:
+def test_varints_have_the_bytes_of_protobuf(number: int) -> None:
     coded = varint(number)
     assert len(coded) == max(1, -(-(number % 2**64).bit_length() // 7))
     assert sum((byte & 127) << 7 * i for i, byte in enumerate(coded)) % 2**64 == number % 2**64
     assert [byte >> 7 for byte in coded] == [1] * (len(coded) - 1) + [0]
 
 
-def test_a_large_value_is_handed_on_without_a_copy() -> None:
+def test_a_large_value_is_passed_on_without_a_copy() -> None:
     image = bytes(5000)
     chunks = frame(pack_example({"image": bytes_feature(image), "label_int": int64_feature([3])}))
     assert any(chunk is image for chunk in chunks)
@@ -214,7 +230,7 @@ def test_every_flipped_bit_is_seen_in_its_record() -> None:
 )
 def test_damage_is_named_with_file_record_and_byte(data: bytes, sentence: str) -> None:
     with pytest.raises(DamagedRecord) as caught:
-        list(scan_bytes(data, "s"))
+        list(scan_bytes(data, path="s"))
     assert str(caught.value) == sentence
     assert str(pickle.loads(pickle.dumps(caught.value))) == sentence
 
@@ -239,5 +255,5 @@ def test_the_index_is_read_as_offsets_and_an_odd_size_is_refused(tmp_path: Path)
     path.write_bytes(np.array([0, 21, 2**40], "<u8").tobytes())
     assert load_index(path).tolist() == [0, 21, 2**40]
     path.write_bytes(bytes(9))
-    with pytest.raises(ValueError, match="has 9 bytes, not 8 for each record"):
+    with pytest.raises(ValueError, match="has 9 bytes, which is not a multiple of 8"):
         load_index(path)

@@ -1,4 +1,4 @@
-"""A schema survives JSON, tells features apart, and refuses what no record can hold."""
+"""A schema survives JSON, distinguishes features, and refuses those that no record can hold."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ REFUSED: list[tuple[str, Any]] = [
     (f"Feature 'a' has codec 'zip'; known codecs: {list(CODECS)}.", lambda: Feature("a", "uint8", (), "zip")),
     ("Feature 'a': float16 is stored with the codec 'pixels', not 'plain'.", lambda: Feature("a", "float16")),
     ("Feature 'a': an encoded image decodes to uint8, not 'float32'.", lambda: Feature("a", "float32", (), "jpeg")),
-    ("Feature 'a' has shape (-1,); sizes are whole numbers or None.", lambda: Feature("a", "int64", (-1,))),
-    ("Feature 'a' has shape ('3',); sizes are whole numbers or None.", lambda: Feature("a", "int64", ("3",))),
+    ("Feature 'a' has shape (-1,); sizes are integers or None.", lambda: Feature("a", "int64", (-1,))),
+    ("Feature 'a' has shape ('3',); sizes are integers or None.", lambda: Feature("a", "int64", ("3",))),
     (f"Unknown payload 'video'; known payloads: {list(PAYLOADS)}.", lambda: Schema("video", ())),
     (
         "Feature names occur twice in the schema: ['a'].",
@@ -127,7 +127,7 @@ def test_the_fingerprint_is_the_same_on_every_machine() -> None:
 @pytest.mark.parametrize("name", WRITTEN)
 def test_each_payload_has_its_features(name: str) -> None:
     (payload, image, length), features = WRITTEN[name]
-    schema = record_schema(payload, image, embedding_size=length, extras=(Feature("age", "int64"),))
+    schema = record_schema(payload, image=image, embedding_size=length, extras=(Feature("age", "int64"),))
     common = {
         "key": Feature("key", "string"),
         "label": Feature("label", "string"),

@@ -1,4 +1,4 @@
-"""What can't be adopted is refused by name, and the verb shows what it inferred."""
+"""Records that can't be adopted are refused by name, and the command shows the inferred schema."""
 
 from __future__ import annotations
 
@@ -61,21 +61,21 @@ def test_records_that_do_not_fit_are_refused_with_shard_and_record(tmp_path: Pat
 def test_nothing_is_overwritten_and_nothing_is_mixed(tmp_path: Path) -> None:
     write_all(tmp_path / "a", tfds)
     write_all(tmp_path / "b", tfds)
-    with pytest.raises(UsageError, match="The files lie in 2 folders .*one: give an output, where they are linked"):
+    with pytest.raises(UsageError, match="The files are in 2 folders .*one: give an output, into which they are"):
         tfpipe.index(f"{tmp_path}/*/*")
     with pytest.raises(UsageError, match="2 of the files are called x-train.tfrecord-00000-of-00003"):
         tfpipe.index(f"{tmp_path}/*/*", output=tmp_path / "c")
     tfpipe.index(tmp_path / "a")
-    with pytest.raises(ValueError, match="dataset.json is there already: remove it, or give another output"):
+    with pytest.raises(ValueError, match="dataset.json exists already: remove it, or give another output"):
         tfpipe.index(tmp_path / "a")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "x-val.tfrecord-00000-of-00001").write_bytes(b"another")
-    with pytest.raises(UsageError, match="x-val.tfrecord-00000-of-00001 is there already, and another file than"):
+    with pytest.raises(UsageError, match="x-val.tfrecord-00000-of-00001 exists already, and is another file than"):
         tfpipe.index(tmp_path / "b", output=tmp_path / "d")
     with pytest.raises(FileNotFoundError, match="No file matches .*nothing"):
         tfpipe.index(tmp_path / "nothing*")
     (tmp_path / "e").mkdir()
-    with pytest.raises(FileNotFoundError, match="of a folder, files with 'tfrecord' in their name are taken"):
+    with pytest.raises(FileNotFoundError, match="of a folder, files with 'tfrecord' in their name are used"):
         tfpipe.index(tmp_path / "e")
     (tmp_path / "e" / "empty.tfrecord").touch()
     with pytest.raises(DataError, match="The 1 files hold no record"):
@@ -123,7 +123,7 @@ def test_the_verb_shows_what_it_inferred(tmp_path: Path, monkeypatch, capsys) ->
     assert "Note: 1 class ids have no record (0); ids are taken as they are stored." in out
     assert "Note: Compressed shards have no offsets" in out
     assert run_tfpipe(monkeypatch, "index", pattern, "--output", tmp_path / "ours") == 2
-    assert "dataset.json is there already" in capsys.readouterr().err
+    assert "dataset.json exists already" in capsys.readouterr().err
     assert run_tfpipe(monkeypatch, "index", pattern, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["records"], document["shards"]) == ({"train": 30, "validation": 10}, 4)

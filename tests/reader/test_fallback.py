@@ -13,15 +13,20 @@ def an_order(**fields):
     return Order(BATCHES * 2, BATCHES * 2, 2, 0, 1, 0, False, **fields)
 
 
-def failing_at(*numbers):
-    """Features 0, 1, 2, ...; those are errors."""
+def failing_at(order, *numbers, first=0):
+    """Features 10 * epoch + 0, 1, 2, ... from the first on; those numbers are errors.
+
+    It counts epochs itself, as the reader does.
+    """
     bad = tf.constant(numbers, tf.int64)
 
-    def feature(number):
+    def feature(epoch, number):
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(number != bad), ["bad"])]):
-            return tf.identity(number)
+            return 10 * epoch + number
 
-    return tf.data.Dataset.range(BATCHES).map(feature)
+    return epochs(order, counter=epoch_counter(order)).flat_map(
+        lambda epoch: tf.data.Dataset.range(first, BATCHES).map(lambda number: feature(epoch, number))
+    )
 
 
 def run(order, fast):
@@ -38,17 +43,20 @@ def run(order, fast):
 
 @pytest.mark.parametrize("bad", [(0,), (3,), (5,), (2, 3), (4, 5), tuple(range(BATCHES))])
 def test_the_fallback_goes_on_with_the_first_batch_that_failed(bad):
-    dataset, asked = run(an_order(), failing_at(*bad))
+    order = an_order()
+    dataset, asked = run(order, failing_at(order, *bad))
     for epoch in range(2):
-        expected = [number if number < bad[0] else 100 * (epoch + 1) + number for number in range(BATCHES)]
+        expected = [number + (10 * epoch if number < bad[0] else 100 * (epoch + 1)) for number in range(BATCHES)]
         found = [(int(step[0]), int(step[1]), int(value)) for step, value in dataset]
         assert found == [(epoch, number, value) for number, value in enumerate(expected)]
     assert asked == [(0, bad[0]), (1, bad[0])]
 
 
 def test_it_is_not_built_where_nothing_fails():
-    dataset, asked = run(an_order(), failing_at(BATCHES))
-    assert [int(value) for _, value in dataset] == list(range(BATCHES))
+    order = an_order()
+    dataset, asked = run(order, failing_at(order, BATCHES))
+    for epoch in range(3):
+        assert [int(value) for _, value in dataset] == [10 * epoch + number for number in range(BATCHES)]
     assert asked == []
 
 
@@ -62,9 +70,10 @@ def test_what_cannot_be_opened_at_all_is_asked_for_once_a_batch():
 
 
 def test_iterations_at_the_same_time_go_on_in_their_own_epochs():
-    dataset, asked = run(an_order(), failing_at(2))
+    order = an_order()
+    dataset, asked = run(order, failing_at(order, 2))
     pairs = [(int(one[1]), int(other[1])) for one, other in zip(dataset, dataset, strict=True)]
-    assert pairs[:2] == [(0, 0), (1, 1)]
+    assert pairs[:2] == [(0, 10), (1, 11)]
     assert pairs[2:] == [(100 + number, 200 + number) for number in range(2, BATCHES)]
     # Each iteration works ahead in a thread of its own: which one fails first is not said.
     assert sorted(asked) == [(0, 2), (1, 2)]
@@ -72,6 +81,6 @@ def test_iterations_at_the_same_time_go_on_in_their_own_epochs():
 
 def test_a_resumed_epoch_that_fails_at_once_begins_where_it_stands():
     order = an_order(start_step=4)
-    dataset, asked = run(order, failing_at(0, 1).take(2))
+    dataset, asked = run(order, failing_at(order, 4, first=4))
     assert [int(step[1]) for step, _ in dataset] == [4, 5]
     assert asked == [(0, 4)]

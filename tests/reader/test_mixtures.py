@@ -45,13 +45,31 @@ def flat(nested):
     return [one for batch in nested for one in batch]
 
 
-def test_a_mixture_takes_its_sources_by_weight_over_the_sum_of_sizes(uneven, other):
-    drawn = flat(batches({uneven.directory: 0.6, str(other.directory): 0.4}))
-    assert len(drawn) == 25
-    from_other = [key for key, _ in drawn if b"other_" in key]
-    assert len(from_other) == 10
-    assert len(set(from_other)) == 10
-    assert len({key for key, _ in drawn} - set(from_other)) == 15
+DROPPED = pytest.mark.xfail(
+    strict=True, reason="weights count only in a computed order; a buffer, no shuffle and a cache drop them in silence"
+)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"parallel_reads": 1, "parallel_calls": 1, "prefetch": 0},
+        {"vectorize": False, "deterministic": False},
+        {"block_records": 4, "window_records": 8},
+        {"on_error": "skip"},
+        pytest.param({"shuffle": "buffer"}, marks=DROPPED),
+        pytest.param({"shuffle": "none"}, marks=DROPPED),
+        pytest.param({"cache": "memory"}, marks=DROPPED),
+    ],
+    ids=str,
+)
+def test_a_mixture_takes_its_sources_by_weight_over_the_sum_of_sizes(uneven, other, options):
+    drawn = [key for key, _ in flat(batches({uneven.directory: 0.8, str(other.directory): 0.2}, **options))]
+    from_other = [key for key in drawn if b"other_" in key]
+    # By sizes alone it would be 15 and 10; the larger source comes once and a third of it again.
+    assert (len(drawn), len(from_other), len(set(from_other))) == (25, 5, 5)
+    assert len(set(drawn) - set(from_other)) == 15
 
 
 def test_a_small_source_with_a_large_weight_comes_again_in_turn(uneven, other):
@@ -138,6 +156,11 @@ def test_fit_takes_class_weights(uneven):
     import keras
 
     dataset = make_dataset(load_manifest(uneven.directory), batch_size=5, image_size=SIZE)
-    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")])
-    model.compile(loss="categorical_crossentropy")
-    model.fit(dataset, class_weight=class_weights(uneven), verbose=0)
+    # It takes every image for a cat with a probability of 0.9, and learns nothing.
+    bias = keras.initializers.Constant(np.log([0.9, 0.1]))
+    last = keras.layers.Dense(2, activation="softmax", kernel_initializer="zeros", bias_initializer=bias)
+    model = keras.Sequential([keras.layers.Flatten(), last])
+    model.compile(keras.optimizers.SGD(0.0), loss="categorical_crossentropy")
+    loss = model.fit(dataset, class_weight=class_weights(uneven), shuffle=False, verbose=0).history["loss"][0]
+    # Twelve cats and three dogs count the same.
+    assert loss == pytest.approx((-np.log(0.9) - np.log(0.1)) / 2, rel=1e-5)

@@ -68,7 +68,7 @@ def resume_under_fire(killer: Killer, source: Path, output: Path, *, step: int) 
 
 
 def rewrite_under_fire(killer: Killer, source: Path, old: Path, new: Path, *, step: int) -> Counter[str]:
-    """Rewrites a dataset by another, killed before each `step`-th change; what is left has to be sound.
+    """Rewrites a dataset by another, killed before each `step`-th change; what is left has to be valid.
 
     Args:
       killer: runs the conversions.

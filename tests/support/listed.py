@@ -1,4 +1,4 @@
-"""Folders and listings that a test writes, and what a source makes of them."""
+"""Folders and listings that a test writes, and the entries that a source lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beam_jobs.sources import Entry, Listed, open_source
 
 
 def entries_of(location: Path, limit: int | None = None) -> list[Entry]:
-    """What all pieces list, as a worker gets them: through pickle."""
+    """The entries of all pieces, as a worker gets them: through pickle."""
     source = pickle.loads(pickle.dumps(open_source(str(location))))
     return [entry for piece in source.pieces(limit) for entry in source.entries(pickle.loads(pickle.dumps(piece)))]
 
@@ -42,7 +42,7 @@ def csv_file(root: Path, content: str | bytes) -> Path:
 
 
 def row_file(root: Path, rows: list[Any], kind: str = "jsonl") -> Path:
-    """A listing of rows; in JSON lines a row may be a text, which stands there as it is."""
+    """A listing of rows; in JSON lines a row may be a text, which is written as it is."""
     touch(root, "a.jpg", "b.jpg", "größe.jpg", "sub/e.jpg")
     path = root / f"list.{kind}"
     if kind == "parquet":

@@ -1,4 +1,4 @@
-"""Stores behind URLs for the tests: memory:// of this process, and one that fails when it is told to."""
+"""Stores behind URLs for the tests: memory:// of this process, and one that fails on demand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from beam_jobs.engines.locks import LOCK_NAME
-from tfpipe.storage import as_place
+from tfpipe.storage import to_path
 
 
 def new_store() -> str:
@@ -87,8 +87,8 @@ def watch_changes(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]
 
 
 def leave_lock_of_a_dead_process(url: str) -> None:
-    """Makes the lock at a place that of a process which ended; nothing where there is no lock."""
-    lock = as_place(url) / LOCK_NAME
+    """Makes the lock at a place that of a process that ended; nothing where there is no lock."""
+    lock = to_path(url) / LOCK_NAME
     if lock.exists():
         with subprocess.Popen([sys.executable, "-c", ""]) as process:
             pass

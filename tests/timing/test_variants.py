@@ -1,4 +1,4 @@
-"""The variants, consumers, races and stage costs that stand behind `bench` and `tune`."""
+"""The variants, consumers, benchmarks and stage costs behind `tfpipe bench` and `tfpipe tune`."""
 
 import dataclasses
 import math
@@ -12,8 +12,8 @@ from beam_jobs.convert import convert
 from beam_jobs.job import Job
 from tfpipe.reader.options import ReadOptions
 from tfpipe.timing import Pass, summarize, tuning, variants
+from tfpipe.timing.benchmark import Benchmark, compare_variants, sample_task
 from tfpipe.timing.consumers import Fit, ThresholdMean, decode_only, synthetic_ceiling
-from tfpipe.timing.race import Race, run_race, sized_task
 from tfpipe.timing.stages import stage_costs
 from tfpipe.timing.variants import Task, all_variants, cache_bytes, fitting_variants, order_of, sample_shards
 
@@ -62,7 +62,7 @@ PAYLOADS = ("raw", "uint8", "float16", "float32", "embedding")
 @pytest.mark.parametrize("payload", ["raw", "embedding"])
 def test_every_variant_gives_the_same_number_of_full_batches(datasets, payload, tmp_path):
     task = task_of(datasets, payload)
-    fitting, _ = fitting_variants(task, str(tmp_path))
+    fitting, _ = fitting_variants(task, cache_dir=str(tmp_path))
     consume = ThresholdMean()
     for name, options in fitting.items():
         assert consume(task.build(options)) == task.num_records // 4 * 4, name
@@ -70,7 +70,7 @@ def test_every_variant_gives_the_same_number_of_full_batches(datasets, payload, 
 
 
 def test_variants_start_with_plain_and_cache_on_disk_only_in_a_folder(tmp_path):
-    without, given = all_variants(), all_variants(str(tmp_path))
+    without, given = all_variants(), all_variants(cache_dir=str(tmp_path))
     assert next(iter(without)) == "plain"
     assert set(given) - set(without) == {"cache_disk_records", "cache_disk_batches"}
     assert all(without[name] == given[name] for name in without)
@@ -83,8 +83,8 @@ def test_parsing_whole_batches_is_a_variant_where_shapes_are_known(datasets, pay
 
 
 def test_caches_without_room_are_left_out_with_the_sizes(datasets, monkeypatch, tmp_path):
-    monkeypatch.setattr(variants, "available_memory", lambda: 50_000)
-    fitting, left_out = fitting_variants(task_of(datasets, "raw"), str(tmp_path / "not_there_yet"))
+    monkeypatch.setattr(variants, "free_memory", lambda: 50_000)
+    fitting, left_out = fitting_variants(task_of(datasets, "raw"), cache_dir=str(tmp_path / "not_there_yet"))
     assert {name for name in fitting if name.startswith("cache")} == {"cache_disk_records", "cache_disk_batches"}
     assert left_out["cache_memory_batches"].endswith("0.0 GB of memory are free")
 
@@ -95,7 +95,7 @@ def test_a_cache_holds_images_as_batches_do(datasets):
     assert cache_bytes(task_of(datasets, "float32")) == 4 * cache_bytes(task)
 
 
-def test_the_order_of_every_variant_is_told():
+def test_every_order_of_an_epoch_has_its_own_words():
     assert order_of(ReadOptions()).startswith("a new order")
     assert order_of(ReadOptions(cache="memory", cache_place="batches")) == "the same batches in every epoch"
     assert order_of(ReadOptions.book()).endswith("a buffer of 200")
@@ -113,8 +113,8 @@ def test_a_sample_is_as_few_shards_as_hold_the_limit_and_two_at_least(raw_datase
 
 def test_a_sample_can_be_sized_by_time(datasets):
     task = task_of(datasets, "raw")
-    assert sized_task(task, seconds=1e-9).num_records < task.num_records
-    assert sized_task(task, seconds=1e9).num_records == task.num_records
+    assert sample_task(task, seconds=1e-9).num_records < task.num_records
+    assert sample_task(task, seconds=1e9).num_records == task.num_records
 
 
 # ---- consumers and references
@@ -142,7 +142,7 @@ def test_a_linear_model_fits_every_payload(datasets, payload):
     assert any((weight.numpy() != old).any() for weight, old in zip(fit.model.weights, before, strict=True))
 
 
-def test_records_without_labels_are_not_fitted(datasets):
+def test_records_without_labels_are_rejected_for_training(datasets):
     with pytest.raises(ValueError, match="no label to train on"):
         Fit(tf.data.Dataset.from_tensors({"image": tf.zeros([1, 2, 2, 3])}), "class")
 
@@ -168,32 +168,32 @@ def test_decode_only_gives_the_first_value_of_every_image(datasets, payload):
     np.testing.assert_array_equal(np.sort(found), np.sort(firsts))
 
 
-# ---- races
+# ---- benchmarks
 
 
-def test_a_race_has_a_row_for_each_variant_and_the_references(datasets):
+def test_comparing_gives_a_row_for_each_variant_and_the_references(datasets):
     task = task_of(datasets, "raw")
     passes = []
-    race = Race(task, repeats=2, page_cache="dropped")
+    benchmark = Benchmark(task, repeats=2, page_cache="dropped")
     builds = {name: lambda: task.build(ReadOptions.plain()) for name in ("plain", "again")}
-    rows = run_race(race, builds, on_pass=lambda name, one: passes.append(name))
+    rows = compare_variants(benchmark, builds, on_pass=lambda name, one: passes.append(name))
     assert [row.variant for row in rows] == ["plain", "again", "synthetic_ceiling", "decode_only"]
     assert len(passes) == 4 * 3
     assert all(row.images_per_second > 0 and row.spread >= 0 and row.utilisation > 0 for row in rows)
 
 
-def test_a_race_can_train(datasets):
+def test_a_benchmark_can_train(datasets):
     task = task_of(datasets, "embedding")
-    rows = run_race(Race(task, fit=True, repeats=1), {"plain": lambda: task.build(ReadOptions.plain())})
+    rows = compare_variants(Benchmark(task, fit=True, repeats=1), {"plain": lambda: task.build(ReadOptions.plain())})
     assert len(rows) == 3
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"), [({"page_cache": "cold"}, "page_cache is 'cold'"), ({"repeats": 0}, "repeats is 0")]
 )
-def test_a_race_refuses_what_it_does_not_know(datasets, changes, sentence):
+def test_a_benchmark_rejects_unknown_settings(datasets, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
-        Race(task_of(datasets, "raw"), **changes)
+        Benchmark(task_of(datasets, "raw"), **changes)
 
 
 # ---- stages and tuning
@@ -214,6 +214,7 @@ def test_the_stages_that_occur_have_costs_that_add_up(datasets, payload, stages)
     assert all(cost.microseconds >= 0 and cost.cpu_microseconds >= 0 for cost in costs)
 
 
+@pytest.mark.slow
 def test_decoding_large_images_is_found_to_be_the_bottleneck(tmp_path):
     from PIL import Image
 
@@ -234,16 +235,16 @@ def rows_of(rates):
 
 
 class Machine:
-    """Stands in for run_race: an option's rate is a fixed function of it."""
+    """Replaces compare_variants: the rate of options is a fixed function of them."""
 
     def __init__(self, monkeypatch, rate):
         self.rounds = []
 
-        def timed(race, candidates, on_pass):
+        def timed(benchmark, candidates, on_pass):
             self.rounds.append(list(candidates))
             return rows_of({name: rate(options) for name, options in candidates.items()})
 
-        monkeypatch.setattr(tuning, "_timed", timed)
+        monkeypatch.setattr(tuning, "_time", timed)
 
 
 def test_tuning_names_the_one_setting_and_adds_up_those_that_help(datasets, monkeypatch):
@@ -252,7 +253,7 @@ def test_tuning_names_the_one_setting_and_adds_up_those_that_help(datasets, monk
 
     machine = Machine(monkeypatch, rate)
     task = task_of(datasets, "raw")
-    found = tuning.tune(task, Race(task))
+    found = tuning.tune(task, Benchmark(task))
     assert (found.setting, found.gain) == ("prefetch=8", 2)
     assert (found.options.prefetch, found.options.parallel_reads) == (8, 16)
     assert found.gives_up is None
@@ -262,7 +263,7 @@ def test_tuning_names_the_one_setting_and_adds_up_those_that_help(datasets, monk
 def test_tuning_prefers_what_gives_up_nothing_within_noise(datasets, monkeypatch):
     Machine(monkeypatch, lambda options: 100 if tuning.is_fresh(options) else 103)
     task = task_of(datasets, "raw")
-    found = tuning.tune(task, Race(task))
+    found = tuning.tune(task, Benchmark(task))
     assert (found.chosen, found.setting, found.gives_up) == ("default", None, None)
     assert found.advice.startswith("No setting gains more than noise; ")
 
@@ -271,15 +272,15 @@ def test_tuning_prefers_what_gives_up_nothing_within_noise(datasets, monkeypatch
 def test_tuning_takes_frozen_batches_only_where_any_order_will_do(datasets, monkeypatch, order, fresh):
     Machine(monkeypatch, lambda options: 100 if tuning.is_fresh(options) else 1000)
     task = task_of(datasets, "raw")
-    found = tuning.tune(task, Race(task), order=order)
+    found = tuning.tune(task, Benchmark(task), order=order)
     assert tuning.is_fresh(found.options) == fresh
     assert (found.gives_up is None) == fresh
 
 
-def test_an_unknown_order_is_refused(datasets):
+def test_an_unknown_order_is_rejected(datasets):
     task = task_of(datasets, "raw")
     with pytest.raises(ValueError, match=r"order is 'none'; it takes one of \['any', 'fresh'\]"):
-        tuning.tune(task, Race(task), order="none")
+        tuning.tune(task, Benchmark(task), order="none")
 
 
 # ---- options as a file
@@ -306,7 +307,7 @@ def test_options_go_through_a_file_into_make_dataset(raw_dataset, tmp_path):
         ('{"options": {"prefetch": -2}}', "prefetch is -2"),
     ],
 )
-def test_a_file_that_holds_no_options_is_refused(tmp_path, text, sentence):
+def test_a_file_without_valid_options_is_rejected(tmp_path, text, sentence):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(ValueError, match=sentence):
         ReadOptions.load(tmp_path / "p.json")

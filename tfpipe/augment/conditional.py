@@ -7,7 +7,7 @@
     compose([pad_and_crop(4), flip_left_right(), trivial_augment_wide()])
 
 They combine tables of choices, never images: every part draws its table, and each image's rows are taken from the
-part that was drawn for it. So they nest freely, and the pixels are touched once a stage, whatever the number of parts.
+part that was drawn for it. So they nest freely, and the pixels are touched once per stage for any number of parts.
 A part is a transform made of ops, an Op, or the name of one. Transforms that change the size or mix images have no
 table; only compose takes them.
 """
@@ -21,16 +21,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.draw.slots import Frame
-from tfpipe.augment.draw.streams import draw_columns, draw_order, pick, split_seed, thresholds
+from tfpipe.augment.draw.candidates import BatchShape
+from tfpipe.augment.draw.streams import cumulative, draw_order, draw_uniforms, sample_index, split_seed
 from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.single import op as op_transform
-from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Pixels, Transform
+from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Rendering, Transform, record_call
 
 Part = OpTransform | Op | str
 
 
+@record_call
 def one_of(parts: Sequence[Part], p: Sequence[float] | None = None) -> OpTransform:
     """Each image gets one of the parts.
 
@@ -41,58 +42,58 @@ def one_of(parts: Sequence[Part], p: Sequence[float] | None = None) -> OpTransfo
     Raises:
       ValueError: there is no part, or p has not one probability each that sum to 1.
     """
-    arguments = {"parts": parts, "p": p}
-    joint = _Joint("one_of", parts)
-    limits = thresholds(_probabilities(p, len(joint.parts)))
+    joint = _Parts("one_of", parts)
+    limits = cumulative(_probabilities(p, len(joint.parts)))
 
-    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
+    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
         own, rest = split_seed(seed, 2)
-        place = pick(draw_columns(own, frame.batch_size, 1).op, limits)
+        place = sample_index(draw_uniforms(own, frame.batch_size, 1).op, limits)
         return joint.rows(rest, frame, place)
 
-    return OpTransform("one_of", arguments, joint.ops, joint.num_stages, choose, joint.pixels)
+    return OpTransform(joint.ops, joint.num_stages, choose, joint.rendering)
 
 
+@record_call
 def sometimes(part: Part, p: float) -> OpTransform:
     """Each image gets the part with probability p, and stays as it is otherwise.
 
     Raises:
-      ValueError: p lies outside [0, 1].
+      ValueError: p is not in [0, 1].
     """
     if not _is_probability(p):
-        raise ValueError(f"p is {p!r}; it must lie in [0, 1].")
-    joint = _Joint("sometimes", [part])
+        raise ValueError(f"p is {p!r}; it must be in [0, 1].")
+    joint = _Parts("sometimes", [part])
 
-    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
+    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
         own, rest = split_seed(seed, 2)
-        happens = draw_columns(own, frame.batch_size, 1).apply < np.float32(p)
+        happens = draw_uniforms(own, frame.batch_size, 1).apply < np.float32(p)
         choices = joint.rows(rest, frame, tf.zeros([frame.batch_size, 1], tf.int32))
         return _only(choices, happens)
 
-    arguments = {"part": part, "p": p}
-    return OpTransform("sometimes", arguments, joint.ops, joint.num_stages, choose, joint.pixels)
+    return OpTransform(joint.ops, joint.num_stages, choose, joint.rendering)
 
 
+@record_call
 def choose_n(parts: Sequence[Part], n: int) -> OpTransform:
     """Each image gets n different parts, in random order.
 
     Raises:
       ValueError: n is negative, or there are fewer parts.
     """
-    joint = _Joint("choose_n", parts)
+    joint = _Parts("choose_n", parts)
     if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= len(joint.parts):
         raise ValueError(
             f"n is {n!r}; with {len(joint.parts)} parts it must be an integer from 0 to {len(joint.parts)}."
         )
 
-    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
+    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
         own, rest = split_seed(seed, 2)
         return joint.rows(rest, frame, draw_order(own, frame.batch_size, len(joint.parts))[:, :n])
 
-    arguments = {"parts": parts, "n": n}
-    return OpTransform("choose_n", arguments, joint.ops, n * joint.num_stages, choose, joint.pixels)
+    return OpTransform(joint.ops, n * joint.num_stages, choose, joint.rendering)
 
 
+@record_call
 def select(ops: Sequence[Part], index: int | str | Sequence[int] | tf.Tensor) -> OpTransform:
     """Each image gets the part that its index names; an index outside the list leaves it as it is.
 
@@ -103,23 +104,22 @@ def select(ops: Sequence[Part], index: int | str | Sequence[int] | tf.Tensor) ->
     Raises:
       ValueError: there is no part; when drawing, the batch has no such feature.
     """
-    joint = _Joint("select", ops)
+    joint = _Parts("select", ops)
 
-    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
+    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
         place = tf.cast(_index_of(index, frame), tf.int32)
         place = tf.broadcast_to(place, [frame.batch_size])[:, None]
         inside = (place >= 0) & (place < len(joint.parts))
         return _only(joint.rows(split_seed(seed, 1)[0], frame, tf.where(inside, place, 0)), inside)
 
-    arguments = {"ops": ops, "index": index}
-    return OpTransform("select", arguments, joint.ops, joint.num_stages, choose, joint.pixels)
+    return OpTransform(joint.ops, joint.num_stages, choose, joint.rendering)
 
 
 def compose(parts: Sequence[Part | BatchTransform]) -> Transform:
     """Each image gets all parts, in order.
 
     Returns:
-      One transform made of ops where all parts are; otherwise a transform of the batch, which stands in no conditional.
+      One transform made of ops where all parts are; otherwise a transform of the batch, which no conditional takes.
 
     Raises:
       ValueError: there is no part.
@@ -128,12 +128,12 @@ def compose(parts: Sequence[Part | BatchTransform]) -> Transform:
     if len(runs) == 1 and isinstance(runs[0], OpTransform):
         return runs[0]
 
-    def change(batch: Batch, seed: tf.Tensor, frame: Frame) -> Batch:
+    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
         for part, part_seed in zip(runs, split_seed(seed, len(runs)), strict=True):
             batch = part(batch, part_seed)
         return batch
 
-    return BatchTransform("compose", {"parts": parts}, change)
+    return BatchTransform(change, "compose", {"parts": parts})
 
 
 # ---- parts
@@ -146,7 +146,7 @@ def _runs(parts: Sequence[Part | BatchTransform]) -> list[Transform]:
     for part in parts:
         known: Any = part if isinstance(part, BatchTransform) else _as_transform("compose", part)
         joins = runs and isinstance(known, OpTransform) and isinstance(runs[-1][0], OpTransform)
-        if joins and len(_distinct_pixels([*runs[-1], known])) < 2:
+        if joins and len(_distinct_renderings([*runs[-1], known])) < 2:
             runs[-1].append(known)
         else:
             runs.append([known])
@@ -154,34 +154,34 @@ def _runs(parts: Sequence[Part | BatchTransform]) -> list[Transform]:
 
 
 def _sequence(parts: Sequence[OpTransform]) -> OpTransform:
-    joint = _Joint("compose", parts)
+    joint = _Parts("compose", parts)
     num_stages = sum(part.num_stages for part in parts)
 
-    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
+    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
         tables = joint.tables(seed, frame)
         return Choices(*(tf.concat(columns, axis=1) for columns in zip(*tables, strict=True)))
 
-    return OpTransform("compose", {"parts": parts}, joint.ops, num_stages, choose, joint.pixels)
+    return OpTransform(joint.ops, num_stages, choose, joint.rendering, "compose", {"parts": parts})
 
 
-class _Joint:
+class _Parts:
     """Parts with one tuple of ops for all, and tables of one width."""
 
     def __init__(self, what: str, parts: Sequence[Part]) -> None:
         _check_some(what, parts)
         self.parts = [_as_transform(what, part) for part in parts]
-        distinct = _distinct_pixels(self.parts)
+        distinct = _distinct_renderings(self.parts)
         if len(distinct) > 1:
             raise ValueError(
                 f"The parts of {what} differ in fill, interpolation, form or check_values: {distinct}; they share one "
                 "pass over the pixels, so give them the same."
             )
-        self.pixels = distinct[0] if distinct else None
+        self.rendering = distinct[0] if distinct else None
         self.ops = tuple(dict.fromkeys([OPS["identity"], *(op for part in self.parts for op in part.ops)]))
         self.num_stages = max(part.num_stages for part in self.parts)
         self._places = [np.array([self.ops.index(op) for op in part.ops], np.int32) for part in self.parts]
 
-    def tables(self, seed: tf.Tensor, frame: Frame) -> list[Choices]:
+    def tables(self, seed: tf.Tensor, frame: BatchShape) -> list[Choices]:
         """What each part draws, pointing to the ops of all."""
         drawn = []
         for part, places, part_seed in zip(self.parts, self._places, split_seed(seed, len(self.parts)), strict=True):
@@ -189,13 +189,13 @@ class _Joint:
             drawn.append(choices._replace(ops=tf.gather(places, choices.ops)))
         return drawn
 
-    def rows(self, seed: tf.Tensor, frame: Frame, place: tf.Tensor) -> Choices:
+    def rows(self, seed: tf.Tensor, frame: BatchShape, place: tf.Tensor) -> Choices:
         """For each image the tables of its parts, one behind the other.
 
         Args:
           seed: int32 [2].
           frame: the sizes.
-          place: int32 [B, N], the parts of each image.
+          place: int32 [B, N], the indices of the parts of each image.
 
         Returns:
           Choices of N * num_stages stages.
@@ -235,7 +235,7 @@ def _as_transform(what: str, part: Any) -> OpTransform:
         return op_transform(part)
     if isinstance(part, BatchTransform):
         raise ValueError(
-            f"{part.factory} changes sizes or mixes images and cannot stand in {what}; put it before or behind."
+            f"{part.factory} changes sizes or mixes images and cannot be a part of {what}; put it before or after."
         )
     raise ValueError(f"A part of {what} is {part!r}; it takes transforms made of ops, Ops, or names of ops.")
 
@@ -245,8 +245,8 @@ def _check_some(what: str, parts: Sequence[Any]) -> None:
         raise ValueError(f"{what} takes a list of at least one part; it got {parts!r}.")
 
 
-def _distinct_pixels(parts: Sequence[OpTransform]) -> list[Pixels]:
-    return list(dict.fromkeys(part.pixels for part in parts if part.pixels is not None))
+def _distinct_renderings(parts: Sequence[OpTransform]) -> list[Rendering]:
+    return list(dict.fromkeys(part.rendering for part in parts if part.rendering is not None))
 
 
 def _probabilities(p: Sequence[float] | None, count: int) -> np.ndarray:
@@ -261,7 +261,7 @@ def _is_probability(p: Any) -> bool:
     return isinstance(p, int | float | np.number) and not isinstance(p, bool) and bool(0 <= p <= 1)
 
 
-def _index_of(index: Any, frame: Frame) -> tf.Tensor:
+def _index_of(index: Any, frame: BatchShape) -> tf.Tensor:
     if not isinstance(index, str):
         return tf.convert_to_tensor(index)
     if frame.batch is None or index not in frame.batch:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.draw.slots import Frame
-from tfpipe.augment.draw.streams import draw_columns
+from tfpipe.augment.draw.candidates import BatchShape
+from tfpipe.augment.draw.streams import draw_uniforms
 from tfpipe.augment.forms.apply import check_rendering
 from tfpipe.augment.ops.op import Choices
 from tfpipe.augment.ops.table import OPS
-from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Pixels
+from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Rendering, record_call
 
 Size = tuple[int, int]
 # Bilinear weights are whole 2048ths: 255 * 2048 * 2048 fits in 31 bits.
@@ -28,8 +28,9 @@ _STEPS = 2048
 _NUM_RATIOS = 256
 
 
+@record_call
 def random_crop(size: Size, *, padding: int = 0, fill: int = 0) -> BatchTransform:
-    """A window of a size at a random place of each image.
+    """A window of a given size at a random position of each image.
 
     Args:
       size: (height, width).
@@ -39,25 +40,25 @@ def random_crop(size: Size, *, padding: int = 0, fill: int = 0) -> BatchTransfor
     Raises:
       ValueError: an argument is out of range; when applied, the window is larger than the padded image.
     """
-    arguments = {"size": size, "padding": padding, "fill": fill}
     height, width = _size("random_crop", size)
     if not isinstance(padding, int) or padding < 0 or not 0 <= fill <= 255:
         raise ValueError(f"padding is {padding!r} and fill {fill!r}; they take at least 0, and 0 to 255.")
 
-    def change(batch: Batch, seed: tf.Tensor, frame: Frame) -> Batch:
+    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
         room = (frame.height + 2 * padding - height, frame.width + 2 * padding - width)
         if min(room) < 0:
             raise ValueError(
                 f"random_crop takes windows of {height} x {width}, but the images have {frame.height} x {frame.width} "
                 f"and {padding} pixels of padding."
             )
-        columns = draw_columns(seed, frame.batch_size, 1)
-        top, left = (_whole(columns.further[:, 0, i], room[i]) - padding for i in range(2))
+        draws = draw_uniforms(seed, frame.batch_size, 1)
+        top, left = (_whole(draws.extra[:, 0, i], room[i]) - padding for i in range(2))
         return _windows(batch, top, left, (height, width), fill)
 
-    return BatchTransform("random_crop", arguments, change)
+    return BatchTransform(change)
 
 
+@record_call
 def center_crop(size: Size) -> BatchTransform:
     """The window of a size in the middle of each image; an odd rest goes to the bottom and the right.
 
@@ -66,7 +67,7 @@ def center_crop(size: Size) -> BatchTransform:
     """
     height, width = _size("center_crop", size)
 
-    def change(batch: Batch, seed: tf.Tensor, frame: Frame) -> Batch:
+    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
         if height > frame.height or width > frame.width:
             raise ValueError(
                 f"center_crop takes windows of {height} x {width}, but the images have {frame.height} x {frame.width}."
@@ -75,9 +76,10 @@ def center_crop(size: Size) -> BatchTransform:
         offsets = (tf.fill([frame.batch_size], top), tf.fill([frame.batch_size], left))
         return _windows(batch, *offsets, (height, width), 0)
 
-    return BatchTransform("center_crop", {"size": size}, change)
+    return BatchTransform(change)
 
 
+@record_call
 def random_resized_crop(
     size: Size | None = None,
     *,
@@ -86,10 +88,10 @@ def random_resized_crop(
     interpolation: str = "bilinear",
     form: str = "auto",
 ) -> OpTransform | BatchTransform:
-    """A window of random area and aspect at a random place, resized.
+    """A window of random area and aspect at a random position, resized.
 
     Args:
-      size: (height, width); None: the image's own, and then the transform is made of ops and stands in conditionals.
+      size: (height, width); None: the image's own, and then the transform is made of ops, and conditionals take it.
       scale: the share of the area, uniform in (low, high).
       ratio: width over height of the window, uniform on the logarithm; what would not fit is cut to the image.
       interpolation: "bilinear" or "nearest".
@@ -98,20 +100,20 @@ def random_resized_crop(
     Raises:
       ValueError: an argument is out of range.
     """
-    arguments = {"size": size, "scale": scale, "ratio": ratio, "interpolation": interpolation, "form": form}
     _check_spread("scale", scale, 1.0)
     _check_spread("ratio", ratio, math.inf)
     check_rendering(interpolation, form)
     if size is None:
-        return _same_size(arguments, scale, ratio, Pixels(interpolation=interpolation, form=form))
+        return _same_size(scale, ratio, Rendering(interpolation=interpolation, form=form))
     target = _size("random_resized_crop", size)
 
-    def change(batch: Batch, seed: tf.Tensor, frame: Frame) -> Batch:
+    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
         return _stretched(batch, _draw_window(seed, frame, scale, ratio), target, interpolation)
 
-    return BatchTransform("random_resized_crop", arguments, change)
+    return BatchTransform(change)
 
 
+@record_call
 def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> BatchTransform:
     """(image - mean) / std per channel, of images in [0, 1]; uint8 images are divided by 255 first.
 
@@ -131,7 +133,7 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Ba
         raise ValueError(f"mean is {mean} and std {std}; they take one number or one per channel, stds above 0.")
     num_values = max(len(means), len(stds))
 
-    def change(batch: Batch, seed: tf.Tensor, frame: Frame) -> Batch:
+    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
         channels = batch["image"].shape[-1]
         if num_values not in (1, channels):
             raise ValueError(f"mean and std have {num_values} values, but the images have {channels} channels.")
@@ -142,7 +144,7 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Ba
             "image": _scaled(batch["image"], tf.constant(factor, tf.float32), tf.constant(offset, tf.float32)),
         }
 
-    return BatchTransform("normalize", {"mean": _plain(mean), "std": _plain(std)}, change)
+    return BatchTransform(change, arguments={"mean": _plain(mean), "std": _plain(std)})
 
 
 # ---- arguments
@@ -157,7 +159,8 @@ def _size(what: str, size: Any) -> Size:
 
 def _check_spread(name: str, pair: tuple[float, float], most: float) -> None:
     if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= most:
-        raise ValueError(f"{name} is {pair}; it takes 0 < low <= high{f' <= {most:g}' * (most < math.inf)}.")
+        bound = "" if most == math.inf else f" <= {most:g}"
+        raise ValueError(f"{name} is {pair}; it takes 0 < low <= high{bound}.")
 
 
 def _plain(value: Any) -> Any:
@@ -173,33 +176,33 @@ def _whole(uniforms: tf.Tensor, room: int | tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.minimum(tf.floor(tf.cast(uniforms, tf.float64) * count), count - 1), tf.int32)
 
 
-def _draw_window(seed: tf.Tensor, frame: Frame, scale: tuple[float, float], ratio: tuple[float, float]) -> tf.Tensor:
+def _draw_window(
+    seed: tf.Tensor, frame: BatchShape, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tf.Tensor:
     """int32 [B, 4]: top, left, height, width in pixels, inside the image."""
-    columns = draw_columns(seed, frame.batch_size, 1)
+    draws = draw_uniforms(seed, frame.batch_size, 1)
     # Aspects from a table and a square root in float64: nothing that XLA would round otherwise.
     roots = np.exp(np.linspace(math.log(ratio[0]), math.log(ratio[1]), _NUM_RATIOS) / 2)
-    root = tf.gather(tf.constant(roots), _whole(columns.op[:, 0], _NUM_RATIOS - 1))
-    share = scale[0] + (scale[1] - scale[0]) * tf.cast(columns.magnitude[:, 0], tf.float64)
+    root = tf.gather(tf.constant(roots), _whole(draws.op[:, 0], _NUM_RATIOS - 1))
+    share = scale[0] + (scale[1] - scale[0]) * tf.cast(draws.magnitude[:, 0], tf.float64)
     side = tf.sqrt(share * (frame.height * frame.width))
     height = tf.cast(tf.clip_by_value(tf.round(side / root), 1, frame.height), tf.int32)
     width = tf.cast(tf.clip_by_value(tf.round(side * root), 1, frame.width), tf.int32)
-    top = _whole(columns.further[:, 0, 0], frame.height - height)
-    left = _whole(columns.further[:, 0, 1], frame.width - width)
+    top = _whole(draws.extra[:, 0, 0], frame.height - height)
+    left = _whole(draws.extra[:, 0, 1], frame.width - width)
     return tf.stack([top, left, height, width], axis=-1)
 
 
-def _same_size(
-    arguments: dict[str, Any], scale: tuple[float, float], ratio: tuple[float, float], pixels: Pixels
-) -> OpTransform:
-    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
+def _same_size(scale: tuple[float, float], ratio: tuple[float, float], rendering: Rendering) -> OpTransform:
+    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
         window = _draw_window(seed, frame, scale, ratio)
         sides = np.array([frame.height, frame.width] * 2, np.float64)
         values = tf.cast(tf.cast(window, tf.float64) / sides, tf.float32)[:, None]
-        noise = draw_columns(seed, frame.batch_size, 1).noise
+        noise = draw_uniforms(seed, frame.batch_size, 1).noise
         return Choices(tf.ones([frame.batch_size, 1], tf.int32), values, noise)
 
     ops = (OPS["identity"], OPS["resized_crop"])
-    return OpTransform("random_resized_crop", arguments, ops, 1, choose, pixels)
+    return OpTransform(ops, 1, choose, rendering)
 
 
 # ---- pixels
@@ -269,7 +272,7 @@ def _scaled(images: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tenso
     return tf.cast(scaled, tf.float16) if images.dtype == tf.float16 else scaled
 
 
-# ---- what lies over the images
+# ---- masks and boxes
 
 
 def _windows(batch: Batch, top: tf.Tensor, left: tf.Tensor, size: Size, fill: int) -> Batch:

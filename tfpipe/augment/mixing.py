@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.draw.slots import Frame
-from tfpipe.augment.draw.streams import draw_columns, random_bits, split_seed, to_unit
-from tfpipe.augment.transform import Batch, BatchTransform
+from tfpipe.augment.draw.candidates import BatchShape
+from tfpipe.augment.draw.streams import draw_uniforms, random_bits, split_seed, to_unit
+from tfpipe.augment.transform import Batch, BatchTransform, record_call
 
 PER = ("image", "batch")
 # The book's range of weights; see its mixup of part of a batch.
@@ -30,6 +30,7 @@ _WEIGHT_STEPS = 4096.0
 _PAIRED = ("boxes", "mask")
 
 
+@record_call
 def mixup(
     alpha: float = 0.2, *, fraction: float | None = None, per: str = "image", check_values: bool = False
 ) -> BatchTransform:
@@ -52,9 +53,8 @@ def mixup(
         known to hold fewer images than mixing takes, or it has boxes or masks.
     """
     _check_arguments("mixup", alpha, per, fraction)
-    arguments = {"alpha": alpha, "fraction": fraction, "per": per, "check_values": check_values}
 
-    def change(batch: Batch, seed: tf.Tensor, frame: Frame) -> Batch:
+    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
         _check_batch("mixup", batch, frame, check_values)
         if fraction is None:
             weights, partner = _weights(seed, frame, alpha, per), _partner(seed, frame.batch_size)
@@ -63,15 +63,16 @@ def mixup(
         image = _blend(batch["image"], partner, weights)
         return {**batch, "image": image, "label": _blend_labels(batch["label"], partner, weights)}
 
-    return BatchTransform("mixup", arguments, change)
+    return BatchTransform(change)
 
 
+@record_call
 def cutmix(
     alpha: float = 1.0, *, fraction: float | None = None, per: str = "image", check_values: bool = False
 ) -> BatchTransform:
     """Each image gets a box of another one, and their labels are mixed by area.
 
-    The box has the image's aspect, an area of 1 - weight of it, and a uniformly drawn centre; what lies outside the
+    The box has the image's aspect, an area of 1 - weight of it, and a uniformly drawn centre; what is outside the
     image is cut off, and the labels follow what is left.
 
     Args:
@@ -87,9 +88,8 @@ def cutmix(
       ValueError: as for mixup.
     """
     _check_arguments("cutmix", alpha, per, fraction)
-    arguments = {"alpha": alpha, "fraction": fraction, "per": per, "check_values": check_values}
 
-    def change(batch: Batch, seed: tf.Tensor, frame: Frame) -> Batch:
+    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
         _check_batch("cutmix", batch, frame, check_values)
         boxes = _boxes(seed, frame, _weights(seed, frame, alpha, per), per)
         if fraction is not None:
@@ -101,7 +101,7 @@ def cutmix(
         label = _blend_labels(batch["label"], partner, tf.stack([1 - share, share], axis=-1))
         return {**batch, "image": image, "label": label}
 
-    return BatchTransform("cutmix", arguments, change)
+    return BatchTransform(change)
 
 
 def beta_weights(seed: tf.Tensor, count: int | tf.Tensor, alpha: float) -> tf.Tensor:
@@ -128,10 +128,10 @@ def _check_arguments(what: str, alpha: Any, per: str, fraction: Any) -> None:
     if per not in PER:
         raise ValueError(f"per of {what} is {per!r}; it takes one of {list(PER)}.")
     if fraction is not None and (not isinstance(fraction, int | float) or not 0 <= fraction <= 1):
-        raise ValueError(f"fraction of {what} is {fraction!r}; it must lie in [0, 1].")
+        raise ValueError(f"fraction of {what} is {fraction!r}; it must be in [0, 1].")
 
 
-def _check_batch(what: str, batch: Batch, frame: Frame, check_values: bool) -> None:
+def _check_batch(what: str, batch: Batch, frame: BatchShape, check_values: bool) -> None:
     if "label" not in batch:
         raise ValueError(f"{what} mixes labels, but the batch has only {sorted(batch)}.")
     paired = [name for name in _PAIRED if name in batch]
@@ -167,7 +167,7 @@ def _check_sums(what: str, label: tf.Tensor, in_graphs: bool) -> None:
 # ---- draws
 
 
-def _weights(seed: tf.Tensor, frame: Frame, alpha: float, per: str) -> tf.Tensor:
+def _weights(seed: tf.Tensor, frame: BatchShape, alpha: float, per: str) -> tf.Tensor:
     """float32 [B, 2]: of the image and of its partner."""
     own = split_seed(seed, 2)[0]
     if per == "batch":
@@ -178,18 +178,18 @@ def _weights(seed: tf.Tensor, frame: Frame, alpha: float, per: str) -> tf.Tensor
 def _partner(seed: tf.Tensor, batch_size: int | tf.Tensor) -> tf.Tensor:
     """int32 [B]: another image for each, all alike."""
     others = tf.cast(batch_size - 1, tf.float32)
-    uniforms = draw_columns(split_seed(seed, 2)[1], batch_size, 1).op[:, 0]
+    uniforms = draw_uniforms(split_seed(seed, 2)[1], batch_size, 1).op[:, 0]
     ahead = tf.cast(tf.minimum(tf.floor(uniforms * others), others - 1), tf.int32)
     return (tf.range(batch_size) + 1 + ahead) % batch_size
 
 
-def _num_mixed(fraction: float, frame: Frame) -> int | tf.Tensor:
+def _num_mixed(fraction: float, frame: BatchShape) -> int | tf.Tensor:
     if isinstance(frame.batch_size, int):
         return int(np.rint(fraction * frame.batch_size))
     return tf.cast(tf.round(fraction * tf.cast(frame.batch_size, tf.float64)), tf.int32)
 
 
-def _book_mix(seed: tf.Tensor, frame: Frame, fraction: float) -> tuple[tf.Tensor, tf.Tensor]:
+def _book_mix(seed: tf.Tensor, frame: BatchShape, fraction: float) -> tuple[tf.Tensor, tf.Tensor]:
     """The book's weights and partners: each of the first images with the next one, by one weight a batch.
 
     Its code draws the weight in NumPy while the graph is made, so every batch has the same; here each draws its own.
@@ -209,10 +209,10 @@ def _book_mix(seed: tf.Tensor, frame: Frame, fraction: float) -> tuple[tf.Tensor
     return tf.stack([own, 1 - own], axis=-1), partner
 
 
-def _boxes(seed: tf.Tensor, frame: Frame, weights: tf.Tensor, per: str) -> tf.Tensor:
+def _boxes(seed: tf.Tensor, frame: BatchShape, weights: tf.Tensor, per: str) -> tf.Tensor:
     """int32 [B, 4]: top, left, bottom, right of the box that the partner fills."""
-    columns = draw_columns(split_seed(seed, 2)[0], frame.batch_size, 1)
-    centre = columns.further[:, 0, :2]
+    draws = draw_uniforms(split_seed(seed, 2)[0], frame.batch_size, 1)
+    centre = draws.extra[:, 0, :2]
     if per == "batch":
         centre = tf.tile(centre[:1], [frame.batch_size, 1])
     sizes = np.array([frame.height, frame.width], np.float64)

@@ -7,7 +7,7 @@
     policy("mine.json")             what a search wrote
 
 Each name keeps the table of magnitudes that it was published with (see tables.py); `table=` takes another. The streams
-of op, magnitude, sign and application are independent. A user's op (@augmentation) stands in `ops=` beside the names.
+of op, magnitude, sign and application are independent. `ops=` takes users' ops (@augmentation) beside names.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from tfpipe.augment.draw.magnitudes import AUTO_BINS, SUITES, Range, own_range, suite_of, with_translation
+from tfpipe.augment.draw.magnitudes import AUTO_BINS, SUITES, MagnitudeRange, op_ranges, range_of_op, with_translation
 from tfpipe.augment.draw.selection import Translation, from_policies, from_suite, range_of
 from tfpipe.augment.ops.op import Op
 from tfpipe.augment.ops.table import OPS, find_op
-from tfpipe.augment.transform import Fill, OpTransform, Pixels
+from tfpipe.augment.transform import Fill, OpTransform, Rendering, record_call
 from tfpipe.policy import Policy, Schedule, load_policy, load_schedule, published_policies
 
 # The mean of CIFAR-10, which PBA's code shows where an op leaves a pixel uncovered.
 CIFAR_MEAN = (125, 122, 113)
 
 
+@record_call
 def rand_augment(
     n: int,
     m: int,
@@ -63,33 +64,31 @@ def rand_augment(
       excluded: names to leave out.
       weights: how likely ops are, by name; 1 for those not named.
       magnitude_noise: the standard deviation, in bins, of a normal draw about m for each image and op, clipped.
-      max_translate_abs: the largest shift in pixels, in place of the table's.
-      max_translate_rel: the largest shift as a fraction of the side, in place of the table's (0.446 of it for "dali",
+      max_translate_abs: the largest shift in pixels, instead of the table's.
+      max_translate_rel: the largest shift as a fraction of the side, instead of the table's (0.446 of it for "dali",
         which are DALI's 100 px at 224).
       form: "loop", "dense" or "auto".
-      check_values: assert inside graphs that float images lie in [0, 1].
+      check_values: assert inside graphs that float images are in [0, 1].
 
     Raises:
       ValueError: a number is out of range, or a name unknown.
     """
-    arguments = dict(locals())
     _check_count("n", n, 0)
     _check_bin(m, num_magnitude_bins)
     if magnitude_noise < 0:
         raise ValueError(f"magnitude_noise is {magnitude_noise}; it must be at least 0.")
     if n == 0:
-        warnings.warn("rand_augment with n = 0 leaves every image as it is.", stacklevel=2)
+        warnings.warn("rand_augment with n = 0 leaves every image as it is.", stacklevel=3)
     suite = _suite(table, "rand", (max_translate_abs, max_translate_rel))
     members = _members(suite, ops, excluded)
     bins = _noisy_bins(m, num_magnitude_bins, magnitude_noise)
     return OpTransform(
-        "rand_augment",
-        arguments,
         *from_suite(members, n, _op_weights(members, weights), bins),
-        Pixels(fill, interpolation, form, check_values),
+        Rendering(fill, interpolation, form, check_values),
     )
 
 
+@record_call
 def trivial_augment_wide(
     *,
     num_magnitude_bins: int = 31,
@@ -112,18 +111,16 @@ def trivial_augment_wide(
     Raises:
       ValueError: a number is out of range, or a name unknown.
     """
-    arguments = dict(locals())
     _check_count("num_magnitude_bins", num_magnitude_bins, 1)
     suite = _suite(table, "trivial", (max_translate_abs, max_translate_rel))
     members = _members(suite, ops, excluded)
     return OpTransform(
-        "trivial_augment_wide",
-        arguments,
         *from_suite(members, 1, _op_weights(members, weights), np.ones(num_magnitude_bins)),
-        Pixels(fill, interpolation, form, check_values),
+        Rendering(fill, interpolation, form, check_values),
     )
 
 
+@record_call
 def auto_augment(
     policy_name: str = "image_net",
     *,
@@ -144,29 +141,27 @@ def auto_augment(
         authors' ranges and rounding, "torchvision" its 10 bins.
       fill: as for rand_augment.
       interpolation: as for rand_augment.
-      max_translate_abs: the largest shift in pixels, in place of the table's (for "dali" the whole side).
+      max_translate_abs: the largest shift in pixels, instead of the table's (for "dali" the whole side).
       max_translate_rel: the largest shift as a fraction of the side.
       form: as for rand_augment.
       check_values: as for rand_augment.
 
     Raises:
-      ValueError: the policy or the table is unknown, a bin lies beyond the table's, or max_translate is given for a
+      ValueError: the policy or the table is unknown, a bin is beyond the table's, or max_translate is given for a
         policy that never translates.
     """
-    arguments = dict(locals())
     if policy_name not in published_policies():
         raise ValueError(f"Unknown policy {policy_name!r}; known policies: {list(published_policies())}.")
     policy = load_policy(policy_name)
     if table is not None:
         policy = replace(policy, table=table, num_magnitude_bins=AUTO_BINS.get(table, policy.num_magnitude_bins))
     return OpTransform(
-        "auto_augment",
-        arguments,
         *from_policies([policy], [1], (), (max_translate_abs, max_translate_rel)),
-        Pixels(fill, interpolation, form, check_values),
+        Rendering(fill, interpolation, form, check_values),
     )
 
 
+@record_call
 def policy(
     source: Policy | str | os.PathLike[str],
     *,
@@ -185,8 +180,8 @@ def policy(
       ops: users' ops that the policy names.
       fill: as for rand_augment.
       interpolation: as for rand_augment.
-      max_translate_abs: the largest shift in pixels, in place of the table's.
-      max_translate_rel: the largest shift as a fraction of the side, in place of the table's.
+      max_translate_abs: the largest shift in pixels, instead of the table's.
+      max_translate_rel: the largest shift as a fraction of the side, instead of the table's.
       form: as for rand_augment.
       check_values: as for rand_augment.
 
@@ -194,17 +189,15 @@ def policy(
       ValueError: an op is unknown, or a step lacks the magnitude that its op needs.
     """
     loaded = source if isinstance(source, Policy) else load_policy(source)
-    arguments = {**locals(), "source": loaded}
-    del arguments["loaded"]
     _warn_of_idle_steps(loaded, ops)
     return OpTransform(
-        "policy",
-        arguments,
         *from_policies([loaded], [1], ops, (max_translate_abs, max_translate_rel)),
-        Pixels(fill, interpolation, form, check_values),
+        Rendering(fill, interpolation, form, check_values),
+        arguments={"source": loaded},
     )
 
 
+@record_call
 def pba(
     schedule: Schedule | str | os.PathLike[str],
     *,
@@ -221,7 +214,7 @@ def pba(
 
     Args:
       schedule: "rcifar10" (200 epochs) or "rsvhn" (160), a Schedule, or a JSON file of one.
-      num_epochs: stretch the schedule over so many epochs; None: as it is. After its end the last policy holds on.
+      num_epochs: stretch the schedule over this number of epochs; None: as it is. After its end the last policy stays.
       epoch: take the policy of this epoch throughout; None: of batch["epoch"], an integer scalar.
       flatten: each image gets the policy of a random epoch; then the epoch has no part.
       ops: users' ops that the schedule names.
@@ -234,8 +227,6 @@ def pba(
       ValueError: the schedule is unknown or one of its ops is; when drawing, there is no epoch.
     """
     loaded = schedule if isinstance(schedule, Schedule) else load_schedule(schedule)
-    arguments = {**locals(), "schedule": schedule if isinstance(schedule, Schedule | str) else loaded}
-    del arguments["loaded"]
     if flatten and epoch is not None:
         raise ValueError(f"epoch is {epoch} and flatten is set; a flattened schedule has no epochs.")
     if epoch is not None:
@@ -244,10 +235,9 @@ def pba(
     policies = [segment.policy for segment in stretched.segments]
     lengths = [segment.epochs for segment in stretched.segments]
     return OpTransform(
-        "pba",
-        arguments,
         *from_policies(policies, lengths, ops, (None, None), epoch=epoch, flatten=flatten),
-        Pixels(fill, interpolation, form, check_values),
+        Rendering(fill, interpolation, form, check_values),
+        arguments={} if isinstance(schedule, str) else {"schedule": loaded},
     )
 
 
@@ -267,15 +257,15 @@ def _check_bin(m: Any, num_magnitude_bins: Any) -> None:
         )
 
 
-def _suite(table: str, method: str, translate: Translation) -> dict[str, Range]:
+def _suite(table: str, method: str, translate: Translation) -> dict[str, MagnitudeRange]:
     """The ranges of a table; tfpipe's own for the ops that the others have."""
-    suite = suite_of(table, method) or {name: own_range(OPS[name]) for name in SUITES["dali"][method]}
+    suite = op_ranges(table, method) or {name: range_of_op(OPS[name]) for name in SUITES["dali"][method]}
     return with_translation(suite, *translate)
 
 
 def _members(
-    suite: Mapping[str, Range], ops: Sequence[str | Op] | None, excluded: Sequence[str]
-) -> list[tuple[Op, Range]]:
+    suite: Mapping[str, MagnitudeRange], ops: Sequence[str | Op] | None, excluded: Sequence[str]
+) -> list[tuple[Op, MagnitudeRange]]:
     """The ops to draw from, each with its range."""
     wanted = list(suite) if ops is None else list(ops)
     found = [op if isinstance(op, Op) else find_op(op) for op in wanted]
@@ -289,7 +279,7 @@ def _members(
     return members
 
 
-def _op_weights(members: Sequence[tuple[Op, Range]], weights: Mapping[str, float] | None) -> np.ndarray:
+def _op_weights(members: Sequence[tuple[Op, MagnitudeRange]], weights: Mapping[str, float] | None) -> np.ndarray:
     names = [op.name for op, _ in members]
     given = dict(weights or {})
     unknown = sorted(set(given) - set(names))
@@ -317,12 +307,12 @@ def _warn_of_idle_steps(policy: Policy, ops: Sequence[Op]) -> None:
     known = {**OPS, **{op.name: op for op in ops}}
     idle = sorted({step.op for step in policy.steps if step.probability == 0})
     if idle:
-        warnings.warn(f"Policy {policy.name!r} has steps of probability 0: {idle}.", stacklevel=3)
+        warnings.warn(f"Policy {policy.name!r} has steps of probability 0: {idle}.", stacklevel=4)
     vain = sorted(
         {s.op for s in policy.steps if s.magnitude is not None and s.op in known and not _has_strength(known[s.op])}
     )
     if vain:
-        warnings.warn(f"Policy {policy.name!r} gives magnitudes to ops that have none: {vain}.", stacklevel=3)
+        warnings.warn(f"Policy {policy.name!r} gives magnitudes to ops that have none: {vain}.", stacklevel=4)
 
 
 def _has_strength(op: Op) -> bool:

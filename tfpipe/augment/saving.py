@@ -39,36 +39,13 @@ from tfpipe.policy import POLICY_KIND, SCHEDULE_KIND, Policy, Schedule
 
 _TRANSFORM_KIND, _OP_KIND = "tfpipe transform 1", "tfpipe op 1"
 FACTORIES: dict[str, Callable[..., Transform]] = {
-    "auto_augment": auto_augment,
-    "center_crop": center_crop,
-    "choose_n": choose_n,
-    "coarse_dropout": coarse_dropout,
-    "color_jitter": color_jitter,
-    "compose": compose,
-    "cutmix": cutmix,
-    "cutout": cutout,
-    "deep_augment": deep_augment,
-    "flip_left_right": flip_left_right,
-    "flip_up_down": flip_up_down,
-    "gamma": gamma,
-    "gaussian_blur": gaussian_blur,
-    "gaussian_noise": gaussian_noise,
-    "grayscale": grayscale,
-    "mixup": mixup,
-    "normalize": normalize,
-    "one_of": one_of,
-    "op": op,
-    "pad_and_crop": pad_and_crop,
-    "pba": pba,
-    "policy": policy,
-    "rand_augment": rand_augment,
-    "random_crop": random_crop,
-    "random_resized_crop": random_resized_crop,
-    "salt_and_pepper": salt_and_pepper,
-    "select": select,
-    "sometimes": sometimes,
-    "trivial_augment_wide": trivial_augment_wide,
-    "zoom": zoom,
+    factory.__name__: factory
+    for factory in (
+        *(auto_augment, choose_n, compose, cutmix, deep_augment, mixup, one_of, pba, policy, rand_augment, select),
+        *(center_crop, normalize, random_crop, random_resized_crop, sometimes, trivial_augment_wide),
+        *(coarse_dropout, color_jitter, cutout, flip_left_right, flip_up_down, gamma, gaussian_blur, gaussian_noise),
+        *(grayscale, op, pad_and_crop, salt_and_pepper, zoom),
+    )
 }
 
 
@@ -100,7 +77,7 @@ def from_json(document: Any, *, ops: Mapping[str, Op] | None = None) -> Transfor
 
 
 def named_ops(document: Any) -> set[str]:
-    """The names of the ops, users' ones among them, that a document hands over as objects."""
+    """The names of the ops, users' ones among them, that a document holds as objects."""
     if isinstance(document, Mapping):
         if document.get("kind") == _OP_KIND:
             return {document["name"]}

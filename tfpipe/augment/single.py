@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.draw.slots import Frame
-from tfpipe.augment.draw.streams import Columns, draw_columns, draw_order, lerp
+from tfpipe.augment.draw.candidates import BatchShape
+from tfpipe.augment.draw.streams import Draws, draw_order, draw_uniforms, lerp
 from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op
 from tfpipe.augment.ops.table import OPS, find_op
-from tfpipe.augment.transform import Fill, OpTransform, Pixels
+from tfpipe.augment.transform import Fill, OpTransform, Rendering, record_call
 
 Values = float | tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Spread:
+class ValueRange:
     """How the values of one op are drawn.
 
     Attributes:
@@ -42,23 +42,24 @@ class Spread:
     mirrored: tuple[float, float] | None = None
     whole: bool = False
 
-    def draw(self, columns: Columns) -> tf.Tensor:
+    def draw(self, draws: Draws) -> tf.Tensor:
         """float32 [B, S, 4]."""
-        values = self._uniform(self.ranges, columns)
+        values = self._uniform(self.ranges, draws)
         if self.mirrored is None:
             return values
-        other = self._uniform((self.mirrored, *self.ranges[1:]), columns)
-        return tf.where(columns.sign[..., None] < 0.5, values, other)
+        other = self._uniform((self.mirrored, *self.ranges[1:]), draws)
+        return tf.where(draws.sign[..., None] < 0.5, values, other)
 
-    def _uniform(self, ranges: Sequence[tuple[float, float]], columns: Columns) -> tf.Tensor:
+    def _uniform(self, ranges: Sequence[tuple[float, float]], draws: Draws) -> tf.Tensor:
         padded = np.array([*ranges, *[(0.0, 0.0)] * (NUM_VALUES - len(ranges))], np.float64)
-        uniforms = tf.concat([columns.magnitude[..., None], columns.further], axis=-1)
+        uniforms = tf.concat([draws.magnitude[..., None], draws.extra], axis=-1)
         if not self.whole:
             return lerp(padded[:, 0], padded[:, 1], uniforms)
         counts = (padded[:, 1] - padded[:, 0] + 1).astype(np.float32)
         return tf.minimum(tf.floor(uniforms * counts), counts - 1) + padded[:, 0].astype(np.float32)
 
 
+@record_call
 def op(
     name: str | Op,
     *values: Values,
@@ -78,34 +79,36 @@ def op(
       fill: what comes in from outside: 0 to 255, one value per channel, or None for the edge repeated.
       interpolation: "nearest" or "bilinear".
       form: "loop", "dense" or "auto".
-      check_values: assert inside graphs that float images lie in [0, 1].
+      check_values: assert inside graphs that float images are in [0, 1].
 
     Raises:
       ValueError: the op is unknown, p is no probability, or there are not as many values as the op takes.
     """
-    arguments = {**locals()}
     known = name if isinstance(name, Op) else find_op(name)
     if values and len(values) != known.num_values:
         raise ValueError(f"op {known.name!r} takes {known.num_values} values; it got {len(values)}.")
-    pixels = Pixels(fill, interpolation, form, check_values)
+    rendering = Rendering(fill, interpolation, form, check_values)
     if not values:
-        return _single("op", arguments, known, lambda frame: _own_spread(known, frame), p, pixels)
-    spread = Spread(tuple(_range(known.name, value) for value in values))
-    return _single("op", arguments, known, lambda frame: spread, p, pixels)
+        return _single(known, lambda frame: _range_of_op(known, frame), p, rendering)
+    spread = ValueRange(tuple(_range(known.name, value) for value in values))
+    return _single(known, lambda frame: spread, p, rendering)
 
 
+@record_call
 def flip_left_right(p: float = 0.5) -> OpTransform:
     """Mirrors left and right, with probability p per image."""
-    return _plain("flip_left_right", {"p": p}, (), p)
+    return _plain("flip_left_right", (), p)
 
 
+@record_call
 def flip_up_down(p: float = 0.5) -> OpTransform:
     """Mirrors top and bottom, with probability p per image."""
-    return _plain("flip_up_down", {"p": p}, (), p)
+    return _plain("flip_up_down", (), p)
 
 
+@record_call
 def pad_and_crop(padding: int = 4, *, fill: Fill = 0, form: str = "auto") -> OpTransform:
-    """A window of the image's own size out of the image with so many pixels of fill around it.
+    """A window of the image's own size out of the image with `padding` pixels of fill around it.
 
     All 2 * padding + 1 offsets a side are equally likely; PBA's code never takes the last.
 
@@ -114,11 +117,11 @@ def pad_and_crop(padding: int = 4, *, fill: Fill = 0, form: str = "auto") -> OpT
     """
     if not isinstance(padding, int) or padding < 0:
         raise ValueError(f"padding is {padding!r}; it must be an integer of at least 0.")
-    spread = Spread(((-padding, padding),) * 2, whole=True)
-    arguments = {"padding": padding, "fill": fill, "form": form}
-    return _single("pad_and_crop", arguments, OPS["crop"], lambda frame: spread, 1.0, Pixels(fill, form=form))
+    spread = ValueRange(((-padding, padding),) * 2, whole=True)
+    return _single(OPS["crop"], lambda frame: spread, 1.0, Rendering(fill, form=form))
 
 
+@record_call
 def cutout(side: Values = 16, *, p: float = 1.0, fill: Fill = 128, form: str = "auto") -> OpTransform:
     """A square of fill about a uniformly drawn centre, cut off at the border.
 
@@ -131,15 +134,15 @@ def cutout(side: Values = 16, *, p: float = 1.0, fill: Fill = 128, form: str = "
     low, high = _range("cutout", side)
     if low < 0 or ((low < 1) != (high < 1) and low != 0):
         raise ValueError(f"side is {side}; it takes pixels from 1, or fractions below 1, and never a negative side.")
-    arguments = {"side": side, "p": p, "fill": fill, "form": form}
 
-    def spread(frame: Frame) -> Spread:
+    def spread(frame: BatchShape) -> ValueRange:
         unit = frame.size_of("side") if high < 1 else 1
-        return Spread(((low * unit, high * unit), (0, 1), (0, 1)))
+        return ValueRange(((low * unit, high * unit), (0, 1), (0, 1)))
 
-    return _single("cutout", arguments, OPS["cutout"], spread, p, Pixels(fill, form=form))
+    return _single(OPS["cutout"], spread, p, Rendering(fill, form=form))
 
 
+@record_call
 def zoom(
     factor: Values = (1.0, 1.5), *, p: float = 1.0, fill: Fill = 128, interpolation: str = "nearest", form: str = "auto"
 ) -> OpTransform:
@@ -147,26 +150,29 @@ def zoom(
     low, high = _range("zoom", factor)
     if low <= 0:
         raise ValueError(f"factor is {factor}; it must be positive.")
-    spread = Spread(((low, high), (0, 1), (0, 1)))
-    arguments = {"factor": factor, "p": p, "fill": fill, "interpolation": interpolation, "form": form}
-    return _single("zoom", arguments, OPS["zoom"], lambda frame: spread, p, Pixels(fill, interpolation, form))
+    spread = ValueRange(((low, high), (0, 1), (0, 1)))
+    return _single(OPS["zoom"], lambda frame: spread, p, Rendering(fill, interpolation, form))
 
 
+@record_call
 def grayscale(p: float = 0.1) -> OpTransform:
     """Pillow's L in all channels, with probability p per image."""
-    return _plain("grayscale", {"p": p}, (), p)
+    return _plain("grayscale", (), p)
 
 
+@record_call
 def gaussian_blur(sigma: Values = (0.1, 2.0), *, p: float = 1.0) -> OpTransform:
     """Blurs with a Gaussian of sigma pixels."""
-    return _plain("gaussian_blur", {"sigma": sigma, "p": p}, (sigma,), p)
+    return _plain("gaussian_blur", (sigma,), p)
 
 
+@record_call
 def gaussian_noise(sigma: Values = (0.0, 25.0), *, p: float = 1.0) -> OpTransform:
     """Adds normal noise of sigma levels of 255 to every element."""
-    return _plain("gaussian_noise", {"sigma": sigma, "p": p}, (sigma,), p)
+    return _plain("gaussian_noise", (sigma,), p)
 
 
+@record_call
 def coarse_dropout(
     rate: Values = (0.03, 0.15), *, cell: Values = (0.05, 0.3), per_channel: float = 0.2, p: float = 1.0
 ) -> OpTransform:
@@ -175,25 +181,27 @@ def coarse_dropout(
     Args:
       rate: the share of cells.
       cell: their side as a fraction of the shorter side.
-      per_channel: the probability that an image's channels are treated each by itself.
+      per_channel: the probability that an image's channels are treated individually.
       p: the probability that an image gets it.
     """
     _check_probability("per_channel", per_channel)
-    arguments = {"rate": rate, "cell": cell, "per_channel": per_channel, "p": p}
     # The op treats channels apart from a value of 0.5 up.
-    return _plain("coarse_dropout", arguments, (rate, cell, (per_channel - 0.5, per_channel + 0.5)), p)
+    return _plain("coarse_dropout", (rate, cell, (per_channel - 0.5, per_channel + 0.5)), p)
 
 
+@record_call
 def salt_and_pepper(rate: Values = (0.0, 0.2), *, cell: Values = 0.0, p: float = 1.0) -> OpTransform:
     """Turns square cells black or white; rate is their share, cell their side as a fraction of the shorter side."""
-    return _plain("salt_and_pepper", {"rate": rate, "cell": cell, "p": p}, (rate, cell), p)
+    return _plain("salt_and_pepper", (rate, cell), p)
 
 
+@record_call
 def gamma(exponent: Values = (0.5, 1.5), *, p: float = 1.0) -> OpTransform:
     """Levels in [0, 1] to the power of the exponent."""
-    return _plain("gamma", {"exponent": exponent, "p": p}, (exponent,), p)
+    return _plain("gamma", (exponent,), p)
 
 
+@record_call
 def color_jitter(
     *, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0
 ) -> OpTransform:
@@ -203,65 +211,61 @@ def color_jitter(
       brightness: the factor is uniform in 1 ± this, from 0 on.
       contrast: likewise.
       saturation: likewise.
-      hue: the turn is uniform in ± this, in full turns: 0 to 0.5.
+      hue: the rotation is uniform in ± this, in whole circles: 0 to 0.5.
 
     Raises:
       ValueError: one is negative, or hue beyond 0.5.
     """
     amounts = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
     for name, amount in amounts.items():
-        if not 0 <= amount <= (0.5 if name == "hue" else math.inf):
-            raise ValueError(f"{name} is {amount}; it must be at least 0{' and at most 0.5' * (name == 'hue')}.")
+        most, bounds = (0.5, "at least 0 and at most 0.5") if name == "hue" else (math.inf, "at least 0")
+        if not 0 <= amount <= most:
+            raise ValueError(f"{name} is {amount}; it must be {bounds}.")
     used = {name: amount for name, amount in amounts.items() if amount}
     ranges = [(-360 * a, 360 * a) if name == "hue" else (max(0.0, 1 - a), 1 + a) for name, a in used.items()]
     low, high = np.array(ranges or [(0.0, 0.0)]).T
 
-    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
-        columns = draw_columns(seed, frame.batch_size, len(used))
+    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
+        draws = draw_uniforms(seed, frame.batch_size, len(used))
         order = draw_order(seed, frame.batch_size, len(used))
-        values = lerp(tf.gather(low, order), tf.gather(high, order), columns.magnitude)
-        return Choices(order + 1, tf.pad(values[..., None], [[0, 0], [0, 0], [0, NUM_VALUES - 1]]), columns.noise)
+        values = lerp(tf.gather(low, order), tf.gather(high, order), draws.magnitude)
+        return Choices(order + 1, tf.pad(values[..., None], [[0, 0], [0, 0], [0, NUM_VALUES - 1]]), draws.noise)
 
     ops = (OPS["identity"], *(OPS[name] for name in used))
-    return OpTransform("color_jitter", amounts, ops, len(used), choose)
+    return OpTransform(ops, len(used), choose)
 
 
 # ---- one op
 
 
-def _plain(name: str, arguments: dict[str, Any], values: Sequence[Values], p: float) -> OpTransform:
+def _plain(name: str, values: Sequence[Values], p: float) -> OpTransform:
     """An op that neither fills nor interpolates, with its values; it goes with parts of any fill."""
-    spread = Spread(tuple(_range(name, value) for value in values))
-    return _single(name, arguments, OPS[name], lambda frame: spread, p, None)
+    spread = ValueRange(tuple(_range(name, value) for value in values))
+    return _single(OPS[name], lambda frame: spread, p, None)
 
 
 def _single(
-    factory: str,
-    arguments: dict[str, Any],
-    member: Op,
-    spread: Callable[[Frame], Spread],
-    p: float,
-    pixels: Pixels | None,
+    member: Op, spread: Callable[[BatchShape], ValueRange], p: float, rendering: Rendering | None
 ) -> OpTransform:
     _check_probability("p", p)
 
-    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
-        columns = draw_columns(seed, frame.batch_size, 1)
-        happens = columns.apply < np.float32(p)
-        values = tf.where(happens[..., None], spread(frame).draw(columns), 0.0)
-        return Choices(tf.cast(happens, tf.int32), values, columns.noise)
+    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
+        draws = draw_uniforms(seed, frame.batch_size, 1)
+        happens = draws.apply < np.float32(p)
+        values = tf.where(happens[..., None], spread(frame).draw(draws), 0.0)
+        return Choices(tf.cast(happens, tf.int32), values, draws.noise)
 
-    return OpTransform(factory, arguments, (OPS["identity"], member), 1, choose, pixels)
+    return OpTransform((OPS["identity"], member), 1, choose, rendering)
 
 
-def _own_spread(member: Op, frame: Frame) -> Spread:
+def _range_of_op(member: Op, frame: BatchShape) -> ValueRange:
     """The range that the op brings along: weakest to strongest, with both signs where it has them."""
     if not member.num_values:
-        return Spread(())
+        return ValueRange(())
     low, high, size = member.low, member.high, frame.size_of(member.unit)
     first = (member.neutral + low * size, member.neutral + high * size)
     other = (member.neutral - low * size, member.neutral - high * size)
-    return Spread((first, *member.further), other if member.mirrored else None)
+    return ValueRange((first, *member.further), other if member.mirrored else None)
 
 
 def _range(name: str, value: Any) -> tuple[float, float]:
@@ -275,4 +279,4 @@ def _range(name: str, value: Any) -> tuple[float, float]:
 
 def _check_probability(name: str, p: Any) -> None:
     if not isinstance(p, int | float) or isinstance(p, bool) or not 0 <= p <= 1:
-        raise ValueError(f"{name} is {p!r}; it must lie in [0, 1].")
+        raise ValueError(f"{name} is {p!r}; it must be in [0, 1].")

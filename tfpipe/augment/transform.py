@@ -7,36 +7,41 @@ An `OpTransform` draws a table of choices and has `apply_to_batch` carry it out;
 tables of their parts. A `BatchTransform` works on the batch itself: it changes the size or mixes images. Both are
 frozen dataclasses that know the call that made them, so that a layer can write them down and make them again.
 
-Seeds flow one way: a transform gets int32 [2], gives each of its parts one of `split_seed`, and draws its own streams
-(op, magnitude, sign, apply, noise) from `draw_columns`. Image b's draw depends on the seed and b.
+Seeds flow one way: a transform gets int32 [2] (any values, negative ones too; other integers are cast), gives each of
+its parts one of `split_seed`, and draws its own streams (op, magnitude, sign, apply, noise) from `draw_uniforms`. What
+image b draws depends on the seed and b alone.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.draw.slots import Frame
+from tfpipe.augment.draw.candidates import BatchShape
 from tfpipe.augment.forms.apply import apply_to_batch, check_images, check_rendering
 from tfpipe.augment.ops.op import Choices, Op
 
 Batch = dict[str, tf.Tensor]
 Fill = int | tuple[int, ...] | None
+Arguments = ParamSpec("Arguments")
+Made = TypeVar("Made", bound="OpTransform | BatchTransform")
 
 
 @dataclass(frozen=True)
-class Pixels:
+class Rendering:
     """How pixels are treated; it does not change what is drawn.
 
     Attributes:
       fill: what comes in from outside the image: one value, one per channel, or None for the edge repeated.
       interpolation: "nearest" or "bilinear".
       form: "loop", "dense" or "auto".
-      check_values: assert inside graphs, too, that float images lie in [0, 1]; it costs a pass over them.
+      check_values: assert inside graphs, too, that float images are in [0, 1]; it costs a pass over them.
     """
 
     fill: Fill = 128
@@ -62,37 +67,35 @@ class OpTransform:
     """A transform made of ops: it draws choices, and applies them.
 
     Attributes:
-      factory: the function of tfpipe.augment that made it.
-      arguments: what that function was given.
       ops: what the choices point to; the first is the identity.
       num_stages: of the choices.
-      choose: the draw: (seed int32 [2], frame) -> Choices.
-      pixels: how pixels are treated; None where nothing that it draws depends on it.
+      choose: the draw: (seed int32 [2], shape of the batch) -> Choices.
+      rendering: how pixels are treated; None where no op of it depends on that.
+      factory: the function of tfpipe.augment that made it; see record_call.
+      arguments: what that function was given.
     """
 
-    factory: str
-    arguments: dict[str, Any] = field(hash=False)
     ops: tuple[Op, ...] = field(repr=False, compare=False)
     num_stages: int = field(repr=False, compare=False)
-    choose: Callable[[tf.Tensor, Frame], Choices] = field(repr=False, compare=False)
-    pixels: Pixels | None = field(default=None, repr=False, compare=False)
+    choose: Callable[[tf.Tensor, BatchShape], Choices] = field(repr=False, compare=False)
+    rendering: Rendering | None = field(default=None, repr=False, compare=False)
+    factory: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", _frozen(self.arguments))
 
     def draw(self, seed: Any, batch_size: int | tf.Tensor, height: int, width: int) -> Choices:
         """What happens to each image of a batch of this size: a pure function of the arguments."""
-        return self.choose(_seed(seed), Frame(batch_size, height, width))
+        return self.choose(_seed(seed), BatchShape(batch_size, height, width))
 
     def __call__(self, batch: Batch, seed: Any) -> Batch:
-        pixels = self.pixels or Pixels()
-        frame = frame_of(batch, check_values=pixels.check_values)
+        how = self.rendering or Rendering()
+        frame = batch_shape(batch, check_values=how.check_values)
         if len(self.ops) == 1 or self.num_stages == 0:
             return batch
         choices = self.choose(_seed(seed), frame)
-        return apply_to_batch(
-            batch, choices, self.ops, fill=pixels.fill, interpolation=pixels.interpolation, form=pixels.form
-        )
+        return apply_to_batch(batch, choices, self.ops, fill=how.fill, interpolation=how.interpolation, form=how.form)
 
 
 @dataclass(frozen=True)
@@ -100,25 +103,43 @@ class BatchTransform:
     """A transform that works on the batch as a whole: it changes its size, mixes its images, or both.
 
     Attributes:
-      factory: the function of tfpipe.augment that made it.
+      change: (batch, seed int32 [2], shape of the batch) -> batch.
+      factory: the function of tfpipe.augment that made it; see record_call.
       arguments: what that function was given.
-      change: (batch, seed int32 [2], frame) -> batch.
     """
 
-    factory: str
-    arguments: dict[str, Any] = field(hash=False)
-    change: Callable[[Batch, tf.Tensor, Frame], Batch] = field(repr=False, compare=False)
+    change: Callable[[Batch, tf.Tensor, BatchShape], Batch] = field(repr=False, compare=False)
+    factory: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", _frozen(self.arguments))
 
     def __call__(self, batch: Batch, seed: Any) -> Batch:
-        frame = frame_of(batch)
+        frame = batch_shape(batch)
         tensors = {name: value if tf.is_tensor(value) else tf.convert_to_tensor(value) for name, value in batch.items()}
         return self.change(tensors, _seed(seed), frame)
 
 
 Transform = OpTransform | BatchTransform
+
+
+def record_call(factory: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
+    """A factory whose transforms know the call that made them, as saving.py writes it.
+
+    All arguments are recorded, defaults too; where the factory puts one into the transform itself (a policy that it
+    loaded), that one counts.
+    """
+    signature = inspect.signature(factory)
+
+    @functools.wraps(factory)
+    def make(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Made:
+        transform = factory(*args, **kwargs)
+        given = signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        return replace(transform, factory=factory.__name__, arguments={**given.arguments, **transform.arguments})
+
+    return make
 
 
 def _frozen(value: Any) -> Any:
@@ -128,7 +149,7 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(part) for part in value) if isinstance(value, list | tuple) else value
 
 
-def frame_of(batch: Mapping[str, tf.Tensor], *, check_values: bool = False) -> Frame:
+def batch_shape(batch: Mapping[str, tf.Tensor], *, check_values: bool = False) -> BatchShape:
     """The sizes of a batch.
 
     Raises:
@@ -140,7 +161,7 @@ def frame_of(batch: Mapping[str, tf.Tensor], *, check_values: bool = False) -> F
     image = tf.convert_to_tensor(batch["image"])
     check_images(image, check_values=check_values)
     batch_size, height, width, _ = image.shape
-    return Frame(tf.shape(image)[0] if batch_size is None else batch_size, height, width, batch)
+    return BatchShape(tf.shape(image)[0] if batch_size is None else batch_size, height, width, batch)
 
 
 def _seed(seed: Any) -> tf.Tensor:

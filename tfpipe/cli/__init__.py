@@ -1,7 +1,7 @@
 """The command line: `tfpipe VERB ...`. Each verb is a module with `add_arguments(parser)` and `run(arguments) -> int`.
 
 Exit codes: 0 ok, 1 problems in the data, 2 usage, 3 the environment, 130 interrupted. Results go to stdout, progress
-and errors to stderr. Beam's options follow a literal `--` and nothing unknown is ever passed over.
+and errors to stderr. Beam's options follow a literal `--`; an unknown option is an error everywhere.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from absl.flags import argparse_flags
 from tfpipe import __version__
 from tfpipe.errors import DataError, SetupError, UsageError
 
-# Name, module, one line.
+# For each verb: its module, and its line in --help.
 VERBS = {
     "convert": ("tfpipe.cli.convert", "write images as TFRecord shards with a manifest"),
     "inspect": ("tfpipe.cli.inspect", "show what a dataset holds"),
     "check": ("tfpipe.cli.check", "compare every shard with the manifest"),
-    "repair": ("tfpipe.cli.repair", "save what damaged shards still hold into a new dataset"),
-    "index": ("tfpipe.cli.index", "adopt TFRecords that others wrote"),
+    "repair": ("tfpipe.cli.repair", "save the undamaged records of a dataset into a new one"),
+    "index": ("tfpipe.cli.index", "adopt TFRecords that other programs wrote"),
     "bench": ("tfpipe.cli.bench", "time every way to read a dataset"),
     "tune": ("tfpipe.cli.tune", "find the bottleneck and the fastest options for a dataset"),
-    "serve": ("tfpipe.cli.serve", "read and decode for trainers elsewhere: a tf.data service"),
-    "demo": ("tfpipe.cli.demo", "the whole way on real images, from files to a trained model"),
-    "version": ("tfpipe.cli.version", "show the versions of tfpipe and of what it stands on"),
+    "serve": ("tfpipe.cli.serve", "run a tf.data service that reads and decodes for other machines"),
+    "demo": ("tfpipe.cli.demo", "walk through everything on real images, from files to a trained model"),
+    "version": ("tfpipe.cli.version", "show the versions of tfpipe and of its dependencies"),
 }
 
 INTERRUPTED = 130
 
 
 def main(verb: str | None = None) -> None:
-    """Runs the command line of this process and exits; `verb` is put in front of its arguments."""
+    """Runs the command line of this process and exits; `verb`, if given, comes before its arguments."""
     command = sys.argv[1:] if verb is None else [verb, *sys.argv[1:]]
     arguments, beam_args = _cut_at_dashes(command)
     _quiet_libraries()
@@ -53,7 +53,7 @@ def main(verb: str | None = None) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the verb that was parsed, and turns what it raises into a line on stderr and an exit code."""
+    """Runs the parsed verb; an error becomes a line on stderr and an exit code."""
     try:
         return _module(arguments.verb).run(arguments)
     except (DataError, UsageError, SetupError) as error:
@@ -92,7 +92,7 @@ def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, (_, line) in VERBS.items():
-        # Only the chosen verb's module is loaded: `tfpipe --help` stays quick.
+        # Only the chosen verb's module is imported, so that `tfpipe --help` stays quick.
         module = _module(name) if name == chosen else None
         child = verbs.add_parser(
             name,
@@ -114,14 +114,14 @@ def _module(verb: str) -> Any:
 
 
 def _cut_at_dashes(command: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What stands before and after a literal --."""
+    """The arguments before and after a literal --."""
     if "--" not in command:
         return list(command), []
-    place = list(command).index("--")
-    return list(command[:place]), list(command[place + 1 :])
+    index = list(command).index("--")
+    return list(command[:index]), list(command[index + 1 :])
 
 
 def _quiet_libraries() -> None:
-    """Keeps the start-up notes of TensorFlow and Beam out of the output, unless the user asked for them."""
+    """Suppresses the start-up messages of TensorFlow and Beam, unless the user asked for them."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.set_verbosity(logging.ERROR)

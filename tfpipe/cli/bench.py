@@ -1,4 +1,4 @@
-"""Times every way to read a dataset in one run, between what the model could do and what decoding allows."""
+"""Times every way to read a dataset in one run, with the rate of the model alone and of decoding alone as limits."""
 
 from __future__ import annotations
 
@@ -7,76 +7,89 @@ import contextlib
 import dataclasses
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.cli.progress import progress
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import load_manifest
+from tfpipe.format.schema import parse_size
 from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Pass, Row, cached_share
 
 if TYPE_CHECKING:
-    from tfpipe.timing.race import Build, Race
+    from tfpipe.timing.benchmark import Benchmark, Build
     from tfpipe.timing.variants import Task
 
 EXAMPLES = """examples:
   tfpipe bench photos_tfrecord --batch_size 128 --image_size 224,224
   tfpipe bench photos_tfrecord --image_size 224,224 --fit
-      trains on the batches: what a pipeline gains where a model works beside it
+      trains on the batches: the gain of each pipeline while a model works, too
   tfpipe bench photos_tfrecord --fit --model classifier.keras --plot bench.svg
   tfpipe bench photos_tfrecord --page_cache dropped --seconds 10
-      every pass reads from the disk anew
+      every pass reads from the disk
   tfpipe bench photos_tfrecord --options pipeline.json
-      with the row `options`: what tfpipe tune wrote, or a variant of your own
+      adds the row `options`: those that tfpipe tune wrote, or your own
 
-A row: images_per_second is the median over the repeats, spread (largest - smallest) / median, utilisation CPU seconds
-per wall second, first_epoch_seconds the first pass apart from the others, speedup against plain. synthetic_ceiling
-is one batch repeated: what the consumer could do were the pipeline free. decode_only parses and decodes records that
-lie in memory, and does nothing else.
+In each row, images_per_second is the median over the repeats, spread is (largest - smallest) / median, utilisation is
+CPU seconds per wall second, first_epoch_seconds is the time of the first pass alone, speedup is relative to plain.
+synthetic_ceiling repeats one batch: the rate of the consumer if the pipeline cost nothing. decode_only parses and
+decodes records that are kept in memory, and does nothing else.
 """
 PLOT_SUFFIXES = (".png", ".svg")
 _DEFAULT_SIZE = (224, 224)
+# The columns of the table: header and format of a Row.
+_COLUMNS = {
+    "variant": "{0.variant}",
+    "images/s": "{0.images_per_second:,.0f}",
+    "spread": "{0.spread:.0%}",
+    "images/CPU-s": "{0.images_per_cpu_second:,.0f}",
+    "cores busy": "{0.utilisation:.2f}",
+    "first epoch s": "{0.first_epoch_seconds:.2f}",
+    "wall s": "{0.wall_seconds:.2f}",
+    "CPU s": "{0.cpu_seconds:.2f}",
+    "x plain": "{0.speedup:.2f}",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     add_task_arguments(parser)
     parser.add_argument("--variants", metavar="NAME,...", help="only these, and plain (default: all)")
-    parser.add_argument("--batch_sizes", metavar="N,...", help="further rows: the default options at these sizes")
-    parser.add_argument("--options", metavar="FILE", help="a further row, `options`: ReadOptions from a JSON file")
-    parser.add_argument("--plot", metavar="FILE", help="a picture of the table, .png or .svg")
+    parser.add_argument("--batch_sizes", metavar="N,...", help="additional rows: the default options at these sizes")
+    parser.add_argument("--options", metavar="FILE", help="an additional row, `options`: ReadOptions from a JSON file")
+    parser.add_argument("--plot", metavar="FILE", help="draw the table into this .png or .svg file")
 
 
 def add_task_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what bench and tune have in common: what is read, how much of it, and how often."""
+    """Adds the options of both bench and tune: which records are read, and how they are timed."""
     parser.add_argument("dataset", metavar="DATASET", help="the dataset's folder")
     parser.add_argument("--split", default="train", help="the split to read (default: train)")
     parser.add_argument("--batch_size", type=int, default=32, metavar="N", help="records in a batch (default: 32)")
     parser.add_argument(
-        "--image_size", metavar="H,W", help="resize to this (default: the stored size, or 224,224 where sizes differ)"
+        "--image_size", metavar="H,W", help="resize to this (default: the stored size, or 224,224 if sizes differ)"
     )
     parser.add_argument(
         "--resize", default="pad", choices=["pad", "stretch", "crop"], help="pad, stretch or crop (default: pad)"
     )
-    parser.add_argument("--antialias", action="store_true", help="average over the source where an image shrinks")
-    parser.add_argument("--fit", action="store_true", help="train a Keras model on the batches, rather than loop")
-    parser.add_argument("--model", metavar="FILE", help="with --fit: a compiled model (default: one linear layer)")
+    parser.add_argument("--antialias", action="store_true", help="average over source pixels when shrinking")
+    parser.add_argument("--fit", action="store_true", help="train a Keras model instead of only reading")
+    parser.add_argument("--model", metavar="FILE", help="a compiled model for --fit (default: one linear layer)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="passes after the first (default: 3)")
-    parser.add_argument("--limit", type=int, metavar="N", help="about so many images a pass, in whole shards")
+    parser.add_argument("--limit", type=int, metavar="N", help="about N images per pass, in whole shards")
     parser.add_argument(
-        "--seconds", type=float, default=2.0, metavar="S", help="else so many that plain takes S a pass (default: 2)"
+        "--seconds", type=float, default=2.0, metavar="S", help="else S seconds per pass of plain (default: 2)"
     )
     parser.add_argument(
-        "--page_cache", default="warm", choices=["warm", "dropped"], help="of the files, before a pass (default: warm)"
+        "--page_cache", default="warm", choices=["warm", "dropped"], help="state before each pass (default: warm)"
     )
     parser.add_argument(
         "--cache_dir", metavar="DIR", help="for the disk caches (default: bench takes a temporary folder, tune none)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the order in which variants take turns")
+    parser.add_argument("--seed", type=int, default=0, help="seeds the random order in which variants run")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -84,15 +97,15 @@ def run(arguments: argparse.Namespace) -> int:
     _check_plot(arguments.plot)
     task = whole_task(arguments)
     load_tensorflow()
-    from tfpipe.timing.race import run_race
+    from tfpipe.timing.benchmark import compare_variants
 
     with contextlib.ExitStack() as stack:
         folder = arguments.cache_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="tfpipe_bench_"))
-        race = make_race(arguments, task)
-        builds, left_out = _builds(arguments, task, race, folder)
-        with pass_bar("timing", total=(len(builds) + 2) * (race.repeats + 1)) as on_pass:
-            rows = run_race(race, builds, on_pass=on_pass)
-    document = _document(arguments, race, rows, left_out)
+        benchmark = make_benchmark(arguments, task)
+        builds, left_out = _builds(arguments, task, benchmark, folder)
+        with pass_bar("timing", total=(len(builds) + 2) * (benchmark.repeats + 1)) as on_pass:
+            rows = compare_variants(benchmark, builds, on_pass=on_pass)
+    document = _document(arguments, benchmark, rows, left_out)
     if arguments.plot:
         from tfpipe.report.bars import draw_rows
 
@@ -105,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def whole_task(arguments: argparse.Namespace) -> Task:
-    """What the command line asks to read, of the whole dataset."""
+    """The task that the command line describes, on the whole dataset."""
     manifest = load_manifest(arguments.dataset)
     size = _parse_size(arguments.image_size)
     if size is None and manifest.schema.payload != "embedding" and None in manifest.schema["image"].shape[:2]:
@@ -120,20 +133,19 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     try:
-        height, width = (int(part) for part in text.split(","))
+        return parse_size(text)
     except ValueError:
         raise UsageError(f"--image_size is {text!r}; it takes H,W, such as 224,224.") from None
-    return height, width
 
 
-def make_race(arguments: argparse.Namespace, task: Task) -> Race:
-    """How the command line asks to time, on a sample of the task."""
-    from tfpipe.timing.race import Race, sized_task
+def make_benchmark(arguments: argparse.Namespace, task: Task) -> Benchmark:
+    """The benchmark that the command line describes, on a sample of the task."""
+    from tfpipe.timing.benchmark import Benchmark, sample_task
 
     if arguments.model and not arguments.fit:
         raise UsageError("--model goes with --fit.")
-    sample = sized_task(task, limit=arguments.limit, seconds=arguments.seconds)
-    return Race(
+    sample = sample_task(task, limit=arguments.limit, seconds=arguments.seconds)
+    return Benchmark(
         sample,
         fit=arguments.fit,
         model=_load_model(arguments.model),
@@ -155,28 +167,26 @@ def _load_model(path: str | None) -> Any:
 
 
 def _builds(
-    arguments: argparse.Namespace, task: Task, race: Race, folder: str
+    arguments: argparse.Namespace, task: Task, benchmark: Benchmark, folder: str
 ) -> tuple[dict[str, Build], dict[str, str]]:
-    """What to time, by name, and why the rest is left out."""
+    """The functions that build each variant, and the reason for each variant left out, by name."""
     from functools import partial
 
     from tfpipe.reader.options import ReadOptions
     from tfpipe.timing.variants import fitting_variants
 
-    variants, left_out = fitting_variants(task, folder)
+    variants, left_out = fitting_variants(task, cache_dir=folder)
     if arguments.variants:
-        variants = _chosen(variants, left_out, arguments.variants.split(","))
-    builds: dict[str, Build] = {name: partial(race.task.build, options) for name, options in variants.items()}
-    for size in (arguments.batch_sizes or "").split(",") if arguments.batch_sizes else ():
-        builds[f"batch_{int(size)}"] = partial(
-            dataclasses.replace(race.task, batch_size=int(size)).build, ReadOptions()
-        )
+        variants = _select(variants, left_out, arguments.variants.split(","))
+    builds: dict[str, Build] = {name: partial(benchmark.task.build, options) for name, options in variants.items()}
+    for size in map(int, arguments.batch_sizes.split(",") if arguments.batch_sizes else ()):
+        builds[f"batch_{size}"] = partial(dataclasses.replace(benchmark.task, batch_size=size).build, ReadOptions())
     if arguments.options:
-        builds["options"] = partial(race.task.build, ReadOptions.load(arguments.options))
+        builds["options"] = partial(benchmark.task.build, ReadOptions.load(arguments.options))
     return builds, left_out
 
 
-def _chosen(variants: dict[str, Any], left_out: dict[str, str], names: list[str]) -> dict[str, Any]:
+def _select(variants: dict[str, Any], left_out: dict[str, str], names: list[str]) -> dict[str, Any]:
     unknown = set(names) - set(variants)
     if unknown:
         reasons = [f"{name}: {left_out[name]}" for name in sorted(unknown & set(left_out))]
@@ -186,22 +196,17 @@ def _chosen(variants: dict[str, Any], left_out: dict[str, str], names: list[str]
 
 @contextlib.contextmanager
 def pass_bar(verb: str, *, total: int | None = None) -> Iterator[Callable[[str, Pass], None]]:
-    """Something to call after each pass: on a terminal, a bar on stderr."""
-    if not sys.stderr.isatty():
-        yield lambda name, one: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(verb, total=total)
-        yield lambda name, one: bar.update(task, advance=1, description=f"{verb} {name} {one.wall_seconds:.2f} s")
+    """Yields a function to call after each pass: on a terminal, a bar on stderr shows it."""
+    with progress(verb, total=total) as update:
+        yield lambda name, one: update(advance=1, description=f"{verb} {name} {one.wall_seconds:.2f} s")
 
 
-def _document(arguments: argparse.Namespace, race: Race, rows: list[Row], left_out: dict[str, str]) -> dict[str, Any]:
+def _document(
+    arguments: argparse.Namespace, benchmark: Benchmark, rows: list[Row], left_out: dict[str, str]
+) -> dict[str, Any]:
     import tensorflow as tf
 
-    task = race.task
+    task = benchmark.task
     return {
         "dataset": str(arguments.dataset),
         "payload": task.manifest.schema.payload,
@@ -209,9 +214,9 @@ def _document(arguments: argparse.Namespace, race: Race, rows: list[Row], left_o
         "images": task.num_records // task.batch_size * task.batch_size,
         "batch_size": task.batch_size,
         "image_size": task.image_size,
-        "mode": "fit" if race.fit else "loop",
-        "repeats": race.repeats,
-        "page_cache": race.page_cache,
+        "mode": "fit" if benchmark.fit else "loop",
+        "repeats": benchmark.repeats,
+        "page_cache": benchmark.page_cache,
         "cached_share": cached_share(task.paths),
         "cores": len(os.sched_getaffinity(0)),
         "load": os.getloadavg()[0],
@@ -224,7 +229,7 @@ def _document(arguments: argparse.Namespace, race: Race, rows: list[Row], left_o
 def _headline(document: dict[str, Any]) -> str:
     size = "x".join(str(side) for side in document["image_size"] or ()) or "stored size"
     return (
-        f"{Path(document['dataset']).name}: {document['images']:,} {document['payload']} images a pass, "
+        f"{Path(document['dataset']).name}: {document['images']:,} {document['payload']} images per pass, "
         f"batch {document['batch_size']}, {size}, {document['mode']}, page cache {document['page_cache']}"
     )
 
@@ -238,36 +243,11 @@ def _print_document(document: dict[str, Any], rows: list[Row]) -> None:
 
 def print_rows(rows: list[Row]) -> None:
     """Prints the table."""
-    header = [
-        "variant",
-        "images/s",
-        "spread",
-        "images/CPU-s",
-        "cores busy",
-        "first epoch s",
-        "wall s",
-        "CPU s",
-        "x plain",
-    ]
-    cells = [
-        [
-            row.variant,
-            f"{row.images_per_second:,.0f}",
-            f"{row.spread:.0%}",
-            f"{row.images_per_cpu_second:,.0f}",
-            f"{row.utilisation:.2f}",
-            f"{row.first_epoch_seconds:.2f}",
-            f"{row.wall_seconds:.2f}",
-            f"{row.cpu_seconds:.2f}",
-            f"{row.speedup:.2f}",
-        ]
-        for row in rows
-    ]
-    print_table(header, cells)
+    print_table(list(_COLUMNS), [[cell.format(row) for cell in _COLUMNS.values()] for row in rows])
 
 
 def _check_plot(path: str | None) -> None:
-    """Refuses, before minutes of timing, a picture that could not be drawn afterwards."""
+    """Rejects, before minutes of timing, a picture that could not be drawn afterwards."""
     if path is None:
         return
     if Path(path).suffix.lower() not in PLOT_SUFFIXES:

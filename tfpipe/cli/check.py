@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 
-from tfpipe.format.manifest import Manifest, Shard, load_manifest
-from tfpipe.maintenance.check import Problem, check_dataset
+from tfpipe.cli.progress import progress
+from tfpipe.format.manifest import load_manifest
+from tfpipe.maintenance.check import check_dataset
 
 EXAMPLES = """examples:
   tfpipe check photos_tfrecord
-      exit 0 where all is sound, 1 with the shard and record named where not
+      exit 0 if all shards are undamaged, else 1 with the damaged shards and records named
   tfpipe check photos_tfrecord --quick
       sizes only: milliseconds
 """
@@ -27,10 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints every problem; 1 where there is one."""
+    """Prints every problem; returns 1 if there is one."""
     manifest = load_manifest(arguments.dataset)
     num_shards = sum(len(split.shards) for split in manifest.splits.values())
-    problems = _check_with_bar(manifest, num_shards, arguments)
+    with progress("checking", total=num_shards, quiet=arguments.json) as update:
+        problems = check_dataset(
+            manifest, quick=arguments.quick, threads=arguments.threads, on_shard=lambda shard: update(advance=1)
+        )
     if arguments.json:
         document = {
             "shards": num_shards,
@@ -41,21 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for problem in problems:
             print(problem)
-        verdict = f"{len(problems)} problems" if problems else "sound"
+        verdict = f"{len(problems)} problems" if problems else "no problems"
         print(f"{arguments.dataset}: {num_shards} shards, {manifest.num_records():,} records: {verdict}")
     return 1 if problems else 0
-
-
-def _check_with_bar(manifest: Manifest, num_shards: int, arguments: argparse.Namespace) -> list[Problem]:
-    if arguments.json or not sys.stderr.isatty():
-        return check_dataset(manifest, quick=arguments.quick, threads=arguments.threads)
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("checking", total=num_shards)
-
-        def advance(shard: Shard) -> None:
-            bar.advance(task)
-
-        return check_dataset(manifest, quick=arguments.quick, threads=arguments.threads, on_shard=advance)

@@ -22,8 +22,8 @@ from tfpipe.format.manifest import Manifest
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the conversion and says what it wrote."""
-    # One image or batch per thread: kernels that split themselves over the cores as well only get in each other's way.
+    """Runs the conversion and prints its result."""
+    # Every thread has its own image or batch: kernels that also split their work over all cores would only compete.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _stop_at_once)
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _stop_at_once(*_: object) -> None:
-    # An exception would first wait for Beam's threads to finish their shards; what is written can be resumed anyway.
+    # An exception would first wait until Beam's threads have finished their shards; --resume needs none of that.
     print("\ntfpipe: interrupted; --resume goes on from here.", file=sys.stderr, flush=True)
     os._exit(INTERRUPTED)
 

@@ -1,6 +1,6 @@
-"""Adopts TFRecords that others wrote: reads every record once, infers the schema, and writes the manifest.
+"""Adopts third-party TFRecords: reads every record once, infers the schema, and writes the manifest.
 
-Reads what TensorFlow Datasets, ImageNet's scripts and the book write, GZIP too. The files stay as they are.
+Reads files of TensorFlow Datasets, of ImageNet's scripts and of the book, GZIP included. The files are not changed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ EXAMPLES = """examples:
   tfpipe index 'imagenet/train-*'
       writes imagenet/dataset.json and imagenet/records.index beside the files
   tfpipe index tensorflow_datasets/mnist/3.0.1
-      of a folder, the files with "tfrecord" in their name
+      the files of the folder that have "tfrecord" in their name
   tfpipe index '/data/shards/*.gz' --output shards_tfpipe
-      links the files into another folder: hard links, or symbolic ones to another device
+      links the files into another folder: hard links, or symbolic links across devices
 """
 
 
@@ -28,12 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     parser.add_argument("pattern", metavar="PATTERN", help="the files: a quoted glob, or their folder")
     parser.add_argument(
-        "--output", metavar="DIR", help="where the manifest and links go (default: the folder of the files)"
+        "--output", metavar="DIR", help="the folder for the manifest and links (default: the folder of the files)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the manifest and shows what was inferred."""
+    """Writes the manifest and prints the inferred schema."""
     manifest = index(arguments.pattern, output=arguments.output)
     if arguments.json:
         print(json.dumps(_document(manifest)))
@@ -48,19 +48,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def notes(manifest: Manifest) -> list[str]:
-    """What a reader should know of records that others wrote, a sentence each."""
+    """The peculiarities of adopted records that a user should know, a sentence each."""
     facts = manifest.made_by["adopted"]
     totals = [sum(counts) for counts in zip(*(split.class_counts for split in manifest.splits.values()), strict=True)]
     empty = [name for name, total in zip(manifest.class_names, totals, strict=True) if not total]
     sentences = {
-        "unreadable_images": "images no decoder takes, and reading fails at them; the first: "
+        "unreadable_images": "images cannot be decoded, and reading fails at them; the first: "
         f"{facts.get('first_unreadable')}",
-        "turns_not_applied": "images carry an EXIF turn; the records do not store it apart, and it is not applied.",
-        "unlabelled": "records have a label below 0: they count in no class, and their one-hot label is all zeros.",
+        "turns_not_applied": "images have an EXIF orientation, which is not applied: the records do not store it.",
+        "unlabelled": "records have a label below 0: they belong to no class, and their one-hot label is all zeros.",
     }
     lines = [f"{facts[name]:,} {sentence}" for name, sentence in sentences.items() if name in facts]
     if "features_left_out" in facts:
-        lines.append(f"The reader has no form for these features: {', '.join(facts['features_left_out'])}.")
+        lines.append(f"The reader does not support these features: {', '.join(facts['features_left_out'])}.")
     if empty:
         shown = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
         lines.append(f"{len(empty):,} class ids have no record ({shown}); ids are taken as they are stored.")

@@ -1,4 +1,4 @@
-"""Shows what a dataset holds: splits, shards, classes, features, and how it was made."""
+"""Shows the contents of a dataset: splits, shards, classes, features, and how it was written."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     parser.add_argument("dataset", metavar="DATASET", help="the dataset's folder")
     parser.add_argument(
-        "--statistics", action="store_true", help="decode all images for mean and std, where they are not known"
+        "--statistics", action="store_true", help="decode all images for mean and std, if they are not known"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the manifest's facts."""
+    """Prints the contents of the manifest."""
     manifest = load_manifest(arguments.dataset)
     if arguments.statistics and manifest.mean is None:
         manifest = _with_statistics(manifest)

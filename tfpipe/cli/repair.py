@@ -1,6 +1,6 @@
-"""Saves what damaged shards still hold into a new dataset, and says which records are lost.
+"""Saves the undamaged records of a dataset into a new one, and lists the records that are lost.
 
-The input is never touched. Sound shards are linked or copied; of a damaged one every sound record is kept.
+The input is never changed. Undamaged shards are linked or copied; of damaged shards every undamaged record is kept.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import argparse
 import json
 
 from tfpipe.cli.tables import print_table
-from tfpipe.maintenance.repair import Lost, Repair, repair
+from tfpipe.maintenance.repair import LostRecord, Repair, repair
 
 EXAMPLES = """examples:
   tfpipe repair photos_tfrecord --output photos_repaired
-      exit 0 where every record was saved, 1 with the lost ones named where not
+      exit 0 if every record was saved, else 1 with the lost ones named
   tfpipe repair 'old/train-*' --output old_repaired
-      TFRecord files without a manifest: they are adopted too, see tfpipe index
+      TFRecord files without a manifest: they are also adopted, see tfpipe index
 """
 
 _MOST_LOST = 20
@@ -24,11 +24,11 @@ _MOST_LOST = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     parser.add_argument("dataset", metavar="DATASET", help="the dataset's folder, or a quoted glob of TFRecord files")
-    parser.add_argument("--output", metavar="NEW", required=True, help="an empty folder for what is saved")
+    parser.add_argument("--output", metavar="NEW", required=True, help="an empty folder for the new dataset")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints what was saved and what is lost; 1 where anything is."""
+    """Prints the numbers of saved and lost records; returns 1 if a record is lost."""
     repaired = repair(arguments.dataset, arguments.output)
     if arguments.json:
         print(json.dumps(_document(repaired)))
@@ -71,6 +71,6 @@ def _print_repair(output: str, repaired: Repair) -> None:
             print(f"  and {len(shard.lost) - _MOST_LOST:,} more of {shard.path}; --json lists all")
 
 
-def _lost_text(lost: Lost) -> str:
+def _lost_text(lost: LostRecord) -> str:
     number = "a record" if lost.record is None else f"record {lost.record}"
     return f"{number}, {'its key unknown' if lost.key is None else lost.key}"

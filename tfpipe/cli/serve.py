@@ -1,6 +1,6 @@
-"""Starts a tf.data service on this machine: a dispatcher, and workers that read and decode for trainers elsewhere.
+"""Starts a tf.data service on this machine: a dispatcher, and workers that read and decode for other machines.
 
-The address goes to stdout; ReadOptions(service=ADDRESS) reads from it. It runs until it is interrupted or terminated.
+Prints its address; ReadOptions(service=ADDRESS) reads from it. It runs until it is interrupted or terminated.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `serve`."""
-    parser.add_argument("--workers", type=int, default=2, help="workers to start (default: 2)")
+    """Adds the options of the verb."""
+    parser.add_argument("--workers", type=int, default=2, help="number of workers (default: 2)")
     parser.add_argument("--port", type=int, default=0, help="port of the dispatcher (default: a free one)")
-    parser.add_argument("--host", default="localhost", help="name under which others reach this machine")
+    parser.add_argument("--host", default="localhost", help="this machine's name for trainers (default: localhost)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Plain tables on stdout: the first column to the left, numbers to the right."""
+"""Plain tables on stdout: the first column aligned left, the others right."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_split_table(manifest: Manifest) -> None:
-    """Prints a line for each split: records, shards, size, and the range of the shards' sizes."""
+    """Prints a line for each split: records, shards, size, and the range of shard sizes."""
     rows = []
     for name, split in manifest.splits.items():
         sizes = [shard.num_bytes / 1e6 for shard in split.shards]
         span = f"{min(sizes):,.1f}-{max(sizes):,.1f}" if sizes else "-"
         rows.append([name, f"{split.num_records:,}", f"{len(sizes):,}", f"{split.num_bytes / 1e6:,.1f}", span])
-    print_table(["split", "records", "shards", "MB", "MB a shard"], rows)
+    print_table(["split", "records", "shards", "MB", "MB per shard"], rows)

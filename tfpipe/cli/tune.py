@@ -1,4 +1,4 @@
-"""Measures what each stage of reading costs, names the bottleneck and the setting to change, writes pipeline.json."""
+"""Measures the cost of each stage of reading, names the bottleneck and the setting to change, writes pipeline.json."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfpipe.cli.bench import add_task_arguments, make_race, pass_bar, print_rows, whole_task
+from tfpipe.cli.bench import add_task_arguments, make_benchmark, pass_bar, print_rows, whole_task
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
 from tfpipe.quiet import load_tensorflow
 
 if TYPE_CHECKING:
-    from tfpipe.timing.race import Race
+    from tfpipe.timing.benchmark import Benchmark
     from tfpipe.timing.tuning import Tuning
 
 EXAMPLES = """examples:
@@ -24,32 +24,32 @@ EXAMPLES = """examples:
   tfpipe tune photos_tfrecord --order fresh
       only options that read the split in a new order in every epoch
   tfpipe tune photos_tfrecord --cache_dir /scratch
-      tries caches on disk, too
+      also tries caches on disk
   tfpipe tune photos_tfrecord --fit --model classifier.keras
-      with your model beside it: options that gain nothing for it are not chosen
+      while your model trains: options that gain nothing then are not chosen
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the verb."""
     add_task_arguments(parser)
-    parser.add_argument("-o", "--output", metavar="FILE", help="where to write the options (default: nowhere)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="the file for the options (default: none is written)")
     parser.add_argument(
         "--order", default="any", choices=["any", "fresh"], help="any, or a new order in every epoch (default: any)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the costs, the candidates and the choice; writes the options."""
+    """Prints costs, candidates and the chosen options; writes the options."""
     _check_output(arguments.output)
     task = whole_task(arguments)
     load_tensorflow()
     from tfpipe.timing.tuning import tune
 
-    race = make_race(arguments, task)
+    benchmark = make_benchmark(arguments, task)
     with pass_bar("tuning") as on_pass:
-        tuning = tune(task, race, order=arguments.order, cache_dir=arguments.cache_dir, on_pass=on_pass)
-    document = _document(arguments, race, tuning)
+        tuning = tune(task, benchmark, order=arguments.order, cache_dir=arguments.cache_dir, on_pass=on_pass)
+    document = _document(arguments, benchmark, tuning)
     if arguments.output:
         tuning.options.save(arguments.output, measured=document)
     if arguments.json:
@@ -60,20 +60,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_output(path: str | None) -> None:
-    """Refuses, before minutes of timing, a file that could not be written afterwards."""
+    """Rejects, before minutes of timing, a file that could not be written afterwards."""
     if path is not None and not Path(path).absolute().parent.is_dir():
         raise UsageError(f"--output is {path!r}, but there is no folder {Path(path).absolute().parent}.")
 
 
-def _document(arguments: argparse.Namespace, race: Race, tuning: Tuning) -> dict[str, Any]:
+def _document(arguments: argparse.Namespace, benchmark: Benchmark, tuning: Tuning) -> dict[str, Any]:
     return {
         "dataset": str(arguments.dataset),
-        "split": race.task.split,
-        "images": race.task.num_records,
-        "batch_size": race.task.batch_size,
-        "image_size": race.task.image_size,
-        "mode": "fit" if race.fit else "loop",
-        "page_cache": race.page_cache,
+        "split": benchmark.task.split,
+        "images": benchmark.task.num_records,
+        "batch_size": benchmark.task.batch_size,
+        "image_size": benchmark.task.image_size,
+        "mode": "fit" if benchmark.fit else "loop",
+        "page_cache": benchmark.page_cache,
         "cores": len(os.sched_getaffinity(0)),
         "stages": [dataclasses.asdict(cost) for cost in tuning.stages],
         "bottleneck": tuning.bottleneck.stage,
@@ -87,12 +87,12 @@ def _document(arguments: argparse.Namespace, race: Race, tuning: Tuning) -> dict
 
 
 def _print_tuning(tuning: Tuning, output: str | None) -> None:
-    print("Cost of each stage, one image after the other:")
+    print("Cost of each stage, images processed sequentially:")
     cells = [
         [cost.stage, f"{cost.microseconds:,.1f}", f"{cost.cpu_microseconds:,.1f}", f"{cost.share:.0%}"]
         for cost in tuning.stages
     ]
-    print_table(["stage", "us an image", "us of CPU", "share"], cells)
+    print_table(["stage", "us per image", "CPU us per image", "share"], cells)
     print("Candidates:")
     print_rows(tuning.rows)
     print(f"Bottleneck: {tuning.bottleneck.stage}, {tuning.bottleneck.share:.0%} of the cost of an image.")

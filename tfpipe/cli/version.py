@@ -1,4 +1,4 @@
-"""Shows the versions of tfpipe and of what it stands on."""
+"""Shows the versions of tfpipe and of its dependencies."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is stored on disk: schema, manifest, TFRecord framing, tf.train.Example. Only example.py loads TensorFlow."""
+"""The files of a dataset: schema, manifest, TFRecord framing, tf.train.Example. Only example.py loads TensorFlow."""

@@ -1,6 +1,6 @@
-"""Records of GZIP-compressed shards, which others write.
+"""Records of GZIP-compressed shards, which third-party writers make.
 
-Nothing in them can be sought: they are read through from the front. An offset counts decompressed bytes.
+They allow no random access: they are read sequentially, from the first byte on. Offsets count decompressed bytes.
 
     for record in scan_shard(path, compression_of(path)):
         parse_example(record.data)
@@ -26,27 +26,27 @@ from tfpipe.format.framing import (
 
 GZIP = "GZIP"
 
-# The two bytes of the signature, and the only method there is: deflate.
+# The two bytes of the signature, and the only compression method: deflate.
 _SIGNATURE = b"\x1f\x8b\x08"
 _GZIP_BITS = 31
 _CHUNK_BYTES = 1 << 16
-# A length that was forged together with its CRC must not take the memory in one go.
+# A length that was forged together with its CRC must not allocate all memory at once.
 _MOST_AT_ONCE = 1 << 24
 
 
 def compression_of(path: str | os.PathLike[str]) -> str | None:
-    """How a shard is compressed: "GZIP" or None."""
+    """The compression of a shard: "GZIP" or None."""
     with open(path, "rb") as file:
         head = file.read(HEADER_BYTES)
-    # A record of 35,615 bytes begins with the same two bytes: a sound length says that nothing is compressed.
+    # A record of 35,615 bytes begins with the same two bytes, but a valid length means that nothing is compressed.
     return GZIP if head.startswith(_SIGNATURE) and valid_length(head) is None else None
 
 
 def scan_shard(path: str | os.PathLike[str], compression: str | None) -> Iterator[Record]:
-    """Yields every record of a shard in order, both CRCs checked; see tfpipe.format.framing.scan.
+    """Yields every record of a shard in file order, after checking both CRCs; see tfpipe.format.framing.scan.
 
     Raises:
-      DamagedRecord: at the first record that is not sound or can't be decompressed.
+      DamagedRecord: at the first record that is not valid or can't be decompressed.
     """
     return scan(path) if compression is None else _scan_gzip(path)
 
@@ -70,7 +70,7 @@ def _read_record(file: gzip.GzipFile) -> bytes | None:
     """The next payload; None at the end.
 
     Raises:
-      ValueError: what comes next is no sound record; the sentence says why.
+      ValueError: the next bytes are no valid record; the message says why.
     """
     head = file.read(HEADER_BYTES)
     if not head:
@@ -95,34 +95,34 @@ def _read_bytes(file: gzip.GzipFile, count: int) -> bytes:
 
 
 def inflate(path: str | os.PathLike[str]) -> bytes:
-    """What can still be decompressed of a GZIP file: all that comes before the first block that can't be."""
+    """All bytes of a GZIP file that can be decompressed: those before the first damaged block."""
     parts: list[bytes] = []
-    machine = zlib.decompressobj(_GZIP_BITS)
+    inflater = zlib.decompressobj(_GZIP_BITS)
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
-            before = machine.copy()
+            before = inflater.copy()
             try:
-                machine = _inflate_chunk(machine, chunk, parts)
+                inflater = _inflate_chunk(inflater, chunk, parts)
             except zlib.error:
                 _inflate_bytewise(before, chunk, parts)
                 break
     return b"".join(parts)
 
 
-def _inflate_chunk(machine: zlib._Decompress, chunk: bytes, parts: list[bytes]) -> zlib._Decompress:
-    out = [machine.decompress(chunk)]
-    # Files of several members: one gzip file after the other, as `cat` makes them.
-    while machine.eof and machine.unused_data:
-        chunk, machine = machine.unused_data, zlib.decompressobj(_GZIP_BITS)
-        out.append(machine.decompress(chunk))
+def _inflate_chunk(inflater: zlib._Decompress, chunk: bytes, parts: list[bytes]) -> zlib._Decompress:
+    out = [inflater.decompress(chunk)]
+    # Files of several members, as `cat` makes them of several gzip files.
+    while inflater.eof and inflater.unused_data:
+        chunk, inflater = inflater.unused_data, zlib.decompressobj(_GZIP_BITS)
+        out.append(inflater.decompress(chunk))
     parts += out
-    return zlib.decompressobj(_GZIP_BITS) if machine.eof else machine
+    return zlib.decompressobj(_GZIP_BITS) if inflater.eof else inflater
 
 
-def _inflate_bytewise(machine: zlib._Decompress, chunk: bytes, parts: list[bytes]) -> None:
-    """The output up to the very byte that can't be decompressed: the call that fails returns nothing."""
-    for place in range(len(chunk)):
+def _inflate_bytewise(inflater: zlib._Decompress, chunk: bytes, parts: list[bytes]) -> None:
+    """Appends the output up to the byte that can't be decompressed; a call that fails returns none of it."""
+    for index in range(len(chunk)):
         try:
-            machine = _inflate_chunk(machine, chunk[place : place + 1], parts)
+            inflater = _inflate_chunk(inflater, chunk[index : index + 1], parts)
         except zlib.error:
             return

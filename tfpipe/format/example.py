@@ -1,8 +1,8 @@
-"""A record's values to a serialized tf.train.Example, and back to tensors: the two directions face to face.
+"""Encodes a record's values as a serialized tf.train.Example, and decodes it to tensors.
 
-Encoding needs no TensorFlow; decoding imports it. What a codec means is written once for each direction:
+Encoding needs no TensorFlow; decoding imports it. The codecs:
 
-    codec        in the record                                    encode takes          decode gives
+    codec        in the record                                    encode accepts        decode returns
     plain        the bytes, float or int64 list of the dtype      number, text, array   tensor of the feature's shape
     pixels       one bytes value, little-endian                   array                 tensor of the feature's shape
     jpeg, image  one bytes value, the file                        bytes                 uint8 [H, W, C], turned upright
@@ -55,8 +55,8 @@ def record_encoder(schema: Schema) -> Callable[[Mapping[str, Any]], Chunks]:
       schema: the features to write.
 
     Returns:
-      A function of a value for every feature; one with a default may be missing or equal to it, and is then left out.
-      It raises KeyError where another value is missing.
+      A function of a value for every feature; one with a default may be missing or equal to it, and is then not stored.
+      It raises KeyError if another value is missing.
     """
     features = [(feature.name, feature.default, _entry_packer(feature)) for feature in schema.in_map_order]
 
@@ -71,7 +71,7 @@ def record_encoder(schema: Schema) -> Callable[[Mapping[str, Any]], Chunks]:
     return encode
 
 
-# Few values of these occur over and over: packing one takes 3 us, finding it again 0.2 us.
+# Few values of these recur often: packing one takes 3 us, a look-up in the cache 0.2 us.
 _REPEATED = frozenset({"label", "label_int", "orientation"})
 _KINDS = {"bytes": BYTES_LIST, "float": FLOAT_LIST, "int64": INT64_LIST}
 
@@ -83,7 +83,7 @@ def _entry_packer(feature: Feature) -> Callable[[Any], Packed]:
     to_bytes = _value_packer(feature)
     head: Callable[[int], bytes] = partial(entry_head, feature.stored_name, _KINDS[feature.list_type])
     if feature.codec != "jpeg" and feature.codec != "image":
-        # The lengths of all but files occur over and over: what stands before such a value is found, not made.
+        # Except for files, the same lengths recur: the bytes before such a value come from a cache.
         head = lru_cache(maxsize=4096)(head)
 
     def pack(value: Any) -> Packed:
@@ -92,14 +92,14 @@ def _entry_packer(feature: Feature) -> Callable[[Any], Packed]:
             return pack_entry(feature.stored_name, (_KINDS[feature.list_type] + b"\0", b""))
         return head(len(data)), data
 
-    # Not the labels that are numbers: 0.0 and -0.0 are one value to a cache, and other bytes.
+    # Float labels are not cached: 0.0 and -0.0 are the same key, but different bytes.
     if feature.name in _REPEATED and feature.dtype != "float32":
         return lru_cache(maxsize=4096)(pack)
     return pack
 
 
 def _value_packer(feature: Feature) -> Callable[[Any], bytes]:
-    """A function from a value to the bytes behind an entry's head."""
+    """A function from a value to the bytes that follow an entry's head."""
     if feature.codec == "pixels":
         return lambda value: np.ascontiguousarray(value, _PIXEL_DTYPES[feature.dtype]).tobytes()
     if feature.list_type == "bytes":
@@ -117,7 +117,7 @@ def _pack_texts(values: Iterable[str | bytes]) -> Packed:
 
 
 def is_vectorizable(schema: Schema) -> bool:
-    """Whether a whole batch can be parsed at once: no image files, and every shape known."""
+    """Whether whole batches can be parsed at once: no image files, and every shape is known."""
     return all(f.codec in ("plain", "pixels") and None not in f.shape for f in schema.features)
 
 
@@ -130,7 +130,7 @@ def decode_record(
       schema: the features to read.
       serialized: scalar string.
       exact: decode image files exactly rather than fast; see tfpipe.images.decode.decode_file.
-      resizer: the size to which `image` and its `mask` are brought; None leaves them as they are stored.
+      resizer: resizes `image` and its `mask`; None keeps their stored size.
 
     Returns:
       Every feature of the schema under its name: images upright as [H, W, 3], the others in their shape and dtype.
@@ -143,7 +143,7 @@ def decode_record(
 
 
 def decode_batch(schema: Schema, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The features of a batch of records, parsed at once: some ten times the rate of one at a time.
+    """The features of a batch of records, parsed at once: some ten times as fast as one record at a time.
 
     Args:
       schema: a schema for which is_vectorizable holds.
@@ -185,7 +185,7 @@ def _decode(feature: Feature, parsed: Mapping[str, tf.Tensor], exact: bool, resi
 
 
 def _own_shape(feature: Feature, stored: tf.Tensor) -> tf.Tensor:
-    """The shape of an image, as it is stored beside it; of its mask, which has one channel."""
+    """The stored shape of an image; for its mask, the same with one channel."""
     import tensorflow as tf
 
     return stored if feature.name == "image" else tf.concat([stored[:2], [1]], 0)

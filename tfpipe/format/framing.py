@@ -1,9 +1,9 @@
-"""TFRecord framing, written and read without TensorFlow: byte-equal to its own.
+"""TFRecord framing, written and read without TensorFlow, with the same bytes.
 
 A record is framed as length (uint64 little-endian), masked CRC-32C of the length, the payload, masked CRC-32C of the
 payload. The payload is a serialized tf.train.Example; see wire.py.
 
-Large values are never copied: a record is a list of byte chunks, and an image stays the bytes object that was read.
+Large values are never copied: a record is a list of byte chunks, in which an image is the bytes object that was read.
 
     file.write(b"".join(frame(pack_example({"image": bytes_feature(jpeg), "label_int": int64_feature([3])}))))
     for record in scan(path):
@@ -37,11 +37,11 @@ SMALL_BYTES = 1024
 
 
 class DamagedRecord(ValueError):
-    """A shard holds something that is not a sound record.
+    """A shard contains bytes that are not a valid record.
 
     Attributes:
       path: the shard's file.
-      number: how many sound records lie before the damage.
+      number: how many valid records precede the damage.
       offset: the byte at which the damaged record begins.
     """
 
@@ -71,7 +71,7 @@ def masked_crc(chunks: Iterable[bytes]) -> int:
 def frame(payload: Sequence[bytes]) -> Chunks:
     """The chunks of one TFRecord frame around a payload, which has at least one chunk.
 
-    A value at the payload's end that is large stays uncopied: the last checksum becomes a chunk of its own.
+    A large value at the payload's end is not copied: the last checksum becomes a separate chunk.
     """
     length = _LENGTH.pack(sum(map(len, payload)))
     chunks = [length + _CRC.pack(masked_crc((length,))) + payload[0], *payload[1:]]
@@ -84,21 +84,21 @@ def frame(payload: Sequence[bytes]) -> Chunks:
 
 
 def scan(path: str | os.PathLike[str]) -> Iterator[Record]:
-    """Yields every record of an uncompressed shard in order, both CRCs checked.
+    """Yields every record of an uncompressed shard in file order, after checking both CRCs.
 
     Raises:
-      DamagedRecord: at the first byte that is not part of a sound record; all records before it have been yielded.
+      DamagedRecord: at the first byte that is not part of a valid record, after all records before it.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield from scan_bytes(data, os.fspath(path))
+            yield from scan_bytes(data, path=os.fspath(path))
 
 
-def scan_bytes(data: bytes | mmap.mmap, path: str = "<bytes>") -> Iterator[Record]:
-    """Yields every record of a shard's bytes; `path` is only named in errors. See scan."""
+def scan_bytes(data: bytes | mmap.mmap, *, path: str = "<bytes>") -> Iterator[Record]:
+    """Yields every record of a shard's bytes; `path` is used in errors only. See scan."""
     offset, number, end = 0, 0, len(data)
     while offset < end:
         length = _record_length(data, offset, number, path)
@@ -112,7 +112,7 @@ def scan_bytes(data: bytes | mmap.mmap, path: str = "<bytes>") -> Iterator[Recor
 
 
 def _record_length(data: bytes | mmap.mmap, offset: int, number: int, path: str) -> int:
-    """The payload's length, once the header is whole, matches its CRC, and the frame fits into the file."""
+    """The payload's length, if the header is complete and matches its CRC, and the frame fits into the file."""
     end = len(data)
     if offset + FRAME_BYTES > end:
         raise DamagedRecord(path, number, offset, f"the file ends {end - offset} bytes into the record")
@@ -127,7 +127,7 @@ def _record_length(data: bytes | mmap.mmap, offset: int, number: int, path: str)
 
 
 def valid_length(header: bytes) -> int | None:
-    """The payload's length by a record's header; None where it does not match its CRC, or the header is cut."""
+    """The payload's length by a record's header; None if it does not match its CRC, or the header is cut."""
     if len(header) < HEADER_BYTES:
         return None
     length, stored = _HEADER.unpack_from(header)
@@ -135,12 +135,12 @@ def valid_length(header: bytes) -> int | None:
 
 
 def matches_crc(payload: bytes, footer: bytes) -> bool:
-    """Whether a payload has the CRC that the footer behind it states."""
+    """Whether a payload has the CRC in the footer that follows it."""
     return footer == _CRC.pack(masked_crc((payload,)))
 
 
-def valid_payload(data: bytes | mmap.mmap, begin: int = 0, end: int | None = None) -> bytes | None:
-    """The payload of the record whose frame is data[begin:end]; None where its length or a CRC does not hold."""
+def valid_payload(data: bytes | mmap.mmap, *, begin: int = 0, end: int | None = None) -> bytes | None:
+    """The payload of the record whose frame is data[begin:end]; None if its length or a CRC does not match."""
     end = len(data) if end is None else end
     if end > len(data) or valid_length(data[begin : begin + HEADER_BYTES]) != end - begin - FRAME_BYTES:
         return None
@@ -158,7 +158,7 @@ def load_index(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def parse_index(data: bytes, path: str) -> np.ndarray:
-    """The offsets that the bytes of a records.index hold; `path` is only named in errors. See load_index."""
+    """The offsets in the bytes of a records.index; `path` is used in errors only. See load_index."""
     if len(data) % 8:
-        raise ValueError(f"{path} has {len(data)} bytes, not 8 for each record.")
+        raise ValueError(f"{path} has {len(data)} bytes, which is not a multiple of 8.")
     return np.frombuffer(data, "<u8")

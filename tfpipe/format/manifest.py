@@ -1,7 +1,7 @@
-"""The manifest: what a dataset consists of, the one document that passes from the writer to the reader.
+"""The manifest: the files, schema and classes of a dataset, as the one document that the writer gives to the reader.
 
-`dataset.json` is written last, by rename. No manifest, no dataset; and a reader opens only the files that it lists.
-Next to it lies `records.index`: the byte offset of every record, uint64 little-endian, shard after shard.
+`dataset.json` is written last, by rename. A folder without it is no dataset, and a reader opens only the files that it
+lists. Beside it is `records.index`: the byte offset of every record, uint64 little-endian, one shard after another.
 
     manifest = load_manifest("photos_tfrecord")
     manifest.class_names, manifest.num_records("train"), manifest.schema["image"].shape
@@ -23,9 +23,9 @@ import xxhash
 from tfpipe import __version__
 from tfpipe.format.framing import parse_index, scan
 from tfpipe.format.schema import Schema
-from tfpipe.storage import Place, RemotePath, as_place, local_copy
+from tfpipe.storage import AnyPath, StorePath, local_copy, replace_file, to_path
 
-# It rises only where an older reader would read wrongly; see docs/format.md. New optional keys do not raise it.
+# It rises only if an older reader would read wrongly; see docs/format.md. New optional keys do not raise it.
 FORMAT_VERSION = 1
 # The least tfpipe that reads this version rightly; every manifest carries it, for readers that are older than that.
 READ_BY = "0.1.0"
@@ -46,8 +46,8 @@ class Shard:
       num_records: how many records it holds.
       num_bytes: its size.
       digest: "xxh3_128:" and 32 hex digits over its bytes.
-      index_start: the number of its first record in records.index; None where the shard is compressed.
-      compression: "GZIP", or None: only shards that others wrote are compressed.
+      index_start: the number of its first record in records.index; None if the shard is compressed.
+      compression: "GZIP" or None; only third-party shards are compressed.
     """
 
     path: str
@@ -60,42 +60,42 @@ class Shard:
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of one split, and how many records each class has in it, in the order of class_names."""
+    """The shards of one split, and its number of records per class, in the order of class_names."""
 
     shards: tuple[Shard, ...]
     class_counts: tuple[int, ...]
 
     @property
     def num_records(self) -> int:
-        """The records of all shards."""
+        """The number of records in all shards."""
         return sum(shard.num_records for shard in self.shards)
 
     @property
     def num_bytes(self) -> int:
-        """The bytes of all shards."""
+        """The size of all shards."""
         return sum(shard.num_bytes for shard in self.shards)
 
     @property
     def is_seekable(self) -> bool:
-        """Whether single records can be read through their offsets: no shard is compressed."""
+        """Whether single records can be read by their offsets: no shard is compressed."""
         return all(shard.compression is None and shard.index_start is not None for shard in self.shards)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was written, and how.
+    """A dataset, and how it was written.
 
     Attributes:
       schema: the features of every record.
       splits: name to Split, in the order of the job.
-      class_names: label_int is a position in this list.
-      index_digest: the digest of records.index; None where there is none.
-      rejected: how many inputs were refused, by reason.
-      mean: per channel, in [0, 1]; None where no pixels were decoded.
-      std: per channel, in [0, 1]; None where no pixels were decoded.
-      statistics: file sizes, image sizes, aspect ratios and duplicates, as conversion found them.
+      class_names: label_int is an index into this list.
+      index_digest: the digest of records.index; None if there is none.
+      rejected: how many inputs were rejected, by reason.
+      mean: per channel, in [0, 1]; None if no pixels were decoded.
+      std: per channel, in [0, 1]; None if no pixels were decoded.
+      statistics: file sizes, image sizes, aspect ratios and duplicates, found by the conversion.
       made_by: the options that change bytes, the versions, the plan's fingerprint and the digest of the source.
-      directory: where the manifest was loaded from, a path or a RemotePath; not stored.
+      directory: where the manifest was loaded from, a path or a StorePath; not stored.
     """
 
     schema: Schema
@@ -107,47 +107,47 @@ class Manifest:
     std: tuple[float, ...] | None = None
     statistics: Mapping[str, Any] = field(default_factory=dict)
     made_by: Mapping[str, Any] = field(default_factory=dict)
-    directory: Place = field(default=Path("."), compare=False)
+    directory: AnyPath = field(default=Path("."), compare=False)
 
     def split(self, name: str) -> Split:
         """The split of that name.
 
         Raises:
-          ValueError: there is none; the known ones are named.
+          ValueError: there is none; the message lists the known ones.
         """
         if name not in self.splits:
             raise ValueError(f"No split {name!r} in {self.directory}; it has {list(self.splits)}.")
         return self.splits[name]
 
     def num_records(self, split: str | None = None) -> int:
-        """How many records a split holds, or all of them."""
+        """The number of records in a split, or in all splits."""
         if split is None:
             return sum(part.num_records for part in self.splits.values())
         return self.split(split).num_records
 
-    def shard_path(self, shard: Shard) -> Place:
-        """Where the shard's file lies."""
+    def shard_path(self, shard: Shard) -> AnyPath:
+        """The path of the shard's file."""
         return self.directory / shard.path
 
     def shard_file(self, shard: Shard) -> Path:
         """The shard's file on this machine.
 
         Raises:
-          ValueError: the dataset lies in a store.
+          ValueError: the dataset is in a store.
         """
-        place = self.shard_path(shard)
-        if isinstance(place, RemotePath):
-            raise ValueError(f"{place} lies in a store; this takes a dataset on this machine: copy it here first.")
-        return place
+        path = self.shard_path(shard)
+        if isinstance(path, StorePath):
+            raise ValueError(f"{path} is in a store; this needs a dataset on this machine: copy it here first.")
+        return path
 
     def offsets(self, split: str) -> list[np.ndarray]:
         """For each shard of a split, the byte offset of every record: [num_records] uint64.
 
-        They come from records.index; from the shards themselves, with a warning, where that file is not this
-        manifest's, as it is for a moment while a dataset is being replaced.
+        They come from records.index. If that file is not this manifest's, as happens for a moment while a dataset is
+        replaced, they come from the shards, with a warning.
 
         Raises:
-          ValueError: a shard is compressed and has no offsets, or does not hold the records that the manifest says.
+          ValueError: a shard is compressed and has no offsets, or has another number of records than the manifest says.
         """
         starts = [(shard, self._index_start(shard)) for shard in self.split(split).shards]
         index = self._own_index()
@@ -187,7 +187,7 @@ class Manifest:
         return xxhash.xxh3_128_hexdigest(_document_text(document).encode())
 
     def to_json(self) -> dict[str, Any]:
-        """The document that dataset.json holds."""
+        """The document of dataset.json."""
         return {
             "format_version": FORMAT_VERSION,
             "read_by": READ_BY,
@@ -231,33 +231,33 @@ def _document_text(document: Mapping[str, Any]) -> str:
 def is_as_saved(text: str) -> bool:
     """Whether the text of a dataset.json is as save_manifest wrote it: its last entry is the digest of the others.
 
-    Readers do not ask, and take one that was edited; `check` does, since a changed class name has no other witness.
+    Only `check` tests this, since nothing else would show a changed class name; readers accept an edited text.
     """
     document = json.loads(text)
     return document.pop("digest", None) == digest_bytes(_document_text(document).encode("utf-8", "surrogatepass"))
 
 
-def parse_manifest(text: str, directory: Place) -> Manifest:
-    """The manifest that a text holds; `directory` is where its files lie.
+def parse_manifest(text: str, directory: AnyPath) -> Manifest:
+    """The manifest in a text; its files are in `directory`.
 
     Raises:
-      ValueError: the text is not a manifest of this format; the sentence says what is wrong.
+      ValueError: the text is not a manifest of this format; the message says what is wrong.
     """
-    place = directory / MANIFEST_NAME
+    path = directory / MANIFEST_NAME
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place} is not JSON: {error}.") from error
+        raise ValueError(f"{path} is not JSON: {error}.") from error
     if not isinstance(document, dict) or "format_version" not in document:
-        raise ValueError(f"{place} is not a tfpipe manifest: it has no format_version.")
-    _check_version(document, place)
+        raise ValueError(f"{path} is not a tfpipe manifest: it has no format_version.")
+    _check_version(document, path)
     try:
         return _from_document(document, directory)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{place} is not a sound manifest: {type(error).__name__}: {error}.") from error
+        raise ValueError(f"{path} is not a valid manifest: {type(error).__name__}: {error}.") from error
 
 
-def _check_version(document: Mapping[str, Any], path: Place) -> None:
+def _check_version(document: Mapping[str, Any], path: AnyPath) -> None:
     """Refuses a format that is newer than this reader; every older one is read."""
     version = document["format_version"]
     if type(version) is not int or version < 1:
@@ -270,7 +270,7 @@ def _check_version(document: Mapping[str, Any], path: Place) -> None:
         )
 
 
-def _from_document(document: Mapping[str, Any], directory: Place) -> Manifest:
+def _from_document(document: Mapping[str, Any], directory: AnyPath) -> Manifest:
     classes = tuple(_checked(name, str) for name in document["class_names"])
     splits = {}
     for name, part in document["splits"].items():
@@ -321,7 +321,7 @@ def _checked(value: Any, kind: type) -> Any:
     return value
 
 
-def load_manifest(path: str | os.PathLike[str] | RemotePath) -> Manifest:
+def load_manifest(path: str | os.PathLike[str] | StorePath) -> Manifest:
     """The manifest of a dataset.
 
     Args:
@@ -329,51 +329,38 @@ def load_manifest(path: str | os.PathLike[str] | RemotePath) -> Manifest:
 
     Raises:
       FileNotFoundError: there is no manifest: no dataset, or a conversion that has not finished.
-      ValueError: the file is not a sound manifest.
+      ValueError: the file is not a valid manifest.
     """
-    place = as_place(path)
-    if place.name != MANIFEST_NAME:
-        place = place / MANIFEST_NAME
+    file = to_path(path)
+    if file.name != MANIFEST_NAME:
+        file = file / MANIFEST_NAME
     try:
-        text = place.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
-        unfinished = (place.parent / STATE_NAME).is_dir()
+        unfinished = (file.parent / STATE_NAME).is_dir()
         hint = (
             "its conversion has not finished: run it again with --resume" if unfinished else "tfpipe convert writes one"
         )
-        raise FileNotFoundError(f"No manifest {place}; {hint}.") from error
+        raise FileNotFoundError(f"No manifest {file}; {hint}.") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{place} is not JSON: {error}.") from error
-    return parse_manifest(text, place.parent)
+        raise ValueError(f"{file} is not JSON: {error}.") from error
+    return parse_manifest(text, file.parent)
 
 
-def save_manifest(manifest: Manifest, directory: str | os.PathLike[str] | RemotePath) -> None:
-    """Writes dataset.json in one step, so that a reader sees the old or the new one, and it survives a power cut."""
+def save_manifest(manifest: Manifest, directory: str | os.PathLike[str] | StorePath) -> None:
+    """Writes dataset.json in one step, so that readers see the old or the new one, and it survives a power cut."""
     signed = {**manifest.to_json(), "digest": digest_bytes(manifest_text(manifest).encode())}
-    replace_file(as_place(directory) / MANIFEST_NAME, _document_text(signed).encode())
-
-
-def replace_file(path: Place, data: bytes) -> None:
-    """Puts a file in place of what was there, whole or not at all."""
-    if isinstance(path, RemotePath):
-        path.write_bytes(data)
-        return
-    draft = path.with_name(f".{path.name}.tmp")
-    with open(draft, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    replace_file(to_path(directory) / MANIFEST_NAME, _document_text(signed).encode())
 
 
 def digest_bytes(data: bytes) -> str:
-    """The digest of bytes, as the manifest writes it."""
+    """The digest of bytes, in the form that the manifest stores."""
     return f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}"
 
 
-def digest_file(path: str | os.PathLike[str] | RemotePath) -> str:
-    """The digest of a file, as the manifest writes it."""
-    if isinstance(path, RemotePath):
+def digest_file(path: str | os.PathLike[str] | StorePath) -> str:
+    """The digest of a file, in the form that the manifest stores."""
+    if isinstance(path, StorePath):
         return digest_bytes(path.read_bytes())
     digest = xxhash.xxh3_128()
     with open(path, "rb", buffering=0) as file:

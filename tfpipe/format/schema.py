@@ -1,9 +1,9 @@
-"""What a record holds: the name, dtype, shape and codec of every feature, as one frozen value.
+"""The schema of records: the name, dtype, shape and codec of every feature, as one frozen value.
 
-A `Schema` is written into the manifest by the converter and is all that the reader knows of a record. Nothing here
-touches TensorFlow; `tfpipe.format.example` turns a schema into bytes and tensors.
+The converter writes the `Schema` into the manifest; the reader needs nothing else to decode a record. This module does
+not use TensorFlow; `tfpipe.format.example` encodes and decodes records by their schema.
 
-    schema = record_schema("decoded", dtype="uint8", image_size=(224, 224))
+    schema = record_schema("decoded", ImageSpec(dtype="uint8", size=(224, 224)))
     schema["image"].shape        # (224, 224, 3)
     Schema.from_json(schema.to_json()) == schema
 """
@@ -11,6 +11,7 @@ touches TensorFlow; `tfpipe.format.example` turns a schema into bytes and tensor
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,13 +20,13 @@ import xxhash
 
 DTYPES = ("string", "int64", "float32", "float16", "uint8")
 PAYLOADS = ("raw", "decoded", "embedding")
-# class: one class name a record; multi: any number of them; number: a float, for regression.
+# class: one class name per record; multi: any number of them; number: a float, for regression.
 LABEL_KINDS = ("class", "multi", "number")
 
 # plain: the values themselves, in the list of tf.train.Feature that fits their dtype.
 # pixels: one bytes value with the array's little-endian bytes.
 # jpeg, image: one bytes value with a whole image file: JPEG only, or any format that tf.io.decode_image reads. It
-# decodes to the channels that the shape's last size says: 3, or 1 for a mask.
+# decodes to the number of channels in the shape: 3, or 1 for a mask.
 CODECS = ("plain", "pixels", "jpeg", "image")
 
 RESERVED = ("key", "image", "shape", "label", "label_int", "embedding", "orientation", "mask")
@@ -37,11 +38,11 @@ class Feature:
 
     Attributes:
       name: the feature's name for the reader, and in tf.train.Example unless stored_as gives another.
-      dtype: one of DTYPES: what the reader gets. An encoded image decodes to uint8.
-      shape: sizes, None where they differ from record to record; () is a scalar.
-      codec: one of CODECS: how the values lie in the record.
-      default: the value of records that lack the feature; None where every record must have it.
-      stored_as: its name in tf.train.Example, where another writer chose one of its own; None where it is `name`.
+      dtype: one of DTYPES, of the values that the reader returns. An encoded image decodes to uint8.
+      shape: sizes, None if they differ between records; () is a scalar.
+      codec: one of CODECS: the form in which the record stores the values.
+      default: the value of records that lack the feature; None if every record must have it.
+      stored_as: its name in tf.train.Example, if another writer chose a different one; None if it is `name`.
     """
 
     name: str
@@ -63,7 +64,7 @@ class Feature:
         if self.codec in ("jpeg", "image") and self.dtype != "uint8":
             raise ValueError(f"Feature {self.name!r}: an encoded image decodes to uint8, not {self.dtype!r}.")
         if not all(size is None or (isinstance(size, int) and size >= 0) for size in self.shape):
-            raise ValueError(f"Feature {self.name!r} has shape {self.shape!r}; sizes are whole numbers or None.")
+            raise ValueError(f"Feature {self.name!r} has shape {self.shape!r}; sizes are integers or None.")
         if self.stored_as is not None and (not self.stored_as or not isinstance(self.stored_as, str)):
             raise ValueError(f"Feature {self.name!r} is stored as {self.stored_as!r}; it takes a name or None.")
 
@@ -122,7 +123,7 @@ class Schema:
 
     @cached_property
     def in_map_order(self) -> tuple[Feature, ...]:
-        """The features in the order in which an Example holds them: a name before its own prefixes."""
+        """The features in the order of tf.train.Example's map: a name before its own prefixes."""
         return tuple(sorted(self.features, key=lambda feature: feature.stored_name.encode() + b"\xff"))
 
     @property
@@ -132,7 +133,7 @@ class Schema:
 
     @property
     def label_kind(self) -> str:
-        """One of LABEL_KINDS, as the features say it: a float `label`, several `label_int`, or one class."""
+        """One of LABEL_KINDS, inferred from the features: a float `label`, several `label_int`, or one class."""
         if "label" in self and self["label"].dtype == "float32":
             return "number"
         return "multi" if "label_int" in self and self["label_int"].shape == (None,) else "class"
@@ -146,7 +147,7 @@ class Schema:
         """The schema that `to_json` wrote.
 
         Raises:
-          ValueError: the document is not a schema; the sentence says which part.
+          ValueError: the document is not a schema; the message says which part.
         """
         try:
             features = tuple(
@@ -169,10 +170,10 @@ class ImageSpec:
 
     Attributes:
       dtype: for decoded: "float32", "float16" or "uint8"; ignored for raw.
-      size: (height, width) where all images have one size, else None.
+      size: (height, width) if all images have one size, else None.
       jpeg_only: for raw: every file is a JPEG, so the reader may take the fast decoder.
-      turned: for raw: some file carries an EXIF turn.
-      masked: a `mask` [H, W, 1] uint8 lies beside each image, of its size: a PNG for raw, pixels for decoded.
+      turned: for raw: some file has an EXIF orientation.
+      masked: each record also has a `mask` [H, W, 1] uint8 of the image's size: a PNG for raw, pixels for decoded.
     """
 
     dtype: str = "uint8"
@@ -184,8 +185,8 @@ class ImageSpec:
 
 def record_schema(
     payload: str,
-    image: ImageSpec | None = None,
     *,
+    image: ImageSpec | None = None,
     embedding_size: int | None = None,
     extras: tuple[Feature, ...] = (),
     label_kind: str = "class",
@@ -196,8 +197,8 @@ def record_schema(
       payload: "raw", "decoded" or "embedding".
       image: how raw and decoded images are stored.
       embedding_size: the length of the vectors, for "embedding".
-      extras: further columns of the source. `boxes`, float32 [None, 4], are x0, y0, x1, y1 in pixels of the image as
-        the record holds it; tfpipe.images.boxes moves them.
+      extras: additional columns of the source. `boxes`, float32 [None, 4], are x0, y0, x1, y1 in pixels of the stored
+        image; tfpipe.images.boxes moves them.
       label_kind: one of LABEL_KINDS.
 
     Raises:
@@ -232,6 +233,18 @@ def _image_features(payload: str, image: ImageSpec) -> list[Feature]:
         if image.turned:
             features.append(Feature("orientation", "int64", default=1))
     else:
-        # float32 lies in a float_list, so that any TFRecord reader takes it; the others have no list of their own.
+        # float32 is stored in a float_list, which any TFRecord reader can parse; the other dtypes have no such list.
         features.append(Feature("image", image.dtype, shape, "plain" if image.dtype == "float32" else "pixels"))
     return features
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """The (height, width) that a text such as "224,224" names.
+
+    Raises:
+      ValueError: it is not two integers, or one of them is 0.
+    """
+    match = re.fullmatch(r"(\d+),(\d+)", text.replace(" ", ""))
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise ValueError(f"{text!r} is not HEIGHT,WIDTH such as 224,224")
+    return int(match[1]), int(match[2])

@@ -1,8 +1,8 @@
-"""Which split, which place in the order and which shard a record belongs to: pure functions of integers.
+"""The split, the position and the shard of a record: pure functions of integers.
 
-A record's key and the seed give one 128-bit hash: its upper half picks the split, its lower half is the record's place
-in the order of its split. So neither depends on the listing's order, the number of workers or a random draw, and a
-record never moves between splits because others came or went.
+A record's key and the seed give one 128-bit hash: its upper half picks the split, and records of a split are sorted by
+the lower half. So neither depends on the listing's order, the number of workers or a random draw, and a record never
+changes its split because others were added or removed.
 
     bounds = split_bounds({"train": 0.8, "validation": 0.1, "test": 0.1})
     split_draw, order = key_hashes("cats/1.jpg", seed=0)
@@ -26,16 +26,16 @@ _MASK = (1 << _HALF) - 1
 
 
 def key_hashes(key: str, *, seed: int) -> tuple[int, int]:
-    """Two independent unsigned 64-bit hashes of a key: the draw for its split, and its place in the order.
+    """Two independent unsigned 64-bit hashes of a key: one that picks its split, and one by which records are sorted.
 
-    XXH3-128, seeded; the same on every machine and Python, unlike hash().
+    XXH3-128 with a seed: equal on every machine and in every version of Python, unlike hash().
     """
     both = xxhash.xxh3_128_intdigest(key.encode(), seed)
     return both >> _HALF, both & _MASK
 
 
 def parse_split(text: str) -> dict[str, float]:
-    """The fractions that "train=0.8,validation=0.1,test=0.1" names.
+    """The fractions in a text such as "train=0.8,validation=0.1,test=0.1".
 
     Raises:
       ValueError: a part is not NAME=FRACTION, a name occurs twice, or the fractions do not sum to 1.
@@ -58,7 +58,7 @@ def parse_split(text: str) -> dict[str, float]:
 
 
 def split_bounds(fractions: Mapping[str, float]) -> list[int]:
-    """Upper bounds in [0, 2**64] of each split's draws, in the mapping's order; the last is 2**64.
+    """The upper bound in [0, 2**64] of each split's hashes, in the mapping's order; the last is 2**64.
 
     Raises:
       ValueError: a fraction is negative, a name can't be part of a file name, or the sum is not 1.
@@ -67,8 +67,8 @@ def split_bounds(fractions: Mapping[str, float]) -> list[int]:
         if not name.replace("_", "").isalnum() or not name.isascii():
             raise ValueError(f"A split's name has letters, digits and _ only, not {name!r}.")
         if not 0 <= fraction <= 1:
-            raise ValueError(f"The fraction of split {name!r} is {fraction}; it must lie in [0, 1].")
-    # limit_denominator takes 0.1 as the tenth that was meant, so that ten tenths make exactly one.
+            raise ValueError(f"The fraction of split {name!r} is {fraction}; it must be in [0, 1].")
+    # limit_denominator reads 0.1 as exactly one tenth, so that ten tenths sum to exactly one.
     exact = [Fraction(fraction).limit_denominator(10**9) for fraction in fractions.values()]
     if sum(exact) != 1:
         raise ValueError(f"The fractions of {dict(fractions)} sum to {float(sum(exact))}; they must sum to 1.")
@@ -76,12 +76,12 @@ def split_bounds(fractions: Mapping[str, float]) -> list[int]:
 
 
 def pick_split(draw: int, bounds: Sequence[int]) -> int:
-    """The number of the split that a draw in [0, 2**64) falls into."""
+    """The index of the split that a hash in [0, 2**64) falls into."""
     return bisect_right(bounds, draw)
 
 
 def num_shards(num_bytes: int, *, target_bytes: int = DEFAULT_TARGET_BYTES) -> int:
-    """How many shards a split of that size gets: the count that brings each nearest to the target; at least one.
+    """The number of shards, at least one, that brings their size nearest to the target.
 
     Rounding keeps every shard between 2/3 and 3/2 of the target, so 43-96 MB for 64 MB, wherever the split is larger.
     """
@@ -91,11 +91,11 @@ def num_shards(num_bytes: int, *, target_bytes: int = DEFAULT_TARGET_BYTES) -> i
 
 
 def cut_order(sizes: np.ndarray, shards: int) -> np.ndarray:
-    """Where to cut a split's ordered pieces into runs of nearly equal bytes.
+    """The indices at which to cut a split's ordered pieces into runs of nearly equal bytes.
 
     Args:
       sizes: [P] bytes of each piece, in order.
-      shards: how many runs are wanted; fewer come out where there are fewer non-empty pieces.
+      shards: how many runs are wanted; there are fewer if there are fewer non-empty pieces.
 
     Returns:
       [S + 1] int64, rising from 0 to P: run i is pieces [cuts[i], cuts[i + 1]), and holds some bytes unless all are 0.
@@ -103,7 +103,7 @@ def cut_order(sizes: np.ndarray, shards: int) -> np.ndarray:
     ends = np.cumsum(np.asarray(sizes, np.int64))
     total = int(ends[-1]) if len(ends) else 0
     goals = np.arange(1, shards) * (total / shards)
-    # A cut after the piece whose end is nearest to the goal; pieces without bytes never make a run of their own.
+    # Cut after the piece whose end is nearest to the goal; pieces without bytes never form a run alone.
     held = np.flatnonzero(np.diff(ends, prepend=0))
     if len(held) == 0:
         return np.array([0, len(ends)], np.int64)
@@ -113,9 +113,9 @@ def cut_order(sizes: np.ndarray, shards: int) -> np.ndarray:
 
 
 def host_batches(num_batches: int, *, host_index: int, host_count: int) -> range:
-    """The global batches that one host of several takes: host h of n takes k * n + h, equally many for each.
+    """The global batches of one host among several: host h of n gets the batches k * n + h, equally many for each host.
 
-    The up to host_count - 1 batches that can't be shared equally are left to the next epoch's other order.
+    Up to host_count - 1 batches can't be shared equally and are skipped; the next epoch has another order.
 
     Raises:
       ValueError: host_index is not in [0, host_count).

@@ -1,9 +1,10 @@
-"""tf.train.Example, packed and parsed without TensorFlow: byte-equal to its deterministic serialization.
+"""tf.train.Example, packed and parsed without TensorFlow, with the bytes of its deterministic serialization.
 
 The messages are Example {1: Features}, Features {1: map entry}, entry {1: name, 2: Feature}, Feature {1: BytesList,
 2: FloatList, 3: Int64List}, each list {1: values}; features are in sorted order.
 
-Large values are never copied: a message is a list of byte chunks, and an image stays the bytes object that was read.
+Large values are never copied: a message is a list of byte chunks, in which an image is the bytes object that was
+read. Parsing uses google.protobuf, which is 1.4 to 7 times as fast as a parser in Python.
 
     chunks = pack_example({"image": bytes_feature(jpeg), "label_int": int64_feature([3])})
     parse_example(b"".join(chunks))["label_int"]     # [3]
@@ -12,17 +13,17 @@ Large values are never copied: a message is a list of byte chunks, and an image 
 from __future__ import annotations
 
 import functools
-import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from tfpipe.format.framing import SMALL_BYTES, Chunks
 
-# A message in two parts: what was packed here, and a value that is handed on uncopied (or b"").
+# A message in two parts: bytes packed here, and a value that is passed on without a copy (or b"").
 Packed = tuple[bytes, bytes]
 
-# Which of the three lists a Feature holds.
+# The tags of the three lists that a Feature can hold.
 BYTES_LIST, FLOAT_LIST, INT64_LIST = b"\x0a", b"\x12", b"\x1a"
 
 _SMALL_VARINTS = tuple(bytes((number,)) for number in range(128))
@@ -32,7 +33,7 @@ def varint(number: int) -> bytes:
     """The protobuf varint of a number in [-2**63, 2**64); negative ones take ten bytes."""
     if 0 <= number < 128:
         return _SMALL_VARINTS[number]
-    # The lengths around an image are five varints a record: 0.2 us each like this, 0.6 us in the loop below.
+    # The lengths around an image are five varints per record: 0.2 us each like this, 0.6 us in the loop below.
     if 128 <= number < 1 << 14:
         return bytes((number & 127 | 128, number >> 7))
     if 128 <= number < 1 << 21:
@@ -82,7 +83,7 @@ def _packed_list(tag: bytes, values: bytes) -> Packed:
 
 @functools.lru_cache(maxsize=4096)
 def map_order(name: str) -> bytes:
-    """What the names in an Example sort by: the stock serializer puts a name before its own prefixes."""
+    """The sort key of names in an Example: TensorFlow's serializer puts a name before its own prefixes."""
     # label_int, then label: UTF-8 has no byte 0xff.
     return name.encode() + b"\xff"
 
@@ -94,14 +95,14 @@ def _entry_head(name: str) -> bytes:
 
 
 def pack_entry(name: str, feature: Packed) -> Packed:
-    """One entry of the map that an Example is: the packed feature under its name."""
+    """One entry of an Example's map: the packed feature under its name."""
     head, tail = feature
     entry = _entry_head(name) + varint(len(head) + len(tail)) + head
     return b"\x0a" + varint(len(entry) + len(tail)) + entry, tail
 
 
 def entry_head(name: str, kind: bytes, num_bytes: int) -> bytes:
-    """What stands before the value of an entry that holds one bytes value or one packed list; see pack_entry.
+    """The bytes before the value, in an entry that holds one bytes value or one packed list; see pack_entry.
 
     Args:
       name: of the feature.
@@ -115,7 +116,7 @@ def entry_head(name: str, kind: bytes, num_bytes: int) -> bytes:
 
 
 def join_entries(entries: Iterable[Packed]) -> Chunks:
-    """The chunks of a serialized tf.train.Example of entries, which are in map_order."""
+    """The chunks of a serialized tf.train.Example with these entries, which are sorted by map_order."""
     chunks: Chunks = []
     small: Chunks = []
     total = 0
@@ -135,7 +136,7 @@ def join_entries(entries: Iterable[Packed]) -> Chunks:
 
 
 def pack_example(features: Mapping[str, Packed]) -> Chunks:
-    """The chunks of a serialized tf.train.Example: what SerializeToString(deterministic=True) gives."""
+    """The chunks of a serialized tf.train.Example: the bytes of SerializeToString(deterministic=True)."""
     return join_entries([pack_entry(name, features[name]) for name in sorted(features, key=map_order)])
 
 
@@ -146,92 +147,65 @@ class NotAnExample(ValueError):
 def parse_example(data: bytes) -> dict[str, list[bytes] | np.ndarray]:
     """The features of a serialized tf.train.Example: bytes lists as lists, numbers as float32 and int64 arrays.
 
-    A feature without a value is an empty list. Takes whatever order and packing other writers use.
+    A feature without a value is an empty list. Any order and packing of other writers is read.
 
     Raises:
-      NotAnExample: the bytes are no Example.
+      NotAnExample: the bytes are not an Example.
     """
+    from google.protobuf.message import DecodeError
+
     try:
-        features: dict[str, list[bytes] | np.ndarray] = {}
-        for block in _fields(data, 1):
-            for entry in _fields(block, 1):
-                name = b"".join(_fields(entry, 1)[-1:]).decode()
-                features[name] = _feature_values(b"".join(_fields(entry, 2)[-1:]))
-        return features
-    except (IndexError, struct.error, UnicodeDecodeError, ValueError) as error:
+        entries = _example_class().FromString(data).features.feature
+    except DecodeError as error:
         raise NotAnExample(f"Not a tf.train.Example of {len(data)} bytes: {error}.") from error
+    return {entry.key: _feature_values(entry.value) for entry in entries}
 
 
-def _feature_values(feature: bytes) -> list[bytes] | np.ndarray:
-    values: list[bytes] | np.ndarray = []
-    for number, wire, content in _walk(feature):
-        if wire != 2 or not isinstance(content, bytes):
-            continue
-        if number == 1:
-            values = _fields(content, 1)
-        elif number == 2:
-            values = np.frombuffer(b"".join(_raw_fields(content, 5)), "<f4")
-        elif number == 3:
-            values = _int64_values(content)
-    return values
+def _feature_values(feature: Any) -> list[bytes] | np.ndarray:
+    kind = feature.WhichOneof("kind")
+    if kind == "float_list":
+        return _float_values(feature.float_list)
+    if kind == "int64_list":
+        return np.array(feature.int64_list.value, np.int64)
+    return list(feature.bytes_list.value)
 
 
-def _int64_values(content: bytes) -> np.ndarray:
-    numbers: list[int] = []
-    for number, wire, value in _walk(content):
-        if number != 1:
-            continue
-        if isinstance(value, int):
-            numbers.append(value)
-        elif wire == 2:
-            position = 0
-            while position < len(value):
-                one, position = _read_varint(value, position)
-                numbers.append(one)
-    return np.array(numbers, np.uint64).astype(np.int64)
+def _float_values(floats: Any) -> np.ndarray:
+    # Serialized, the values are packed at the end, once unknown fields are gone. Taken one at a time, those of a
+    # float32 image of 224 x 224 cost 13 ms instead of 1.3 ms.
+    floats.DiscardUnknownFields()
+    packed = floats.SerializeToString()
+    return np.frombuffer(packed[len(packed) - 4 * len(floats.value) :], "<f4")
 
 
-def _raw_fields(content: bytes, unpacked_wire: int) -> list[bytes]:
-    wires = (2, unpacked_wire)
-    return [
-        value for number, wire, value in _walk(content) if number == 1 and wire in wires and isinstance(value, bytes)
-    ]
+@functools.cache
+def _example_class() -> Any:
+    """A message class with the wire format of tf.train.Example, without the seconds that importing TensorFlow takes."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+    types = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="tfpipe/example.proto", package="tfpipe", syntax="proto3")
 
-def _fields(message: bytes, wanted: int) -> list[bytes]:
-    return [
-        value for number, wire, value in _walk(message) if number == wanted and wire == 2 and isinstance(value, bytes)
-    ]
+    def add_message(name: str) -> Any:
+        return file.message_type.add(name=name)
 
+    def add_field(message: Any, name: str, number: int, type_name: str, **options: Any) -> None:
+        message.field.add(
+            name=name, number=number, type=types.TYPE_MESSAGE, type_name=f".tfpipe.{type_name}", **options
+        )
 
-def _walk(message: bytes) -> Iterator[tuple[int, int, bytes | int]]:
-    """Yields (field number, wire type, value) of a protobuf message; values are ints for wire type 0, else bytes."""
-    position, end = 0, len(message)
-    while position < end:
-        tag, position = _read_varint(message, position)
-        number, wire = tag >> 3, tag & 7
-        if wire == 0:
-            value, position = _read_varint(message, position)
-            yield number, wire, value
-            continue
-        if wire == 2:
-            length, position = _read_varint(message, position)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire} at byte {position}")
-        if position + length > end:
-            raise ValueError(f"a field runs {position + length - end} bytes past the end")
-        yield number, wire, message[position : position + length]
-        position += length
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    result = 0
-    for shift in range(0, 70, 7):
-        byte = data[position]
-        position += 1
-        result |= (byte & 127) << shift
-        if byte < 128:
-            return result & 0xFFFFFFFFFFFFFFFF, position
-    raise ValueError("a varint of more than ten bytes")
+    feature = add_message("Feature")
+    feature.oneof_decl.add(name="kind")
+    for number, kind in enumerate(("bytes", "float", "int64"), 1):
+        value_type = types.Type.Value(f"TYPE_{kind.upper()}")
+        add_message(f"{kind}_list").field.add(name="value", number=1, type=value_type, label=types.LABEL_REPEATED)
+        add_field(feature, f"{kind}_list", number, f"{kind}_list", oneof_index=0)
+    # A map is a list of entries on the wire. As a map, entries with unknown fields would be left out.
+    entry = add_message("Entry")
+    entry.field.add(name="key", number=1, type=types.TYPE_STRING)
+    add_field(entry, "value", 2, "Feature")
+    add_field(add_message("Features"), "feature", 1, "Entry", label=types.LABEL_REPEATED)
+    add_field(add_message("Example"), "features", 1, "Features")
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tfpipe.Example"))

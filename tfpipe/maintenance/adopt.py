@@ -1,9 +1,9 @@
-"""Adopts TFRecords that others wrote: reads every record once, infers the schema, and writes the manifest.
+"""Adopts third-party TFRecords: reads every record once, infers the schema, and writes the manifest.
 
     manifest = tfpipe.index("imagenet/train-*")
     tfpipe.make_dataset("imagenet", batch_size=128, image_size=(224, 224))
 
-The files stay where they are: the manifest goes into their folder, or they are linked into another one.
+The files are not moved: the manifest is written into their folder, or they are linked into another one.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ from tfpipe.format.manifest import (
     digest_bytes,
     digest_file,
     load_manifest,
-    replace_file,
     save_manifest,
 )
 from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
-from tfpipe.maintenance.foreign import Features, Layout, find_roles
-from tfpipe.storage import is_url
+from tfpipe.maintenance.foreign import Features, SchemaInference, match_features
+from tfpipe.storage import is_url, replace_file
 
-# What a part of a file's name says of its split.
+# A word in a file's name: the split that it means.
 SPLIT_WORDS = {
     "train": "train",
     "training": "train",
@@ -52,85 +51,87 @@ SPLIT_WORDS = {
     "test": "test",
     "testing": "test",
 }
-# Every split counts every class: ids beyond this are no class numbers but hashes, times, or keys.
+# Every split has a count for every class. Larger ids are not class numbers but hashes, times or keys.
 MOST_CLASSES = 1 << 20
 
 _SAMPLE_RECORDS = 16
-# TensorFlow Datasets writes the class names here, one a line.
+# TensorFlow Datasets writes the class names into this file, one per line.
 _NAMES_FILE = "label.labels.txt"
 
 
 def index(
     pattern: str | os.PathLike[str], schema: Schema | None = None, output: str | os.PathLike[str] | None = None
 ) -> Manifest:
-    """Writes the manifest of TFRecords that are there already, and returns it.
+    """Writes the manifest of existing TFRecords, and returns it.
 
-    Every record is read: its CRCs, its label, the header of its image. A label is taken as it is stored; an id that no
-    record has, or whose records have no text, is named by its number: so 1-based labels get a class "0" of no record.
+    Every record is read: its CRCs, its label, the header of its image. Labels are used as they are stored. An id
+    without a record, or whose records have no text, is named by its number; so 1-based labels get an empty class "0".
 
     Args:
-      pattern: a glob of files, or a folder, of which the files with "tfrecord" in their name are taken. A file's name
-        tells its split: train, validation (val) or test; else it is "train".
-      schema: what the records hold; None infers it from them.
-      output: where dataset.json and links to the files go; None: into the folder of the files.
+      pattern: a glob of files, or a folder, of which the files with "tfrecord" in their name are used. A file's split
+        follows from its name: train, validation (val) or test; "train" if there is none.
+      schema: the schema of the records; None infers it.
+      output: a folder for dataset.json and links to the files; None writes into the folder of the files.
 
     Raises:
       FileNotFoundError: no file matches.
-      UsageError: a manifest is there already, or the files lie in several folders and no output is given.
-      DataError: a record is damaged, or no Example, or lacks what the others have; shard and record are named.
+      UsageError: there is a manifest already, or the files are in several folders and no output is given.
+      DataError: a record is damaged, or no Example, or lacks a feature of the others; shard and record are named.
       ValueError: the schema can't be inferred.
     """
-    files = matching_files(pattern)
-    folder = _folder(files, output)
-    layout = Layout(find_roles(_sample(files)) if schema is None else _roles_of(schema))
+    files = find_files(pattern)
+    folder = _manifest_folder(files, output)
+    inference = SchemaInference(match_features(_sample(files)) if schema is None else _match_labels(schema))
     required = [] if schema is None else [f.stored_name for f in schema.features if f.default is None]
-    shards = [_Scan(path, layout, frozenset(required)).run() for path in files]
-    schema = layout.schema() if schema is None else schema
+    shards = [ShardScan(path, inference, frozenset(required)).run() for path in files]
+    schema = inference.schema() if schema is None else schema
     if output is not None:
         _link_files(files, folder)
-    _write_manifest(schema, layout, shards, folder)
+    _write_manifest(schema, inference, shards, folder)
     return load_manifest(folder)
 
 
 # ---- files
 
 
-def matching_files(pattern: str | os.PathLike[str]) -> list[Path]:
+def find_files(pattern: str | os.PathLike[str]) -> list[Path]:
     """The files that a glob or a folder names, sorted.
 
     Raises:
       FileNotFoundError: there are none.
-      UsageError: they lie in a store.
+      UsageError: they are in a store.
     """
     if is_url(pattern):
-        raise UsageError(f"{pattern} lies in a store; index takes files on this machine: copy them here first.")
-    place = Path(pattern)
-    if place.is_dir():
-        found = [path for path in place.iterdir() if "tfrecord" in path.name and not path.name.startswith(".")]
+        raise UsageError(f"{pattern} is in a store; index reads files on this machine: copy them here first.")
+    folder = Path(pattern)
+    if folder.is_dir():
+        found = [path for path in folder.iterdir() if "tfrecord" in path.name and not path.name.startswith(".")]
     else:
         found = [Path(name) for name in glob.glob(os.fspath(pattern), recursive=True)]
     files = sorted(path for path in found if path.is_file() and path.name not in (MANIFEST_NAME, INDEX_NAME))
     if not files:
-        hint = "; of a folder, files with 'tfrecord' in their name are taken" if place.is_dir() else ""
+        hint = "; of a folder, files with 'tfrecord' in their name are used" if folder.is_dir() else ""
         raise FileNotFoundError(f"No file matches {os.fspath(pattern)!r}{hint}.")
     return files
 
 
-def _folder(files: Sequence[Path], output: str | os.PathLike[str] | None) -> Path:
-    """Where the manifest goes."""
+def _manifest_folder(files: Sequence[Path], output: str | os.PathLike[str] | None) -> Path:
+    """The folder for the manifest."""
     folders = sorted({path.parent for path in files})
     if output is None and len(folders) > 1:
         raise UsageError(
-            f"The files lie in {len(folders)} folders ({folders[0]}, {folders[1]}, ...); a manifest lists those of "
-            "one: give an output, where they are linked together."
+            f"The files are in {len(folders)} folders ({folders[0]}, {folders[1]}, ...); a manifest lists those of "
+            "one: give an output, into which they are linked."
         )
     folder = folders[0] if output is None else Path(output)
     if (folder / MANIFEST_NAME).exists():
-        raise UsageError(f"{folder / MANIFEST_NAME} is there already: remove it, or give another output.")
+        raise UsageError(f"{folder / MANIFEST_NAME} exists already: remove it, or give another output.")
     names = Counter(path.name for path in files)
     twice = [name for name, count in names.items() if count > 1]
     if twice:
-        raise UsageError(f"{names[twice[0]]} of the files are called {twice[0]}; in one folder they need names apart.")
+        raise UsageError(
+            f"{names[twice[0]]} of the files are called {twice[0]}; in one folder they need different names."
+        )
     return folder
 
 
@@ -141,12 +142,12 @@ def _link_files(files: Sequence[Path], folder: Path) -> None:
         if link.exists() and link.samefile(path):
             continue
         if os.path.lexists(link):
-            raise UsageError(f"{link} is there already, and another file than {path}.")
-        link_file(path, link)
+            raise UsageError(f"{link} exists already, and is another file than {path}.")
+        _link_file(path, link)
 
 
-def link_file(path: Path, link: Path) -> None:
-    """Makes a hard link to a file, or a symbolic one where it lies on another device or links are not allowed."""
+def _link_file(path: Path, link: Path) -> None:
+    """Makes a hard link to a file, or a symbolic one if it is on another device or hard links are not allowed."""
     try:
         os.link(path.resolve(), link)
     except OSError as error:
@@ -156,7 +157,7 @@ def link_file(path: Path, link: Path) -> None:
 
 
 def split_of(name: str) -> str:
-    """The split that a file's name tells: by its last part that is a split's name; "train" without one."""
+    """The split of a file: the last word of its name that means a split; "train" without one."""
     words = [SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in SPLIT_WORDS]
     return words[-1] if words else "train"
 
@@ -164,15 +165,15 @@ def split_of(name: str) -> str:
 # ---- records
 
 
-def _roles_of(schema: Schema) -> dict[str, str]:
-    """Where a given schema has the labels; its image is taken on trust."""
+def _match_labels(schema: Schema) -> dict[str, str]:
+    """The stored names of the labels in a given schema; its image is not examined."""
     labels = {"label": "string", "label_int": "int64"}
     features = [schema[name] for name in labels if name in schema]
     return {f.name: f.stored_name for f in features if (f.dtype, f.shape) == (labels[f.name], ())}
 
 
 def _sample(files: Sequence[Path]) -> list[Features]:
-    """The first records."""
+    """The features of the first records."""
     sample: list[Features] = []
     for path in files:
         sample += [features for _, features in islice(_parsed(path), _SAMPLE_RECORDS - len(sample))]
@@ -189,7 +190,7 @@ def _parsed(path: Path) -> Iterator[tuple[int, Features]]:
         for number, record in enumerate(scan_shard(path, compression_of(path))):
             yield record.offset, _features(path, number, record.data)
     except DamagedRecord as error:
-        text = "tfpipe repair, with the same files and --output NEW, saves the sound records into a new dataset."
+        text = "tfpipe repair, with the same files and --output NEW, saves the valid records into a new dataset."
         raise DataError(f"{error} {text}") from error
 
 
@@ -201,18 +202,23 @@ def _features(path: Path, number: int, data: bytes) -> Features:
 
 
 @dataclass
-class _Scan:
-    """One pass over a shard: where its records begin, and how many of each class it has."""
+class ShardScan:
+    """One pass over a shard: the offsets of its records, and how many of each class it has."""
 
     path: Path
-    layout: Layout
+    inference: SchemaInference
     required: frozenset[str]
     offsets: list[int] = field(default_factory=list)
     ids: Counter[int] = field(default_factory=Counter)
     texts: Counter[tuple[int | None, str]] = field(default_factory=Counter)
     num_unlabelled: int = 0
 
-    def run(self) -> _Scan:
+    def run(self) -> ShardScan:
+        """Reads every record, and returns the scan itself.
+
+        Raises:
+          DataError: a record is damaged, or differs from the others; shard and record are named.
+        """
         for number, (offset, features) in enumerate(_parsed(self.path)):
             try:
                 self._add(number, features)
@@ -224,29 +230,31 @@ class _Scan:
     def _add(self, number: int, features: Features) -> None:
         if not self.required <= features.keys():
             raise ValueError(f"it lacks {sorted(self.required - features.keys())}; it has {sorted(features)}")
-        known = self.layout.unreadable
-        self.layout.add(features)
-        if self.layout.unreadable != known:
-            self.layout.unreadable = f"{self.path.name}: record {number}: {self.layout.unreadable}"
+        known = self.inference.unreadable
+        self.inference.add(features)
+        if self.inference.unreadable != known:
+            self.inference.unreadable = f"{self.path.name}: record {number}: {self.inference.unreadable}"
         self._add_label(features)
 
     def _add_label(self, features: Features) -> None:
-        values = features.get(self.layout.roles.get("label_int", ""), [])
+        names = self.inference.feature_names
+        values = features.get(names.get("label_int", ""), [])
         ids = [] if isinstance(values, list) else values.tolist()
-        found = features.get(self.layout.roles.get("label", ""), [])
+        found = features.get(names.get("label", ""), [])
         texts = [text.decode("utf-8", "replace") for text in found] if isinstance(found, list) else []
         if ids and max(ids) >= MOST_CLASSES:
             raise ValueError(f"its label is {max(ids)}; class ids are below {MOST_CLASSES:,}")
         self.ids.update(number for number in ids if number >= 0)
-        # -1 marks what has no label, in the test sets of TensorFlow Datasets.
+        # The test sets of TensorFlow Datasets store -1 for a missing label.
         self.num_unlabelled += bool(ids) and max(ids) < 0
-        if "label_int" not in self.layout.roles:
+        if "label_int" not in names:
             self.texts.update((None, text) for text in texts if text)
         else:
             pairs = zip(ids, texts, strict=False)  # the text of a record may be missing
             self.texts.update((number, text) for number, text in pairs if text and number >= 0)
 
     def shard(self, start: int) -> Shard:
+        """The manifest's entry for the shard, whose first record has the number `start` in records.index."""
         compression = compression_of(self.path)
         return Shard(
             self.path.name,
@@ -261,8 +269,8 @@ class _Scan:
 # ---- classes and manifest
 
 
-def _class_names(scans: Sequence[_Scan]) -> list[str]:
-    """The text that most records of an id have; else the line of TFDS's list of names; else the number."""
+def _class_names(scans: Sequence[ShardScan]) -> list[str]:
+    """The name of each id: the most frequent text of its records, else its line in the TFDS list, else its number."""
     ids, texts = Counter[int](), Counter[tuple[int | None, str]]()
     for scan in scans:
         ids.update(scan.ids)
@@ -275,7 +283,7 @@ def _class_names(scans: Sequence[_Scan]) -> list[str]:
         names = listed
     for (number, text), _ in sorted(texts.items(), key=lambda item: (item[1], item[0][1])):
         if number is not None:
-            names[number] = text  # the most frequent comes last
+            names[number] = text  # the most frequent text comes last, and stays
     return names
 
 
@@ -286,13 +294,13 @@ def _listed_names(folder: Path) -> list[str]:
         return []
 
 
-def _class_counts(scans: Sequence[_Scan], names: Sequence[str]) -> tuple[int, ...]:
+def _class_counts(scans: Sequence[ShardScan], names: Sequence[str]) -> tuple[int, ...]:
     if any(scan.ids for scan in scans):
         return tuple(sum(scan.ids[number] for scan in scans) for number in range(len(names)))
     return tuple(sum(scan.texts[None, name] for scan in scans) for name in names)
 
 
-def _write_manifest(schema: Schema, layout: Layout, scans: Sequence[_Scan], folder: Path) -> None:
+def _write_manifest(schema: Schema, inference: SchemaInference, scans: Sequence[ShardScan], folder: Path) -> None:
     names = _class_names(scans)
     order = list(dict.fromkeys(SPLIT_WORDS.values()))
     splits, offsets, start = {}, [np.zeros(0, np.uint64)], 0
@@ -308,19 +316,19 @@ def _write_manifest(schema: Schema, layout: Layout, scans: Sequence[_Scan], fold
     data = np.concatenate(offsets).astype("<u8").tobytes()
     if data:
         replace_file(folder / INDEX_NAME, data)
-    made_by = {"adopted": _notes(layout, scans), "versions": {"tfpipe": __version__}}
+    made_by = {"adopted": _notes(inference, scans), "versions": {"tfpipe": __version__}}
     digest = digest_bytes(data) if data else None
     save_manifest(Manifest(schema, splits, tuple(names), index_digest=digest, made_by=made_by), folder)
 
 
-def _notes(layout: Layout, scans: Sequence[_Scan]) -> dict[str, Any]:
-    """What a reader of the manifest should know of records that others wrote; only what occurs."""
-    turned = 0 if "orientation" in layout.roles else layout.num_turned
+def _notes(inference: SchemaInference, scans: Sequence[ShardScan]) -> dict[str, Any]:
+    """Peculiarities of third-party records for the readers of a manifest; only those that occur."""
+    turned = 0 if "orientation" in inference.feature_names else inference.num_turned
     notes: dict[str, Any] = {
-        "unreadable_images": layout.num_unreadable,
-        "first_unreadable": layout.unreadable,
+        "unreadable_images": inference.num_unreadable,
+        "first_unreadable": inference.unreadable,
         "turns_not_applied": turned,
         "unlabelled": sum(scan.num_unlabelled for scan in scans),
-        "features_left_out": layout.unread_names,
+        "features_left_out": inference.unread_names,
     }
     return {name: value for name, value in notes.items() if value}

@@ -1,7 +1,7 @@
 """Checks a dataset against its manifest: files, sizes, digests, CRCs, counts and offsets.
 
-TFRecord's own CRCs miss a file that was cut between two records, repeated, replaced or left out; the manifest's counts
-and digests catch those.
+TFRecord's own CRCs do not show a file that was cut between two records, repeated, replaced or left out; the manifest's
+counts and digests do.
 
     problems = check_dataset(load_manifest("photos_tfrecord"))
     for problem in problems:
@@ -24,11 +24,11 @@ from tfpipe.storage import local_copy
 
 
 class Problem(NamedTuple):
-    """Something that does not match the manifest.
+    """A difference from the manifest.
 
     Attributes:
       file: the file's name.
-      record: the number of the first record that is wrong in it; None where no single one is.
+      record: the number of the first record that is wrong in it; None if the file as a whole is.
       text: what is wrong.
     """
 
@@ -37,8 +37,8 @@ class Problem(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        place = self.file if self.record is None else f"{self.file}: record {self.record}"
-        return f"{place}: {self.text}"
+        position = self.file if self.record is None else f"{self.file}: record {self.record}"
+        return f"{position}: {self.text}"
 
 
 def check_dataset(
@@ -48,11 +48,11 @@ def check_dataset(
     threads: int = 1,
     on_shard: Callable[[Shard], None] = lambda shard: None,
 ) -> list[Problem]:
-    """Everything in which a dataset differs from its manifest; an empty list where it is sound.
+    """All differences of a dataset from its manifest; an empty list if it is valid.
 
     Args:
-      manifest: what should be there.
-      quick: look at the files' sizes only.
+      manifest: the dataset's.
+      quick: compare the sizes of files only.
       threads: how many shards are checked at once.
       on_shard: called after each shard.
     """
@@ -68,22 +68,22 @@ def check_dataset(
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         for found in pool.map(check, shards):
             problems += found
-    return problems + _check_strangers(manifest, {shard.path for shard in shards})
+    return problems + _check_unlisted(manifest, {shard.path for shard in shards})
 
 
-def _check_strangers(manifest: Manifest, known: set[str]) -> list[Problem]:
-    """Shards that lie in the folder without being part of the dataset.
+def _check_unlisted(manifest: Manifest, known: set[str]) -> list[Problem]:
+    """The shards in the folder that the manifest does not list.
 
-    None are told while a conversion runs there, nor where the dataset was adopted: the folder is another writer's.
+    They are not reported while a conversion runs there, nor for an adopted dataset: its folder is another writer's.
     """
     if "adopted" in manifest.made_by or (manifest.directory / STATE_NAME).exists():
         return []
-    strangers = sorted(path.name for path in manifest.directory.glob("*.tfrecord") if path.name not in known)
-    return [Problem(name, None, "the manifest does not list it; no reader opens it.") for name in strangers]
+    unlisted = sorted(path.name for path in manifest.directory.glob("*.tfrecord") if path.name not in known)
+    return [Problem(name, None, "the manifest does not list it; no reader opens it.") for name in unlisted]
 
 
 def _check_manifest(manifest: Manifest) -> list[Problem]:
-    """Whether dataset.json is as it was written; one that was never saved has nothing to compare."""
+    """Whether dataset.json is as it was written; a manifest that was never saved is not compared."""
     path = manifest.directory / MANIFEST_NAME
     if not path.exists() or is_as_saved(path.read_text(encoding="utf-8")):
         return []
@@ -103,13 +103,13 @@ def _check_index(manifest: Manifest) -> tuple[np.ndarray | None, list[Problem]]:
 
 
 def check_shard(manifest: Manifest, shard: Shard, index: np.ndarray | None, *, quick: bool = False) -> list[Problem]:
-    """Everything in which one shard differs from the manifest.
+    """All differences of one shard from the manifest.
 
     Args:
-      manifest: what should be there.
+      manifest: the dataset's.
       shard: one of its shards.
-      index: the offsets of all records, or None where they can't be trusted.
-      quick: look at the size only.
+      index: the offsets of all records, or None if records.index is missing or damaged.
+      quick: compare the size only.
     """
     path = manifest.shard_path(shard)
     try:
@@ -130,7 +130,7 @@ def _check_content(file: Path, shard: Shard, index: np.ndarray | None) -> list[P
     if not found and size != shard.num_bytes:
         found = [Problem(shard.path, None, _size_text(size, shard))]
     if not found and digest_file(file) != shard.digest:
-        found = [Problem(shard.path, None, "its records are sound, but not those that the manifest describes.")]
+        found = [Problem(shard.path, None, "its records are valid, but not those that the manifest describes.")]
     return found
 
 
@@ -139,7 +139,7 @@ def _size_text(size: int, shard: Shard) -> str:
 
 
 def _check_records(file: Path, shard: Shard, index: np.ndarray | None) -> list[Problem]:
-    """The first record that is damaged, out of place, missing or too many."""
+    """The first record that is damaged, missing, surplus or at another offset than expected."""
     expected = None
     if index is not None and shard.index_start is not None:
         expected = index[shard.index_start : shard.index_start + shard.num_records].tolist()

@@ -1,10 +1,10 @@
-"""Saves what damaged shards still hold into a new dataset, and says what is lost.
+"""Saves the valid records of damaged shards into a new dataset, and reports the lost ones.
 
     repaired = repair("photos_tfrecord", "photos_repaired")
     repaired.num_lost, repaired.manifest.num_records()
 
-The input is never touched. With k damaged records in an uncompressed shard of N, at least N - k are saved. Of a GZIP
-shard, what lies behind the damage can't be decompressed, and is lost.
+The input is never changed. With k damaged records in an uncompressed shard of N, at least N - k are saved. In a GZIP
+shard, everything after the damage can't be decompressed, and is lost.
 """
 
 from __future__ import annotations
@@ -35,34 +35,33 @@ from tfpipe.format.manifest import (
     digest_bytes,
     digest_file,
     load_manifest,
-    replace_file,
     save_manifest,
 )
 from tfpipe.format.schema import Schema
 from tfpipe.format.wire import parse_example
-from tfpipe.maintenance.adopt import index, matching_files
+from tfpipe.maintenance.adopt import find_files, index
 from tfpipe.maintenance.check import check_shard
-from tfpipe.maintenance.rescue import Lost, Place, bytes_between, keys_in, name_lost, rescue, sound_places
-from tfpipe.storage import RemotePath
+from tfpipe.maintenance.rescue import Extent, LostRecord, find_extents, find_gaps, find_keys, identify_lost, rescue
+from tfpipe.storage import StorePath, replace_file
 
 
 @dataclass(frozen=True)
 class ShardRepair:
-    """What became of a damaged shard.
+    """The result for one damaged shard.
 
     Attributes:
       path: the shard's file name in the old dataset.
-      problem: what is wrong with it, as check says.
+      problem: its damage, in the words of check.
       num_saved: records that were saved.
-      lost: one entry for each record that was not; without a manifest, which alone knows how many there were, one for
-        each stretch of skipped bytes, or for each key in it.
+      lost: one entry for each record that was not. Only a manifest tells how many there were; without one, an entry for
+        each range of skipped bytes, or for each key in it.
       skipped_bytes: bytes of the shard that belong to no saved record.
     """
 
     path: str
     problem: str
     num_saved: int
-    lost: tuple[Lost, ...]
+    lost: tuple[LostRecord, ...]
     skipped_bytes: int
 
 
@@ -80,31 +79,31 @@ class Repair:
 
 
 def repair(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Repair:
-    """Writes a sound dataset of everything that can be saved.
+    """Writes a valid dataset of everything that can be saved.
 
-    Sound shards are linked, or copied to another device; damaged ones are written anew under another name. Mean and
-    std stay those of all pixels. `made_by` notes what was repaired.
+    Valid shards are linked, or copied to another device; damaged ones are written again under another name. Mean and
+    std stay those of all pixels. `made_by` records what was repaired.
 
     Args:
-      source: the dataset's folder; or, where there is no manifest, a glob of TFRecord files, which are then adopted.
-      output: a folder that is not there yet, or empty.
+      source: the dataset's folder; or, without a manifest, a glob of TFRecord files, which are then adopted.
+      output: a folder that does not exist yet, or is empty.
 
     Raises:
       FileNotFoundError: there is neither a manifest nor a file.
-      UsageError: the output has something in it.
-      DataError: not one record can be saved.
+      UsageError: the output is not empty.
+      DataError: no record can be saved.
     """
     folder = Path(output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not empty: a repaired dataset goes into a folder of its own.")
+        raise UsageError(f"{folder} is not empty: a repaired dataset is written into a new folder.")
     try:
         manifest = load_manifest(source)
     except FileNotFoundError:
         if (Path(source) / STATE_NAME).is_dir() or not (Path(source).is_dir() or glob.glob(os.fspath(source))):
             raise
-        return _repair_files(matching_files(source), folder)
-    if isinstance(manifest.directory, RemotePath):
-        raise UsageError(f"{source} lies in a store; repair takes a dataset on this machine: copy it here first.")
+        return _repair_files(find_files(source), folder)
+    if isinstance(manifest.directory, StorePath):
+        raise UsageError(f"{source} is in a store; repair reads a dataset on this machine: copy it here first.")
     return _repair_dataset(manifest, folder)
 
 
@@ -145,7 +144,7 @@ def _offsets(path: Path) -> np.ndarray:
 def _repair_shard(
     manifest: Manifest, shard: Shard, starts: np.ndarray | None, folder: Path
 ) -> tuple[Shard | None, ShardRepair | None]:
-    """The shard as the new dataset has it, None where nothing is left; and what was done, None where it is sound."""
+    """The shard in the new dataset, None if nothing is left; and its repair, None if it is valid."""
     path = manifest.shard_file(shard)
     problems = check_shard(manifest, shard, starts)
     if not problems:
@@ -153,21 +152,23 @@ def _repair_shard(
         return shard, None
     data = _readable_bytes(path, shard.compression)
     bounds, count = _bounds(shard, starts), shard.num_records
-    # Records of our own writing have keys of their own; of what others wrote, copies may be meant.
+    # The keys of tfpipe's own records are unique; in third-party shards, equal records may be intended.
     keyed = "key" in manifest.schema and "adopted" not in manifest.made_by
-    rescued = rescue(data, bounds, num_records=count, keyed=keyed)
-    lost = name_lost(data, rescued, bounds, num_records=count, key_name=_key_name(manifest.schema))
-    new = _write_shard(data, rescued.places, folder / _new_name(shard.path), shard.compression)
-    return new, _described(data, rescued.places, shard.path, str(problems[0]), lost)
+    valid = rescue(data, bounds, num_records=count, keyed=keyed)
+    lost = identify_lost(data, valid, bounds, num_records=count, key_name=_key_name(manifest.schema))
+    new = _write_shard(data, valid.extents, folder / _new_name(shard.path), shard.compression)
+    return new, _report(data, valid.extents, shard.path, str(problems[0]), lost)
 
 
-def _described(data: bytes, places: Sequence[Place], name: str, problem: str, lost: tuple[Lost, ...]) -> ShardRepair:
-    skipped = len(data) - sum(place.num_bytes for place in places)
-    return ShardRepair(name, problem, len(places), lost, skipped)
+def _report(
+    data: bytes, extents: Sequence[Extent], name: str, problem: str, lost: tuple[LostRecord, ...]
+) -> ShardRepair:
+    skipped = len(data) - sum(extent.num_bytes for extent in extents)
+    return ShardRepair(name, problem, len(extents), lost, skipped)
 
 
 def _bounds(shard: Shard, starts: np.ndarray | None) -> list[int] | None:
-    """Where the shard's records began and the last one ended, where the index tells."""
+    """The offsets at which the shard's records began and the last one ended; None if the index does not tell."""
     if starts is None or shard.index_start is None:
         return None
     return [*starts[shard.index_start : shard.index_start + shard.num_records].tolist(), shard.num_bytes]
@@ -178,7 +179,7 @@ def _key_name(schema: Schema) -> bytes | None:
 
 
 def _readable_bytes(path: Path, compression: str | None) -> bytes:
-    """What there is of a shard, decompressed; nothing where the file is missing or can't be read."""
+    """All bytes of a shard that can be read, decompressed; none if the file is missing or can't be read."""
     try:
         return inflate(path) if compression == GZIP else path.read_bytes()
     except OSError:
@@ -197,21 +198,21 @@ def _new_name(name: str) -> str:
     return f"{stem}-repaired" + name[len(stem) :]
 
 
-def _write_shard(data: bytes, places: Sequence[Place], path: Path, compression: str | None) -> Shard | None:
-    if not places:
+def _write_shard(data: bytes, extents: Sequence[Extent], path: Path, compression: str | None) -> Shard | None:
+    if not extents:
         return None
-    content = b"".join([data[place.begin : place.end] for place in places])
+    content = b"".join([data[extent.begin : extent.end] for extent in extents])
     if compression == GZIP:
-        content = gzip.compress(content, mtime=0)  # no clock in the bytes
+        content = gzip.compress(content, mtime=0)  # no time in the bytes: they are reproducible
     replace_file(path, content)
-    return Shard(path.name, len(places), len(content), digest_bytes(content), None, compression)
+    return Shard(path.name, len(extents), len(content), digest_bytes(content), None, compression)
 
 
 def _publish(
     manifest: Manifest, splits: dict[str, Split], offsets: np.ndarray, repairs: Sequence[ShardRepair], folder: Path
 ) -> Manifest:
     if not any(split.num_records for split in splits.values()):
-        raise DataError(f"Not one record of {manifest.directory} can be saved; {repairs[0].problem}")
+        raise DataError(f"No record of {manifest.directory} can be saved; {repairs[0].problem}")
     damaged = {repaired.path for repaired in repairs if repaired.lost}
     for name, split in manifest.splits.items():
         if damaged & {shard.path for shard in split.shards}:
@@ -234,13 +235,13 @@ def _publish(
 
 
 def _note(repairs: Sequence[ShardRepair]) -> dict[str, Any]:
-    """What the new manifest says of the repair."""
+    """The entry of the repair in the new manifest."""
     lost = {repaired.path: len(repaired.lost) for repaired in repairs}
     return {"lost": sum(lost.values()), "shards": lost}
 
 
 def _class_counts(manifest: Manifest, shards: Sequence[Shard], folder: Path) -> tuple[int, ...]:
-    """The records of each class in new shards."""
+    """How many records of each class the new shards hold."""
     names = {name: number for number, name in enumerate(manifest.class_names)}
     counts = Counter[int]()
     label = next((manifest.schema[name].stored_name for name in ("label_int", "label") if name in manifest.schema), "")
@@ -258,11 +259,11 @@ def _class_counts(manifest: Manifest, shards: Sequence[Shard], folder: Path) -> 
 
 
 def _repair_files(files: Sequence[Path], folder: Path) -> Repair:
-    """Salvages every file, and adopts the result."""
+    """Saves the valid records of every file, and adopts the result."""
     folder.mkdir(parents=True, exist_ok=True)
     repairs = [repaired for path in files if (repaired := _repair_file(path, folder)) is not None]
     if not any(folder.iterdir()):
-        raise DataError(f"Not one record of {len(files)} files can be saved; {repairs[0].problem}")
+        raise DataError(f"No record of {len(files)} files can be saved; {repairs[0].problem}")
     adopted = index(f"{glob.escape(str(folder))}/*")
     manifest = dataclasses.replace(adopted, made_by={**adopted.made_by, "repaired": _note(repairs)})
     save_manifest(manifest, folder)
@@ -276,12 +277,12 @@ def _repair_file(path: Path, folder: Path) -> ShardRepair | None:
             pass
     except DamagedRecord as error:
         data = _readable_bytes(path, compression)
-        places = sound_places(data)
-        # Nothing tells how many records there were: each stretch of other bytes counts as one.
-        lost: list[Lost] = []
-        for stretch in bytes_between(places, len(data)):
-            lost += [Lost(None, key) for key in keys_in(data, stretch, b"key")] or [Lost(None, None)]
-        _write_shard(data, places, folder / _new_name(path.name), compression)
-        return _described(data, places, path.name, str(error), tuple(lost))
+        extents = find_extents(data)
+        # The number of lost records is unknown: each gap without a readable key counts as one.
+        lost: list[LostRecord] = []
+        for gap in find_gaps(extents, len(data)):
+            lost += [LostRecord(None, key) for key in find_keys(data, gap, b"key")] or [LostRecord(None, None)]
+        _write_shard(data, extents, folder / _new_name(path.name), compression)
+        return _report(data, extents, path.name, str(error), tuple(lost))
     _link_or_copy(path, folder / path.name)
     return None

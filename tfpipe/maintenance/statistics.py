@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the pixels of a raw dataset, which conversion did not decode."""
+"""Mean and standard deviation of the pixels of a raw dataset, whose images conversion did not decode."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tfpipe.reader.records import read_in_order
 
 
 def dataset_moments(manifest: Manifest) -> Moments:
-    """The moments of all images of all splits, decoded exactly, at their own size.
+    """The moments of all images of all splits, decoded exactly, at their stored size.
 
-    Equal to what `tfpipe convert --verify decode` would have recorded.
+    They equal those that `tfpipe convert --verify decode` records.
     """
     features = [feature for feature in manifest.schema.features if feature.name in ("image", "orientation")]
     schema = Schema(manifest.schema.payload, tuple(features))

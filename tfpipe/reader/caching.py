@@ -43,7 +43,7 @@ def cache_dataset(dataset: tf.data.Dataset, request: Request) -> tf.data.Dataset
     """
     needed = _bytes_of(dataset.element_spec, request)
     if request.options.cache == "memory":
-        _check_room(needed, _free_memory(request), "memory", "cache='disk', or a larger ram_budget")
+        _check_room(needed, _cache_memory(request), "memory", "cache='disk', or a larger ram_budget")
         return dataset.cache()
     folder = Path(str(request.options.cache_dir), _cache_name(request))
     return _cache_on_disk(dataset, folder, needed)
@@ -126,21 +126,22 @@ def _check_room(needed: int, free: int, where: str, instead: str) -> None:
         )
 
 
-def _free_memory(request: Request) -> int:
+def _cache_memory(request: Request) -> int:
     """The smallest of what the machine has free, what its control group allows, and ram_budget."""
-    limits = [_meminfo("MemAvailable"), _cgroup_free()]
+    limits: list[int | None] = [free_memory(), _cgroup_free()]
     if request.options.ram_budget is not None:
         # A budget is meant for the cache alone, without the margin.
         limits.append(int(request.options.ram_budget / _MOST_PART))
     return min(limit for limit in limits if limit is not None)
 
 
-def _meminfo(name: str) -> int:
+def free_memory() -> int:
+    """The bytes that this machine has free without swapping; only unused pages count where the system says no more."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:

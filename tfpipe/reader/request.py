@@ -257,9 +257,7 @@ def needed_schema(schema: Schema, labels: str | None) -> Schema:
     return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in needed))
 
 
-def size_to_make(
-    manifest: Manifest, image_size: tuple[int, int] | None, resize: str | Crop = "pad"
-) -> tuple[int, int] | None:
+def size_to_make(manifest: Manifest, image_size: tuple[int, int] | None, resize: str | Crop) -> tuple[int, int] | None:
     """The (height, width) to resize to; None where nothing is resized."""
     if manifest.schema.payload == "embedding":
         if image_size is not None:

@@ -1,1 +1,1 @@
-"""What tfpipe shows: pictures of measurements."""
+"""Pictures of measurements."""

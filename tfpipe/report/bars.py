@@ -16,19 +16,28 @@ class Rate(Protocol):
     """A measured variant; see tfpipe.timing.Row."""
 
     @property
-    def variant(self) -> str: ...
+    def variant(self) -> str:
+        """The name."""
+
     @property
-    def images_per_second(self) -> float: ...
+    def images_per_second(self) -> float:
+        """The median over the passes."""
+
     @property
-    def spread(self) -> float: ...
+    def spread(self) -> float:
+        """(largest - smallest) / median of the rates."""
+
     @property
-    def images_per_cpu_second(self) -> float: ...
+    def images_per_cpu_second(self) -> float:
+        """The median over the passes."""
+
     @property
-    def speedup(self) -> float: ...
+    def speedup(self) -> float:
+        """The rate as a multiple of the first variant's."""
 
 
 def draw_rows(rows: Sequence[Rate], path: str | os.PathLike[str], *, title: str) -> None:
-    """Writes a picture with images per second and per CPU second of every row; its suffix gives the format."""
+    """Draws images per second and per CPU second of every row into a file, whose suffix decides the format."""
     figure = Figure(figsize=(11, 1.6 + 0.34 * len(rows)), layout="constrained")
     wall, cpu = figure.subplots(1, 2, sharey=True)
     figure.suptitle(title, fontsize=10)
@@ -37,13 +46,13 @@ def draw_rows(rows: Sequence[Rate], path: str | os.PathLike[str], *, title: str)
     rates = [row.images_per_second for row in rows]
     half_spreads = [row.spread * row.images_per_second / 2 for row in rows]
     wall.barh(names, rates, color=colors, xerr=half_spreads, error_kw={"elinewidth": 1, "capsize": 2})
-    for place, row in enumerate(rows):
-        wall.annotate(f" {row.images_per_second:,.0f} ({row.speedup:.2f}x)", (0, place), va="center", fontsize=8)
+    for index, row in enumerate(rows):
+        wall.annotate(f" {row.images_per_second:,.0f} ({row.speedup:.2f}x)", (0, index), va="center", fontsize=8)
     wall.set_xlabel("images per second; whiskers: spread")
     cpu.barh(names, [row.images_per_cpu_second for row in rows], color=colors)
     cpu.set_xlabel("images per CPU second")
     for axes in (wall, cpu):
-        # A ceiling is often a hundred times the rest.
+        # The synthetic ceiling is often a hundred times the other rates.
         axes.set_xscale("log")
         axes.grid(axis="x", alpha=0.3)
     wall.invert_yaxis()

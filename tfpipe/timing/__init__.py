@@ -1,6 +1,7 @@
 """The timing harness: pipelines against each other, the bottleneck, the ceiling, the best options.
 
-What stands here times any iterables and loads no TensorFlow; variants, consumers, stages and tuning time a dataset.
+The names of this package time any iterables and load no TensorFlow; the modules variants, consumers, benchmark, stages
+and tuning time a dataset.
 """
 
 from tfpipe.timing.passes import (

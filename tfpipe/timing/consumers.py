@@ -1,9 +1,9 @@
-"""What stands at the end of a timed pipeline, and the two reference pipelines that bound it from both sides.
+"""The consumers at the end of a timed pipeline, and two reference pipelines that bound its rate.
 
 A consumer runs through batches once and returns the number of images. `ThresholdMean` is the loop of the book
-(Practical Machine Learning for Computer Vision), `Fit` a step of training for each batch. `synthetic_ceiling` is what
-the consumer could do if the pipeline were free: one batch, repeated; `decode_only` what the pipeline could do if all
-but parsing and decoding were.
+(Practical Machine Learning for Computer Vision), `Fit` a training step for each batch. `synthetic_ceiling` repeats one
+batch: the rate of the consumer if the pipeline cost nothing. `decode_only` is the rate of the pipeline if everything
+but parsing and decoding cost nothing.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.format.example import decode_batch, decode_record, is_vectorizable
-from tfpipe.format.schema import Schema
 from tfpipe.timing.variants import Task, images_of
 
-# The records of decode_only wait in memory.
+# decode_only keeps its records in memory.
 _MOST_HELD_BYTES = 1 << 30
 
 
 class ThresholdMean:
-    """Takes the mean of what lies above a threshold that is drawn for each epoch: every pixel is needed, every time."""
+    """Computes the mean of all values above a threshold drawn for each epoch, which takes every pixel every time."""
 
     def __init__(self, *, seed: int = 0) -> None:
         self._draw = np.random.default_rng(seed)
@@ -46,8 +45,8 @@ def _white(dtype: tf.DType) -> float:
     return float(dtype.max) if dtype.is_integer else 1.0
 
 
-# Compiled, and summed over the batch first: 11 ms for 128 x 224 x 224 x 3 levels; op by op it takes 75 ms, seven times
-# what reading them from a cache does, and all pipelines would look alike.
+# Compiled, and summed over the batch first: 11 ms for 128 x 224 x 224 x 3 uint8 values. Op by op it takes 75 ms, seven
+# times as long as reading them from a cache, and all pipelines would look alike.
 @tf.function(jit_compile=True)
 def _mean_above(images: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
     values = tf.cast(tf.reshape(images, [images.shape[0], -1]), tf.float32)
@@ -58,9 +57,9 @@ class Fit:
     """Trains a Keras model for one epoch.
 
     Args:
-      batches: any of the datasets to come: it tells shapes and kind of label.
+      batches: any of the datasets to train on, for the shapes of images and labels.
       label_kind: "class", "multi" or "number".
-      model: a compiled model; None takes the book's: all pixels to one linear layer, here with a softmax.
+      model: a compiled model; None takes the book's, one linear layer on all pixels, here with a softmax.
     """
 
     def __init__(self, batches: tf.data.Dataset, label_kind: str, *, model: Any = None) -> None:
@@ -74,7 +73,7 @@ class Fit:
         return int(batches.cardinality()) * int(images_of(batches.element_spec).shape[0])
 
 
-# What the last layer and the loss are for each kind of label.
+# The activation of the last layer and the loss for each kind of label.
 _HEADS = {
     "class": ("softmax", "categorical_crossentropy"),
     "multi": ("sigmoid", "binary_crossentropy"),
@@ -102,53 +101,50 @@ def linear_model(batches: tf.data.Dataset, label_kind: str) -> Any:
 
 
 def synthetic_ceiling(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """As many batches as `batches` has, all of them its first."""
+    """The first batch of `batches`, repeated as often as there are batches."""
     first = next(iter(batches))
     count = int(batches.cardinality())
     return tf.data.Dataset.from_tensors(first).repeat(count).prefetch(2)
 
 
 def blank_batches(element_spec: Any) -> tf.data.Dataset:
-    """One batch of zeros of the shapes and dtypes: to have a consumer compile what it needs."""
+    """One batch of zeros of these shapes and dtypes, on which a consumer compiles what it needs."""
     zeros = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), element_spec)
     return tf.data.Dataset.from_tensors(zeros)
 
 
 def decode_only(task: Task) -> tf.data.Dataset:
-    """Records that lie in memory, parsed and decoded in parallel, in any order; of each, one value comes out.
+    """Records from memory, parsed and decoded in parallel in any order; each gives one value.
 
-    No reading, no resizing, no batching of images: what is left is the limit that no setting moves. Yields
-    (values float32 [B],): the first of each image. Its size would not do: where that is known, nothing is decoded.
+    Without reading, resizing and batching of images, this is the limit that no setting changes. Yields
+    (values float32 [B],): the first value of each image. Its shape would not do: if that is known, TensorFlow decodes
+    nothing.
     """
-    schema = image_schema(task.manifest.schema)
-    serialized = tf.data.Dataset.from_tensor_slices(_held_records(task))
+    schema = task.image_schema
+    serialized = tf.data.Dataset.from_tensor_slices(_load_records(task))
     if is_vectorizable(schema):
         batches = serialized.batch(task.batch_size, drop_remainder=True)
-        return _mapped(batches, lambda batch: tf.reshape(images_of(decode_batch(schema, batch)), [task.batch_size, -1]))
-    values = _mapped(serialized, lambda record: tf.reshape(images_of(decode_record(schema, record)), [1, -1]))
+        return _map_first_values(
+            batches, lambda batch: tf.reshape(images_of(decode_batch(schema, batch)), [task.batch_size, -1])
+        )
+    values = _map_first_values(serialized, lambda record: tf.reshape(images_of(decode_record(schema, record)), [1, -1]))
     return values.rebatch(task.batch_size, drop_remainder=True)
 
 
-def _mapped(dataset: tf.data.Dataset, function: Callable[[tf.Tensor], tf.Tensor]) -> tf.data.Dataset:
-    """The first value of each row of what the function makes: (float32 [rows],)."""
+def _map_first_values(dataset: tf.data.Dataset, function: Callable[[tf.Tensor], tf.Tensor]) -> tf.data.Dataset:
+    """The first value of each row of the function's results: (float32 [rows],)."""
     return dataset.map(lambda element: (tf.cast(function(element)[:, 0], tf.float32),), tf.data.AUTOTUNE, False)
 
 
-def image_schema(schema: Schema) -> Schema:
-    """Only what it takes to get at the pixels."""
-    wanted = ("embedding",) if schema.payload == "embedding" else ("image", "shape", "orientation")
-    return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in wanted))
-
-
 def serialized_records(task: Task) -> tf.data.Dataset:
-    """The records of the split as they lie on disk, shard after shard, one by one."""
+    """The serialized records of the split in file order."""
     shards = task.manifest.split(task.split).shards
-    # All shards of a split are alike: `convert` compresses none, and `index` takes a folder as it is.
+    # All shards of a split have one compression: `convert` writes none, and `index` takes a folder as it is.
     compression = shards[0].compression or ""
     return tf.data.TFRecordDataset([str(path) for path in task.paths], compression_type=compression)
 
 
-def _held_records(task: Task) -> list[bytes]:
+def _load_records(task: Task) -> list[bytes]:
     """Serialized records of the split: whole batches, at most 1 GiB."""
     mean_bytes = task.manifest.split(task.split).num_bytes / task.num_records
     count = min(task.num_records, max(task.batch_size, int(_MOST_HELD_BYTES / mean_bytes)))

@@ -1,4 +1,4 @@
-"""Times pipelines against each other: in turn, in random order, by medians.
+"""Times pipelines against each other: alternating, in random order, by medians.
 
     rows = compare({"plain": make_plain, "tuned": make_tuned}, consume=read_all, repeats=3)
     for row in rows:
@@ -6,8 +6,8 @@
 
 Nothing here knows TensorFlow: a variant is a function that builds something to iterate over, and `consume` runs through
 it once and returns how many images it saw. One build is timed over several passes: the first pass pays for tracing,
-threads and cold caches, and is told apart. What the page cache holds is the caller's to say: `warm_files` reads every
-file beforehand, `drop_files` before each pass has the disk read them anew, and `cached_share` tells whether it worked.
+threads and cold caches, and is reported separately. The caller decides what the page cache holds: `warm_files` reads
+every file into it, `drop_files` empties it so that the next pass reads from the disk, and `cached_share` measures it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Two runs of one pipeline on a machine of its own differ by about this part.
+# Two runs of one pipeline on an otherwise idle machine differ by about this fraction.
 NOISE = 0.05
 
 _READ_BYTES = 1 << 22
 
 
 class Pass(NamedTuple):
-    """One run through a pipeline: its images, its wall time and this process's CPU time in it."""
+    """One run through a pipeline: its number of images, its wall time and the CPU time of this process in it."""
 
     images: int
     wall_seconds: float
@@ -40,18 +40,18 @@ class Pass(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a variant.
+    """The measurements of one variant.
 
     Attributes:
       variant: its name.
       images_per_second: median over the passes after the first.
-      spread: (largest - smallest) / median of these.
-      images_per_cpu_second: median; on a shared machine it is steadier than the rate.
-      utilisation: CPU seconds per wall second, median: 2.0 is two busy cores.
+      spread: (largest - smallest) / median of those passes' rates.
+      images_per_cpu_second: median; on a shared machine it varies less than images_per_second.
+      utilisation: CPU seconds per wall second, median: 2.0 means two busy cores.
       first_epoch_seconds: wall time of the first pass.
       speedup: images_per_second against the first variant's.
-      wall_seconds: of a pass, median.
-      cpu_seconds: of a pass, median, all threads of this process.
+      wall_seconds: wall time of a pass, median.
+      cpu_seconds: CPU time of a pass over all threads of this process, median.
     """
 
     variant: str
@@ -65,7 +65,7 @@ class Row:
     cpu_seconds: float
 
     def is_as_fast_as(self, other: Row) -> bool:
-        """Whether the rate is at least the other's, within noise: half of both spreads, and 5 % at the least."""
+        """Whether the rate is at least the other's within noise: the mean of both spreads, and at least 5 %."""
         noise = max(NOISE, (self.spread + other.spread) / 2)
         return self.images_per_second >= other.images_per_second * (1 - noise)
 
@@ -89,12 +89,12 @@ def compare(
     """Times all variants in one run.
 
     Args:
-      variants: for each name, a function that builds the pipeline; the first is what speedups refer to.
+      variants: for each name, a function that builds the pipeline; speedups are relative to the first.
       consume: runs through a pipeline once and returns the number of images.
       repeats: passes of each variant after its first.
-      seed: of the order in which variants take turns.
-      before_pass: called before each pass, untimed: to drop the page cache, say.
-      on_pass: called with the variant's name after each pass: for progress.
+      seed: seeds the random order in which variants run.
+      before_pass: called before each pass and not timed, for example to drop the page cache.
+      on_pass: called with the variant's name after each pass, for progress.
 
     Returns:
       One row for each variant, in the order given.
@@ -108,7 +108,7 @@ def compare(
     passes: dict[str, list[Pass]] = {name: [] for name in variants}
     draw = random.Random(seed)
     for _ in range(repeats + 1):
-        # Another order each round: what ran before, and the machine's mood, falls on all alike.
+        # Another order in each round, so that what ran before and the load of the machine affect all variants alike.
         for name in draw.sample(list(variants), len(variants)):
             before_pass()
             passes[name].append(time_pass(pipelines[name], consume))
@@ -117,14 +117,14 @@ def compare(
 
 
 def summarize(passes: Mapping[str, list[Pass]]) -> list[Row]:
-    """One row for each variant: its first pass apart, medians over the others; speedups against the first variant.
+    """One row for each variant: medians over all passes but the first; speedups relative to the first variant.
 
     Raises:
       ValueError: a variant has fewer than two passes.
     """
     short = [name for name, some in passes.items() if len(some) < 2]
     if short:
-        raise ValueError(f"A first pass and one more are needed of each variant; {short} have fewer.")
+        raise ValueError(f"Each variant needs a first pass and at least one more; {short} have fewer.")
     base = _median_rate(next(iter(passes.values()))[1:])
     return [_row(name, some[0], some[1:], base) for name, some in passes.items()]
 
@@ -158,7 +158,7 @@ def _cpu_seconds() -> float:
 
 
 def warm_files(paths: Iterable[str | os.PathLike[str]]) -> int:
-    """Reads every file once, so that the page cache holds it where memory allows; returns the bytes of all."""
+    """Reads every file once, so that the page cache holds it if memory allows; returns the number of bytes read."""
     return sum(_read_through(Path(path)) for path in paths)
 
 
@@ -171,16 +171,16 @@ def _read_through(path: Path) -> int:
 
 
 def drop_files(paths: Iterable[str | os.PathLike[str]]) -> None:
-    """Has the page cache forget every file: the next reader goes to the disk. A file in memory (tmpfs) stays."""
+    """Removes every file from the page cache, so that the next reader goes to the disk. Files on a tmpfs stay."""
     for path in paths:
         with open(path, "rb", buffering=0) as file:
-            # Only clean pages are forgotten.
+            # Only clean pages are dropped.
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def cached_share(paths: Iterable[str | os.PathLike[str]]) -> float | None:
-    """The part of the files' pages that the page cache holds, in [0, 1]; None where the system won't tell."""
+    """The fraction of the files' pages that is in the page cache, in [0, 1]; None if the system does not report it."""
     found = [_resident_pages(Path(path)) for path in paths]
     known = [pages for pages in found if pages is not None]
     if not found or len(known) < len(found):
@@ -190,15 +190,15 @@ def cached_share(paths: Iterable[str | os.PathLike[str]]) -> float | None:
 
 
 def _resident_pages(path: Path) -> tuple[int, int] | None:
-    """How many of a file's pages are in memory, and how many it has."""
+    """The number of pages of a file that are in memory, and the number of all its pages."""
     size = path.stat().st_size
     if size == 0:
         return 0, 0
-    # A read with RWF_NOWAIT would tell too, but it starts read-ahead: asking would change the answer.
+    # A read with RWF_NOWAIT would report it too, but starts read-ahead: measuring would change the result.
     mincore = getattr(ctypes.CDLL(None, use_errno=True), "mincore", None)
     flags = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
         start = ctypes.c_char.from_buffer(mapped)
         failed = mincore is None or mincore(ctypes.c_void_p(ctypes.addressof(start)), ctypes.c_size_t(size), flags)
-        del start  # The map can't be closed while something points into it.
+        del start  # The mapping can't be closed while something points into it.
     return None if failed else (sum(flag & 1 for flag in flags), len(flags))

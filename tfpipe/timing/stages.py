@@ -1,7 +1,7 @@
-"""What each stage of reading costs: read, parse, decode, resize, batch, transform, transfer, in microseconds an image.
+"""The cost of each stage of reading (read, parse, decode, resize, batch, transform, transfer), in us per image.
 
-Each stage is timed by itself, on what the stage before it made, which waits in memory: the passes with and without the
-stage differ by its cost. All is sequential, so that wall time is CPU time unless something waits.
+Each stage is timed individually, on the output of the stage before it, which is kept in memory: the passes with and
+without the stage differ by its cost. All is sequential, so that wall time equals CPU time unless something waits.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfpipe.format.example import decode_batch, decode_record, is_vectorizable
+from tfpipe.format.example import decode_batch, decode_record
 from tfpipe.format.schema import Schema
 from tfpipe.images.fit import Resize
-from tfpipe.timing.consumers import image_schema, images_of, serialized_records
-from tfpipe.timing.passes import time_pass
+from tfpipe.timing.consumers import images_of, serialized_records
+from tfpipe.timing.passes import Pass, time_pass
 from tfpipe.timing.variants import Task
 
-# The decoded images of the sample wait in memory.
+# The decoded images of the sample are kept in memory.
 _MOST_HELD_BYTES = 256 << 20
 _MOST_RECORDS = 512
 _ALL = 1 << 40
-_BYTES_A_PIXEL_FILE = 12  # A decoded image is at most some 12 times its JPEG file in ordinary quality.
+_BYTES_PER_FILE_BYTE = 12  # A decoded image is at most some 12 times the size of its JPEG file in ordinary quality.
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a stage costs.
+    """The cost of one stage.
 
     Attributes:
       stage: "read", "parse", "decode", "resize", "batch", "transform" or "transfer".
-      microseconds: wall time an image, one image after the other.
-      cpu_microseconds: CPU time an image; less than the wall time where the stage waits for a disk.
-      share: of the wall time of all stages, in [0, 1].
+      microseconds: wall time per image, with the images processed sequentially.
+      cpu_microseconds: CPU time per image; less than the wall time if the stage waits for a disk.
+      share: the fraction of the wall time of all stages, in [0, 1].
     """
 
     stage: str
@@ -45,52 +45,47 @@ class StageCost:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """A stage: what goes in, what comes out, and what runs through it."""
+class _Stage:
+    """A stage: its input, its output, and the function that runs through either."""
 
-    stage: str
+    name: str
     before: tf.data.Dataset | None
     after: tf.data.Dataset
     consume: Callable[[tf.data.Dataset], int]
 
 
 def stage_costs(task: Task, *, repeats: int = 5) -> list[StageCost]:
-    """Measures the stages of the pipeline that make_dataset builds for a task, in their order.
+    """Measures the stages of the pipeline that make_dataset builds for a task, in order.
 
     Args:
-      task: what is read; a few hundred of its records are taken.
-      repeats: passes with and without each stage, medians of which are compared.
+      task: the task to measure; a few hundred of its records are used.
+      repeats: passes with and without each stage; their medians are compared.
 
     Returns:
-      The stages that occur: an embedding is neither decoded nor resized.
+      A cost for each stage that occurs: an embedding is neither decoded nor resized.
     """
     count = _sample_size(task)
-    costs = {step.stage: _cost(step, count, repeats) for step in _steps(task, count)}
+    costs = {stage.name: _cost(stage, count, repeats) for stage in _stages(task, count)}
     total = sum(wall for wall, _ in costs.values())
-    return [StageCost(stage, wall, cpu, wall / total) for stage, (wall, cpu) in costs.items()]
+    return [StageCost(name, wall, cpu, wall / total) for name, (wall, cpu) in costs.items()]
 
 
 def _sample_size(task: Task) -> int:
-    """Whole batches of records whose decoded images fit into the memory set aside."""
+    """The number of records, in whole batches, whose decoded images fit into the memory reserved for them."""
     mean_bytes = task.manifest.split(task.split).num_bytes / task.num_records
     if task.manifest.schema.payload == "raw":
-        mean_bytes *= _BYTES_A_PIXEL_FILE
+        mean_bytes *= _BYTES_PER_FILE_BYTE
     fitting = min(_MOST_RECORDS, int(_MOST_HELD_BYTES / mean_bytes), task.num_records)
     return max(fitting // task.batch_size, 1) * task.batch_size
 
 
-def _cost(step: _Step, count: int, repeats: int) -> tuple[float, float]:
-    """Wall and CPU microseconds an image."""
+def _cost(stage: _Stage, count: int, repeats: int) -> tuple[float, float]:
+    """Wall and CPU microseconds per image."""
     passes = []
     for _ in range(repeats + 1):
-        after = time_pass(step.after, step.consume)
-        before = time_pass(step.before, step.consume) if step.before is not None else None
-        passes.append(
-            (
-                after.wall_seconds - (before.wall_seconds if before else 0),
-                after.cpu_seconds - (before.cpu_seconds if before else 0),
-            )
-        )
+        after = time_pass(stage.after, stage.consume)
+        before = Pass(0, 0, 0) if stage.before is None else time_pass(stage.before, stage.consume)
+        passes.append((after.wall_seconds - before.wall_seconds, after.cpu_seconds - before.cpu_seconds))
     # The first pass fills the caches.
     wall, cpu = (statistics.median(values) for values in zip(*passes[1:], strict=True))
     return max(wall, 0) / count * 1e6, max(cpu, 0) / count * 1e6
@@ -99,58 +94,53 @@ def _cost(step: _Step, count: int, repeats: int) -> tuple[float, float]:
 # ---- the stages
 
 
-def _steps(task: Task, count: int) -> Iterator[_Step]:
-    schema = task.manifest.schema
+def _stages(task: Task, count: int) -> Iterator[_Stage]:
     records = serialized_records(task).take(count)
-    yield _Step("read", None, _sequential(records), _count)
-    held = _held(records)
-    if is_vectorizable(image_schema(schema)) and task.image_size in (None, _stored_size(schema)):
-        batches = yield from _batch_steps(task, held)
+    yield _Stage("read", None, _sequential(records), _count)
+    held = _in_memory(records)
+    if task.parses_batches:
+        batches = yield from _batch_stages(task, held)
     else:
-        batches = yield from _record_steps(task, held)
+        batches = yield from _record_stages(task, held)
     finished = batches.map(lambda images, ids: (images, tf.one_hot(ids, len(task.manifest.class_names))))
-    yield _Step("transform", batches, _sequential(finished), _count)
-    # In the other steps batches stay inside TensorFlow; here they come out, on to a GPU where there is one.
-    yield _Step("transfer", None, _held(finished), _hand_over)
+    yield _Stage("transform", batches, _sequential(finished), _count)
+    # In the other stages batches stay inside tf.data; here they are copied out, to a GPU if there is one.
+    yield _Stage("transfer", None, _in_memory(finished), _transfer)
 
 
-def _stored_size(schema: Schema) -> tuple[int | None, ...] | None:
-    return schema["image"].shape[:2] if "image" in schema else None
-
-
-def _record_steps(task: Task, held: tf.data.Dataset) -> Generator[_Step, None, tf.data.Dataset]:
-    """Records parsed, decoded and resized one by one, then batched; returns the batches."""
-    schema = image_schema(task.manifest.schema)
+def _record_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None, tf.data.Dataset]:
+    """Stages that parse, decode and resize records individually, then batch them; returns the batches."""
+    schema = task.image_schema
     has_files = any(f.codec in ("jpeg", "image") for f in schema.features)
     plain = _as_bytes(schema) if has_files else schema
-    yield _Step("parse", held, _sequential(held.map(lambda record: _parsed(plain, record))), _count)
+    yield _Stage("parse", held, _sequential(held.map(lambda record: _parse(plain, record))), _count)
     decoded = held.map(lambda record: images_of(decode_record(schema, record)))
     if has_files:
-        parsed = _sequential(held.map(lambda record: _parsed(plain, record)))
-        yield _Step("decode", parsed, _sequential(decoded), _count)
-    images = _held(decoded)
+        parsed = _sequential(held.map(lambda record: _parse(plain, record)))
+        yield _Stage("decode", parsed, _sequential(decoded), _count)
+    images = _in_memory(decoded)
     if task.image_size is not None:
         resizer = Resize(task.image_size, task.resize, task.antialias)
-        yield _Step("resize", images, _sequential(images.map(resizer.resize)), _count)
-        images = _held(images.map(resizer.resize))
+        yield _Stage("resize", images, _sequential(images.map(resizer.resize)), _count)
+        images = _in_memory(images.map(resizer.resize))
     batches = images.batch(task.batch_size, drop_remainder=True)
-    yield _Step("batch", images, _sequential(batches), _count)
-    return _held(batches.map(_with_ids))
+    yield _Stage("batch", images, _sequential(batches), _count)
+    return _in_memory(batches.map(_with_ids))
 
 
-def _batch_steps(task: Task, held: tf.data.Dataset) -> Generator[_Step, None, tf.data.Dataset]:
-    """Serialized records batched, then parsed all at once; returns the batches."""
-    schema = image_schema(task.manifest.schema)
+def _batch_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None, tf.data.Dataset]:
+    """Stages that batch serialized records, then parse whole batches; returns the batches."""
+    schema = task.image_schema
     batches = held.batch(task.batch_size, drop_remainder=True)
-    yield _Step("batch", held, _sequential(batches), _count)
-    waiting = _held(batches)
+    yield _Stage("batch", held, _sequential(batches), _count)
+    waiting = _in_memory(batches)
     parsed = waiting.map(lambda batch: images_of(decode_batch(schema, batch)))
-    yield _Step("parse", waiting, _sequential(parsed), _count)
-    return _held(parsed.map(_with_ids))
+    yield _Stage("parse", waiting, _sequential(parsed), _count)
+    return _in_memory(parsed.map(_with_ids))
 
 
 def _as_bytes(schema: Schema) -> Schema:
-    """The schema with image files left as they are."""
+    """The schema with image files kept as undecoded strings."""
     features = [
         dataclasses.replace(f, codec="plain", dtype="string", shape=()) if f.codec in ("jpeg", "image") else f
         for f in schema.features
@@ -158,7 +148,7 @@ def _as_bytes(schema: Schema) -> Schema:
     return Schema(schema.payload, tuple(features))
 
 
-def _parsed(schema: Schema, record: tf.Tensor) -> tf.Tensor:
+def _parse(schema: Schema, record: tf.Tensor) -> tf.Tensor:
     return images_of(decode_record(schema, record))
 
 
@@ -169,8 +159,8 @@ def _with_ids(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 # ---- running through a stage
 
 
-def _held(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """What the dataset yields, made once and kept in memory."""
+def _in_memory(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The elements of the dataset, computed once and kept in memory."""
     return _sequential(dataset.cache())
 
 
@@ -182,11 +172,11 @@ def _sequential(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _count(dataset: tf.data.Dataset) -> int:
-    # Skipping runs inside tf.data: 1 us an element, where reduce calls a function for each, 20 us.
+    # Skipping runs inside tf.data, 1 us per element; reduce would call a function for each, 20 us.
     return sum(1 for _ in _sequential(dataset.skip(_ALL)))
 
 
-def _hand_over(batches: tf.data.Dataset) -> int:
+def _transfer(batches: tf.data.Dataset) -> int:
     device = "/gpu:0" if tf.config.list_logical_devices("GPU") else "/cpu:0"
     count = 0
     with tf.device(device):

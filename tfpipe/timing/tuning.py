@@ -1,12 +1,12 @@
-"""Finds the options that read a dataset fastest, and says which stage is the bottleneck and which setting matters most.
+"""Finds the options that read a dataset fastest, the stage that is the bottleneck, and the setting that matters most.
 
-    tuning = tune(task, race)
+    tuning = tune(task, Benchmark(task))
     tuning.advice, tuning.options
     tuning.options.save("pipeline.json")
 
-Every variant of tfpipe.timing.variants is tried, and the defaults with one setting changed; then the settings that
-helped, together. All variants of a round run against each other, interleaved; within noise of the fastest, the one that
-gives up least is chosen.
+The first round tries every variant of tfpipe.timing.variants and the defaults with one setting changed; the second
+round combines the settings that helped. The variants of a round run alternating. Of those within noise of the fastest,
+the one that gives up the least is chosen.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from functools import partial
 from typing import Any
 
 from tfpipe.reader.options import ReadOptions
+from tfpipe.timing.benchmark import Benchmark, compare_variants
 from tfpipe.timing.passes import NOISE, Pass, Row
-from tfpipe.timing.race import Race, run_race
 from tfpipe.timing.stages import StageCost, stage_costs
 from tfpipe.timing.variants import Task, fitting_variants, order_of
 
 ORDERS = ("any", "fresh")
 
-# What to do about a stage that no reading option makes cheaper.
+# Advice for a stage that no reading option makes cheaper.
 REMEDIES = {
     "read": "the files come from a slow disk or network: copy them to a local one, or cache on disk (--cache_dir)",
-    "parse": "store decoded uint8 rather than floats: a quarter of the bytes",
+    "parse": "store decoded uint8 instead of floats: a quarter of the bytes",
     "decode": "convert with --payload decoded --dtype uint8 --image_size H,W, or --max_side N: then it happens once",
     "resize": "convert with --payload decoded --dtype uint8 --image_size H,W: then it happens once",
-    "batch": "uint8 images are a quarter of float images to copy",
+    "batch": "keep images uint8: a quarter of the bytes of float images to copy",
     "transform": "put the transforms on the device (options.device), or into the model (tfpipe.layers.Augment)",
-    "transfer": "leave images uint8 and cast on the device; options.device makes batches ahead there",
+    "transfer": "leave images uint8 and cast on the device; options.device prefetches batches there",
 }
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was found.
+    """The result of tuning.
 
     Attributes:
-      stages: the cost of each.
-      rows: what was measured of every candidate, in the last round it ran in; `default` first.
+      stages: the cost of each stage.
+      rows: the measurements of every candidate, from the last round it ran in; `default` first.
       chosen: the name of the fastest candidate, or of one within noise of it that gives up less.
-      options: its settings.
-      setting: the one change of the defaults that gains most, as name=value; None where none gains beyond noise.
+      options: the settings of the chosen candidate.
+      setting: the single change of the defaults that gains most, as name=value; None if none gains beyond noise.
       gain: the rate with that setting alone, as a multiple of the default's.
-      gives_up: what the order of an epoch is like, where it is not a new one for every epoch; None otherwise.
+      gives_up: the order of an epoch in words if it is not a new one in every epoch; None otherwise.
     """
 
     stages: list[StageCost]
@@ -67,7 +67,7 @@ class Tuning:
 
     @property
     def advice(self) -> str:
-        """One sentence on the setting to change, or on what to do where no setting helps."""
+        """One sentence that names the setting to change, or what to do if no setting helps."""
         if self.setting is None:
             return f"No setting gains more than noise; {REMEDIES[self.bottleneck.stage]}."
         return f"Change {self.setting}: {self.gain:.2f} times the default's images per second."
@@ -75,18 +75,19 @@ class Tuning:
 
 def tune(
     task: Task,
-    race: Race,
+    benchmark: Benchmark,
     *,
     order: str = "any",
     cache_dir: str | None = None,
     on_pass: Callable[[str, Pass], None] = lambda name, one: None,
 ) -> Tuning:
-    """Measures stages and candidates, and chooses.
+    """Measures stages and candidates, and chooses the options.
 
     Args:
-      task: of the whole dataset: it decides what caches have room.
-      race: how to time; its task is a sample of the other.
-      order: "any": the fastest of all, which may read every epoch in the same order; "fresh": a new one in each.
+      task: the task on the whole dataset, which decides which caches have room.
+      benchmark: how to time; its task is a sample of the other.
+      order: "any": the fastest of all, which may read every epoch in the same order; "fresh": only options that read
+        a new order in every epoch.
       cache_dir: the folder of disk caches; None tries none.
       on_pass: called with the candidate's name after each pass.
 
@@ -96,14 +97,14 @@ def tune(
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; it takes one of {list(ORDERS)}.")
     candidates = _candidates(task, cache_dir, order)
-    first = _timed(race, candidates, on_pass)
+    first = _time(benchmark, candidates, on_pass)
     setting, gain = _best_change(candidates, first)
-    candidates |= _combined(candidates, first)
+    candidates |= _combine(candidates, first)
     finalists = [name for name in candidates if name not in first or name in _fastest(first)]
-    last = _timed(race, {name: candidates[name] for name in finalists}, on_pass)
+    last = _time(benchmark, {name: candidates[name] for name in finalists}, on_pass)
     chosen = _choose(last, candidates)
     return Tuning(
-        stages=stage_costs(race.task),
+        stages=stage_costs(benchmark.task),
         rows=list({**first, **last}.values()),
         chosen=chosen,
         options=candidates[chosen],
@@ -114,10 +115,10 @@ def tune(
 
 
 def _candidates(task: Task, cache_dir: str | None, order: str) -> dict[str, ReadOptions]:
-    """What the first round times: the default first, then the variants, then the single changes."""
-    variants, _ = fitting_variants(task, cache_dir)
+    """The candidates of the first round: the default first, then the variants, then the single changes."""
+    variants, _ = fitting_variants(task, cache_dir=cache_dir)
     candidates = {"default": ReadOptions(), **variants}
-    for name, options in single_changes(task, cache_dir).items():
+    for name, options in single_changes(task, cache_dir=cache_dir).items():
         if options not in candidates.values():
             candidates[name] = options
     if order == "fresh":
@@ -126,16 +127,16 @@ def _candidates(task: Task, cache_dir: str | None, order: str) -> dict[str, Read
 
 
 def _best_change(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> tuple[str | None, float]:
-    """The single change of the default that gains most, and its factor; None and 1 where none gains beyond noise."""
-    singles = [row for name, row in rows.items() if _changed(candidates[name]) == 1]
+    """The single change of the default that gains most, and its factor; None and 1 if none gains beyond noise."""
+    singles = [row for name, row in rows.items() if _num_changes(candidates[name]) == 1]
     best = max(singles, key=lambda row: row.images_per_second, default=rows["default"])
     if rows["default"].is_as_fast_as(best):
         return None, 1.0
-    return _named(candidates[best.variant]), best.images_per_second / rows["default"].images_per_second
+    return _describe(candidates[best.variant]), best.images_per_second / rows["default"].images_per_second
 
 
-def single_changes(task: Task, cache_dir: str | None = None) -> dict[str, ReadOptions]:
-    """The defaults with one setting changed, by name=value; caches only where the whole split has room."""
+def single_changes(task: Task, *, cache_dir: str | None = None) -> dict[str, ReadOptions]:
+    """The defaults with one setting changed, by name=value; caches only if the whole split has room."""
     cores = len(os.sched_getaffinity(0))
     values: dict[str, list[Any]] = {
         "parallel_reads": [1, 2, 4, 16],
@@ -147,7 +148,9 @@ def single_changes(task: Task, cache_dir: str | None = None) -> dict[str, ReadOp
     changes: list[dict[str, object]] = [{name: value} for name, some in values.items() for value in some]
     made = {_text(change): dataclasses.replace(ReadOptions(), **change) for change in changes}  # type: ignore[arg-type]
     caches = {
-        name: options for name, options in fitting_variants(task, cache_dir)[0].items() if options.cache != "none"
+        name: options
+        for name, options in fitting_variants(task, cache_dir=cache_dir)[0].items()
+        if options.cache != "none"
     }
     return {**{name: options for name, options in made.items() if options != ReadOptions()}, **caches}
 
@@ -157,68 +160,70 @@ def _text(change: dict[str, object]) -> str:
 
 
 def is_fresh(options: ReadOptions) -> bool:
-    """Whether every epoch visits the whole split in another order."""
+    """Whether every epoch reads the whole split in a new order."""
     return options.shuffle == "global" and not (options.cache != "none" and options.cache_place == "batches")
 
 
-# What belongs to one decision: a cache with its place and folder.
+# Settings that form one decision: a cache, its position in the pipeline and its folder.
 _TOGETHER = ({"cache", "cache_place", "cache_dir"},)
 
 
 def _differences(options: ReadOptions) -> dict[str, object]:
-    """The settings that are not the default's."""
+    """The settings that differ from the default's."""
     default = ReadOptions()
     fields = [field.name for field in dataclasses.fields(options)]
     return {name: getattr(options, name) for name in fields if getattr(options, name) != getattr(default, name)}
 
 
-def _changed(options: ReadOptions) -> int:
-    """How many decisions differ from the default."""
+def _num_changes(options: ReadOptions) -> int:
+    """The number of decisions that differ from the default's."""
     names = set(_differences(options))
     decisions = sum(bool(names & together) for together in _TOGETHER)
     return decisions + len(names - set().union(*_TOGETHER))
 
 
-def _named(options: ReadOptions) -> str:
+def _describe(options: ReadOptions) -> str:
     return _text(_differences(options))
 
 
 # ---- rounds
 
 
-def _timed(race: Race, candidates: dict[str, ReadOptions], on_pass: Callable[[str, Pass], None]) -> dict[str, Row]:
-    builds = {name: partial(race.task.build, options) for name, options in candidates.items()}
-    return {row.variant: row for row in run_race(race, builds, references=False, on_pass=on_pass)}
+def _time(
+    benchmark: Benchmark, candidates: dict[str, ReadOptions], on_pass: Callable[[str, Pass], None]
+) -> dict[str, Row]:
+    builds = {name: partial(benchmark.task.build, options) for name, options in candidates.items()}
+    return {row.variant: row for row in compare_variants(benchmark, builds, references=False, on_pass=on_pass)}
 
 
 def _fastest(rows: dict[str, Row], *, most: int = 4) -> list[str]:
-    """The default and the fastest, which run once more: the best of many is in part the luckiest."""
+    """The default and the fastest candidates, which run again: the best of many measurements is partly luck."""
     ranked = sorted(rows.values(), key=lambda row: -row.images_per_second)
     return ["default", *[row.variant for row in ranked[:most]]]
 
 
-def _combined(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> dict[str, ReadOptions]:
-    """The fastest candidate with the changes that helped the default by themselves, where they don't contradict it."""
+def _combine(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> dict[str, ReadOptions]:
+    """The fastest candidate with each change that alone helped the default, unless they change the same setting."""
     fastest = candidates[max(rows.values(), key=lambda row: row.images_per_second).variant]
     made = {}
     for name, options in candidates.items():
         changes = _differences(options)
         helped = not rows["default"].is_as_fast_as(rows[name])
-        if _changed(options) == 1 and helped and not set(changes) & set(_differences(fastest)):
+        if _num_changes(options) == 1 and helped and not set(changes) & set(_differences(fastest)):
             together = dataclasses.replace(fastest, **changes)  # type: ignore[arg-type]
             if together not in candidates.values():
-                made[f"{_named(fastest)},{_text(changes)}"] = together
+                made[f"{_describe(fastest)},{_text(changes)}"] = together
     return made
 
 
 def _choose(rows: dict[str, Row], candidates: dict[str, ReadOptions]) -> str:
-    """The fastest; of those within noise of it, the one that gives up least and changes least."""
+    """The fastest candidate, or the one within noise of it that gives up and changes the least."""
     fastest = max(rows.values(), key=lambda row: row.images_per_second)
-    # Not is_as_fast_as: where passes spread widely it would take far slower ones for equal.
+    # Not is_as_fast_as: with widely spread passes it would count much slower ones as equal.
     close = [row.variant for row in rows.values() if row.images_per_second >= fastest.images_per_second * (1 - NOISE)]
 
     def price(name: str) -> tuple[bool, bool, int, float]:
         options = candidates[name]
-        return not is_fresh(options), options.cache != "none", _changed(options), -rows[name].images_per_second
+        return not is_fresh(options), options.cache != "none", _num_changes(options), -rows[name].images_per_second
 
     return min(close, key=price)

@@ -1,43 +1,45 @@
-"""The ways to read one dataset that the timing tables compare: as data, each one a ReadOptions.
+"""The variants that the timing tables compare: ways to read one dataset, each one a ReadOptions.
 
     task = Task(load_manifest("photos_tfrecord"), batch_size=128, image_size=(224, 224))
     variants, left_out = fitting_variants(task, cache_dir="/scratch")
     task.build(variants["interleave"])
 
-`sample_shards` cuts a large dataset down to a few shards, so that a pass takes seconds. Whether a cache fits is judged
-by the whole split: what a sample would gain from a cache that the split has no room for says nothing.
+`sample_shards` reduces a large dataset to a few shards, so that a pass takes seconds. Whether a cache fits is decided
+by the size of the whole split: a sample's gain from a cache that has no room for the split would mean nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
+from tfpipe.format.example import is_vectorizable
 from tfpipe.format.manifest import Manifest
+from tfpipe.format.schema import Schema
+from tfpipe.reader.caching import free_memory
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import AUTOTUNE, ReadOptions
 
-# Of what is free: the rest is for the model, and for the other variant that caches at the same time.
+# Of the free memory or disk: the rest is for the model, and for the other variant that caches at the same time.
 _CACHE_PART = 0.4
 
 
 @dataclass(frozen=True)
 class Task:
-    """What every variant delivers: the same records, in batches of the same shape.
+    """What every variant reads: the same records, in batches of the same shape.
 
     Attributes:
-      manifest: of the dataset, or of a sample of its shards.
-      split: the one to read.
+      manifest: the manifest of the dataset, or of a sample of its shards.
+      split: the split to read.
       batch_size: records in a batch.
-      image_size: (height, width) to resize to; None where all images have one size.
+      image_size: (height, width) to resize to; None if all images have one size.
       resize: "pad", "stretch" or "crop".
-      antialias: average over the source where an image shrinks.
+      antialias: average over the source pixels where an image shrinks.
     """
 
     manifest: Manifest
@@ -49,22 +51,36 @@ class Task:
 
     @property
     def labels(self) -> str | None:
-        """What make_dataset takes: None where the records have no label."""
+        """The `labels` argument of make_dataset: None if the records have no label."""
         schema = self.manifest.schema
         return "one_hot" if "label_int" in schema or schema.label_kind == "number" else None
 
     @property
     def num_records(self) -> int:
-        """Records of the split."""
+        """The number of records of the split."""
         return self.manifest.num_records(self.split)
 
     @property
     def paths(self) -> list[Path]:
-        """The files of the split."""
+        """The shards of the split."""
         return [self.manifest.shard_file(shard) for shard in self.manifest.split(self.split).shards]
 
+    @property
+    def image_schema(self) -> Schema:
+        """Only the features that the pixels, or the embedding, are decoded from."""
+        schema = self.manifest.schema
+        names = ("embedding",) if schema.payload == "embedding" else ("image", "shape", "orientation")
+        return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in names))
+
+    @property
+    def parses_batches(self) -> bool:
+        """Whether whole batches can be parsed at once: every shape is known, and no image is resized."""
+        schema = self.manifest.schema
+        stored_size = schema["image"].shape[:2] if "image" in schema else None
+        return is_vectorizable(self.image_schema) and self.image_size in (None, stored_size)
+
     def build(self, options: ReadOptions) -> tf.data.Dataset:
-        """The batches as make_dataset gives them in training: only full ones."""
+        """The batches of make_dataset in training: only full ones."""
         return make_dataset(
             self.manifest,
             self.split,
@@ -88,8 +104,8 @@ def images_of(batch: tuple[tf.Tensor, ...] | dict[str, tf.Tensor]) -> tf.Tensor:
 # ---- which variants there are
 
 
-def all_variants(cache_dir: str | None = None) -> dict[str, ReadOptions]:
-    """Every variant by its name, plain first; those that cache on disk only where a folder for it is given."""
+def all_variants(*, cache_dir: str | None = None) -> dict[str, ReadOptions]:
+    """Every variant by its name, plain first; disk caches only if a folder for them is given."""
     both = ReadOptions.interleave_parallel_map()
     variants = {
         "plain": ReadOptions.plain(),
@@ -101,26 +117,26 @@ def all_variants(cache_dir: str | None = None) -> dict[str, ReadOptions]:
         "vectorize": dataclasses.replace(both, prefetch=AUTOTUNE, vectorize=True),
         "default": ReadOptions(),
     }
-    places = ("records", "batches")
-    variants |= {f"cache_memory_{place}": ReadOptions(cache="memory", cache_place=place) for place in places}
+    positions = ("records", "batches")
+    variants |= {f"cache_memory_{place}": ReadOptions(cache="memory", cache_place=place) for place in positions}
     if cache_dir is not None:
         disk = ReadOptions(cache="disk", cache_dir=cache_dir)
-        variants |= {f"cache_disk_{place}": dataclasses.replace(disk, cache_place=place) for place in places}
+        variants |= {f"cache_disk_{place}": dataclasses.replace(disk, cache_place=place) for place in positions}
     return variants
 
 
-def fitting_variants(task: Task, cache_dir: str | None = None) -> tuple[dict[str, ReadOptions], dict[str, str]]:
-    """The variants that this dataset and this machine have room for.
+def fitting_variants(task: Task, *, cache_dir: str | None = None) -> tuple[dict[str, ReadOptions], dict[str, str]]:
+    """The variants that make sense for this dataset and have room on this machine.
 
     Args:
-      task: what is to be read, of the whole dataset.
+      task: the task on the whole dataset.
       cache_dir: the folder of disk caches; None leaves them out.
 
     Returns:
-      Name to options, and name to reason for those left out.
+      The options by name, and the reason by name for each variant left out.
     """
     fitting, left_out = {}, {}
-    for name, options in all_variants(cache_dir).items():
+    for name, options in all_variants(cache_dir=cache_dir).items():
         reason = _obstacle(task, options, is_about_parsing=name == "vectorize")
         if reason:
             left_out[name] = reason
@@ -130,58 +146,38 @@ def fitting_variants(task: Task, cache_dir: str | None = None) -> tuple[dict[str
 
 
 def _obstacle(task: Task, options: ReadOptions, *, is_about_parsing: bool) -> str | None:
-    if is_about_parsing and not _parses_batches(task):
-        return "image files and images of several sizes are decoded one by one"
+    if is_about_parsing and not task.parses_batches:
+        return "image files and images of several sizes are decoded individually"
     if options.cache == "none":
         return None
     memory = options.cache == "memory"
-    room = available_memory() if memory else shutil.disk_usage(_existing(Path(str(options.cache_dir)))).free
+    room = free_memory() if memory else shutil.disk_usage(_existing_parent(Path(str(options.cache_dir)))).free
     needed = cache_bytes(task)
     if needed <= room * _CACHE_PART:
         return None
     where = "of memory" if memory else f"in {options.cache_dir}"
-    return (
-        f"the split takes {needed / 1e9:,.1f} GB as it comes out of the reader, {room / 1e9:,.1f} GB {where} are free"
-    )
-
-
-def _parses_batches(task: Task) -> bool:
-    """Whether vectorize changes anything: every shape is known, and nothing is left to resize."""
-    if task.image_size is not None and task.manifest.schema["image"].shape[:2] != task.image_size:
-        return False
-    wanted = {"embedding"} if task.manifest.schema.payload == "embedding" else {"image"}
-    features = [feature for feature in task.manifest.schema.features if feature.name in wanted]
-    return all(f.codec in ("plain", "pixels") and None not in f.shape for f in features)
+    return f"the decoded split takes {needed / 1e9:,.1f} GB, but only {room / 1e9:,.1f} GB {where} are free"
 
 
 def cache_bytes(task: Task) -> int:
-    """What a cache of the split holds: every image at its size in the batch."""
+    """The bytes of a cache of the split, which holds every image at its size in the batch."""
     images = images_of(task.build(ReadOptions()).element_spec)
     return task.num_records * math.prod(images.shape[1:]) * images.dtype.size
 
 
-def available_memory() -> int:
-    """Bytes that can be had without swapping; what is free alone, where the system tells no more."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the closest one above it that is there."""
+def _existing_parent(folder: Path) -> Path:
+    """The folder, or its closest parent that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def order_of(options: ReadOptions) -> str:
-    """What an epoch's order is like under these options, in words."""
+    """The order of an epoch under these options, in words."""
     if options.cache != "none" and options.cache_place == "batches":
         return "the same batches in every epoch"
     if options.shuffle == "global":
         return "a new order of the whole split in every epoch"
     if options.shuffle == "buffer":
-        return f"the order on disk, mixed by a buffer of {options.shuffle_buffer}"
+        return f"the order on disk, shuffled by a buffer of {options.shuffle_buffer}"
     return "the order on disk in every epoch"
 
 
@@ -189,9 +185,9 @@ def order_of(options: ReadOptions) -> str:
 
 
 def sample_shards(manifest: Manifest, split: str, limit: int) -> Manifest:
-    """The manifest of the split's first shards: as few as hold `limit` records, but two where there are two.
+    """The manifest of the split's first shards: as few as hold `limit` records, but at least two if there are two.
 
-    Two, because reading several files at once is what some variants are about.
+    Two, because some variants differ only in reading several files at once.
     """
     part = manifest.split(split)
     filled = [shard for shard in part.shards if shard.num_records]

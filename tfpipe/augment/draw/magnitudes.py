@@ -9,7 +9,7 @@ A table has a suite of ops for each way of drawing: "auto" (AutoAugment's polici
   paper         AutoAugment's published ranges with the rounding of the authors' code, which RandAugment's paper took
                 over; the wide space of TrivialAugment's code, as remembered.
   pba           the levels 0 to 10 of PBA and of AutoAugment's code for CIFAR: whole pixels of 32.
-  tfpipe        each op's own range, 0 weakest and 1 strongest (see ops.py); any op may stand in it.
+  tfpipe        each op's own range, 0 weakest and 1 strongest (see ops/table.py); any op may be in it.
 
 They contradict each other on purpose. A high bin solarizes weakly in DALI's AutoAugment, and strongly in all others;
 posterize counts bits kept, so DALI's AutoAugment is strongest at bin 0. An enhancement is neutral in the middle of
@@ -29,7 +29,7 @@ ROUNDINGS = ("", "nearest", "down")
 
 
 @dataclass(frozen=True)
-class Range:
+class MagnitudeRange:
     """The values of an op from the first bin to the last.
 
     Attributes:
@@ -38,8 +38,9 @@ class Range:
       mirrored: whether the sign is drawn at random.
       neutral: what the signed step is added to.
       rounding: of the step: "", "nearest", or "down" (towards zero, as Python's int).
-      unit: "" for absolute values; else "height", "width" or "side": low and high are counted in `per`-ths of it.
-      per: the size for which low and high are given.
+      unit: "" for absolute values; else "height", "width" or "side": low and high are for a size of
+        `reference_size`.
+      reference_size: the size, in pixels, for which low and high are given.
       at_least: values below it are raised to it.
     """
 
@@ -49,10 +50,10 @@ class Range:
     neutral: float = 0.0
     rounding: str = ""
     unit: str = ""
-    per: int = 1
+    reference_size: int = 1
     at_least: float = -np.inf
 
-    def values(self, positions: np.ndarray, size: int = 1) -> np.ndarray:
+    def values(self, positions: np.ndarray, size: int) -> np.ndarray:
         """The values for both signs at positions in [0, 1].
 
         Args:
@@ -62,28 +63,32 @@ class Range:
         Returns:
           float32 [N, 2]: for the sign +, and for the sign - where the op is mirrored.
         """
-        # Rounded at the ninth place: in binary 30 * 0.7 lies below 21, and int() would lose a whole level.
-        steps = np.round((self.low + (self.high - self.low) * positions) * (size if self.unit else 1) / self.per, 9)
+        # Rounded at the ninth decimal: in binary 30 * 0.7 is below 21, and int() would lose a whole unit.
+        steps = np.round(
+            (self.low + (self.high - self.low) * positions) * (size if self.unit else 1) / self.reference_size, 9
+        )
         steps = {"": steps, "nearest": np.round(steps), "down": np.trunc(steps)}[self.rounding]
         signed = np.stack([steps, -steps if self.mirrored else steps], axis=-1)
         return np.maximum(self.neutral + signed, self.at_least).astype(np.float32)
 
 
-NONE = Range()
+NONE = MagnitudeRange()
 
 
-def mirrored(high: float, *, neutral: float = 0.0, low: float = 0.0) -> Range:
+def mirrored(high: float, *, neutral: float = 0.0, low: float = 0.0) -> MagnitudeRange:
     """Neutral ± (low to high)."""
-    return Range(low, high, mirrored=True, neutral=neutral)
+    return MagnitudeRange(low, high, mirrored=True, neutral=neutral)
 
 
-def translation(op: str, high: float, *, per: int = 1, rounding: str = "") -> Range:
-    """± (0 to high) of the side along which the op shifts, of which `per` is the whole."""
+def translation(op: str, high: float, *, reference_size: int = 1, rounding: str = "") -> MagnitudeRange:
+    """± (0 to high) of the side along which the op shifts, of which `reference_size` is the whole."""
     side = "width" if op == "translate_x" else "height"
-    return Range(0, high, mirrored=True, unit=side, per=per, rounding=rounding)
+    return MagnitudeRange(0, high, mirrored=True, unit=side, reference_size=reference_size, rounding=rounding)
 
 
-def _geometric(shear: float, rotate: Range, translate: tuple[Range, Range]) -> dict[str, Range]:
+def _geometric(
+    shear: float, rotate: MagnitudeRange, translate: tuple[MagnitudeRange, MagnitudeRange]
+) -> dict[str, MagnitudeRange]:
     return {
         "translate_x": translate[0],
         "translate_y": translate[1],
@@ -93,18 +98,18 @@ def _geometric(shear: float, rotate: Range, translate: tuple[Range, Range]) -> d
     }
 
 
-def _both(high: float, *, per: int = 1, rounding: str = "") -> tuple[Range, Range]:
+def _both(high: float, *, reference_size: int = 1, rounding: str = "") -> tuple[MagnitudeRange, MagnitudeRange]:
     return (
-        translation("translate_x", high, per=per, rounding=rounding),
-        translation("translate_y", high, per=per, rounding=rounding),
+        translation("translate_x", high, reference_size=reference_size, rounding=rounding),
+        translation("translate_y", high, reference_size=reference_size, rounding=rounding),
     )
 
 
-def _enhanced(factor: Range) -> dict[str, Range]:
+def _enhanced(factor: MagnitudeRange) -> dict[str, MagnitudeRange]:
     return dict.fromkeys(("brightness", "contrast", "color", "sharpness"), factor)
 
 
-ENHANCE = Range(0.1, 1.9)
+ENHANCE = MagnitudeRange(0.1, 1.9)
 _PIXELS_32 = (mirrored(32), mirrored(32))
 _PLAIN = {"equalize": NONE, "auto_contrast": NONE}
 _FILLED = {**_PLAIN, "identity": NONE}
@@ -112,103 +117,103 @@ _FILLED = {**_PLAIN, "identity": NONE}
 # The formulas of AutoAugment's and PBA's code for a level L of 10: int(3 L) degrees, 4 - int(0.4 L) bits, a threshold
 # of 256 - int(25.6 L), 0.1 + 0.18 L, int(11 L) added.
 _DOWN = {
-    "posterize": Range(0, -4, neutral=4, rounding="down"),
-    "solarize": Range(0, -256, neutral=256, rounding="down"),
+    "posterize": MagnitudeRange(0, -4, neutral=4, rounding="down"),
+    "solarize": MagnitudeRange(0, -256, neutral=256, rounding="down"),
 }
-_ROTATE_DOWN = Range(0, 30, mirrored=True, rounding="down")
+_ROTATE_DOWN = MagnitudeRange(0, 30, mirrored=True, rounding="down")
 _CODE = {**_enhanced(ENHANCE), **_DOWN, **_PLAIN, "invert": NONE}
-_CUTOUT = Range(0, 20, rounding="down", unit="side", per=32)
-_ADD = Range(0, 110, rounding="down")
+_CUTOUT = MagnitudeRange(0, 20, rounding="down", unit="side", reference_size=32)
+_ADD = MagnitudeRange(0, 110, rounding="down")
 
 # Few bits, few levels: what has a strength stays visible. DALI clamps to at least one bit.
-_BITS_AUTO = Range(0, 4, rounding="nearest", at_least=1)
-_BITS = Range(8, 4, rounding="nearest", at_least=1)
-_BITS_WIDE = Range(8, 2, rounding="nearest", at_least=1)
+_BITS_AUTO = MagnitudeRange(0, 4, rounding="nearest", at_least=1)
+_BITS = MagnitudeRange(8, 4, rounding="nearest", at_least=1)
+_BITS_WIDE = MagnitudeRange(8, 2, rounding="nearest", at_least=1)
 
-SUITES: dict[str, dict[str, dict[str, Range]]] = {
+SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
     "dali": {
         "auto": {
             **_geometric(0.3, mirrored(30), _both(1.0)),
             **_enhanced(ENHANCE),
             **_FILLED,
             "posterize": _BITS_AUTO,
-            "solarize": Range(0, 256),
-            "solarize_add": Range(0, 110),
+            "solarize": MagnitudeRange(0, 256),
+            "solarize_add": MagnitudeRange(0, 110),
             "invert": NONE,
         },
         "rand": {
-            **_geometric(0.3, mirrored(30), _both(100, per=224)),
+            **_geometric(0.3, mirrored(30), _both(100, reference_size=224)),
             **_enhanced(mirrored(0.9, neutral=1)),
             "posterize": _BITS,
-            "solarize": Range(256, 0),
+            "solarize": MagnitudeRange(256, 0),
             **_FILLED,
         },
         "trivial": {
             **_geometric(0.99, mirrored(135), _PIXELS_32),
             **_enhanced(mirrored(0.99, neutral=1, low=0.01)),
             "posterize": _BITS_WIDE,
-            "solarize": Range(256, 0),
+            "solarize": MagnitudeRange(256, 0),
             **_FILLED,
         },
     },
     "dali_non_monotonic": {
         "rand": {
-            **_geometric(0.3, mirrored(30), _both(100, per=224)),
+            **_geometric(0.3, mirrored(30), _both(100, reference_size=224)),
             **_enhanced(ENHANCE),
             "posterize": _BITS_AUTO,
-            "solarize": Range(0, 256),
+            "solarize": MagnitudeRange(0, 256),
             **_FILLED,
         },
     },
     "torchvision": {
         "auto": {
-            **_geometric(0.3, mirrored(30), _both(150, per=331)),
+            **_geometric(0.3, mirrored(30), _both(150, reference_size=331)),
             **_enhanced(mirrored(0.9, neutral=1)),
             "posterize": _BITS,
-            "solarize": Range(255, 0),
+            "solarize": MagnitudeRange(255, 0),
             **_FILLED,
             "invert": NONE,
         },
         "rand": {
-            **_geometric(0.3, mirrored(30), _both(150, per=331)),
+            **_geometric(0.3, mirrored(30), _both(150, reference_size=331)),
             **_enhanced(mirrored(0.9, neutral=1)),
             "posterize": _BITS,
-            "solarize": Range(255, 0),
+            "solarize": MagnitudeRange(255, 0),
             **_FILLED,
         },
         "trivial": {
             **_geometric(0.99, mirrored(135), _PIXELS_32),
             **_enhanced(mirrored(0.99, neutral=1)),
             "posterize": _BITS_WIDE,
-            "solarize": Range(255, 0),
+            "solarize": MagnitudeRange(255, 0),
             **_FILLED,
         },
     },
     "paper": {
         "auto": {
-            **_geometric(0.3, _ROTATE_DOWN, _both(150, per=331, rounding="down")),
+            **_geometric(0.3, _ROTATE_DOWN, _both(150, reference_size=331, rounding="down")),
             **_CODE,
             "identity": NONE,
             "solarize_add": _ADD,
             "cutout": _CUTOUT,
         },
         "rand": {
-            **_geometric(0.3, _ROTATE_DOWN, _both(150, per=331, rounding="down")),
+            **_geometric(0.3, _ROTATE_DOWN, _both(150, reference_size=331, rounding="down")),
             **_enhanced(ENHANCE),
             **_DOWN,
             **_FILLED,
         },
         "trivial": {
-            **_geometric(0.99, Range(0, 135, mirrored=True, rounding="down"), _PIXELS_32),
-            **_enhanced(Range(0.01, 2.0)),
-            "posterize": Range(8, 2, rounding="nearest"),
-            "solarize": Range(256, 0),
+            **_geometric(0.99, MagnitudeRange(0, 135, mirrored=True, rounding="down"), _PIXELS_32),
+            **_enhanced(MagnitudeRange(0.01, 2.0)),
+            "posterize": MagnitudeRange(8, 2, rounding="nearest"),
+            "solarize": MagnitudeRange(256, 0),
             **_FILLED,
         },
     },
     "pba": {
         "auto": {
-            **_geometric(0.3, _ROTATE_DOWN, _both(10, per=32, rounding="down")),
+            **_geometric(0.3, _ROTATE_DOWN, _both(10, reference_size=32, rounding="down")),
             **_CODE,
             "identity": NONE,
             "solarize_add": _ADD,
@@ -220,7 +225,7 @@ SUITES: dict[str, dict[str, dict[str, Range]]] = {
 AUTO_BINS = {"dali": 11, "torchvision": 10, "paper": 11, "pba": 11}
 
 
-def suite_of(table: str, method: str) -> dict[str, Range]:
+def op_ranges(table: str, method: str) -> dict[str, MagnitudeRange]:
     """The ranges of a table's ops for a way of drawing.
 
     Args:
@@ -233,12 +238,14 @@ def suite_of(table: str, method: str) -> dict[str, Range]:
     return {} if table == "tfpipe" else SUITES[table][method]
 
 
-def own_range(op: Op) -> Range:
+def range_of_op(op: Op) -> MagnitudeRange:
     """The range that an op brings along."""
-    return Range(op.low, op.high, mirrored=op.mirrored, neutral=op.neutral, unit=op.unit)
+    return MagnitudeRange(op.low, op.high, mirrored=op.mirrored, neutral=op.neutral, unit=op.unit)
 
 
-def with_translation(suite: dict[str, Range], pixels: float | None, fraction: float | None) -> dict[str, Range]:
+def with_translation(
+    suite: dict[str, MagnitudeRange], pixels: float | None, fraction: float | None
+) -> dict[str, MagnitudeRange]:
     """The suite with another largest shift, in pixels or as a fraction of the side; None for both leaves it.
 
     Raises:
@@ -258,4 +265,4 @@ def with_translation(suite: dict[str, Range], pixels: float | None, fraction: fl
         raise ValueError(f"No op of this suite translates, so it takes no max_translate: {sorted(suite)}.")
     if fraction is not None:
         return {**suite, **{op: translation(op, largest) for op in ops}}
-    return {**suite, **{op: replace(suite[op], high=largest, unit="", per=1) for op in ops}}
+    return {**suite, **{op: replace(suite[op], high=largest, unit="", reference_size=1) for op in ops}}

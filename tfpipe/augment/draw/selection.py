@@ -11,36 +11,38 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.draw.magnitudes import NONE, Range, own_range, suite_of, with_translation
-from tfpipe.augment.draw.slots import Frame, Slots, make_slots
-from tfpipe.augment.draw.streams import Columns, draw_columns, pick, split_seed, thresholds
+from tfpipe.augment.draw.candidates import BatchShape, Candidates, make_candidates
+from tfpipe.augment.draw.magnitudes import NONE, MagnitudeRange, op_ranges, range_of_op, with_translation
+from tfpipe.augment.draw.streams import Draws, cumulative, draw_uniforms, sample_index, split_seed
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.table import OPS
 from tfpipe.policy import Policy, Step
 
 IDENTITY = OPS["identity"]
 # What an OpTransform is made of: its ops, its number of stages, and its draw.
-Drawn = tuple[tuple[Op, ...], int, Callable[[tf.Tensor, Frame], Choices]]
+Drawn = tuple[tuple[Op, ...], int, Callable[[tf.Tensor, BatchShape], Choices]]
 # The largest shift in pixels and as a fraction of the side, or None for the table's.
 Translation = tuple[float | None, float | None]
 
 
-def range_of(op: Op, suite: Mapping[str, Range]) -> Range:
+def range_of(op: Op, suite: Mapping[str, MagnitudeRange]) -> MagnitudeRange:
     """The table's range for tfpipe's own ops that are in it; else the op's own, and always for a user's op."""
-    return suite[op.name] if op.name in suite and OPS.get(op.name) == op else own_range(op)
+    return suite[op.name] if op.name in suite and OPS.get(op.name) == op else range_of_op(op)
 
 
-def from_suite(members: Sequence[tuple[Op, Range]], n: int, op_weights: np.ndarray, bin_weights: np.ndarray) -> Drawn:
+def from_suite(
+    members: Sequence[tuple[Op, MagnitudeRange]], n: int, op_weights: np.ndarray, bin_weights: np.ndarray
+) -> Drawn:
     """N ops of a suite for each image."""
     num_bins = len(bin_weights)
     positions = np.arange(num_bins) / max(num_bins - 1, 1)
-    slots = make_slots([(op, values, float(p)) for op, values in members for p in positions], IDENTITY)
-    op_limits, bin_limits = thresholds(op_weights), thresholds(bin_weights)
+    slots = make_candidates([(op, values, float(p)) for op, values in members for p in positions], IDENTITY)
+    op_limits, bin_limits = cumulative(op_weights), cumulative(bin_weights)
 
-    def choose(seed: tf.Tensor, frame: Frame) -> Choices:
-        columns = draw_columns(seed, frame.batch_size, n)
-        index = pick(columns.op, op_limits) * num_bins + pick(columns.magnitude, bin_limits)
-        return slots.choices(index, columns, frame)
+    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
+        draws = draw_uniforms(seed, frame.batch_size, n)
+        index = sample_index(draws.op, op_limits) * num_bins + sample_index(draws.magnitude, bin_limits)
+        return slots.choices(index, draws, frame)
 
     return slots.ops, n, choose
 
@@ -54,7 +56,7 @@ def from_policies(
     epoch: int | None = 0,
     flatten: bool = False,
 ) -> Drawn:
-    """Policies one after the other, each for some epochs; a single one holds for all."""
+    """Policies in sequence, each for some epochs; a single one is used throughout."""
     num_stages = max(max(map(len, policy.sub_policies)) for policy in policies)
     entries, chances, sub_policies = [], [], []
     for policy in policies:
@@ -64,27 +66,29 @@ def from_policies(
             entries += [*(members[step] for step in steps), *padding]
             chances += [*(step.probability for step in steps), *[0.0] * len(padding)]
         sub_policies.append(len(policy.sub_policies))
-    slots = make_slots(entries, IDENTITY)
+    slots = make_candidates(entries, IDENTITY)
     chosen = _Drawer(slots, np.array(chances, np.float32), np.array(sub_policies), num_stages)
 
-    def segment_of(seed: tf.Tensor, frame: Frame) -> tf.Tensor:
+    def segment_of(seed: tf.Tensor, frame: BatchShape) -> tf.Tensor:
         return _segment(seed, frame, lengths, epoch, flatten)
 
     num_ops = policies[0].num_ops
     if num_ops is None:
         return slots.ops, num_stages, lambda seed, frame: chosen.in_order(seed, frame, segment_of(seed, frame))
-    limits = thresholds(np.array([policy.num_ops for policy in policies]))
+    limits = cumulative(np.array([policy.num_ops for policy in policies]))
     most = len(num_ops) - 1
     return slots.ops, most, lambda seed, frame: chosen.walk(seed, frame, segment_of(seed, frame), limits)
 
 
-def _steps_of(policy: Policy, ops: Sequence[Op], translate: Translation) -> dict[Step, tuple[Op, Range, float]]:
+def _steps_of(
+    policy: Policy, ops: Sequence[Op], translate: Translation
+) -> dict[Step, tuple[Op, MagnitudeRange, float]]:
     """What each step of a policy is: its op, the op's range, and the position in it."""
     known = {**OPS, **{op.name: op for op in ops}}
     unknown = sorted({step.op for step in policy.steps} - set(known))
     if unknown:
         raise ValueError(f"Unknown op {unknown[0]!r} in policy {policy.name!r}; known ops: {sorted(known)}.")
-    suite = {name: own_range(op) for name, op in OPS.items()} | suite_of(policy.table, "auto")
+    suite = {name: range_of_op(op) for name, op in OPS.items()} | op_ranges(policy.table, "auto")
     used = {step.op: suite[step.op] for step in policy.steps if step.op in suite}
     used = with_translation(used, *translate)
     steps = {}
@@ -98,51 +102,51 @@ def _steps_of(policy: Policy, ops: Sequence[Op], translate: Translation) -> dict
     return steps
 
 
-def _segment(seed: tf.Tensor, frame: Frame, lengths: Sequence[int], epoch: int | None, flatten: bool) -> tf.Tensor:
-    """The place of the policy that holds: int32 [B] or [1]."""
+def _segment(seed: tf.Tensor, frame: BatchShape, lengths: Sequence[int], epoch: int | None, flatten: bool) -> tf.Tensor:
+    """The index of the policy in force: int32 [B] or [1]."""
     if len(lengths) == 1:
         return tf.zeros([1], tf.int32)
     if flatten:
-        columns = draw_columns(split_seed(seed, 1)[0], frame.batch_size, 1)
-        return pick(columns.op[:, 0], thresholds(np.array(lengths)))
+        draws = draw_uniforms(split_seed(seed, 1)[0], frame.batch_size, 1)
+        return sample_index(draws.op[:, 0], cumulative(np.array(lengths)))
     if epoch is None and (frame.batch is None or "epoch" not in frame.batch):
         raise ValueError("A schedule needs the epoch: give epoch=, or a batch with 'epoch', an integer scalar.")
     now = tf.cast(frame.batch["epoch"] if epoch is None else epoch, tf.int64)  # type: ignore[index]
-    return pick(tf.reshape(now, [1]), np.cumsum(lengths)[:-1].astype(np.int64))
+    return sample_index(tf.reshape(now, [1]), np.cumsum(lengths)[:-1].astype(np.int64))
 
 
 class _Drawer:
     """Draws steps of policies; sub-policy p of segment s begins at slot (first[s] + p) * num_stages."""
 
-    def __init__(self, slots: Slots, chances: np.ndarray, counts: np.ndarray, num_stages: int) -> None:
+    def __init__(self, slots: Candidates, chances: np.ndarray, counts: np.ndarray, num_stages: int) -> None:
         self._slots, self._chances, self._num_stages = slots, chances, num_stages
         self._counts = counts.astype(np.float32)
         self._first = (np.cumsum(counts) - counts).astype(np.int32)
 
-    def in_order(self, seed: tf.Tensor, frame: Frame, segment: tf.Tensor) -> Choices:
+    def in_order(self, seed: tf.Tensor, frame: BatchShape, segment: tf.Tensor) -> Choices:
         """One sub-policy for each image, drawn uniformly, and each of its steps with its probability."""
-        columns = draw_columns(seed, frame.batch_size, self._num_stages)
+        draws = draw_uniforms(seed, frame.batch_size, self._num_stages)
         count = tf.gather(self._counts, segment)
-        place = tf.cast(tf.minimum(tf.floor(columns.op[:, 0] * count), count - 1), tf.int32)
+        place = tf.cast(tf.minimum(tf.floor(draws.op[:, 0] * count), count - 1), tf.int32)
         first = (tf.gather(self._first, segment) + place) * self._num_stages
         index = first[:, None] + tf.range(self._num_stages)
-        return self._slots.choices(index, columns, frame, columns.apply < tf.gather(self._chances, index))
+        return self._slots.choices(index, draws, frame, applied=draws.apply < tf.gather(self._chances, index))
 
-    def walk(self, seed: tf.Tensor, frame: Frame, segment: tf.Tensor, limits: np.ndarray) -> Choices:
+    def walk(self, seed: tf.Tensor, frame: BatchShape, segment: tf.Tensor, limits: np.ndarray) -> Choices:
         """The steps in random order, each with its probability, until the drawn number of them is reached."""
-        columns = draw_columns(seed, frame.batch_size, self._num_stages)
+        draws = draw_uniforms(seed, frame.batch_size, self._num_stages)
         index = (tf.gather(self._first, segment) * self._num_stages)[:, None] + tf.range(self._num_stages)
-        happens = columns.apply < tf.gather(self._chances, index)
+        happens = draws.apply < tf.gather(self._chances, index)
         # Those that happen come first, in the random order of their priorities; the others have 2, beyond all of them.
-        priorities = tf.where(happens, columns.magnitude, 2.0)
+        priorities = tf.where(happens, draws.magnitude, 2.0)
         most = limits.shape[-1]
         order = tf.argsort(priorities, axis=-1, stable=True)[:, :most]
-        num_applied = pick(columns.op[:, 0], tf.gather(limits, segment))
+        num_applied = sample_index(draws.op[:, 0], tf.gather(limits, segment))
         ready = tf.reduce_sum(tf.cast(happens, tf.int32), axis=-1)
         applied = tf.range(most) < tf.minimum(num_applied, ready)[:, None]
         chosen = (tf.gather(self._first, segment) * self._num_stages)[:, None] + order
-        return self._slots.choices(chosen, _leading(columns, most), frame, applied)
+        return self._slots.choices(chosen, _leading(draws, most), frame, applied=applied)
 
 
-def _leading(columns: Columns, num_stages: int) -> Columns:
-    return Columns(*(column[:, :num_stages] for column in columns))
+def _leading(draws: Draws, num_stages: int) -> Draws:
+    return Draws(*(column[:, :num_stages] for column in draws))

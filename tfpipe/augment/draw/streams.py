@@ -1,8 +1,8 @@
 """Random numbers as a pure function of a seed, equal bit for bit in every form.
 
 Everything that is drawn comes from one counter-based generator (Philox), keyed by the seed's two words; the second word
-of the counter names the stream. The numbers of image b lie at place b of the stream, so they do not depend on the size
-of the batch. What is drawn is compared with thresholds and looked up in tables that NumPy made: no logarithm, no fused
+of the counter names the stream. The numbers of image b are at index b of the stream, so they do not depend on the size
+of the batch. Draws are compared with thresholds and looked up in tables that NumPy computed: no logarithm, no fused
 multiply-add, so plain TensorFlow and XLA agree.
 
 TensorFlow's own way from a seed to a key (StatelessRandomGetKeyCounter, and with it tf.random.stateless_uniform) gives
@@ -22,7 +22,7 @@ DRAW_STREAM, SPLIT_STREAM, ORDER_STREAM = 0, 1, 2
 _FLOAT_BITS = 24
 
 
-class Columns(NamedTuple):
+class Draws(NamedTuple):
     """The independent streams of a batch and its stages.
 
     Attributes:
@@ -30,7 +30,7 @@ class Columns(NamedTuple):
       magnitude: float32 [B, S]: how strong.
       sign: float32 [B, S]: which sign.
       apply: float32 [B, S]: whether at all.
-      further: float32 [B, S, 3]: the values beyond the first.
+      extra: float32 [B, S, 3]: the values beyond the first.
       noise: int32 [B, S, 2]: seeds of noise per pixel.
     """
 
@@ -38,16 +38,16 @@ class Columns(NamedTuple):
     magnitude: tf.Tensor
     sign: tf.Tensor
     apply: tf.Tensor
-    further: tf.Tensor
+    extra: tf.Tensor
     noise: tf.Tensor
 
 
-def draw_columns(seed: tf.Tensor, batch_size: int | tf.Tensor, num_stages: int) -> Columns:
+def draw_uniforms(seed: tf.Tensor, batch_size: int | tf.Tensor, num_stages: int) -> Draws:
     """The streams for a batch, all from one draw of the generator."""
     bits = random_bits(seed, [batch_size, num_stages, 9])
     uniforms = to_unit(bits[..., :7])
     op, magnitude, sign, apply = tf.unstack(uniforms[..., :4], axis=-1)
-    return Columns(op, magnitude, sign, apply, uniforms[..., 4:], tf.bitcast(bits[..., 7:], tf.int32))
+    return Draws(op, magnitude, sign, apply, uniforms[..., 4:], tf.bitcast(bits[..., 7:], tf.int32))
 
 
 def random_bits(seed: tf.Tensor, shape: list[int | tf.Tensor], *, stream: int = DRAW_STREAM) -> tf.Tensor:
@@ -65,8 +65,8 @@ def random_bits(seed: tf.Tensor, shape: list[int | tf.Tensor], *, stream: int = 
 
 def to_unit(bits: tf.Tensor) -> tf.Tensor:
     """float32 in [0, 1), multiples of 2^-24: exact, so that it may be compared with thresholds."""
-    shifted = tf.bitwise.right_shift(bits, tf.constant(32 - _FLOAT_BITS, tf.uint32))
-    return tf.cast(shifted, tf.float32) * np.float32(2.0**-_FLOAT_BITS)
+    translate_rows = tf.bitwise.right_shift(bits, tf.constant(32 - _FLOAT_BITS, tf.uint32))
+    return tf.cast(translate_rows, tf.float32) * np.float32(2.0**-_FLOAT_BITS)
 
 
 def split_seed(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
@@ -76,23 +76,23 @@ def split_seed(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
 
 
 def draw_order(seed: tf.Tensor, batch_size: int | tf.Tensor, count: int) -> tf.Tensor:
-    """A random order of `count` things for each image: int32 [B, count]."""
+    """A random permutation of `count` items for each image: int32 [B, count]."""
     priorities = to_unit(random_bits(seed, [batch_size, count], stream=ORDER_STREAM))
     return tf.argsort(priorities, axis=-1, stable=True)
 
 
-def thresholds(weights: np.ndarray) -> np.ndarray:
-    """The cumulated shares of weights [..., K], without the last: what `pick` compares with; float32 [..., K - 1]."""
+def cumulative(weights: np.ndarray) -> np.ndarray:
+    """The cumulative shares of weights [..., K] without the last, float32 [..., K - 1]; for `sample_index`."""
     weights = np.asarray(weights, np.float64)
     return (np.cumsum(weights, axis=-1)[..., :-1] / weights.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-def pick(uniforms: tf.Tensor, limits: np.ndarray | tf.Tensor) -> tf.Tensor:
-    """A place for each uniform, int32: k with the weight that `thresholds` was given for k.
+def sample_index(uniforms: tf.Tensor, limits: np.ndarray | tf.Tensor) -> tf.Tensor:
+    """An index for each uniform, int32: k with the weight that `cumulative` was given for k.
 
     Args:
       uniforms: float32 [...].
-      limits: from `thresholds`; [K - 1], or [..., K - 1] for other weights at each place.
+      limits: from `cumulative`; [K - 1], or [..., K - 1] for weights that differ from element to element.
     """
     return tf.reduce_sum(tf.cast(uniforms[..., None] >= limits, tf.int32), axis=-1)
 

@@ -2,9 +2,9 @@
 
 An image whose op belongs to another family meets identity parameters: the unit map, the table that gives back each
 level, an empty box; where a family works on the pixels themselves, its result is chosen per image. There is no
-branch, and the cost of a stage is one pass per family, whatever the number of ops.
+branch, and the cost of a stage is one pass per family for any number of ops.
 
-Each pass is a compiled function by itself. Inside one program XLA:CPU would fuse a pass into the gathers of the next
+Each pass is a compiled function of its own. Inside one program XLA:CPU would fuse a pass into the gathers of the next
 and compute it again for every element that they read: 136 images/s against 1,900 (224 x 224).
 """
 
@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfpipe.augment.ops import lookup
 from tfpipe.augment.ops.erase import erase
-from tfpipe.augment.ops.levels import as_levels, in_dtype, per_image
+from tfpipe.augment.ops.levels import as_levels, per_image, to_dtype
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.sampling import Fill, Grid, fill_pixel, take
 from tfpipe.augment.ops.warp import chosen_coefficients
@@ -53,7 +53,7 @@ def families(ops: Sequence[Op]) -> list[str]:
 @functools.lru_cache(maxsize=256)
 def compiled_pass(family: str, ops: tuple[Op, ...], fill: Fill, interpolation: str) -> Any:
     """The XLA program of one family: (images, ops [B], values [B, 4], seeds [B, 2]) -> images."""
-    # A partial has no code of its own, so that TensorFlow counts each program's traces by itself, and does not warn.
+    # A partial has no code of its own, so that TensorFlow counts each program's traces separately, and does not warn.
     program = functools.partial(_run_pass, family, ops, fill, interpolation)
     return tf.function(program, jit_compile=True, autograph=False)
 
@@ -80,7 +80,7 @@ def _run_pass(
         return result
     # Rounding to levels must not touch the images that another family is to change, or none.
     is_picked = functools.reduce(tf.logical_or, [is_picked for is_picked, _ in picks])
-    return tf.where(per_image(is_picked), in_dtype(result, images.dtype), images)
+    return tf.where(per_image(is_picked), to_dtype(result, images.dtype), images)
 
 
 def _lookup(images: tf.Tensor, picks: Picks, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
@@ -102,8 +102,8 @@ def _statistics(images: tf.Tensor, needs: set[str]) -> dict[str, Any]:
         found["histogram"] = lookup.histogram(images)
     if "extrema" in needs:
         # The counts know them, without another pass over the pixels.
-        counted = "histogram" in needs
-        low, high = lookup.counted_extrema(found["histogram"]) if counted else lookup.extrema(images)
+        loop_histogram = "histogram" in needs
+        low, high = lookup.counted_extrema(found["histogram"]) if loop_histogram else lookup.extrema(images)
         found["extrema"] = low[..., None], high[..., None]
     return found
 

@@ -1,4 +1,4 @@
-"""What the loop form does with one image: a Branch for each op, and the buffers and numbers it works from.
+"""What the loop form does with one image: a Kernel for each op, and the buffers and numbers it works from.
 
 The kernels here are shaped for XLA:CPU; what each costs, and what was tried, is in BUILD_NOTES.md.
 """
@@ -14,26 +14,26 @@ import tensorflow as tf
 
 from tfpipe.augment.ops import lookup, stencil, warp
 from tfpipe.augment.ops.erase import erase
-from tfpipe.augment.ops.levels import as_levels, fenced, in_dtype
+from tfpipe.augment.ops.levels import as_levels, isolated, to_dtype
 from tfpipe.augment.ops.op import Op
 from tfpipe.augment.ops.sampling import (
     Fill,
     Grid,
     fill_pixel,
     nearest_index,
-    shifted,
-    slid,
-    take_bilinear,
-    take_nearest,
+    resample_bilinear,
+    resample_nearest,
+    shear_rows,
+    translate_rows,
 )
 from tfpipe.tf_internals import dynamic_slice, dynamic_update_slice
 
 
-class State(NamedTuple):
+class LoopState(NamedTuple):
     """What the loops carry along.
 
     Attributes:
-      place: in the stage's order, of the next image.
+      place: the next image's index in the stage's order.
       batch: the images.
       rows: [H + 2, W * C], room for one image with a row of zeros above and below it.
       plane: int32 [H + 1, W], room for a number for each pixel. A buffer has more rows than are written to it, or XLA
@@ -46,11 +46,11 @@ class State(NamedTuple):
     plane: tf.Tensor
 
 
-class Step(NamedTuple):
+class ImageStep(NamedTuple):
     """What one image is to get.
 
     Attributes:
-      op: int32 scalar, a place in the ops.
+      op: int32 scalar, an index into the ops.
       values: float32 [4].
       seeds: int32 [2].
     """
@@ -60,16 +60,16 @@ class Step(NamedTuple):
     seeds: tf.Tensor
 
 
-class Source:
+class ImageView:
     """One image of the batch, as a branch reads it."""
 
-    def __init__(self, state: State, number: tf.Tensor, never: tf.Tensor, rows: tuple[int, int]) -> None:
-        self._batch, self._number, self.never, self._rows = state.batch, number, never, rows
+    def __init__(self, state: LoopState, number: tf.Tensor, runtime_zero: tf.Tensor, rows: tuple[int, int]) -> None:
+        self._batch, self._number, self.runtime_zero, self._rows = state.batch, number, runtime_zero, rows
         self.buffers = state.rows, state.plane
 
     def fence(self, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
-        """What `compute` gives, computed first (see `fenced`); for what is small."""
-        return fenced(self.never, compute)
+        """What `compute` gives, computed first (see `isolated`); for what is small."""
+        return isolated(self.runtime_zero, compute)
 
     def view(self, shape: tuple[int, ...]) -> tf.Tensor:
         """The image in a shape, for an op that reads each element only where it writes: one kernel, in place."""
@@ -93,11 +93,11 @@ class Source:
         return plane[:-1]
 
 
-class Branch(NamedTuple):
+class Kernel(NamedTuple):
     """What the loop does with one image for an op.
 
     Attributes:
-      run: (source, step) -> image; where the image has a further stage, (source, step, that stage's step).
+      run: (view, step) -> image; where the image has another stage, (view, step, that stage's step).
       shape: of the image as the result is written: [H, W * C], or another of as many elements.
       corner: where in the image the result begins, which may be smaller; around it the image stays.
         Empty: at the start.
@@ -108,78 +108,78 @@ class Branch(NamedTuple):
     corner: tuple[int, ...] = ()
 
 
-def branch_of(op: Op, ops: Sequence[Op], fill: Fill, interpolation: str, shape: tuple[int, int, int]) -> Branch | None:
+def kernel_of(op: Op, ops: Sequence[Op], fill: Fill, interpolation: str, shape: tuple[int, int, int]) -> Kernel | None:
     """How the loop carries out one of the ops; None for the identity."""
     if op.family == "identity":
         return None
     if op.family == "lookup":
         if op.needs == "histogram":
-            return _counted_branch(ops, shape)
-        return _curve_branch(op, shape) if op.needs in ("", "luma") else _table_branch(op, shape)
+            return _histogram_kernel(ops, shape)
+        return _pointwise_kernel(op, shape) if op.needs in ("", "luma") else _lut_kernel(op, shape)
     if op.family == "warp":
-        return _warp_branch(op, fill, interpolation, shape)
+        return _warp_kernel(op, fill, interpolation, shape)
     if op.build is stencil.sharpness and min(shape[:2]) >= 3:
-        return _sharpness_branch(shape)
-    return _pixel_branch(op, fill, shape)
+        return _sharpness_kernel(shape)
+    return _pixel_kernel(op, fill, shape)
 
 
-def _pixel_branch(op: Op, fill: Fill, shape: tuple[int, int, int]) -> Branch:
-    def run(source: Source, step: Step, *_: Step) -> tf.Tensor:
-        image = source.copy(shape)
+def _pixel_kernel(op: Op, fill: Fill, shape: tuple[int, int, int]) -> Kernel:
+    def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
+        image = view.copy(shape)
         if op.family == "erase":
             return erase(image, op.build(step.values, *shape[:2]), fill_pixel(fill, image.dtype, shape[2]))
         levels = as_levels(image)
         if op.family == "custom":
-            return in_dtype(op.build(levels[None], step.values[None, 0])[0], image.dtype)
-        return in_dtype(op.build(levels, step.values, *[step.seeds] * (op.family == "noise")), image.dtype)
+            return to_dtype(op.build(levels[None], step.values[None, 0])[0], image.dtype)
+        return to_dtype(op.build(levels, step.values, *[step.seeds] * (op.family == "noise")), image.dtype)
 
-    return Branch(run, shape)
+    return Kernel(run, shape)
 
 
-def _warp_branch(op: Op, fill: Fill, interpolation: str, shape: tuple[int, int, int]) -> Branch:
+def _warp_kernel(op: Op, fill: Fill, interpolation: str, shape: tuple[int, int, int]) -> Kernel:
     height, width, _ = shape
     if interpolation == "nearest" and fill is not None and (op.motion.startswith("shift") or op.build is warp.shear_x):
-        return _slide_branch(op, fill, shape)
+        return _row_kernel(op, fill, shape)
 
-    def run(source: Source, step: Step, *_: Step) -> tf.Tensor:
+    def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
         grid = Grid(op.build(step.values, height, width), op.motion != "affine", height, width)
-        image = source.copy(shape)
+        image = view.copy(shape)
         if interpolation == "bilinear":
-            return take_bilinear(image, grid, fill)
-        return take_nearest(image, source.plane(nearest_index(grid, repeat_edge=fill is None)), fill)
+            return resample_bilinear(image, grid, fill)
+        return resample_nearest(image, view.plane(nearest_index(grid, repeat_edge=fill is None)), fill)
 
-    return Branch(run, shape)
+    return Kernel(run, shape)
 
 
-def _slide_branch(op: Op, fill: tuple[float, ...], shape: tuple[int, int, int]) -> Branch:
+def _row_kernel(op: Op, fill: tuple[float, ...], shape: tuple[int, int, int]) -> Kernel:
     """A warp that moves whole rows."""
     height, width, channels = shape
     rows = (height, width * channels)
 
-    def run(source: Source, step: Step, *_: Step) -> tf.Tensor:
+    def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
         coefficients = op.build(step.values, height, width)
         if op.motion.startswith("shift"):
-            return shifted(source.copy(rows), coefficients, fill, op.motion)
-        return slid(source.copy((-1,), padded=True), coefficients, fill, shape, source.fence)
+            return translate_rows(view.copy(rows), coefficients, fill, op.motion)
+        return shear_rows(view.copy((-1,), padded=True), coefficients, fill, shape, view.fence)
 
-    return Branch(run, rows)
+    return Kernel(run, rows)
 
 
-def _curve_branch(op: Op, shape: tuple[int, int, int]) -> Branch:
+def _pointwise_kernel(op: Op, shape: tuple[int, int, int]) -> Kernel:
     """A look-up op that is cheaper computed for each element than looked up."""
     height, width, channels = shape
     # Rows of W * C: over an innermost axis of 3, LLVM takes the channels apart and puts them together again.
     rows = (height, width * channels)
 
-    def run(source: Source, step: Step, *_: Step) -> tf.Tensor:
-        image = source.view(rows)
+    def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
+        image = view.view(rows)
         mean = None
         if op.needs:
-            padded = source.copy(_framed(shape), padded=True)
-            mean = source.fence(lambda: lookup.native_luma_mean(as_levels(padded), source.never, margin=1))
-        return in_dtype(op.build(as_levels(image), step.values[0], mean), image.dtype)
+            padded = view.copy(_framed(shape), padded=True)
+            mean = view.fence(lambda: lookup.loop_luma_mean(as_levels(padded), view.runtime_zero, margin=1))
+        return to_dtype(op.build(as_levels(image), step.values[0], mean), image.dtype)
 
-    return Branch(run, rows)
+    return Kernel(run, rows)
 
 
 def _framed(shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -187,47 +187,47 @@ def _framed(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return shape[0] + 2, *shape[1:]
 
 
-def _table_branch(op: Op, shape: tuple[int, int, int]) -> Branch:
+def _lut_kernel(op: Op, shape: tuple[int, int, int]) -> Kernel:
     """A look-up op that goes through a table of 256 levels for each channel."""
 
-    def run(source: Source, step: Step, *_: Step) -> tf.Tensor:
-        padded, statistic = source.copy(_framed(shape), padded=True), None
+    def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
+        padded, statistic = view.copy(_framed(shape), padded=True), None
         if op.needs == "extrema":
-            limits = source.fence(lambda: tf.stack(lookup.extrema(as_levels(padded[1:-1]))))
+            limits = view.fence(lambda: tf.stack(lookup.extrema(as_levels(padded[1:-1]))))
             statistic = limits[0, :, None], limits[1, :, None]
-        tables = source.fence(lambda: _tables(op, step.values[0], statistic, shape[2]))
+        tables = view.fence(lambda: _tables(op, step.values[0], statistic, shape[2]))
         return _through(tables, padded[1:-1])
 
-    return Branch(run, _by_pixels(shape))
+    return Kernel(run, _by_pixels(shape))
 
 
-def _counted_branch(ops: Sequence[Op], shape: tuple[int, int, int]) -> Branch:
+def _histogram_kernel(ops: Sequence[Op], shape: tuple[int, int, int]) -> Kernel:
     """A look-up op that counts the levels, and with it the look-up before or after: the image is changed once.
 
-    What the first makes of the counts is known without it: two equalize cost 140 us an image, not 285.
+    What the first makes of the counts is known without it: two equalize cost 140 us per image, not 285.
     """
     tabled = [op for op in ops if _has_table(op)]
     codes = np.array([tabled.index(op) + 1 if op in tabled else 0 for op in ops], np.int32)
 
-    def run(source: Source, *steps: Step) -> tf.Tensor:
-        padded = source.copy(_framed(shape), padded=True)
-        counts = source.fence(lambda: lookup.counted(as_levels(padded), source.never, margin=1))
+    def run(view: ImageView, *steps: ImageStep) -> tf.Tensor:
+        padded = view.copy(_framed(shape), padded=True)
+        counts = view.fence(lambda: lookup.loop_histogram(as_levels(padded), view.runtime_zero, margin=1))
         drawn = tf.gather(codes, tf.stack([step.op for step in steps]))
         values = tf.stack([step.values[0] for step in steps])
-        tables = source.fence(lambda: _composed(tabled, drawn, values, counts))
+        tables = view.fence(lambda: _composed(tabled, drawn, values, counts))
         return _through(tables, padded[1:-1])
 
-    return Branch(run, _by_pixels(shape))
+    return Kernel(run, _by_pixels(shape))
 
 
 def _has_table(op: Op) -> bool:
     return op.family == "lookup" and op.needs != "luma"
 
 
-def joint_op(op: Op, then: Op) -> Op | None:
+def fused_op(op: Op, then: Op) -> Op | None:
     """Of two ops that follow one another, the one whose branch can carry out both; None where neither can.
 
-    Only one that counts does: a curve costs less by itself than a look-up does.
+    Only one that counts does: a curve computed alone costs less than a look-up.
     """
     counting = [one for one in (op, then) if one.needs == "histogram"]
     return counting[0] if counting and _has_table(op) and _has_table(then) else None
@@ -238,7 +238,7 @@ def _composed(ops: Sequence[Op], drawn: tf.Tensor, values: tf.Tensor, counts: tf
 
     Args:
       ops: look-up ops.
-      drawn: int32 [1 or 2], of each step its op as a place in ops, from 1 on; of the second 0 where there is none.
+      drawn: int32 [1 or 2], of each step its op as an index into ops, from 1 on; of the second 0 where there is none.
       values: float32 like drawn.
       counts: int32 [C, 256], of the image before the first step.
 
@@ -250,7 +250,7 @@ def _composed(ops: Sequence[Op], drawn: tf.Tensor, values: tf.Tensor, counts: tf
 
     def turn(place: tf.Tensor, tables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # Three options, since XLA would compute both of two.
-        now = tf.switch_case(place, [lambda: counts, lambda: lookup.recounted(counts, tables), lambda: counts])
+        now = tf.switch_case(place, [lambda: counts, lambda: lookup.map_histogram(counts, tables), lambda: counts])
 
         def made(op: Op) -> tf.Tensor:
             statistic = now if op.needs == "histogram" else None
@@ -260,7 +260,7 @@ def _composed(ops: Sequence[Op], drawn: tf.Tensor, values: tf.Tensor, counts: tf
 
         # A loop, and not one switch for each step: every option is a program to compile.
         table = tf.switch_case(drawn[place] - 1, [functools.partial(made, op) for op in ops])
-        return place + 1, lookup.after_tables(table, tables)
+        return place + 1, lookup.compose_tables(table, tables)
 
     num_steps = tf.math.count_nonzero(drawn, dtype=tf.int32)
     return tf.while_loop(lambda place, _: place < num_steps, turn, [tf.constant(0), levels])[1]
@@ -269,8 +269,9 @@ def _composed(ops: Sequence[Op], drawn: tf.Tensor, values: tf.Tensor, counts: tf
 def _by_pixels(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """The shape in which an image goes through tables.
 
-    Four pixels a turn, each channel by a gather of its own: LLVM unrolls that to loads from fixed tables and stores.
-    Over rows of W * C it gathers in vectors, byte by byte, with limits to check: 107 us an image, not 40.
+    Four pixels per iteration, each channel by a gather of its own: LLVM unrolls that to loads from fixed tables and
+    stores.
+    Over rows of W * C it gathers in vectors, byte by byte, with limits to check: 107 us per image, not 40.
     """
     height, width, channels = shape
     size = next(size for size in (4, 2, 1) if height * width % size == 0)
@@ -282,7 +283,7 @@ def _through(tables: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     shape = _by_pixels(tuple(image.shape))
     places = tf.cast(as_levels(tf.reshape(image, shape)), tf.int32)
     changed = [tf.gather(tables[channel], places[..., channel, None]) for channel in range(shape[2])]
-    return in_dtype(tf.concat(changed, axis=-1), image.dtype)
+    return to_dtype(tf.concat(changed, axis=-1), image.dtype)
 
 
 def _tables(op: Op, value: tf.Tensor, statistic: Any, channels: int) -> tf.Tensor:
@@ -291,13 +292,13 @@ def _tables(op: Op, value: tf.Tensor, statistic: Any, channels: int) -> tf.Tenso
     return tables if statistic is not None else tf.tile(tables[None], [channels, 1])
 
 
-def _sharpness_branch(shape: tuple[int, int, int]) -> Branch:
+def _sharpness_kernel(shape: tuple[int, int, int]) -> Kernel:
     """The inner pixels alone: a kernel that also chose between them and the border took twice as long."""
     height, width, channels = shape
     rows = (height, width * channels)
 
-    def run(source: Source, step: Step, *_: Step) -> tf.Tensor:
-        image = source.copy(rows)
-        return in_dtype(stencil.sharp_inside(as_levels(image), step.values[0], channels), image.dtype)
+    def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
+        image = view.copy(rows)
+        return to_dtype(stencil.sharp_inside(as_levels(image), step.values[0], channels), image.dtype)
 
-    return Branch(run, rows, corner=(1, channels))
+    return Kernel(run, rows, corner=(1, channels))

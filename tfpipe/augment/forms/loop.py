@@ -10,7 +10,7 @@ that end in dynamic-update-slice). That saves a copy for each op, and XLA:CPU ne
 split one waits for the pool, where the programs of other batches run: with one for each image that drew contrast, two
 batches at a time took 1.25 times as long.
 
-One loop over images that switches on the op copies each image four times: 73 us an image (224 x 224) for two
+One loop over images that switches on the op copies each image four times: 73 us per image (224 x 224) for two
 identities, against 23.
 """
 
@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.forms.kernels import Branch, Source, State, Step, branch_of, joint_op
-from tfpipe.augment.ops.levels import fenced
+from tfpipe.augment.forms.kernels import ImageStep, ImageView, Kernel, LoopState, fused_op, kernel_of
+from tfpipe.augment.ops.levels import isolated
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.sampling import Fill
 from tfpipe.tf_internals import dynamic_update_slice
 
-# So many loops in a body: with their counters they stay within the eight kernels of _over_ops.
+# Number of loops in a body: with their counters they stay within the eight kernels of _loop_ops.
 FAN_OUT = 3
 
 
@@ -45,28 +45,30 @@ def apply_loop(
       count: how many of the images to do, int32 scalar; the others stay as they are.
     """
     height, width, channels = images.shape[1:]
-    branches = [branch_of(op, ops, fill, interpolation, (height, width, channels)) for op in ops]
+    kernels = [kernel_of(op, ops, fill, interpolation, (height, width, channels)) for op in ops]
     # Rows of W * C: over an innermost axis of 3, LLVM takes the channels apart and puts them together again.
-    never = tf.cast(count < 0, tf.int32)
-    batch = _own(tf.reshape(images, [-1, height, width * channels]), never)
-    used = [branch for branch in branches if branch is not None]
-    ranks = np.array([0 if branch is None else used.index(branch) + 1 for branch in branches], np.int32)
-    plan = Plan(choices, _order(choices.ops, ops, ranks, count, never), never)
+    runtime_zero = tf.cast(count < 0, tf.int32)
+    batch = _writable(tf.reshape(images, [-1, height, width * channels]), runtime_zero)
+    used = [kernel for kernel in kernels if kernel is not None]
+    ranks = np.array([0 if kernel is None else used.index(kernel) + 1 for kernel in kernels], np.int32)
+    schedule = LoopSchedule(choices, _order(choices.ops, ops, ranks, count, runtime_zero), runtime_zero)
 
     def step(stage: tf.Tensor, *images: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return stage + 1, *_over_ops(list(enumerate(used)), State(plan.first(stage, 0), *images), plan, stage)[1:]
+        return stage + 1, *_loop_ops(
+            list(enumerate(used)), LoopState(schedule.first(stage, 0), *images), schedule, stage
+        )[1:]
 
-    # A loop over stages: one after the other would hold all ops once more for each.
+    # A loop over stages: unrolled, the program would contain all ops once more for each stage.
     num_stages = choices.ops.shape[1]
     # No constants: TensorFlow's optimizer would put one that no op writes to into the loops, and not find them again.
-    rows = tf.fill([height + 2, width * channels], tf.cast(never, batch.dtype))
-    plane = tf.fill([height + 1, width], never)
+    rows = tf.fill([height + 2, width * channels], tf.cast(runtime_zero, batch.dtype))
+    plane = tf.fill([height + 1, width], runtime_zero)
     begin = [tf.constant(0), batch, rows, plane]
-    done = tf.while_loop(lambda stage, *_: stage < num_stages + never, step, begin)[1]
+    done = tf.while_loop(lambda stage, *_: stage < num_stages + runtime_zero, step, begin)[1]
     return tf.reshape(done, tf.shape(images))
 
 
-def _own(batch: tf.Tensor, never: tf.Tensor) -> tf.Tensor:
+def _writable(batch: tf.Tensor, runtime_zero: tf.Tensor) -> tf.Tensor:
     """The batch in a buffer that the program may write to.
 
     Computed, not copied: XLA:CPU copies so much on its thread pool, and would run all that follows there.
@@ -74,37 +76,38 @@ def _own(batch: tf.Tensor, never: tf.Tensor) -> tf.Tensor:
     bits = {tf.uint8: tf.uint8, tf.float16: tf.uint16, tf.float32: tf.uint32}.get(batch.dtype)
     if bits is None:
         return batch
-    return tf.bitcast(tf.bitwise.bitwise_xor(tf.bitcast(batch, bits), tf.cast(never, bits)), batch.dtype)
+    return tf.bitcast(tf.bitwise.bitwise_xor(tf.bitcast(batch, bits), tf.cast(runtime_zero, bits)), batch.dtype)
 
 
-class Plan(NamedTuple):
+class LoopSchedule(NamedTuple):
     """Which images an op is carried out on.
 
     Attributes:
       choices: what was drawn.
-      order: int32 [S, 2 B + K + 1], for each stage the images in the order of their ops, those without one first; then
-        for each image the op of the next stage that is carried out with this one's, 0 where none is; then the places in
-        the order where each op begins, and B.
+      order: int32 [S, 2 B + K + 1]. One tensor, since `isolated` computes one; for each stage it holds
+        [0, B): the images sorted by their ops, those without an op first;
+        [B, 2 B): for each image the op of the next stage that is carried out together with this stage's, 0 for none;
+        [2 B, 2 B + K + 1): the index in the sorted images at which each of the K ops begins, and B.
       never: int32 scalar, 0, which is known only at run time.
     """
 
     choices: Choices
     order: tf.Tensor
-    never: tf.Tensor
+    runtime_zero: tf.Tensor
 
     def first(self, stage: tf.Tensor, op: int) -> tf.Tensor:
         """Where the op's images begin."""
         return self.order[stage, 2 * tf.shape(self.choices.ops)[0] + op]
 
-    def steps(self, stage: tf.Tensor, number: tf.Tensor) -> tuple[Step, ...]:
+    def steps(self, stage: tf.Tensor, number: tf.Tensor) -> tuple[ImageStep, ...]:
         """What an image is to get: the stage's step and, where there is a next stage, that one's."""
         choices, num_stages = self.choices, self.choices.ops.shape[1]
 
-        def drawn(stage: tf.Tensor, op: tf.Tensor | None = None) -> Step:
+        def drawn(stage: tf.Tensor, op: tf.Tensor | None = None) -> ImageStep:
             # By tf.gather_nd: a slice at a number that comes of `count` would compile anew for every count.
             row = tf.stack([number, stage])
             op = tf.gather_nd(choices.ops, row) if op is None else op
-            return Step(op, tf.gather_nd(choices.values, row), tf.gather_nd(choices.seeds, row))
+            return ImageStep(op, tf.gather_nd(choices.values, row), tf.gather_nd(choices.seeds, row))
 
         if num_stages == 1:
             return (drawn(stage),)
@@ -112,26 +115,28 @@ class Plan(NamedTuple):
         return drawn(stage), drawn(tf.minimum(stage + 1, num_stages - 1), then)
 
 
-def _order(chosen: tf.Tensor, ops: Sequence[Op], ranks: np.ndarray, count: tf.Tensor, never: tf.Tensor) -> tf.Tensor:
+def _order(
+    chosen: tf.Tensor, ops: Sequence[Op], ranks: np.ndarray, count: tf.Tensor, runtime_zero: tf.Tensor
+) -> tf.Tensor:
     """The order of a Plan.
 
     Args:
-      chosen: int32 [B, S], places in ops.
+      chosen: int32 [B, S], indices into ops.
       ops: as in apply_loop.
-      ranks: int32, for each op: 0 for the identity, else its place among the others, from 1.
+      ranks: int32, for each op: 0 for the identity, else its rank among the others, from 1.
       count: as in apply_loop; images from there on count as without an op.
       never: as in Plan.
     """
     size, num_stages, num_ops = tf.shape(chosen)[0], chosen.shape[1], int(ranks.max())
     # Where a step and the next one are one, the rank of the op whose branch carries out both.
     joint = np.array(
-        [[ranks[ops.index(by)] if (by := joint_op(op, then)) else 0 for then in ops] for op in ops], np.int32
+        [[ranks[ops.index(by)] if (by := fused_op(op, then)) else 0 for then in ops] for op in ops], np.int32
     )
 
     def compute() -> tf.Tensor:
         numbers = tf.range(size)
         places = tf.transpose(tf.where((numbers < count)[:, None], chosen, 0))
-        used, thens, taken = [], [], tf.zeros_like(numbers)
+        used, fused_next, taken = [], [], tf.zeros_like(numbers)
         for stage in range(num_stages):
             rank = tf.where(taken > 0, 0, tf.gather(ranks, places[stage]))
             then = tf.zeros_like(numbers)
@@ -140,51 +145,53 @@ def _order(chosen: tf.Tensor, ops: Sequence[Op], ranks: np.ndarray, count: tf.Te
                 both = tf.where(taken > 0, 0, both)
                 rank, then = tf.where(both > 0, both, rank), tf.where(both > 0, places[stage + 1], 0)
             used.append(rank)
-            thens.append(then)
+            fused_next.append(then)
             taken = then
         order = tf.sort(tf.stack(used) * size + numbers) % size
         first = tf.reduce_sum(tf.cast(tf.stack(used)[:, None] <= tf.range(num_ops + 1)[:, None], tf.int32), axis=-1)
-        return tf.concat([order, tf.stack(thens), first], axis=1)
+        return tf.concat([order, tf.stack(fused_next), first], axis=1)
 
-    return fenced(never, compute, shape=[num_stages, 2 * size + num_ops + 1])
+    return isolated(runtime_zero, compute, shape=[num_stages, 2 * size + num_ops + 1])
 
 
-def _over_ops(branches: Sequence[tuple[int, Branch]], state: State, plan: Plan, stage: tf.Tensor) -> State:
-    """The place in the stage's order and the batch, after some ops that follow one another.
+def _loop_ops(
+    kernels: Sequence[tuple[int, Kernel]], state: LoopState, schedule: LoopSchedule, stage: tf.Tensor
+) -> LoopState:
+    """The index in the stage's order and the batch, after some consecutive ops.
 
-    XLA:CPU hands the kernels of a body of more than eight to its thread pool; so loops of one turn group the ops.
+    XLA:CPU gives the kernels of a body of more than eight to its thread pool; so loops of one iteration group the ops.
     """
-    if len(branches) <= FAN_OUT:
-        for op, branch in branches:
-            state = _over_members(branch, state, op, plan, stage)
+    if len(kernels) <= FAN_OUT:
+        for op, kernel in kernels:
+            state = _loop_images(kernel, state, op, schedule, stage)
         return state
-    size = -(-len(branches) // FAN_OUT)
+    size = -(-len(kernels) // FAN_OUT)
     # One counter for all: each that began at 0 anew would be one more kernel.
     turns = tf.constant(0)
-    for number, start in enumerate(range(0, len(branches), size)):
-        last, group = number + plan.never, branches[start : start + size]
+    for number, start in enumerate(range(0, len(kernels), size)):
+        last, group = number + schedule.runtime_zero, kernels[start : start + size]
 
         def turn(done: tf.Tensor, *state: tf.Tensor, group: Any = group) -> tuple[tf.Tensor, ...]:
-            return done + 1, *_over_ops(group, State(*state), plan, stage)
+            return done + 1, *_loop_ops(group, LoopState(*state), schedule, stage)
 
         turns, *after = tf.while_loop(lambda done, *_, last=last: done <= last, turn, [turns, *state])
-        state = State(*after)
+        state = LoopState(*after)
     return state
 
 
-def _over_members(branch: Branch, state: State, op: int, plan: Plan, stage: tf.Tensor) -> State:
-    """As _over_ops, for one op: carried out in place on its images, to the last of them."""
-    corner = branch.corner or (0,) * len(branch.shape)
+def _loop_images(kernel: Kernel, state: LoopState, op: int, schedule: LoopSchedule, stage: tf.Tensor) -> LoopState:
+    """As _loop_ops, for one op: carried out in place on its images, to the last of them."""
+    corner = kernel.corner or (0,) * len(kernel.shape)
     rows = tuple(state.batch.shape[1:])
 
     def step(*carried: tf.Tensor) -> tuple[tf.Tensor, ...]:
         place, batch, *_ = carried
-        number = plan.order[stage, place]
-        source = Source(State(*carried), number, plan.never, rows)
-        result = branch.run(source, *plan.steps(stage, number))[None]
-        return place + 1, dynamic_update_slice(batch, result, tf.stack([number, *corner])), *source.buffers
+        number = schedule.order[stage, place]
+        view = ImageView(LoopState(*carried), number, schedule.runtime_zero, rows)
+        result = kernel.run(view, *schedule.steps(stage, number))[None]
+        return place + 1, dynamic_update_slice(batch, result, tf.stack([number, *corner])), *view.buffers
 
     # Shaped outside the loop: within it, XLA would copy the whole batch for each image.
-    shaped = state._replace(batch=tf.reshape(state.batch, [-1, *branch.shape]))
-    after = State(*tf.while_loop(lambda place, *_: place < plan.first(stage, op + 1), step, list(shaped)))
+    shaped = state._replace(batch=tf.reshape(state.batch, [-1, *kernel.shape]))
+    after = LoopState(*tf.while_loop(lambda place, *_: place < schedule.first(stage, op + 1), step, list(shaped)))
     return after._replace(batch=tf.reshape(after.batch, [-1, *rows]))

@@ -1,4 +1,4 @@
-"""Color ops: each pixel by itself, its channels together.
+"""Color ops: each pixel individually, its channels together.
 
 A builder works on pixels: build(images uint8 [..., H, W, C], values float32 [..., 4]) -> uint8. With one channel they
 change nothing.
@@ -11,7 +11,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.ops.levels import blend, luma, per_image, rounded, to_levels
+from tfpipe.augment.ops.levels import blend, luma, per_image, to_levels, unfused
 
 # Rows turn RGB into luma and two axes of chroma (NTSC's YIQ).
 YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
@@ -27,7 +27,7 @@ def saturation(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """As color, rounded to the nearest level where Pillow truncates."""
     gray = tf.cast(luma(images), tf.float32)[..., None]
     factor = per_image(values[..., 0])
-    return to_levels(gray + rounded(factor * (tf.cast(images, tf.float32) - gray), factor) + 0.5)
+    return to_levels(gray + unfused(factor * (tf.cast(images, tf.float32) - gray), factor) + 0.5)
 
 
 def grayscale(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -36,7 +36,7 @@ def grayscale(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def hue(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Turns the colors by so many degrees about the gray axis of YIQ; the luma stays, up to clipping and rounding."""
+    """Rotates the colors by the value in degrees about the gray axis of YIQ; the luma stays, but for rounding."""
     if images.shape[-1] == 1:
         return images
     # Whole weights, 2 ** 16 to 1: sums of them are exact in any order, so both forms give the same levels.

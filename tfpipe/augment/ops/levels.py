@@ -22,8 +22,8 @@ def to_levels(values: tf.Tensor) -> tf.Tensor:
     """Float32 levels clipped to 0 to 255 and truncated, as uint8."""
     # From 2 ** 23 on, the last bits of a float32 are its whole part. XLA's own cast also looks for what is too large
     # and for NaN, five more instructions an element.
-    shifted = tf.floor(tf.clip_by_value(values, 0.0, 255.0)) + 2.0**23
-    return tf.cast(tf.bitcast(shifted, tf.int32), tf.uint8)
+    translate_rows = tf.floor(tf.clip_by_value(values, 0.0, 255.0)) + 2.0**23
+    return tf.cast(tf.bitcast(translate_rows, tf.int32), tf.uint8)
 
 
 def as_levels(images: tf.Tensor) -> tf.Tensor:
@@ -33,7 +33,7 @@ def as_levels(images: tf.Tensor) -> tf.Tensor:
     return to_levels(tf.cast(images, tf.float32) * 255.0 + 0.5)
 
 
-def in_dtype(levels: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+def to_dtype(levels: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Uint8 levels as they are, or over 255 in a float dtype; as_levels gives them back."""
     if dtype == tf.uint8:
         return levels
@@ -53,11 +53,11 @@ def luma(images: tf.Tensor) -> tf.Tensor:
     return tf.bitwise.right_shift(19595 * red + 38470 * green + 7471 * blue + 32768, 16)
 
 
-def rounded(product: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+def unfused(product: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     """A product that is rounded before anything is added to it.
 
     XLA contracts a * b + c to one fused multiply-add, with one rounding; Pillow rounds twice, which differs by a level
-    in places. An integer 0 that the compiler cannot know stands between the two.
+    in places. An integer 0 that the compiler cannot know is added between the two.
 
     Args:
       product: float32 or float64.
@@ -76,21 +76,21 @@ def blend(start: tf.Tensor, end: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
       factor: float32, broadcastable to them, known only at run time.
     """
     # Beyond 2 ** 13 every difference of a level saturates, and a sum of less than 2 ** 22 can be read as whole numbers:
-    # its last bits are, once 1.5 * 2 ** 23 is added. Clipping those costs color 47 us an image, clipping floats 59.
+    # its last bits are, once 1.5 * 2 ** 23 is added. Clipping those costs color 47 us per image, clipping floats 59.
     clipped = tf.clip_by_value(factor, -(2.0**13), 2.0**13)
     # The guard gets the factor itself: of the clipped one a compiler could know that it never is below -1e30.
-    mixed = tf.floor(start + rounded(clipped * (end - start), factor)) + 1.5 * 2.0**23
+    mixed = tf.floor(start + unfused(clipped * (end - start), factor)) + 1.5 * 2.0**23
     whole = tf.bitcast(mixed, tf.int32) - np.float32(1.5 * 2.0**23).view(np.int32)
     return tf.cast(tf.clip_by_value(whole, 0, 255), tf.uint8)
 
 
-def fenced(never: tf.Tensor, compute: Callable[[], tf.Tensor], *, shape: Any = None) -> tf.Tensor:
+def isolated(runtime_zero: tf.Tensor, compute: Callable[[], tf.Tensor], *, shape: Any = None) -> tf.Tensor:
     """What `compute` gives, computed once, by a kernel of its own.
 
     XLA:CPU fuses a producer into the gather that reads it, and computes it again for every element; it strips
     optimization_barrier before it fuses. A conditional is never fused. This one always takes its first branch, which
     is known only at run time; it has three, since XLA turns a small one of two into a select. Equalize went from 387
-    to 125 us an image by it.
+    to 125 us per image by it.
 
     Args:
       never: int32 scalar, 0, which is known only at run time.
@@ -106,4 +106,4 @@ def fenced(never: tf.Tensor, compute: Callable[[], tf.Tensor], *, shape: Any = N
     def otherwise() -> tf.Tensor:
         return tf.zeros(made[0].shape if shape is None else shape, made[0].dtype)
 
-    return tf.switch_case(never, [run, otherwise, otherwise])
+    return tf.switch_case(runtime_zero, [run, otherwise, otherwise])

@@ -5,7 +5,7 @@ themselves or the 256 levels of a table; value and statistic broadcast to it. Th
 
     luma        float32, the rounded mean of Pillow's L
     extrema     (lowest, highest) level, int32
-    histogram   int32 counts of the 256 levels, in the place of the last axis
+    histogram   int32 counts of the 256 levels, in the last axis
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.ops.levels import blend, luma, rounded, to_levels
+from tfpipe.augment.ops.levels import blend, luma, to_levels, unfused
 from tfpipe.tf_internals import dynamic_slice, dynamic_update_slice
 
 NUM_LEVELS = 256
-# Channels beyond this would make the loop of `counted` too large to count as small.
+# Channels beyond this would make the loop of `loop_histogram` too large to count as small.
 MOST_COUNTED = 4
-# Pixels a turn of `native_luma_mean`: 16 take twice as long, and 128 are no longer small.
+# Pixels per iteration of `loop_luma_mean`: 16 take twice as long, and 128 are no longer small.
 SUMMED = 32
 
 
@@ -31,7 +31,7 @@ def brightness(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor
 
 
 def add_brightness(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
-    """Plus so many levels, rounded to the nearest and clipped."""
+    """Plus the value in levels, rounded to the nearest and clipped."""
     return to_levels(tf.cast(levels, tf.float32) + tf.floor(value + 0.5))
 
 
@@ -52,7 +52,7 @@ def invert(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
 
 
 def posterize(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
-    """Keeps so many leading bits, 0 to 8; 0 gives black."""
+    """Keeps the value's number of leading bits, 0 to 8; 0 gives black."""
     dropped = 8 - tf.clip_by_value(tf.cast(value, tf.int32), 0, 8)
     mask = tf.bitwise.left_shift(tf.constant(255), dropped)
     return tf.bitwise.bitwise_and(levels, tf.cast(tf.bitwise.bitwise_and(mask, 255), tf.uint8))
@@ -65,7 +65,7 @@ def solarize(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
 
 
 def solarize_add(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
-    """Adds so many whole levels to those below 128, clipped."""
+    """Adds the value, in whole levels, to levels below 128, clipped."""
     whole = tf.cast(levels, tf.int32)
     added = tf.clip_by_value(whole + tf.cast(value, tf.int32), 0, 255)
     return tf.cast(tf.where(whole < 128, added, whole), tf.uint8)
@@ -76,7 +76,7 @@ def auto_contrast(levels: tf.Tensor, value: tf.Tensor, statistic: tuple[tf.Tenso
     low, high = (tf.cast(level, tf.float64) for level in statistic)
     scale = 255.0 / tf.maximum(high - low, 1.0)
     whole = tf.cast(levels, tf.int32)
-    stretched = rounded(tf.cast(whole, tf.float64) * scale, value) + rounded(-low * scale, value)
+    stretched = unfused(tf.cast(whole, tf.float64) * scale, value) + unfused(-low * scale, value)
     result = tf.cast(tf.clip_by_value(stretched, 0.0, 255.0), tf.int32)
     return tf.cast(tf.where(high > low, result, whole), tf.uint8)
 
@@ -89,7 +89,7 @@ def equalize(levels: tf.Tensor, value: tf.Tensor, statistic: tf.Tensor) -> tf.Te
     """
     below = _sums_below(statistic)
     total = below[..., -1:] + statistic[..., -1:]
-    # The highest level's count is what is left above the sum below it: the last place where anything is added.
+    # The highest level's count is what is left above the sum below it: the last level at which anything is added.
     step = tf.reduce_max(tf.where(below < total, below, 0), axis=-1, keepdims=True) // 255
     table = tf.minimum((step // 2 + below) // tf.maximum(step, 1), 255)
     return tf.cast(tf.where(step > 0, table, tf.cast(levels, tf.int32)), tf.uint8)
@@ -118,14 +118,14 @@ def _half_up(mean: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.floor(mean + 0.5), tf.float32)
 
 
-def native_luma_mean(image: tf.Tensor, never: tf.Tensor, margin: int = 0) -> tf.Tensor:
+def loop_luma_mean(image: tf.Tensor, runtime_zero: tf.Tensor, *, margin: int = 0) -> tf.Tensor:
     """As luma_mean, of one image, for XLA:CPU alone.
 
-    A loop that XLA:CPU compiles to one native function, as that of `counted`: 24 us for 224 x 224 x 3, where a kernel
-    of its own makes it 40.
+    A loop that XLA:CPU compiles to one native function, as that of `loop_histogram`: 24 us for 224 x 224 x 3, where a
+    kernel of its own takes 40.
 
     Args:
-      image, never, margin: as of `counted`.
+      image, never, margin: as of `loop_histogram`.
     """
     rows, width, channels = image.shape
     elements, skipped = tf.reshape(image, [-1]), margin * width * channels
@@ -142,7 +142,7 @@ def native_luma_mean(image: tf.Tensor, never: tf.Tensor, margin: int = 0) -> tf.
 
     last = elements[skipped + turns * span : skipped + num_pixels * channels]
     start = tf.pad(lumas(last), [[0, pixels - rest]])
-    sums = tf.while_loop(lambda number, _: number < turns + never, turn, [tf.constant(0), start])[1]
+    sums = tf.while_loop(lambda number, _: number < turns + runtime_zero, turn, [tf.constant(0), start])[1]
     return _half_up(tf.reduce_sum(tf.cast(sums, tf.float64)) / num_pixels)
 
 
@@ -175,16 +175,16 @@ def histogram(images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(counts, tf.concat([lead, [channels, NUM_LEVELS]], 0))
 
 
-def counted(image: tf.Tensor, never: tf.Tensor, margin: int = 0) -> tf.Tensor:
+def loop_histogram(image: tf.Tensor, runtime_zero: tf.Tensor, *, margin: int = 0) -> tf.Tensor:
     """As histogram, of one image, for XLA:CPU alone.
 
-    A loop of single loads and stores: XLA:CPU compiles one that touches less than 1 KB a turn to one native function.
-    Its scatter, which the histogram is otherwise, takes 147 us for 224 x 224 x 3, this 95.
+    A loop of single loads and stores: XLA:CPU compiles one that touches less than 1 KB per iteration to one native
+    function. XLA's scatter, which `histogram` uses, takes 147 us for 224 x 224 x 3, this loop 95.
 
     Args:
       image: uint8 [H + 2 margin, W, C].
       never: int32 scalar, 0, which is known only at run time; a loop of known length would not count as small.
-      margin: so many rows above and below are none of the image. Cut off, they would cost a copy.
+      margin: number of rows above and below that are not part of the image. Cut off, they would cost a copy.
     """
     rows, width, channels = image.shape
     num_pixels = (rows - 2 * margin) * width
@@ -193,7 +193,7 @@ def counted(image: tf.Tensor, never: tf.Tensor, margin: int = 0) -> tf.Tensor:
     if channels > MOST_COUNTED:
         return histogram(image[margin : rows - margin])
     elements, skipped = tf.reshape(image, [-1]), margin * width * channels
-    turns = num_pixels // pixels + never
+    turns = num_pixels // pixels + runtime_zero
 
     def turn(number: tf.Tensor, counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         levels = tf.cast(dynamic_slice(elements, [skipped + number * span], [span]), tf.int32)
@@ -206,14 +206,14 @@ def counted(image: tf.Tensor, never: tf.Tensor, margin: int = 0) -> tf.Tensor:
     return tf.reshape(tf.while_loop(lambda number, _: number < turns, turn, start)[1], [channels, NUM_LEVELS])
 
 
-def recounted(counts: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
+def map_histogram(counts: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
     """Counts int32 [C, 256] of the levels after tables uint8 [C, 256]."""
     place = tf.reshape(tf.cast(tables, tf.int32) + _starts(tables.shape[0])[:, None], [-1, 1])
     after = tf.tensor_scatter_nd_add(tf.zeros_like(place[:, 0]), place, tf.reshape(counts, [-1]))
     return tf.reshape(after, tf.shape(counts))
 
 
-def after_tables(tables: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+def compose_tables(tables: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
     """The tables [C, 256] that do what `first` does, and then `tables`."""
     return tf.gather(tf.reshape(tables, [-1]), tf.cast(first, tf.int32) + _starts(tables.shape[0])[:, None])
 
@@ -224,7 +224,7 @@ def _starts(channels: int) -> tf.Tensor:
 
 
 def table_place(images: tf.Tensor) -> tf.Tensor:
-    """Where each element's level stands in the tables [..., C, 256] laid end to end: int32 like images."""
+    """The index of each element's level in the tables [..., C, 256] laid end to end: int32 like images."""
     channels = images.shape[-1]
     place = tf.cast(images, tf.int32) + _starts(channels)
     if len(images.shape) == 4:

@@ -40,25 +40,25 @@ def nearest_index(grid: Grid, *, repeat_edge: bool) -> tf.Tensor:
     Pillow steps in 16.16 fixed point through rotations and shears, and in float64 where x depends on x and y on y
     alone. Fixed point holds up to 32,767 pixels, so a shear must not reach farther.
     """
-    x, y = _nearest_place(grid)
+    x, y = _nearest_coordinates(grid)
     if repeat_edge:
         return tf.clip_by_value(y, 0, grid.height - 1) * grid.width + tf.clip_by_value(x, 0, grid.width - 1)
     inside = (x >= 0) & (x < grid.width) & (y >= 0) & (y < grid.height)
     return tf.where(inside, y * grid.width + x, OUTSIDE)
 
 
-def _nearest_place(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
+def _nearest_coordinates(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
     if grid.is_scale is True:
-        return _scale_place(grid)
-    x, y = _fixed_place(grid)
+        return _scale_coordinates(grid)
+    x, y = _fixed_coordinates(grid)
     if grid.is_scale is not False:
         is_scale = grid.is_scale[..., None, None]
-        scale_x, scale_y = _scale_place(grid)
+        scale_x, scale_y = _scale_coordinates(grid)
         x, y = tf.where(is_scale, scale_x, x), tf.where(is_scale, scale_y, y)
     return x, y
 
 
-def _scale_place(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
+def _scale_coordinates(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
     """Floor of a x + c at pixel centres, in float64: int32 [..., 1, W] and [..., H, 1]."""
     a, _, c, _, e, f = tf.unstack(grid.coefficients, axis=-1)
     x = (c + 0.5 * a)[..., None] + a[..., None] * tf.range(grid.width, dtype=tf.float64)
@@ -71,7 +71,7 @@ def _whole(place: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.floor(tf.clip_by_value(place, -1e6, 1e6)), tf.int32)
 
 
-def _fixed_place(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
+def _fixed_coordinates(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
     a, b, c, d, e, f = tf.unstack(grid.coefficients, axis=-1)
     x, y = tf.range(grid.width), tf.range(grid.height)[:, None]
 
@@ -98,17 +98,17 @@ def fill_pixel(fill: Fill, dtype: tf.DType, channels: int) -> tf.Tensor:
 def take(images: tf.Tensor, grid: Grid, fill: Fill, interpolation: str) -> tf.Tensor:
     """The output of an affine map; shape and dtype of images."""
     if interpolation == "bilinear":
-        return take_bilinear(images, grid, fill)
-    return take_nearest(images, nearest_index(grid, repeat_edge=fill is None), fill)
+        return resample_bilinear(images, grid, fill)
+    return resample_nearest(images, nearest_index(grid, repeat_edge=fill is None), fill)
 
 
-def take_nearest(images: tf.Tensor, index: tf.Tensor, fill: Fill) -> tf.Tensor:
+def resample_nearest(images: tf.Tensor, index: tf.Tensor, fill: Fill) -> tf.Tensor:
     """The pixels that nearest_index names; shape and dtype of images."""
     taken = _take(images, tf.maximum(index, 0))
     return tf.where((index >= 0)[..., None], taken, fill_pixel(fill, images.dtype, images.shape[-1]))
 
 
-def shifted(rows: tf.Tensor, coefficients: tf.Tensor, fill: tuple[float, ...], motion: str) -> tf.Tensor:
+def translate_rows(rows: tf.Tensor, coefficients: tf.Tensor, fill: tuple[float, ...], motion: str) -> tf.Tensor:
     """One image as rows [H, W * C], moved by whole pixels, the nearest to the map's.
 
     Args:
@@ -135,14 +135,14 @@ def shifted(rows: tf.Tensor, coefficients: tf.Tensor, fill: tuple[float, ...], m
     return tf.where(inside, moved, tf.tile(fill_pixel(fill, rows.dtype, channels), [width]))
 
 
-def slid(
+def shear_rows(
     padded: tf.Tensor,
     coefficients: tf.Tensor,
     fill: tuple[float, ...],
     shape: tuple[int, int, int],
     fence: Callable[[Callable[[], tf.Tensor]], tf.Tensor],
 ) -> tf.Tensor:
-    """A shear along x, nearest: each row of an image as it stands, moved by a whole number of pixels.
+    """A shear along x, nearest: each row of an image moved by a whole number of pixels.
 
     Args:
       padded: the image's elements [(H + 2) * W * C], with a row of anything before and behind.
@@ -171,11 +171,11 @@ def slid(
     return tf.where((place >= 0) & (place < length), moved, levels)
 
 
-def take_bilinear(images: tf.Tensor, grid: Grid, fill: Fill) -> tf.Tensor:
+def resample_bilinear(images: tf.Tensor, grid: Grid, fill: Fill) -> tf.Tensor:
     """The output of an affine map, each pixel mixed of the four nearest; shape and dtype of images.
 
-    A place outside the input takes the fill; within half a pixel of the border, the edge is repeated. Places are in
-    float64 and weights in float32: within 1 level of float64 all through, where Pillow's own differs in 40 %.
+    A point outside the input takes the fill; within half a pixel of the border, the edge is repeated. Coordinates are
+    float64 and weights float32: within 1 level of float64 throughout, where Pillow's own differs in 40 %.
     """
     a, b, c, d, e, f = (coefficient[..., None, None] for coefficient in tf.unstack(grid.coefficients, axis=-1))
     middle_x = tf.range(grid.width, dtype=tf.float64) + 0.5

@@ -9,13 +9,13 @@ from itertools import groupby
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.draw.magnitudes import Range
-from tfpipe.augment.draw.streams import Columns
+from tfpipe.augment.draw.magnitudes import MagnitudeRange
+from tfpipe.augment.draw.streams import Draws
 from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op
 
 
 @dataclass(frozen=True)
-class Frame:
+class BatchShape:
     """What a draw may depend on, besides the seed.
 
     Attributes:
@@ -37,63 +37,63 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Slots:
+class Candidates:
     """The things that a draw chooses among: each an op with a strength.
 
     Attributes:
       ops: the identity, then the ops that occur.
-      places: int32 [N], each slot's place in ops.
+      places: int32 [N], the index of each candidate's op in ops.
       ranges: each slot's range.
-      positions: float64 [N], where in its range each slot lies.
+      positions: float64 [N], the position of each candidate in its range.
     """
 
     ops: tuple[Op, ...]
     places: np.ndarray
-    ranges: tuple[Range, ...]
+    ranges: tuple[MagnitudeRange, ...]
     positions: np.ndarray
 
-    def values(self, frame: Frame) -> tf.Tensor:
+    def values(self, frame: BatchShape) -> tf.Tensor:
         """float32 [N * 2]: each slot's value with the sign + and with the sign -."""
         runs = groupby(range(len(self.ranges)), key=lambda i: self.ranges[i])
         rows = [values.values(self.positions[list(places)], frame.size_of(values.unit)) for values, places in runs]
         return tf.constant(np.concatenate(rows).reshape(-1))
 
-    def choices(self, index: tf.Tensor, columns: Columns, frame: Frame, applied: tf.Tensor | None = None) -> Choices:
+    def choices(
+        self, index: tf.Tensor, draws: Draws, frame: BatchShape, *, applied: tf.Tensor | None = None
+    ) -> Choices:
         """The choices for slots.
 
         Args:
           index: int32 [B, S], a slot for each image and stage.
-          columns: the streams for sign, further values and noise.
+          draws: the streams for sign, extra values and noise.
           frame: the sizes.
           applied: bool [B, S]; where it is False, the image stays as it is.
         """
-        sign = tf.cast(columns.sign >= 0.5, tf.int32)
+        sign = tf.cast(draws.sign >= 0.5, tf.int32)
         places = tf.gather(self.places, index)
         value = tf.gather(self.values(frame), index * 2 + sign)
         if applied is not None:
             places = tf.where(applied, places, 0)
             value = tf.where(applied, value, 0.0)
-        further = self._further(places, columns)
-        return Choices(places, tf.concat([value[..., None], further], axis=-1), columns.noise)
+        further = self._extra_values(places, draws)
+        return Choices(places, tf.concat([value[..., None], further], axis=-1), draws.noise)
 
-    def _further(self, places: tf.Tensor, columns: Columns) -> tf.Tensor:
+    def _extra_values(self, places: tf.Tensor, draws: Draws) -> tf.Tensor:
         """float32 [B, S, 3]: the second and later values, by op."""
         if not any(op.further for op in self.ops):
-            return tf.zeros_like(columns.further)
+            return tf.zeros_like(draws.extra)
         pairs = np.array([[*op.further, *[(0.0, 0.0)] * (NUM_VALUES - 1 - len(op.further))] for op in self.ops])
         drawn = tf.gather(pairs.astype(np.float64), places)
-        return tf.cast(
-            drawn[..., 0] + (drawn[..., 1] - drawn[..., 0]) * tf.cast(columns.further, tf.float64), tf.float32
-        )
+        return tf.cast(drawn[..., 0] + (drawn[..., 1] - drawn[..., 0]) * tf.cast(draws.extra, tf.float64), tf.float32)
 
 
-def make_slots(entries: Sequence[tuple[Op, Range, float]], identity: Op) -> Slots:
-    """Slots for (op, range, position); the ops in the order in which they first occur, behind the identity."""
+def make_candidates(entries: Sequence[tuple[Op, MagnitudeRange, float]], identity: Op) -> Candidates:
+    """Candidates for (op, range, position); the ops in the order in which they first occur, behind the identity."""
     ops = [identity]
     for op, _, _ in entries:
         if op not in ops:
             ops.append(op)
-    return Slots(
+    return Candidates(
         ops=tuple(ops),
         places=np.array([ops.index(op) for op, _, _ in entries], np.int32),
         ranges=tuple(values for _, values, _ in entries),

@@ -1,0 +1,62 @@
+"""Raw records: the bytes of each image file as they are, or a smaller JPEG of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from beam_jobs.encode.columns import move_boxes
+from beam_jobs.encode.masks import smaller_mask
+from beam_jobs.encode.pixels import encode_smaller
+from beam_jobs.encode.record import Encoded, Files, Loaded, Packer, decode, decode_mask, keep_refusals, undecodable
+from beam_jobs.job import Shrink
+from beam_jobs.sources import Ref, Refused
+from tfpipe.images.moments import image_moments
+from tfpipe.images.probe import ImageHeader
+
+
+@dataclass
+class RawPayload:
+    """The file's bytes as they are, checked by signature, header and end marker; or a smaller JPEG of it."""
+
+    files: Files
+    packer: Packer
+    decode: bool
+    shrink: Shrink | None = None
+    boxes_column: int | None = None
+    # Some 0.5 MB: what a batch reads is still in the processor's cache when it is digested and written.
+    batch_refs: int = 16
+    small_batches_help: bool = True
+
+    def encode(self, refs: Sequence[Ref]) -> list[Encoded | Refused]:  # see Payload
+        return keep_refusals(self._encode, refs)
+
+    def _encode(self, ref: Ref) -> Encoded:
+        loaded = self.files.load(ref)
+        stored = self._shrink(loaded)
+        moments = None
+        if self.decode:
+            moments = image_moments(decode(stored).pixels)
+            decode_mask(stored)
+        header = stored.header
+        values = {"image": stored.data, "shape": (header.height, header.width, 3), "orientation": header.orientation}
+        if stored.mask is not None:
+            values["mask"] = stored.mask
+        if stored is not loaded:  # The digests are those of the file as it was read.
+            loaded = loaded._replace(ref=stored.ref)
+        encoded = self.packer.pack(loaded, values, size=header.upright_size, moments=moments)
+        return encoded._replace(header=header, file_bytes=len(stored.data)) if self.shrink else encoded
+
+    def _shrink(self, loaded: Loaded) -> Loaded:
+        """The file as it is stored, with its mask and boxes; itself where it keeps its bytes."""
+        ref, data, header, mask, _ = loaded
+        if self.shrink is None or (size := self.shrink.size(header)) is None:
+            return loaded
+        try:
+            data = encode_smaller(data, header, size, self.shrink.quality)
+        except Exception as error:
+            raise undecodable(error) from error
+        mask = None if mask is None else smaller_mask(mask, header, size)
+        if self.boxes_column is not None:
+            ref = move_boxes(ref, self.boxes_column, header, size, "stretch")
+        return Loaded(ref, data, ImageHeader("jpeg", *size, 1), mask)

@@ -1,0 +1,38 @@
+"""The progress bar of all verbs, on stderr: shown on a terminal, silent elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+
+@contextlib.contextmanager
+def progress(
+    description: str, *, total: int | None = None, completed: int = 0, in_bytes: bool = False, quiet: bool = False
+) -> Iterator[Callable[..., Any]]:
+    """Shows a bar while a `with` block runs.
+
+    Args:
+      description: the text in front of the bar.
+      total: the number of steps; None if it is not known.
+      completed: the steps that were done before: they do not count for the rate.
+      in_bytes: steps are bytes: sizes, the rate and the time left are shown.
+      quiet: show nothing on a terminal either.
+
+    Yields:
+      A function that moves the bar: (advance=1), or (completed=, description=).
+    """
+    if quiet or not sys.stderr.isatty():
+        yield lambda **changes: None
+        return
+    # Loading rich takes 0.1 s, and most runs have no terminal.
+    from rich import progress as bars
+    from rich.console import Console
+
+    sizes = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if in_bytes else ()
+    columns = (*bars.Progress.get_default_columns()[:-1], *sizes, bars.TimeRemainingColumn())
+    with bars.Progress(*columns, console=Console(stderr=True)) as bar:
+        yield partial(bar.update, bar.add_task(description, total=total, completed=completed))
