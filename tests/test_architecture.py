@@ -141,3 +141,29 @@ def test_asserts_stand_only_in_tests():
     for path in SOURCES:
         found = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)]
         assert not found, f"{path}:{found}"
+
+
+def test_the_walk_of_one_image_names_functions_that_exist():
+    """ARCHITECTURE.md tells which functions an image passes; a rename has to follow there."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    walk = text[text.index("## The walk of one image") : text.index("## Glossary")]
+    path, found = None, 0
+    for name in re.findall(r"`([^`]+)`", walk):
+        if name.endswith(".py"):
+            path = ROOT / name
+            assert path.exists(), name
+        elif path is not None and re.fullmatch(r"_?[a-zA-Z]\w*", name) and name != "Request":
+            defined = re.search(rf"^\s*(def|class) {name}\b", path.read_text(), re.MULTILINE)
+            assert defined, f"{path} defines no {name}"
+            found += 1
+    assert found > 30
+
+
+def test_every_room_is_in_the_table_of_architecture():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    table = text[text.index("## The rooms") : text.index("## The layers")]
+    rooms = {
+        path for package in ("tfpipe", "beam_jobs") for path in (ROOT / package).iterdir() if path.name[0] not in "._"
+    }
+    missing = [path.name for path in rooms if f"{path.name}" not in table and path.name != "py.typed"]
+    assert not missing

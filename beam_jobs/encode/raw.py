@@ -37,7 +37,7 @@ class RawPayload:
         moments = None
         if self.decode:
             moments = image_moments(decode(stored).pixels)
-            decode_mask(stored)
+            decode_mask(stored, None, "pad")
         header = stored.header
         values = {"image": stored.data, "shape": (header.height, header.width, 3), "orientation": header.orientation}
         if stored.mask is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import IO, Any, NamedTuple, TypeVar
 
-from beam_jobs.threads import map_ordered
+from beam_jobs.engines.threads import map_ordered
 from tfpipe.storage import STORES, StorePath, is_url, local_path, naming, open_store, scheme_of
 
 # Requests to a store that are under way at once.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from beam_jobs.threads import map_ordered
+from beam_jobs.engines.threads import map_ordered
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
