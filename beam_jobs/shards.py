@@ -24,8 +24,8 @@ import xxhash
 from beam_jobs.census import Sizes, count_sizes
 from beam_jobs.encode.payloads import Payload
 from beam_jobs.encode.record import Encoded
-from beam_jobs.sources import Ref, Refused
 from beam_jobs.engines.threads import map_ordered
+from beam_jobs.sources import Ref, Refused
 from tfpipe.format.framing import Chunks
 from tfpipe.images.moments import Moments
 from tfpipe.storage import replace_file
