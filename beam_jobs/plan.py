@@ -305,7 +305,7 @@ def refused_keys(sorted_runs: str) -> Counter[str]:
 
 
 def shard_refs(
-    sorted_runs: str, shard: PlannedShard, refused: Mapping[str, int] = MappingProxyType({})
+    sorted_runs: str, shard: PlannedShard, *, refused: Mapping[str, int] = MappingProxyType({})
 ) -> tuple[list[Ref], list[Refused]]:
     """A shard's references in order, and the refusals of every copy of a key that is listed more than once.
 

@@ -151,7 +151,7 @@ def decode_all(loaded: Sequence[Loaded | Refused], size: tuple[int, int] | None,
     return keep_refusals(with_pixels, loaded)
 
 
-def decode_mask(loaded: Loaded, size: tuple[int, int] | None = None, resize: str = "pad") -> np.ndarray | None:
+def decode_mask(loaded: Loaded, *, size: tuple[int, int] | None = None, resize: str = "pad") -> np.ndarray | None:
     """The values of the mask, resized as its image; None where there is none."""
     return None if loaded.mask is None else mask_pixels(loaded.mask, loaded.header, size, resize)
 

@@ -92,7 +92,7 @@ class WritingTask:
             self._payload = open_payload(self.job, self.plan, self.source)
             self._refused = refused_keys(runs)
         shard = self.plan.shards[item]
-        refs, repeated = shard_refs(runs, shard, self._refused)
+        refs, repeated = shard_refs(runs, shard, refused=self._refused)
         threads = self.job.threads if self.job.needs_tensorflow else 1
         write_shard(Path(self.state), shard.name, refs, self._payload, refused=repeated, threads=threads)
 

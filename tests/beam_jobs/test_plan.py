@@ -308,7 +308,7 @@ def test_a_copy_that_indexing_refused_counts_as_listed(tmp_path):
     scan = make_listing_scan(job, open_source(str(listing)), str(tmp_path / "runs"), None)
     list_piece(scan, 0, None)
     plan = make_plan(job, scan, RecordSize())
-    refs, repeated = shard_refs(scan.sorted_runs, plan.shards[0], refused_keys(scan.sorted_runs))
+    refs, repeated = shard_refs(scan.sorted_runs, plan.shards[0], refused=refused_keys(scan.sorted_runs))
     assert [ref.key for ref in refs] == ["b.jpg"]
     assert [refusal.detail for refusal in repeated] == ["The key is listed 2 times."]
 
