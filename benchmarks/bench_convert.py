@@ -143,7 +143,7 @@ def make_ready(folder: Path, scratch: Path, num_bytes: int) -> None:
 def touch_memory(path: Path, num_bytes: int) -> None:
     """Writes a file and removes it, so that the page cache has memory at hand.
 
-    A virtual machine's host takes back free memory; whoever writes next pays for getting it again: 100 us an image.
+    A virtual machine's host takes back free memory; whoever writes next pays for getting it again: 100 us per image.
     """
     block = bytes(1 << 24)
     with open(path, "wb", buffering=0) as file:

@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def measured(steps: list[str], repeats: int) -> dict[str, float]:
-    """CPU us an image by steps, net of what "", two identities, takes."""
+    """CPU us per image by steps, net of what "", two identities, takes."""
     import numpy as np
     import tensorflow as tf
     from bench_augment import crops

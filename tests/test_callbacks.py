@@ -1,4 +1,4 @@
-"""A killed training goes on exactly where it was saved, and the time spent waiting for input is told truly."""
+"""A killed training continues exactly where it was saved, and the time spent waiting for input is measured right."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ REFUSED = {
     "Sub-policy 1 of policy 'p' is empty": lambda: Policy("p", (*ONE, ())),
     r"Unknown table 'dalí' in policy 'p'; known tables: \['tfpipe'": lambda: Policy("p", ONE, table="dalí"),
     "num_magnitude_bins of policy 'p' is 0": lambda: Policy("p", ONE, 0),
-    r"The probability of 'invert' is 1.5; it must lie in \[0, 1\]": lambda: Step("invert", 1.5),
+    r"The probability of 'invert' is 1.5; it must be in \[0, 1\]": lambda: Step("invert", 1.5),
     "The probability of 'invert' is nan": lambda: Step("invert", float("nan")),
     "The magnitude of 'invert' is 'high'": lambda: Step("invert", 1.0, "high"),
     "The op of a step is ''": lambda: Step(""),
@@ -138,7 +138,7 @@ REFUSED = {
         "p", ((Step("rotate", 1, 11),),), 11
     ),
     "is 2.5; with 11 bins it must be an integer": lambda: Policy("p", ((Step("rotate", 1, 2.5),),), 11),
-    r"is 2; without bins it must lie in \[0, 1\]": lambda: Policy("p", ((Step("rotate", 1, 2),),)),
+    r"is 2; without bins it must be in \[0, 1\]": lambda: Policy("p", ((Step("rotate", 1, 2),),)),
     r"num_ops of policy 'p' is \[0.5, 0.4\]; it needs probabilities that sum to 1": lambda: Policy(
         "p", ONE, num_ops=(0.5, 0.4)
     ),

@@ -3,10 +3,10 @@
     model = keras.Sequential([layers.RandAugment(2, 9), layers.Augment([augment.cutout(16)]), backbone])
     train = train.map(layers.Augment([augment.mixup(0.2)]))          # of (images, labels) or {"image", "label"}
 
-A layer augments in training and hands everything through otherwise. Each call takes the next seed of a counter, which
+A layer augments in training and passes everything through otherwise. Each call takes the next seed of a counter, which
 is saved with the model, so that a resumed training goes on where it stopped. Inside Dataset.map with parallel calls
 each batch gets a seed of its own, but which one depends on the order of the calls; where every run is to see the same
-pixels, hand the transforms to tfpipe.make_dataset.
+pixels, give the transforms to tfpipe.make_dataset.
 
 On a backend other than TensorFlow the layers work in the input pipeline, since their kernels are TensorFlow's.
 """
@@ -42,7 +42,7 @@ class Augment(keras.layers.Layer):
     """Applies transforms to the batches that pass through in training.
 
     Takes images [B, H, W, C] (uint8, or floats in [0, 1]), a pair (images, labels), or a dict with "image" (or Keras's
-    "images") and whatever else the transforms take; returns the same structure and dtypes, under mixed precision too.
+    "images") and what else the transforms take; returns the same structure and dtypes, under mixed precision too.
 
     Args:
       transforms: of tfpipe.augment, applied in order.

@@ -6,7 +6,7 @@ A policy is one of the two JSON documents that cross processes: a search writes 
     policy.save("mine.json")
     transform = tfpipe.augment.policy("mine.json")
 
-Published policies lie in tfpipe/policies in the same form, each with its source: `load_policy("image_net")`. A
+Published policies are in tfpipe/policies in the same form, each with its source: `load_policy("image_net")`. A
 published name keeps its own table of magnitudes and its own meaning; what ops exist, and what their magnitudes mean,
 is known in tfpipe.augment. No TensorFlow here.
 """
@@ -45,7 +45,7 @@ class Step:
         if not isinstance(self.op, str) or not self.op:
             raise ValueError(f"The op of a step is {self.op!r}; it must be the name of an op.")
         if not _is_number(self.probability) or not 0 <= self.probability <= 1:
-            raise ValueError(f"The probability of {self.op!r} is {self.probability!r}; it must lie in [0, 1].")
+            raise ValueError(f"The probability of {self.op!r} is {self.probability!r}; it must be in [0, 1].")
         if self.magnitude is not None and not _is_number(self.magnitude):
             raise ValueError(f"The magnitude of {self.op!r} is {self.magnitude!r}; it must be a number or None.")
 
@@ -126,7 +126,7 @@ class Policy:
             return
         if bins is None and not 0 <= magnitude <= 1:
             raise ValueError(
-                f"The magnitude of {step.op!r} in policy {self.name!r} is {magnitude}; without bins it must lie in "
+                f"The magnitude of {step.op!r} in policy {self.name!r} is {magnitude}; without bins it must be in "
                 "[0, 1]."
             )
         if bins is not None and (magnitude != int(magnitude) or not 0 <= magnitude < bins):
@@ -193,7 +193,7 @@ class Schedule:
 
     Attributes:
       name: for people and error messages.
-      segments: one after the other; all policies have the same table, bins and rule.
+      segments: in sequence; all policies have the same table, bins and rule.
       source: where a published schedule comes from.
     """
 
@@ -321,7 +321,7 @@ def _folder() -> Any:
 
 def _published(kind: str) -> tuple[str, ...]:
     files: Iterable[Any] = (file for file in _folder().iterdir() if file.name.endswith(".json"))
-    # The kind stands in the first hundred characters; parsing all of them would cost milliseconds.
+    # The kind is in the first hundred characters; parsing all of them would cost milliseconds.
     return tuple(sorted(f.name.removesuffix(".json") for f in files if kind in f.read_text(encoding="utf-8")[:100]))
 
 

@@ -25,10 +25,10 @@ BAD_CALLS = {
     "Images have a static height, width and number of channels; got the shape (5, 0, 12, 3).": lambda: apply_op(
         "rotate", IMAGES[:, :0], VALUES
     ),
-    "Images of dtype float32 lie in [0, 1]; got 0.0 to 255.0.": lambda: apply_op(
+    "Images of dtype float32 are in [0, 1]; got 0.0 to 255.0.": lambda: apply_op(
         "rotate", IMAGES.astype(np.float32), VALUES
     ),
-    "Images of dtype float32 lie in [0, 1]; got nan to nan.": lambda: apply_op(
+    "Images of dtype float32 are in [0, 1]; got nan to nan.": lambda: apply_op(
         "rotate", np.full((1, 2, 2, 3), np.nan, np.float32), [1.0]
     ),
     "The values of 'rotate' have the shape [B] for images (5, 8, 12, 3); got (4,).": lambda: apply_op(

@@ -135,15 +135,15 @@ REFUSED = {
     r"p is \[0.5, 0.6\]; it needs 2 probabilities, one a part, that sum to 1": lambda: augment.one_of(
         ["invert", "equalize"], p=[0.5, 0.6]
     ),
-    r"p is 1.2; it must lie in \[0, 1\]": lambda: augment.sometimes("invert", 1.2),
+    r"p is 1.2; it must be in \[0, 1\]": lambda: augment.sometimes("invert", 1.2),
     "n is 3; with 2 parts it must be an integer from 0 to 2": lambda: augment.choose_n(["invert", "equalize"], 3),
     "n is -1": lambda: augment.choose_n(["invert"], -1),
     "Unknown op 'inverse'; known ops": lambda: augment.one_of(["inverse"]),
     "A part of sometimes is 3; it takes transforms": lambda: augment.sometimes(3, 0.5),
-    "random_crop changes sizes or mixes images and cannot stand in one_of": lambda: augment.one_of(
+    "random_crop changes sizes or mixes images and cannot be a part of one_of": lambda: augment.one_of(
         [augment.random_crop((4, 4))]
     ),
-    "mixup changes sizes or mixes images and cannot stand in sometimes": lambda: augment.sometimes(
+    "mixup changes sizes or mixes images and cannot be a part of sometimes": lambda: augment.sometimes(
         augment.mixup(), 0.5
     ),
     "The parts of one_of differ in fill": lambda: augment.one_of(

@@ -53,7 +53,7 @@ def test_a_policy_changes_pixels_and_is_written_down_and_read_again():
     [
         ([], "at least one sub-policy"),
         ([[("spin", 0.5)]], "Unknown DeepAugment op 'spin'; known: "),
-        ([[("rotate", 1.5)]], r"magnitude of 'rotate' is 1.5; it must lie in \[0, 1\]"),
+        ([[("rotate", 1.5)]], r"magnitude of 'rotate' is 1.5; it must be in \[0, 1\]"),
     ],
 )
 def test_what_it_does_not_take_is_refused_in_a_sentence(steps, sentence):

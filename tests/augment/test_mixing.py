@@ -162,7 +162,7 @@ def test_the_rest_of_the_batch_stays():
 REFUSED = {
     "alpha of mixup is 0; it must be a number of at least 0.01": lambda: augment.mixup(0),
     r"per of cutmix is 'pixel'; it takes one of \['image', 'batch'\]": lambda: augment.cutmix(per="pixel"),
-    r"fraction of mixup is 1.5; it must lie in \[0, 1\]": lambda: augment.mixup(fraction=1.5),
+    r"fraction of mixup is 1.5; it must be in \[0, 1\]": lambda: augment.mixup(fraction=1.5),
     r"mixup mixes labels, but the batch has only \['image'\]": lambda: augment.mixup()(
         {"image": batch()["image"]}, (0, 0)
     ),

@@ -315,7 +315,7 @@ def test_idle_steps_of_a_users_policy_are_warned_of():
 BATCHES = {
     r"Images are \[B, H, W, C\]; got the shape \(4, 8, 3\)": np.zeros((4, 8, 3), np.uint8),
     r"got int32": np.zeros((4, 8, 8, 3), np.int32),
-    r"lie in \[0, 1\]; got 0.0 to 2.0": np.linspace(0, 2, 768, dtype=np.float32).reshape(4, 8, 8, 3),
+    r"are in \[0, 1\]; got 0.0 to 2.0": np.linspace(0, 2, 768, dtype=np.float32).reshape(4, 8, 8, 3),
 }
 
 
@@ -338,7 +338,7 @@ def test_check_values_looks_at_floats_inside_graphs():
         transform = augment.op("flip_left_right", check_values=check_values)
         run = tf.function(lambda x, t=transform: t({"image": x}, (0, 0))["image"], autograph=False)
         if check_values:
-            with pytest.raises(tf.errors.InvalidArgumentError, match=r"lie in \[0, 1\]"):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=r"are in \[0, 1\]"):
                 run(images)
         else:
             run(images)

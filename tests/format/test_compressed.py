@@ -1,4 +1,4 @@
-"""Shards that others compressed are read, shuffled as far as they can be, and checked."""
+"""Compressed third-party shards are read, shuffled as far as possible, and checked."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_compressed_shards_are_shuffled_by_shard_and_buffer(tmp_path: Path) -> N
         assert sorted(first) == sorted(second) == everything
         assert first != second
     assert keys_by_epoch(manifest) == keys_by_epoch(manifest)
-    # With a buffer of one and one file at a time, only whole shards change places.
+    # With a buffer of one and one file at a time, only whole shards are shuffled.
     for epoch in keys_by_epoch(manifest, shuffle_buffer=1, parallel_reads=1):
         numbers = [int(key) for key in epoch]
         assert sorted(numbers[::10]) == [0, 10, 20]

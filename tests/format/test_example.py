@@ -132,8 +132,8 @@ def test_the_reader_takes_examples_of_other_writers() -> None:
     assert {name: value.numpy() for name, value in found.items()} == {"label": b"cat", "label_int": 3, "weight": 0.5}
 
 
-def test_labels_that_are_equal_and_have_other_bytes_are_kept_apart() -> None:
-    """0.0 == -0.0: what is packed once and found again must not mix them up."""
+def test_labels_that_are_equal_and_have_other_bytes_are_distinguished() -> None:
+    """0.0 == -0.0: the cache of packed values must distinguish them."""
     schema = Schema("raw", (Feature("label", "float32"),))
     encode = record_encoder(schema)
     found = [parse_example(b"".join(encode({"label": value})))["label"] for value in (0.0, -0.0, 0.0)]
@@ -148,7 +148,7 @@ def test_a_raw_file_decodes_upright(orientation: int) -> None:
     data = turned(3, orientation)
     record = tf.constant(b"".join(encode_record(schema, {"image": data, "orientation": orientation})))
     exact = decode_record(schema, record, exact=True)["image"].numpy().astype(int)
-    assert np.abs(exact - upright_pixels(data)).max() <= 2  # Pillow's libjpeg rounds its inverse DCT in another place
+    assert np.abs(exact - upright_pixels(data)).max() <= 2  # Pillow's libjpeg rounds its inverse DCT at another step
     fast = decode_record(schema, record)["image"].numpy().astype(int)
     assert np.square(fast - exact).mean() < 20  # 35 dB
 

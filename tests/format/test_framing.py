@@ -27,7 +27,7 @@ from tfpipe.format.wire import (
 )
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
-# Long values too: from 1024 bytes on a value is handed on uncopied.
+# Long values too: from 1024 bytes on, a value is passed on without a copy.
 BYTES = st.one_of(st.binary(max_size=30), st.integers(1000, 1100).map(bytes))
 VALUES = st.one_of(
     st.lists(BYTES, max_size=3),
@@ -102,7 +102,7 @@ def test_stock_examples_are_parsed(features: dict[str, Any]) -> None:
 
 
 def test_lists_that_other_writers_leave_unpacked_are_parsed() -> None:
-    # Fields of their own for every number: tag 0x08 and a varint; tag 0x0d and four bytes.
+    # One field for every number: tag 0x08 and a varint; tag 0x0d and four bytes.
     numbers = b"\x08\x05\x08" + varint(-1)
     floats = b"\x0d" + struct.pack("<f", 1.5) + b"\x0d" + struct.pack("<f", -2)
 
@@ -140,14 +140,14 @@ def test_a_feature_without_a_value_is_an_empty_list() -> None:
 
 
 @given(INT64 | st.integers(2**63, 2**64 - 1))
-def test_a_varint_is_protobuf_s(number: int) -> None:
+def test_varints_have_the_bytes_of_protobuf(number: int) -> None:
     coded = varint(number)
     assert len(coded) == max(1, -(-(number % 2**64).bit_length() // 7))
     assert sum((byte & 127) << 7 * i for i, byte in enumerate(coded)) % 2**64 == number % 2**64
     assert [byte >> 7 for byte in coded] == [1] * (len(coded) - 1) + [0]
 
 
-def test_a_large_value_is_handed_on_without_a_copy() -> None:
+def test_a_large_value_is_passed_on_without_a_copy() -> None:
     image = bytes(5000)
     chunks = frame(pack_example({"image": bytes_feature(image), "label_int": int64_feature([3])}))
     assert any(chunk is image for chunk in chunks)

@@ -105,7 +105,7 @@ def test_a_manifest_survives_json(manifest: Manifest) -> None:
     assert again.fingerprint() == manifest.fingerprint()
 
 
-def test_the_text_says_nothing_of_where_it_lies() -> None:
+def test_the_text_does_not_contain_the_folder() -> None:
     assert manifest_text(replace(example(), directory=Path("/somewhere"))) == manifest_text(example())
     assert json.loads(manifest_text(example()))["format_version"] == 1
 
@@ -192,9 +192,7 @@ REFUSED: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize(
     ("path", "value", "sentence"), REFUSED, ids=[f"{path}={str(value)[:20]}" for path, value, _ in REFUSED]
 )
-def test_a_manifest_that_is_not_sound_is_refused_with_its_place_and_reason(
-    path: str, value: Any, sentence: str
-) -> None:
+def test_an_invalid_manifest_is_refused_with_its_path_and_reason(path: str, value: Any, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_manifest(json.dumps(changed(path, value)), Path("photos"))
     assert str(caught.value).startswith("photos/dataset.json ")

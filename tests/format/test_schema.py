@@ -1,4 +1,4 @@
-"""A schema survives JSON, tells features apart, and refuses what no record can hold."""
+"""A schema survives JSON, distinguishes features, and refuses those that no record can hold."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_bounds_rise_to_the_end_of_all_draws_in_steps_of_the_fractions(fractions
     for number, bound in enumerate(bounds[:-1]):
         assert pick_split(bound, bounds) > number
         assert bound == 0 or pick_split(bound - 1, bounds) <= number
-    # 1e-9: fractions are taken as the nearest ratio with a denominator up to 10**9.
+    # 1e-9: fractions are read as the nearest ratio with a denominator up to 10**9.
     np.testing.assert_allclose(widths, list(fractions.values()), atol=1e-9)
 
 
@@ -111,7 +111,7 @@ def test_a_split_is_read_as_it_is_written(text: str, fractions: dict[str, float]
         ("train=1/0", "'train=1/0' in 'train=1/0' is not NAME=FRACTION, such as train=0.8."),
         ("a=0.5,a=0.5", "The split 'a' occurs twice in 'a=0.5,a=0.5'."),
         ("a=0.5,b=0.4", "The fractions of {'a': 0.5, 'b': 0.4} sum to 0.9; they must sum to 1."),
-        ("a=-1,b=2", "The fraction of split 'a' is -1.0; it must lie in [0, 1]."),
+        ("a=-1,b=2", "The fraction of split 'a' is -1.0; it must be in [0, 1]."),
         ("a=nan", "'a=nan' in 'a=nan' is not NAME=FRACTION, such as train=0.8."),
         ("../a=1", "A split's name has letters, digits and _ only, not '../a'."),
         ("größe=1", "A split's name has letters, digits and _ only, not 'größe'."),

@@ -50,7 +50,7 @@ def test_a_fitted_box_marks_what_it_marked(size: tuple[int, int], resize: str) -
     box = (16, 8, 28, 20)
     image = resize_image(tf.constant(marked(box)), size, resize=resize).numpy()
     (fitted,) = fit_boxes(tf.constant([box], tf.float32), (HEIGHT, WIDTH), size, resize=resize).numpy()
-    # The gray of a border is half of white where the border lies, to a pixel.
+    # The gray of a border is half of white at the border, to a pixel.
     np.testing.assert_allclose(fitted, found_box(image), atol=1)
 
 

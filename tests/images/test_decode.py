@@ -1,4 +1,4 @@
-"""Files become the pixels that Pillow sees, stand upright, and fit any size as they are told."""
+"""Files are decoded to Pillow's pixels, turned upright, and resized in each way."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_an_image_is_turned_as_pillow_turns_it(orientation: int) -> None:
 
 @cache
 def in_a_map(size: tuple[int, int], resize: str):
-    """resize_image as a tf.data map runs it: with no size known beforehand."""
+    """resize_image as a tf.data map runs it: with no static size."""
     return tf.function(
         lambda image: resize_image(image, size, resize=resize),
         input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
@@ -135,7 +135,7 @@ def rounded(values: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("size", [(7, 9), (30, 17), (64, 50), (1, 1)])
 def test_stretch_is_bilinear_sampling(size: tuple[int, int]) -> None:
     found = resize_image(tf.constant(photo(4)), size, resize="stretch").numpy().astype(int)
-    # Float32 weights may round a level that lies half way to the other side.
+    # Float32 weights may round a value half way between two integers to the other one.
     assert np.abs(found - rounded(bilinear(photo(4), *size))).max() <= 1
     assert np.abs(found - bilinear(photo(4), *size)).max() < 0.501
 

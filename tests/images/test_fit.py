@@ -1,4 +1,4 @@
-"""The fast antialiased resize is Pillow's bilinear reduction within two levels, for every shape, turn and format."""
+"""The fast antialiased resize: Pillow's bilinear reduction within two uint8 values, for every shape and format."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_shape_is_fitted_as_tensorflow_s_own_antialiasing_fits_it(height: 
     image = photo(height + 60 * width, height, width)
     found = Resize(SIZE, resize, antialias=True).resize(tf.constant(image)).numpy().astype(int)
     stock = resize_image(tf.constant(image), SIZE, resize=resize, antialias=True).numpy().astype(int)
-    # Weights of 1/256 and one more rounding: two levels at most, and none on a black border.
+    # Weights of 1/256 and one more rounding: a difference of 2 at most, and of 0 on a black border.
     assert np.abs(found - stock).max() <= 2
     assert not found[stock.sum(-1) == 0].any()
 
@@ -83,8 +83,8 @@ def test_any_number_of_channels_is_resized(channels: int) -> None:
 def test_every_format_is_decoded_turned_and_fitted(ending: str) -> None:
     data = KINDS[ending](7)
     orientation = tf.constant(6 if ending == "_turned.jpg" else 1, tf.int64)
-    fit = Resize(SIZE, "stretch", antialias=True)
-    found = fit.decode(tf.constant(data), jpeg_only=ending.endswith(".jpg"), orientation=orientation).numpy()
+    resizer = Resize(SIZE, "stretch", antialias=True)
+    found = resizer.decode(tf.constant(data), jpeg_only=ending.endswith(".jpg"), orientation=orientation).numpy()
     assert psnr(found, pillow(upright_pixels(data), SIZE)) > 42
 
 
@@ -101,10 +101,10 @@ def test_a_jpeg_that_is_reduced_while_it_is_decoded_lies_where_the_whole_one_lie
 ) -> None:
     """Odd sides too: the decoder rounds them up, and a scale of the rounded size would shift the image."""
     data = smooth_jpeg(*sides)
-    fit = Resize(SIZE, resize, antialias=True)
+    resizer = Resize(SIZE, resize, antialias=True)
     size = tf.constant(sides)
     assert int(_ratio_index(size, SIZE, resize)) > 0
-    found = fit.decode(tf.constant(data), jpeg_only=True).numpy()
+    found = resizer.decode(tf.constant(data), jpeg_only=True).numpy()
     whole = resize_image(tf.constant(upright_pixels(data)), SIZE, resize=resize, antialias=True).numpy()
     assert psnr(found, whole) > 42
 
@@ -112,8 +112,8 @@ def test_a_jpeg_that_is_reduced_while_it_is_decoded_lies_where_the_whole_one_lie
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_a_turned_jpeg_is_reduced_by_its_upright_size(orientation: int) -> None:
     data = smooth_jpeg(97, 65, orientation)
-    fit = Resize(SIZE, "pad", antialias=True)
-    found = tf.function(fit.decode)(
+    resizer = Resize(SIZE, "pad", antialias=True)
+    found = tf.function(resizer.decode)(
         tf.constant(data), jpeg_only=True, orientation=tf.constant(orientation, tf.int64)
     ).numpy()
     whole = resize_image(tf.constant(upright_pixels(data)), SIZE, resize="pad", antialias=True).numpy()

@@ -1,4 +1,4 @@
-"""TFRecords that others wrote are adopted where they lie, and read like our own."""
+"""Third-party TFRecords are adopted without being moved, and read like those of tfpipe."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ EXPECTED: list[tuple[Callable[[int], Record], str, tuple[str, ...], dict[str, tu
 
 @pytest.mark.parametrize("compression", ["", "GZIP"])
 @pytest.mark.parametrize(("make", "payload", "names", "features"), EXPECTED, ids=[row[0].__name__ for row in EXPECTED])
-def test_what_others_write_is_adopted_and_read(tmp_path: Path, make, payload, names, features, compression) -> None:
+def test_third_party_records_are_adopted_and_read(tmp_path: Path, make, payload, names, features, compression) -> None:
     before = files_of(write_all(tmp_path, make, compression))
     manifest = tfpipe.index(tmp_path)
     assert (manifest.schema.payload, manifest.class_names, features_of(manifest)) == (payload, names, features)
@@ -122,7 +122,7 @@ def test_images_come_out_as_they_went_in(tmp_path: Path) -> None:
                 np.testing.assert_allclose(batch["image"][0], expected, atol=1e-7)
 
 
-# ---- names, splits, places
+# ---- names, splits, folders
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_images_come_out_as_they_went_in(tmp_path: Path) -> None:
         ("flowers03.tfrecord", "train"),
     ],
 )
-def test_a_file_s_name_tells_its_split(name: str, split: str) -> None:
+def test_the_split_follows_from_the_file_s_name(name: str, split: str) -> None:
     assert split_of(name) == split
 
 
@@ -183,7 +183,7 @@ def test_texts_alone_are_counted_but_give_no_labels(tmp_path: Path) -> None:
     assert next(iter(batches))["label"].numpy().tolist() == [b"cat", b"dog", b"cat", b"dog", b"cat"]
 
 
-def test_what_a_reader_should_know_is_noted(tmp_path: Path) -> None:
+def test_peculiarities_are_noted_in_the_manifest(tmp_path: Path) -> None:
     record = {**tfds(1), "mixed": text(b"a", b"b"), "note": text(b"x")}
     unlabelled = {**tfds(2), "label": ints(-1)}
     broken = {**tfds(3), "mixed": ints(3), "image": text(file_bytes(photo(3), "PNG")[:-9])}
@@ -201,7 +201,7 @@ def test_what_a_reader_should_know_is_noted(tmp_path: Path) -> None:
     assert manifest.split("train").class_counts == (1, 2)
 
 
-def test_labels_of_several_classes_and_numbers_are_taken_as_ours_are(tmp_path: Path) -> None:
+def test_labels_of_several_classes_and_numbers_are_read_as_in_tfpipe_s_own_records(tmp_path: Path) -> None:
     several = [(b"cat", b"emu"), (b"dog",), ()]
     write(
         tmp_path / "multi" / "a.tfrecord",
@@ -221,7 +221,7 @@ def test_labels_of_several_classes_and_numbers_are_taken_as_ours_are(tmp_path: P
     assert batch[1].numpy().tolist() == [0, 0.5, 1]
 
 
-def test_lists_of_any_length_ride_along(tmp_path: Path) -> None:
+def test_lists_of_any_length_become_additional_features(tmp_path: Path) -> None:
     words = [(b"a", b"b"), (), (b"c",)]
     records = [{**tfds(n), "words": text(*words[n]), "boxes": floats([0.5] * n)} for n in range(3)]
     manifest = tfpipe.index(write(tmp_path / "a.tfrecord", records).parent)
@@ -231,7 +231,7 @@ def test_lists_of_any_length_ride_along(tmp_path: Path) -> None:
     assert batch["boxes"].to_list() == [[], [0.5], [0.5, 0.5]]
 
 
-def test_a_given_schema_is_taken(tmp_path: Path) -> None:
+def test_a_given_schema_is_used(tmp_path: Path) -> None:
     write_all(tmp_path, lambda n: {"picture": floats(np.full(12, n / 30)), "kind": ints(n % 3)})
     with pytest.raises(ValueError, match=r"No feature is known as an image or an embedding; the records have \['kind'"):
         tfpipe.index(tmp_path)

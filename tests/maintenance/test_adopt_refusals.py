@@ -1,4 +1,4 @@
-"""What can't be adopted is refused by name, and the verb shows what it inferred."""
+"""Records that can't be adopted are refused by name, and the command shows the inferred schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever changes in a dataset is found and named; a sound dataset raises no alarm."""
+"""Every change of a dataset is found and named; a valid dataset has no problems."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def problem_of(manifest: Manifest, *, quick: bool = False) -> Problem:
 
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_sound_dataset_has_no_problem_and_every_shard_is_looked_at(
+def test_a_valid_dataset_has_no_problem_and_every_shard_is_checked(
     raw_dataset: Manifest, quick: bool, threads: int
 ) -> None:
     seen: list[Shard] = []
@@ -73,7 +73,7 @@ def test_a_shard_cut_anywhere_is_found_at_the_record_cut(dataset: Manifest) -> N
         )
 
 
-def test_a_flipped_bit_is_found_in_its_record_wherever_it_lies(dataset: Manifest) -> None:
+def test_a_flipped_bit_is_found_in_its_record_wherever_it_is(dataset: Manifest) -> None:
     shard = shards_of(dataset)[1]
     path = dataset.shard_path(shard)
     data = path.read_bytes()
@@ -106,7 +106,7 @@ def with_last_twice(records: list[bytes]) -> list[bytes]:
     return [*records, records[-1]]
 
 
-# What is done to the records of a shard, and the first record that is out of place.
+# A change to the records of a shard, and the first record with another offset.
 REWRITTEN: list[tuple[Callable[[list[bytes]], list[bytes]], Callable[[int], int]]] = [
     (without_first, lambda count: 1),
     (without_third, lambda count: 3),
@@ -117,13 +117,13 @@ REWRITTEN: list[tuple[Callable[[list[bytes]], list[bytes]], Callable[[int], int]
 
 
 @pytest.mark.parametrize(("rewrite", "record"), REWRITTEN, ids=[rewrite.__name__ for rewrite, _ in REWRITTEN])
-def test_sound_records_in_the_wrong_place_are_found_at_the_first_of_them(dataset: Manifest, rewrite, record) -> None:
+def test_valid_records_at_wrong_offsets_are_found_at_the_first_of_them(dataset: Manifest, rewrite, record) -> None:
     shard = shards_of(dataset)[0]
     path = dataset.shard_path(shard)
     data = path.read_bytes()
     starts = [*starts_of(data), len(data)]
     records = [data[low:high] for low, high in pairwise(starts)]
-    assert len({len(one) for one in records}) == len(records)  # else two could change places at the same offsets
+    assert len({len(one) for one in records}) == len(records)  # else two could be swapped without changing offsets
     path.write_bytes(b"".join(rewrite(records)))
     problem = problem_of(dataset)
     assert (problem.file, problem.record) == (shard.path, record(shard.num_records))

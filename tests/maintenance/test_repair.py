@@ -1,4 +1,4 @@
-"""Of k damaged records at least all others are saved, nothing but originals is, and what is lost is named."""
+"""Of N records, k damaged, at least N - k are saved, nothing else is, and lost records are named."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 @pytest.fixture
 def dataset(raw_dataset: Manifest, tmp_path: Path) -> Manifest:
-    """A dataset of several shards, yours to damage."""
+    """A dataset of several shards, that a test may damage."""
     return load_manifest(shutil.copytree(raw_dataset.directory, tmp_path / "copy"))
 
 
@@ -63,7 +63,7 @@ def shards_of(manifest: Manifest) -> list[Shard]:
 
 
 def records_of(manifest: Manifest, shard: Shard) -> list[bytes]:
-    """The frames of a sound shard."""
+    """The frames of a valid shard."""
     data = manifest.shard_path(shard).read_bytes()
     starts = [*(record.offset for record in scan_bytes(data)), len(data)]
     return [data[low:high] for low, high in pairwise(starts)]
@@ -82,7 +82,7 @@ def keys_of(manifest: Manifest) -> list[str]:
     ]
 
 
-def assert_sound(repaired: Repair) -> None:
+def assert_valid(repaired: Repair) -> None:
     """The new dataset passes check, and counts what it holds."""
     manifest = repaired.manifest
     assert check_dataset(manifest) == []
@@ -101,7 +101,7 @@ DAMAGES = ("length", "length_crc", "payload", "payload_crc", "cut_inside", "inse
 
 
 def damage(record: bytes, kind: str, rng: random.Random) -> bytes:
-    """A record damaged in one way; in none that leaves it sound."""
+    """A record damaged in one way; it is never left valid."""
     end = len(record)
     low, high = {
         "length": (0, 8),
@@ -112,13 +112,13 @@ def damage(record: bytes, kind: str, rng: random.Random) -> bytes:
     if kind == "cut_inside":
         start = rng.randrange(end - 1)
         return record[:start] + record[rng.randrange(start + 1, end) :]
-    place = rng.randrange(low, high)
+    index = rng.randrange(low, high)
     if kind == "insert":
-        place = max(place, 1)
-        return record[:place] + rng.randbytes(rng.randrange(1, 40)) + record[place:]
+        index = max(index, 1)
+        return record[:index] + rng.randbytes(rng.randrange(1, 40)) + record[index:]
     if kind == "overwrite":
-        return record[:place] + bytes(byte ^ rng.randrange(1, 256) for byte in record[place:])
-    return flipped(record, 8 * place + rng.randrange(8))
+        return record[:index] + bytes(byte ^ rng.randrange(1, 256) for byte in record[index:])
+    return flipped(record, 8 * index + rng.randrange(8))
 
 
 @settings(max_examples=300)
@@ -132,8 +132,8 @@ def test_of_k_damaged_records_all_others_are_saved_and_nothing_else(draw: st.Dat
     for number in chosen:
         records[number] = damage(records[number], draw.draw(st.sampled_from(DAMAGES)), rng)
     junk = draw.draw(st.sampled_from([b"", b"", b"\x00" * 9, b"junk", rng.randbytes(100)]))
-    place = rng.randrange(len(records) + 1)
-    data = b"".join([*records[:place], junk, *records[place:]])
+    index = rng.randrange(len(records) + 1)
+    data = b"".join([*records[:index], junk, *records[index:]])
     found = list(salvage(data))
     whole = Counter(payload for number, payload in enumerate(payloads) if number not in chosen)
     assert not whole - Counter(payload for _, payload in found)  # N - k
@@ -166,7 +166,7 @@ def test_with_the_offsets_known_the_same_holds_and_the_lost_numbers_are_right(dr
     valid = rescue(data, bounds, num_records=len(payloads), keyed=True)
     found = [data[extent.begin + 12 : extent.end - 4] for extent in valid.extents]
     assert sorted(found) == [payload for number, payload in enumerate(payloads) if number not in chosen]
-    # A record taken out and as many bytes put in elsewhere: between them, each may stand in the place of the next.
+    # A record is removed and as many bytes inserted elsewhere: between them, each may be at the offset of the next.
     assert set(valid.lost_records) <= chosen or ("remove" in kinds and ("insert" in kinds or repeated & chosen))
 
 
@@ -191,7 +191,7 @@ def test_records_behind_one_that_lost_as_many_bytes_as_they_have_are_saved() -> 
     assert payloads_of(first[:20] + first[20 + gap :] + framed(*payloads[1:])) == payloads[1:]
 
 
-def test_a_tfrecord_file_inside_a_payload_is_not_taken_for_records_where_the_offsets_are_known() -> None:
+def test_a_tfrecord_file_inside_a_payload_is_not_mistaken_for_records_if_the_offsets_are_known() -> None:
     inner = framed(b"a", b"bb", b"ccc")
     payloads = [b"first", inner, b"third"]
     records = [framed(payload) for payload in payloads]
@@ -203,7 +203,7 @@ def test_a_tfrecord_file_inside_a_payload_is_not_taken_for_records_where_the_off
 
 
 @pytest.mark.parametrize("with_index", [True, False])
-def test_a_repeated_record_of_the_same_length_stands_in_for_no_other(with_index: bool) -> None:
+def test_a_repeated_record_of_the_same_length_replaces_no_other(with_index: bool) -> None:
     records = [framed(b"record %d" % number) for number in range(6)]
     bounds = [len(records[0]) * number for number in range(7)] if with_index else None
     repeated = [*records[:3], records[2], *records[3:]]
@@ -216,7 +216,7 @@ def test_a_repeated_record_of_the_same_length_stands_in_for_no_other(with_index:
     for keyed in (True, False):
         assert saved(repeated, keyed=keyed) == records
         assert saved([records[0], *repeated], keyed=keyed) == records
-    # Repeated and removed: only keys tell that the copy is not a record of its own.
+    # Repeated and removed: only keys show that the copy is not another record.
     assert saved([*repeated[:5], records[5]], keyed=True) == [*records[:4], records[5]]
     twins = [records[0], records[0], *records[2:]]
     assert saved([*twins[:5], flipped(records[5], 3)], keyed=False) == twins[:5]
@@ -233,7 +233,7 @@ def test_salvage_takes_linear_time_whatever_is_damaged() -> None:
     assert seconds[1] < 12 * seconds[0] + 0.1  # 4 if linear, 16 if quadratic
 
 
-def test_what_is_no_shard_at_all_holds_nothing() -> None:
+def test_bytes_that_are_no_shard_contain_no_records() -> None:
     for data in (b"", b"x", bytes(15), bytes(100_000), random.Random(0).randbytes(200_000)):
         assert payloads_of(data) == []
 
@@ -241,7 +241,7 @@ def test_what_is_no_shard_at_all_holds_nothing() -> None:
 # ---- datasets
 
 
-def test_a_sound_dataset_is_linked_and_nothing_is_lost(dataset: Manifest, tmp_path: Path) -> None:
+def test_a_valid_dataset_is_linked_and_nothing_is_lost(dataset: Manifest, tmp_path: Path) -> None:
     before = files_of(dataset.directory)
     repaired = repair(dataset.directory, tmp_path / "new")
     assert (repaired.shards, repaired.num_lost) == ((), 0)
@@ -249,7 +249,7 @@ def test_a_sound_dataset_is_linked_and_nothing_is_lost(dataset: Manifest, tmp_pa
     assert all(dataset.shard_path(s).samefile(repaired.manifest.shard_path(s)) for s in shards_of(dataset))
     assert (tmp_path / "new" / INDEX_NAME).read_bytes() == before[INDEX_NAME]
     assert (tmp_path / "new" / REJECTED_NAME).read_bytes() == before[REJECTED_NAME]
-    assert_sound(repaired)
+    assert_valid(repaired)
     assert files_of(dataset.directory) == before
 
 
@@ -271,7 +271,7 @@ def test_damaged_records_are_lost_and_named_and_the_others_saved(
     before = files_of(dataset.directory)
     repaired = repair(dataset.directory, tmp_path / "new")
     assert files_of(dataset.directory) == before
-    assert_sound(repaired)
+    assert_valid(repaired)
     assert repaired.num_lost == len(all_keys) - repaired.manifest.num_records() <= 2
     (report,) = repaired.shards
     assert (report.path, report.num_saved) == (shard.path, shard.num_records - len(report.lost))
@@ -307,7 +307,7 @@ def test_removed_repeated_moved_records_and_junk_are_put_right(dataset: Manifest
     for number, (changed, lost) in enumerate(cases):
         dataset.shard_path(shard).write_bytes(b"".join(changed))
         repaired = repair(dataset.directory, tmp_path / f"new{number}")
-        assert_sound(repaired)
+        assert_valid(repaired)
         saved = keys_of(repaired.manifest)
         assert Counter(saved) == Counter(others | {key for n, key in enumerate(keys) if n not in lost}), number
         (report,) = repaired.shards
@@ -323,16 +323,16 @@ def test_of_a_missing_shard_all_records_are_lost(dataset: Manifest, tmp_path: Pa
     assert report.problem == f"{shard.path}: the file is missing."
     assert report.lost == tuple(LostRecord(number, None) for number in range(shard.num_records))
     assert shard.path not in {new.path for new in shards_of(repaired.manifest)}
-    assert_sound(repaired)
+    assert_valid(repaired)
 
 
-def test_a_stale_index_is_made_anew(dataset: Manifest, tmp_path: Path) -> None:
+def test_a_stale_index_is_rebuilt(dataset: Manifest, tmp_path: Path) -> None:
     original = (dataset.directory / INDEX_NAME).read_bytes()
     (dataset.directory / INDEX_NAME).write_bytes(bytes(len(original)))
     repaired = repair(dataset.directory, tmp_path / "new")
     assert (tmp_path / "new" / INDEX_NAME).read_bytes() == original
     assert repaired.shards == ()
-    assert_sound(repaired)
+    assert_valid(repaired)
 
 
 def test_a_repaired_dataset_is_read(dataset: Manifest, tmp_path: Path) -> None:

@@ -99,13 +99,15 @@ def test_the_lock_is_held_while_the_process_lives(raw_dataset, tmp_path):
     keys(dataset)
 
 
-@pytest.mark.parametrize("place", ["records", "batches"])
-def test_a_memory_cache_beyond_the_budget_is_refused_with_both_figures(raw_dataset, place):
-    records = raw_dataset.num_records("train") // 4 * 4 if place == "batches" else raw_dataset.num_records("train")
+@pytest.mark.parametrize("cache_place", ["records", "batches"])
+def test_a_memory_cache_beyond_the_budget_is_refused_with_both_figures(raw_dataset, cache_place):
+    records = (
+        raw_dataset.num_records("train") // 4 * 4 if cache_place == "batches" else raw_dataset.num_records("train")
+    )
     least = records * 6 * 8 * 3
     with pytest.raises(ValueError, match=r"The cache would take \d+ MB, and memory has 0 MB free.*cache='disk'"):
-        a_dataset(raw_dataset, cache="memory", cache_place=place, ram_budget=least // 2)
-    a_dataset(raw_dataset, cache="memory", cache_place=place, ram_budget=least * 40)
+        a_dataset(raw_dataset, cache="memory", cache_place=cache_place, ram_budget=least // 2)
+    a_dataset(raw_dataset, cache="memory", cache_place=cache_place, ram_budget=least * 40)
 
 
 def test_a_disk_cache_beyond_the_disk_is_refused(raw_dataset, tmp_path, monkeypatch):

@@ -71,18 +71,18 @@ def test_a_window_of_a_jpeg_is_what_cutting_the_whole_gives():
     data = tf.constant(file_bytes(photo(1, 61, 83), "JPEG"))
     whole = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_FAST")
     for number in range(20):
-        fit = RandomResizedCrop().for_training(SIZE, antialias=False, seed=1, draw=tf.constant(number, tf.int64))
-        found = fit.decode(data, jpeg_only=True).numpy()
-        np.testing.assert_array_equal(found, fit.resize(whole).numpy())
+        resizer = RandomResizedCrop().for_training(SIZE, antialias=False, seed=1, draw=tf.constant(number, tf.int64))
+        found = resizer.decode(data, jpeg_only=True).numpy()
+        np.testing.assert_array_equal(found, resizer.resize(whole).numpy())
 
 
 def test_turned_files_and_pngs_are_cut_too():
     picture = photo(2, 20, 30)
     for number in range(6):
-        fit = RandomResizedCrop(area=(1, 1), aspect=(1.5, 1.5)).for_training(
+        resizer = RandomResizedCrop(area=(1, 1), aspect=(1.5, 1.5)).for_training(
             (30, 20), antialias=False, seed=1, draw=tf.constant(number, tf.int64)
         )
-        found = fit.decode(
+        found = resizer.decode(
             tf.constant(file_bytes(picture, "PNG")), jpeg_only=False, orientation=tf.constant(6, tf.int64)
         )
         np.testing.assert_array_equal(found.numpy(), np.rot90(picture, -1))
@@ -103,16 +103,16 @@ def test_in_training_every_corner_comes():
     padded = picture.numpy()
     corners = set()
     for number in range(300):
-        fit = PaddedCrop(0.5).for_training(SIZE, antialias=False, seed=0, draw=tf.constant(number, tf.int64))
-        found = fit.resize(picture).numpy()
-        places = [
+        resizer = PaddedCrop(0.5).for_training(SIZE, antialias=False, seed=0, draw=tf.constant(number, tf.int64))
+        found = resizer.resize(picture).numpy()
+        corners_found = [
             (row, column)
             for row in range(13)
             for column in range(11)
             if np.array_equal(padded[row : row + 12, column : column + 10], found)
         ]
-        assert len(places) == 1
-        corners.update(places)
+        assert len(corners_found) == 1
+        corners.update(corners_found)
     assert {row for row, _ in corners} == set(range(13))
     assert {column for _, column in corners} == set(range(11))
 
@@ -145,7 +145,7 @@ def test_the_same_crops_come_at_any_parallelism_on_any_hosts_and_after_a_resume(
 
 
 def test_a_damaged_record_changes_no_other_crop(raw_dataset, tmp_path):
-    sound = stream(raw_dataset, RandomResizedCrop(), batch_size=2, on_error="skip")
+    undamaged = stream(raw_dataset, RandomResizedCrop(), batch_size=2, on_error="skip")
     shutil.copytree(raw_dataset.directory, tmp_path / "copy")
     copy = load_manifest(tmp_path / "copy")
     path = copy.shard_path(copy.split("train").shards[1])
@@ -153,8 +153,8 @@ def test_a_damaged_record_changes_no_other_crop(raw_dataset, tmp_path):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     found = stream(copy, RandomResizedCrop(), batch_size=2, on_error="skip")
-    assert len(found) == len(sound) - 1
-    assert found == {key: sound[key] for key in found}
+    assert len(found) == len(undamaged) - 1
+    assert found == {key: undamaged[key] for key in found}
 
 
 def test_in_evaluation_nothing_is_drawn(raw_dataset):

@@ -115,15 +115,15 @@ def test_an_unknown_key_is_called_unknown(copy):
 @pytest.mark.parametrize("what", HARM)
 @pytest.mark.parametrize("options", [{}, {"block_records": 4}, {"cache": "memory"}], ids=str)
 def test_skip_loses_the_record_alone_and_fills_its_place(copy, what, options):
-    sound = keys(a_dataset(copy, **options))
+    undamaged = keys(a_dataset(copy, **options))
     _, lost = HARM[what](copy, 1, 2)
     skipped = keys(a_dataset(copy, on_error="skip", **options))
-    assert len(sound) == len(skipped)
-    for before, after in zip(sound, skipped, strict=True):
-        places = [place for place, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
-        assert places == [place for place, key in enumerate(before) if key == lost]
-        for place in places:
-            assert after[place] == before[place - 1 if place else 1]
+    assert len(undamaged) == len(skipped)
+    for before, after in zip(undamaged, skipped, strict=True):
+        indices = [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+        assert indices == [i for i, key in enumerate(before) if key == lost]
+        for i in indices:
+            assert after[i] == before[i - 1 if i else 1]
 
 
 def test_skip_leaves_the_place_out_in_evaluation(copy):
@@ -136,9 +136,9 @@ def test_skip_leaves_the_place_out_in_evaluation(copy):
 
 def all_keys_but(manifest, *lost):
     shards = manifest.split("train").shards
-    shelf = [manifest.shard_path(shard) for shard in shards]
+    paths = [manifest.shard_path(shard) for shard in shards]
     found = set()
-    for path, offsets in zip(shelf, manifest.offsets("train"), strict=True):
+    for path, offsets in zip(paths, manifest.offsets("train"), strict=True):
         data = path.read_bytes()
         ends = [*offsets[1:].tolist(), len(data)]
         found |= {key_of(data[int(a) + 12 : b - 4]) for a, b in zip(offsets, ends, strict=True)}

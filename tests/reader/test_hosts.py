@@ -108,7 +108,7 @@ for images, labels in dataset:
 
 
 def test_batches_and_transforms_are_placed_on_the_device(raw_dataset):
-    """Two logical CPUs stand for a CPU and a GPU: not run on a GPU. A map stage runs its function where it stands."""
+    """Two logical CPUs in place of a CPU and a GPU: no GPU is used. A map stage runs its function on its own device."""
     command = [sys.executable, "-c", PLACED, str(raw_dataset.directory)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[:2] == ["transforms CPU:1", "decoding CPU:0"]

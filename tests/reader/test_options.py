@@ -26,7 +26,7 @@ REFUSED = {
     "unknown policy": ({"on_error": "ignore"}, r"on_error is 'ignore'; it takes one of \['raise', 'skip'\]"),
     "balance behind a cache": (
         {"balance_classes": True, "cache": "memory"},
-        "balance_classes samples records by random access",
+        "balance_classes samples records",
     ),
     "a service of hosts": ({"service": "grpc://x:1", "host_count": 2}, "host_count must be 1"),
     "no memory": ({"ram_budget": 0}, "ram_budget is 0"),

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, each image by itself: draw what happens, then apply it.
+"""Augmentation of whole batches, each image individually: draw what happens, then apply it.
 
     from tfpipe import augment
 

@@ -7,7 +7,7 @@
     compose([pad_and_crop(4), flip_left_right(), trivial_augment_wide()])
 
 They combine tables of choices, never images: every part draws its table, and each image's rows are taken from the
-part that was drawn for it. So they nest freely, and the pixels are touched once a stage, whatever the number of parts.
+part that was drawn for it. So they nest freely, and the pixels are touched once per stage for any number of parts.
 A part is a transform made of ops, an Op, or the name of one. Transforms that change the size or mix images have no
 table; only compose takes them.
 """
@@ -58,10 +58,10 @@ def sometimes(part: Part, p: float) -> OpTransform:
     """Each image gets the part with probability p, and stays as it is otherwise.
 
     Raises:
-      ValueError: p lies outside [0, 1].
+      ValueError: p is not in [0, 1].
     """
     if not _is_probability(p):
-        raise ValueError(f"p is {p!r}; it must lie in [0, 1].")
+        raise ValueError(f"p is {p!r}; it must be in [0, 1].")
     joint = _Parts("sometimes", [part])
 
     def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
@@ -119,7 +119,7 @@ def compose(parts: Sequence[Part | BatchTransform]) -> Transform:
     """Each image gets all parts, in order.
 
     Returns:
-      One transform made of ops where all parts are; otherwise a transform of the batch, which stands in no conditional.
+      One transform made of ops where all parts are; otherwise a transform of the batch, which no conditional takes.
 
     Raises:
       ValueError: there is no part.
@@ -195,7 +195,7 @@ class _Parts:
         Args:
           seed: int32 [2].
           frame: the sizes.
-          place: int32 [B, N], the parts of each image.
+          place: int32 [B, N], the indices of the parts of each image.
 
         Returns:
           Choices of N * num_stages stages.
@@ -235,7 +235,7 @@ def _as_transform(what: str, part: Any) -> OpTransform:
         return op_transform(part)
     if isinstance(part, BatchTransform):
         raise ValueError(
-            f"{part.factory} changes sizes or mixes images and cannot stand in {what}; put it before or behind."
+            f"{part.factory} changes sizes or mixes images and cannot be a part of {what}; put it before or after."
         )
     raise ValueError(f"A part of {what} is {part!r}; it takes transforms made of ops, Ops, or names of ops.")
 

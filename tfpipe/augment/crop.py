@@ -30,7 +30,7 @@ _NUM_RATIOS = 256
 
 @record_call
 def random_crop(size: Size, *, padding: int = 0, fill: int = 0) -> BatchTransform:
-    """A window of a size at a random place of each image.
+    """A window of a given size at a random position of each image.
 
     Args:
       size: (height, width).
@@ -88,10 +88,10 @@ def random_resized_crop(
     interpolation: str = "bilinear",
     form: str = "auto",
 ) -> OpTransform | BatchTransform:
-    """A window of random area and aspect at a random place, resized.
+    """A window of random area and aspect at a random position, resized.
 
     Args:
-      size: (height, width); None: the image's own, and then the transform is made of ops and stands in conditionals.
+      size: (height, width); None: the image's own, and then the transform is made of ops, and conditionals take it.
       scale: the share of the area, uniform in (low, high).
       ratio: width over height of the window, uniform on the logarithm; what would not fit is cut to the image.
       interpolation: "bilinear" or "nearest".
@@ -272,7 +272,7 @@ def _scaled(images: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tenso
     return tf.cast(scaled, tf.float16) if images.dtype == tf.float16 else scaled
 
 
-# ---- what lies over the images
+# ---- masks and boxes
 
 
 def _windows(batch: Batch, top: tf.Tensor, left: tf.Tensor, size: Size, fill: int) -> Batch:

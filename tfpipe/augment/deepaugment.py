@@ -2,12 +2,12 @@
 
     deep_augment([(("rotate", 0.3), ("gamma-contrast", 0.6)), (("crop", 0.2), ("brighten", 0.5))])
 
-Names and ranges are DeepAugment 1.1's (MIT licence), over its imgaug ops; a magnitude m lies in [0, 1]. Eighteen of its
+Names and ranges are DeepAugment 1.1's (MIT licence), over its imgaug ops; a magnitude m is in [0, 1]. Eighteen of its
 twenty ops are here: fog and clouds, which paint a picture of their own, are not. Where an op can't mean quite the same:
 
   crop                     sides are cut by up to half of what imgaug cuts, and the size is drawn apart
   shear                    uniform in the tangent, not in degrees, and at most 80 degrees
-  additive-gaussian-noise  always each channel by itself
+  additive-gaussian-noise  always each channel individually
   coarse-dropout           cells of a tenth to a thirtieth of the side: imgaug's masks of 0.3 and more of 32 px
   coarse-salt-pepper       cells of 1 / (32 m) of the side, at most half of it
 """
@@ -47,7 +47,7 @@ def _translate(name: str) -> Callable[[float], OpTransform]:
 
 
 def _hue_and_saturation(m: float) -> list[OpTransform]:
-    # imgaug adds to both on a scale of 255; a full turn of the hue is 255 there.
+    # imgaug adds to both on a scale of 255; a whole circle of hues is 255 there.
     return [op("hue", _either_way(45 * m / 255 * 360)), op("saturation", (1 - 45 * m / 255, 1 + 45 * m / 255))]
 
 
@@ -82,7 +82,7 @@ def deep_augment(sub_policies: Sequence[Sequence[Step]], *, original: bool = Tru
       original: an image is left as it is as often as it gets any one sub-policy, as in DeepAugment's training sets.
 
     Raises:
-      ValueError: there is no sub-policy, a name is unknown or left out, or a magnitude lies outside [0, 1].
+      ValueError: there is no sub-policy, a name is unknown or left out, or a magnitude is not in [0, 1].
     """
     if not sub_policies:
         raise ValueError("deep_augment takes at least one sub-policy of (name, magnitude) pairs; it got none.")
@@ -115,5 +115,5 @@ def _known(name: str) -> Callable[[float], OpTransform | list[OpTransform]]:
 
 def _checked(name: str, magnitude: float) -> float:
     if not isinstance(magnitude, int | float) or not 0 <= magnitude <= 1:
-        raise ValueError(f"The magnitude of {name!r} is {magnitude!r}; it must lie in [0, 1].")
+        raise ValueError(f"The magnitude of {name!r} is {magnitude!r}; it must be in [0, 1].")
     return float(magnitude)

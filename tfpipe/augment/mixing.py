@@ -72,7 +72,7 @@ def cutmix(
 ) -> BatchTransform:
     """Each image gets a box of another one, and their labels are mixed by area.
 
-    The box has the image's aspect, an area of 1 - weight of it, and a uniformly drawn centre; what lies outside the
+    The box has the image's aspect, an area of 1 - weight of it, and a uniformly drawn centre; what is outside the
     image is cut off, and the labels follow what is left.
 
     Args:
@@ -128,7 +128,7 @@ def _check_arguments(what: str, alpha: Any, per: str, fraction: Any) -> None:
     if per not in PER:
         raise ValueError(f"per of {what} is {per!r}; it takes one of {list(PER)}.")
     if fraction is not None and (not isinstance(fraction, int | float) or not 0 <= fraction <= 1):
-        raise ValueError(f"fraction of {what} is {fraction!r}; it must lie in [0, 1].")
+        raise ValueError(f"fraction of {what} is {fraction!r}; it must be in [0, 1].")
 
 
 def _check_batch(what: str, batch: Batch, frame: BatchShape, check_values: bool) -> None:

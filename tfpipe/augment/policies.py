@@ -7,7 +7,7 @@
     policy("mine.json")             what a search wrote
 
 Each name keeps the table of magnitudes that it was published with (see tables.py); `table=` takes another. The streams
-of op, magnitude, sign and application are independent. A user's op (@augmentation) stands in `ops=` beside the names.
+of op, magnitude, sign and application are independent. `ops=` takes users' ops (@augmentation) beside names.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def rand_augment(
       excluded: names to leave out.
       weights: how likely ops are, by name; 1 for those not named.
       magnitude_noise: the standard deviation, in bins, of a normal draw about m for each image and op, clipped.
-      max_translate_abs: the largest shift in pixels, in place of the table's.
-      max_translate_rel: the largest shift as a fraction of the side, in place of the table's (0.446 of it for "dali",
+      max_translate_abs: the largest shift in pixels, instead of the table's.
+      max_translate_rel: the largest shift as a fraction of the side, instead of the table's (0.446 of it for "dali",
         which are DALI's 100 px at 224).
       form: "loop", "dense" or "auto".
-      check_values: assert inside graphs that float images lie in [0, 1].
+      check_values: assert inside graphs that float images are in [0, 1].
 
     Raises:
       ValueError: a number is out of range, or a name unknown.
@@ -141,13 +141,13 @@ def auto_augment(
         authors' ranges and rounding, "torchvision" its 10 bins.
       fill: as for rand_augment.
       interpolation: as for rand_augment.
-      max_translate_abs: the largest shift in pixels, in place of the table's (for "dali" the whole side).
+      max_translate_abs: the largest shift in pixels, instead of the table's (for "dali" the whole side).
       max_translate_rel: the largest shift as a fraction of the side.
       form: as for rand_augment.
       check_values: as for rand_augment.
 
     Raises:
-      ValueError: the policy or the table is unknown, a bin lies beyond the table's, or max_translate is given for a
+      ValueError: the policy or the table is unknown, a bin is beyond the table's, or max_translate is given for a
         policy that never translates.
     """
     if policy_name not in published_policies():
@@ -180,8 +180,8 @@ def policy(
       ops: users' ops that the policy names.
       fill: as for rand_augment.
       interpolation: as for rand_augment.
-      max_translate_abs: the largest shift in pixels, in place of the table's.
-      max_translate_rel: the largest shift as a fraction of the side, in place of the table's.
+      max_translate_abs: the largest shift in pixels, instead of the table's.
+      max_translate_rel: the largest shift as a fraction of the side, instead of the table's.
       form: as for rand_augment.
       check_values: as for rand_augment.
 
@@ -214,7 +214,7 @@ def pba(
 
     Args:
       schedule: "rcifar10" (200 epochs) or "rsvhn" (160), a Schedule, or a JSON file of one.
-      num_epochs: stretch the schedule over so many epochs; None: as it is. After its end the last policy holds on.
+      num_epochs: stretch the schedule over this number of epochs; None: as it is. After its end the last policy stays.
       epoch: take the policy of this epoch throughout; None: of batch["epoch"], an integer scalar.
       flatten: each image gets the policy of a random epoch; then the epoch has no part.
       ops: users' ops that the schedule names.

@@ -77,7 +77,7 @@ def from_json(document: Any, *, ops: Mapping[str, Op] | None = None) -> Transfor
 
 
 def named_ops(document: Any) -> set[str]:
-    """The names of the ops, users' ones among them, that a document hands over as objects."""
+    """The names of the ops, users' ones among them, that a document holds as objects."""
     if isinstance(document, Mapping):
         if document.get("kind") == _OP_KIND:
             return {document["name"]}

@@ -79,7 +79,7 @@ def op(
       fill: what comes in from outside: 0 to 255, one value per channel, or None for the edge repeated.
       interpolation: "nearest" or "bilinear".
       form: "loop", "dense" or "auto".
-      check_values: assert inside graphs that float images lie in [0, 1].
+      check_values: assert inside graphs that float images are in [0, 1].
 
     Raises:
       ValueError: the op is unknown, p is no probability, or there are not as many values as the op takes.
@@ -108,7 +108,7 @@ def flip_up_down(p: float = 0.5) -> OpTransform:
 
 @record_call
 def pad_and_crop(padding: int = 4, *, fill: Fill = 0, form: str = "auto") -> OpTransform:
-    """A window of the image's own size out of the image with so many pixels of fill around it.
+    """A window of the image's own size out of the image with `padding` pixels of fill around it.
 
     All 2 * padding + 1 offsets a side are equally likely; PBA's code never takes the last.
 
@@ -181,7 +181,7 @@ def coarse_dropout(
     Args:
       rate: the share of cells.
       cell: their side as a fraction of the shorter side.
-      per_channel: the probability that an image's channels are treated each by itself.
+      per_channel: the probability that an image's channels are treated individually.
       p: the probability that an image gets it.
     """
     _check_probability("per_channel", per_channel)
@@ -211,7 +211,7 @@ def color_jitter(
       brightness: the factor is uniform in 1 ± this, from 0 on.
       contrast: likewise.
       saturation: likewise.
-      hue: the turn is uniform in ± this, in full turns: 0 to 0.5.
+      hue: the rotation is uniform in ± this, in whole circles: 0 to 0.5.
 
     Raises:
       ValueError: one is negative, or hue beyond 0.5.
@@ -279,4 +279,4 @@ def _range(name: str, value: Any) -> tuple[float, float]:
 
 def _check_probability(name: str, p: Any) -> None:
     if not isinstance(p, int | float) or isinstance(p, bool) or not 0 <= p <= 1:
-        raise ValueError(f"{name} is {p!r}; it must lie in [0, 1].")
+        raise ValueError(f"{name} is {p!r}; it must be in [0, 1].")

@@ -7,8 +7,9 @@ An `OpTransform` draws a table of choices and has `apply_to_batch` carry it out;
 tables of their parts. A `BatchTransform` works on the batch itself: it changes the size or mixes images. Both are
 frozen dataclasses that know the call that made them, so that a layer can write them down and make them again.
 
-Seeds flow one way: a transform gets int32 [2], gives each of its parts one of `split_seed`, and draws its own streams
-(op, magnitude, sign, apply, noise) from `draw_uniforms`. Image b's draw depends on the seed and b.
+Seeds flow one way: a transform gets int32 [2] (any values, negative ones too; other integers are cast), gives each of
+its parts one of `split_seed`, and draws its own streams (op, magnitude, sign, apply, noise) from `draw_uniforms`. What
+image b draws depends on the seed and b alone.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Rendering:
       fill: what comes in from outside the image: one value, one per channel, or None for the edge repeated.
       interpolation: "nearest" or "bilinear".
       form: "loop", "dense" or "auto".
-      check_values: assert inside graphs, too, that float images lie in [0, 1]; it costs a pass over them.
+      check_values: assert inside graphs, too, that float images are in [0, 1]; it costs a pass over them.
     """
 
     fill: Fill = 128

@@ -67,7 +67,7 @@ def split_bounds(fractions: Mapping[str, float]) -> list[int]:
         if not name.replace("_", "").isalnum() or not name.isascii():
             raise ValueError(f"A split's name has letters, digits and _ only, not {name!r}.")
         if not 0 <= fraction <= 1:
-            raise ValueError(f"The fraction of split {name!r} is {fraction}; it must lie in [0, 1].")
+            raise ValueError(f"The fraction of split {name!r} is {fraction}; it must be in [0, 1].")
     # limit_denominator reads 0.1 as exactly one tenth, so that ten tenths sum to exactly one.
     exact = [Fraction(fraction).limit_denominator(10**9) for fraction in fractions.values()]
     if sum(exact) != 1:

@@ -6,8 +6,8 @@ image = resizer.decode(data, jpeg_only=True)      # a JPEG file to uint8 [224, 2
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import tensorflow as tf
@@ -109,7 +109,8 @@ class Resize:
         def jpeg() -> tuple[tf.Tensor, ...]:
             size = upright_size(tf.io.extract_jpeg_shape(data)[:2], orientation)
             index = _ratio_index(size, self.size, self.mode)
-            pixels = tf.switch_case(index, [_jpeg_decoder(data, ratio) for ratio in RATIOS])
+            decoders = [partial(decode_file, data, jpeg_only=True, exact=True, ratio=ratio) for ratio in RATIOS]
+            pixels = tf.switch_case(index, decoders)
             return pixels, size, tf.gather(tf.constant(RATIOS), index)
 
         def other() -> tuple[tf.Tensor, ...]:
@@ -118,10 +119,6 @@ class Resize:
 
         pixels, size, ratio = jpeg() if jpeg_only else tf.cond(tf.io.is_jpeg(data), jpeg, other)
         return tf.ensure_shape(pixels, [None, None, 3]), size, ratio
-
-
-def _jpeg_decoder(data: tf.Tensor, ratio: int) -> Callable[[], tf.Tensor]:
-    return lambda: decode_file(data, jpeg_only=True, exact=True, ratio=ratio)
 
 
 def _ratio_index(full_size: tf.Tensor, size: tuple[int, int], mode: str) -> tf.Tensor:

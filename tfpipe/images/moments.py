@@ -27,11 +27,7 @@ class Moments(NamedTuple):
 
     def plus(self, other: Moments) -> Moments:
         """The moments of both sets of pixels together."""
-        return Moments(
-            self.pixels + other.pixels,
-            _add(self.sums, other.sums),
-            _add(self.squares, other.squares),
-        )
+        return Moments(self.pixels + other.pixels, _add(self.sums, other.sums), _add(self.squares, other.squares))
 
     @property
     def mean(self) -> tuple[float, ...]:

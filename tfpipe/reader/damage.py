@@ -31,9 +31,7 @@ def explain(table: RecordTable, number: int, *, decode: Callable[[tf.Tensor], An
     path, index = table.locate(number)
     where = f"record {index} of {path}"
     if table.begins is None or table.ends is None:
-        return (
-            f"{where} cannot be read or decoded; the shard is compressed, and all records after damage in it are lost"
-        )
+        return f"{where} cannot be read or decoded; the shard is compressed, and its rest after damage is lost"
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             file.seek(int(table.begins[number]))

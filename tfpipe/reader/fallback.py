@@ -55,7 +55,7 @@ def with_fallback(
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         before_error = _read_until_error(order, epoch, fast, delivered)
         rest = tf.data.Dataset.from_tensors(epoch).flat_map(
-            lambda epoch: _dataset_from_python(build_rest, epoch, none.element_spec),
+            lambda epoch: _dataset_from_python(build_rest, epoch, none.element_spec)
         )
         return before_error.concatenate(rest)
 
@@ -63,10 +63,7 @@ def with_fallback(
 
 
 def _read_until_error(
-    order: Order,
-    epoch: tf.Tensor,
-    fast: tf.data.Dataset,
-    delivered: tf.lookup.experimental.MutableHashTable,
+    order: Order, epoch: tf.Tensor, fast: tf.data.Dataset, delivered: tf.lookup.experimental.MutableHashTable
 ) -> tf.data.Dataset:
     """((epoch, global number), features) of the batches before the first error; notes which batch comes next."""
     first = first_batch_of(order, epoch)

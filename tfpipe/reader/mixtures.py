@@ -64,7 +64,7 @@ def common_manifest(sources: Sequence[Manifest], split: str) -> Manifest:
     names = [
         name
         for name in first.schema.names
-        if all(name in other.schema or _is_optional(first, name) for other in sources)
+        if first.schema[name].default is not None or all(name in other.schema for other in sources)
     ]
     extra = [
         f.name for other in sources for f in other.schema.features if f.name not in names and f.default is not None
@@ -73,10 +73,6 @@ def common_manifest(sources: Sequence[Manifest], split: str) -> Manifest:
         _common_feature([s for s in sources if name in s.schema], name) for name in dict.fromkeys([*names, *extra])
     ]
     return replace(first, schema=Schema(first.schema.payload, tuple(features)))
-
-
-def _is_optional(manifest: Manifest, name: str) -> bool:
-    return manifest.schema[name].default is not None
 
 
 def _common_feature(sources: Sequence[Manifest], name: str) -> Feature:
@@ -134,7 +130,7 @@ def class_groups(sources: Sequence[Manifest], split: str, weights: Sequence[floa
     for source, weight in zip(sources, weights or [1.0] * len(sources), strict=True):
         if source.schema.label_kind != "class" or "label_int" not in source.schema:
             raise ValueError(f"balance_classes takes one class a record; {source.directory} has none or several.")
-        labels = _labels(source, split)
+        labels = _labels_of(_LabelKey(source, split))
         groups = [start + np.flatnonzero(labels == value) for value in np.unique(labels)]
         members += groups
         shares += [weight / len(groups)] * len(groups)
@@ -146,10 +142,6 @@ def class_groups(sources: Sequence[Manifest], split: str, weights: Sequence[floa
         tuple(len(members[i]) for i in kept),
         tuple(quotas[i] for i in kept),
     )
-
-
-def _labels(manifest: Manifest, split: str) -> np.ndarray:
-    return _labels_of(_LabelKey(manifest, split))
 
 
 class _LabelKey:

@@ -137,14 +137,10 @@ class ReadOptions:
             raise ValueError(f"host_index is {self.host_index}; it must be in [0, host_count={self.host_count}).")
         if self.host_count > 1 and (self.cache != "none" or self.shuffle == "buffer"):
             raise ValueError(
-                "With host_count > 1 every host reads only its own records, by random access: "
-                f"cache must be 'none', shuffle not 'buffer'; they are {self.cache!r}, {self.shuffle!r}."
+                "With host_count > 1 every host seeks its own records: cache must be 'none', shuffle not 'buffer'."
             )
         if self.balance_classes and (self.cache != "none" or self.shuffle != "global"):
-            raise ValueError(
-                "balance_classes samples records by random access: cache must be 'none', shuffle 'global'; "
-                f"they are {self.cache!r}, {self.shuffle!r}."
-            )
+            raise ValueError("balance_classes samples records by seeking: cache must be 'none', shuffle 'global'.")
         if self.service is not None and (self.host_count > 1 or self.cache != "none" or self.start_step):
             raise ValueError(
                 "The workers of a service share the batches: host_count must be 1, cache 'none', "
@@ -238,7 +234,5 @@ def for_host(context: tf.distribute.InputContext, options: ReadOptions | None = 
       options: all other settings; None: the defaults.
     """
     return dataclasses.replace(
-        options or ReadOptions(),
-        host_index=int(context.input_pipeline_id),
-        host_count=int(context.num_input_pipelines),
+        options or ReadOptions(), host_index=int(context.input_pipeline_id), host_count=int(context.num_input_pipelines)
     )

@@ -102,11 +102,9 @@ def keyed_bits(seed: int, stream: int, number: tf.Tensor, shape: list[int] | tf.
     return seeded_bits(words, shape, dtype)
 
 
-def permute_positions(
-    seed: int, stream: int, number: tf.Tensor, indices: tf.Tensor, size: tf.Tensor | int
-) -> tf.Tensor:
-    """The images of indices under a permutation of [0, size), which (seed, stream, number) picks."""
-    return permute_index(indices, keyed_bits(seed, stream, number, [3], tf.uint32), tf.cast(size, tf.int64) - 1)
+def permute_positions(seed: int, stream: int, number: tf.Tensor, values: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
+    """The images of values under a permutation of [0, size), which (seed, stream, number) picks."""
+    return permute_index(values, keyed_bits(seed, stream, number, [3], tf.uint32), tf.cast(size, tf.int64) - 1)
 
 
 # ---- epochs and batches

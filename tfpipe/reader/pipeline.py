@@ -77,7 +77,7 @@ def read_epochs(
 
     @tf.autograph.experimental.do_not_convert
     def fallback(epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
-        pieces = _ordered_pieces(request, table, epoch, first_batch)
+        pieces = _seek_pieces(request, table, epoch, first_batch)
         features = decode_pieces(pieces, table, decoder, skipped, request.options)
         batches = _batch(features, request, skipped, pieces=True)
         return with_numbers(step_numbers(epoch, global_batches(order, first_batch)), batches, skipped)
@@ -102,15 +102,13 @@ def _pieces(request: Request, table: RecordTable) -> tf.data.Dataset:
     """(record numbers, serialized records) in the order of the epoch, in pieces that are decoded together."""
     size, order = request.decode_batch_records, request.order
     if request.has_random_access:
-        return epochs(order).flat_map(
-            lambda epoch: _ordered_pieces(request, table, epoch, first_batch_of(order, epoch))
-        )
+        return epochs(order).flat_map(lambda epoch: _seek_pieces(request, table, epoch, first_batch_of(order, epoch)))
     if request.is_seekable:
         return _in_epochs(request, lambda _: _stored_pieces(request, table).unbatch()).batch(size)
     return _in_epochs(request, lambda epoch: read_shards(table, order, epoch, request.options)).batch(size)
 
 
-def _ordered_pieces(request: Request, table: RecordTable, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
+def _seek_pieces(request: Request, table: RecordTable, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
     """The pieces of an epoch, with random access, from one of its batches on."""
     size, order = request.decode_batch_records, request.order
     pieces = read_chunks(table, order, chunks(order, epoch, first_batch), size, request.options)

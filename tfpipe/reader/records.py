@@ -19,14 +19,7 @@ import tensorflow as tf
 
 from tfpipe.format.manifest import Manifest, Shard
 from tfpipe.reader.options import ReadOptions
-from tfpipe.reader.order import (
-    BUFFER_STREAM,
-    Order,
-    batch_records,
-    keyed_bits,
-    permute_positions,
-    records_of_chunk,
-)
+from tfpipe.reader.order import BUFFER_STREAM, Order, batch_records, keyed_bits, permute_positions, records_of_chunk
 from tfpipe.tf_internals import fixed_graph_seed, read_tfrecords_at, upper_bound
 
 # Sequential reads: larger buffers are slower (64 MB) or no faster.
@@ -125,11 +118,14 @@ def read_chunks(
         read = interleave_reads(parts, read_chunk, options.reads_at_once, options)
         if order.window_records <= size:
             return read
-        return read.flat_map(lambda numbers, records: _cut(numbers, records, size))
+        return read.flat_map(lambda numbers, records: _cut(numbers, size, lambda part: records[part]))
     windows = parts.flat_map(read_window)
     # A window is large: only one is read ahead.
     windows = windows if options.reads_at_once == 1 else windows.prefetch(1)
-    return windows.flat_map(lambda window, records: _cut_shuffled(window[0], window[1], records, size))
+    # Each record is copied once, from its rank in file order.
+    return windows.flat_map(
+        lambda window, records: _cut(window[0], size, lambda part: tf.gather(records, window[1][part]))
+    )
 
 
 def read_singles(table: RecordTable, order: Order, parts: tf.data.Dataset, options: ReadOptions) -> tf.data.Dataset:
@@ -181,24 +177,18 @@ def _read_window(table: RecordTable, numbers: tf.Tensor, options: ReadOptions, *
     stretches = tf.data.Dataset.from_tensor_slices(_stretches(table, wanted))
     if "://" in table.paths[0]:
         # Seeks in a store are slow: several at once, which costs 10 % more CPU.
-        parts = interleave_reads(stretches, _read_stretch_batch, options.reads_at_once, options)
-        whole = parts.rebatch(count, drop_remainder=True)
+        read = interleave_reads(stretches, lambda *s: _read_stretch(*s).batch(s[-1]), options.reads_at_once, options)
+        whole = read.rebatch(count, drop_remainder=True)
     else:
         whole = stretches.flat_map(_read_stretch).batch(count, drop_remainder=True)
     ranks = tf.data.Dataset.from_tensors((numbers, tf.math.invert_permutation(by_file)))
     return tf.data.Dataset.zip(ranks, _with_marks(table, wanted, whole) if marks else whole)
 
 
-def _cut_shuffled(numbers: tf.Tensor, ranks: tf.Tensor, records: tf.Tensor, size: int) -> tf.data.Dataset:
-    """A window in pieces, in the order of its numbers: each record is copied once."""
+def _cut(numbers: tf.Tensor, size: int, records_of: Callable[[slice], tf.Tensor]) -> tf.data.Dataset:
+    """A chunk in pieces of at most `size` records."""
     starts = tf.data.Dataset.range(0, tf.size(numbers, out_type=tf.int64), size)
-    return starts.map(lambda at: (numbers[at : at + size], tf.gather(records, ranks[at : at + size])))
-
-
-def _cut(numbers: tf.Tensor, records: tf.Tensor, size: int) -> tf.data.Dataset:
-    """A chunk in pieces."""
-    starts = tf.data.Dataset.range(0, tf.size(numbers, out_type=tf.int64), size)
-    return starts.map(lambda at: (numbers[at : at + size], records[at : at + size]))
+    return starts.map(lambda at: (numbers[at : at + size], records_of(slice(at, at + size))))
 
 
 def _with_marks(table: RecordTable, numbers: tf.Tensor, whole: tf.data.Dataset) -> tf.data.Dataset:
@@ -247,10 +237,6 @@ def _try_each(elements: tf.data.Dataset, attempts: tf.Tensor | int) -> tf.data.D
     """The elements without those that fail, in at most `attempts` tries."""
     # ignore_errors alone would try forever: a file that can't be opened fails again at every call.
     return tf.data.Dataset.zip(tf.data.Dataset.range(attempts), elements).ignore_errors().map(lambda _, one: one)
-
-
-def _read_stretch_batch(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-    return _read_stretch(file, begin, num_bytes, count).batch(count)
 
 
 def _read_or_mark(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
@@ -316,11 +302,7 @@ def interleave_reads(
     if at_once == 1:
         return parts.flat_map(read)
     return parts.interleave(
-        read,
-        cycle_length=at_once,
-        block_length=1,
-        num_parallel_calls=at_once,
-        deterministic=options.deterministic,
+        read, cycle_length=at_once, block_length=1, num_parallel_calls=at_once, deterministic=options.deterministic
     )
 
 

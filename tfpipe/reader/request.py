@@ -159,9 +159,8 @@ class Request:
     @property
     def read_batch_records(self) -> int:
         """The number of records that are read at once in file order: some megabytes, in whole decode batches."""
-        return (
-            max(1, _READ_BATCH_BYTES // (self.bytes_a_record * self.decode_batch_records)) * self.decode_batch_records
-        )
+        size = self.decode_batch_records
+        return max(1, _READ_BATCH_BYTES // (self.bytes_a_record * size)) * size
 
     @property
     def batches_align(self) -> bool:

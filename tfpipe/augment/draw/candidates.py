@@ -42,9 +42,9 @@ class Candidates:
 
     Attributes:
       ops: the identity, then the ops that occur.
-      places: int32 [N], each slot's place in ops.
+      places: int32 [N], the index of each candidate's op in ops.
       ranges: each slot's range.
-      positions: float64 [N], where in its range each slot lies.
+      positions: float64 [N], the position of each candidate in its range.
     """
 
     ops: tuple[Op, ...]
@@ -65,7 +65,7 @@ class Candidates:
 
         Args:
           index: int32 [B, S], a slot for each image and stage.
-          draws: the streams for sign, further values and noise.
+          draws: the streams for sign, extra values and noise.
           frame: the sizes.
           applied: bool [B, S]; where it is False, the image stays as it is.
         """

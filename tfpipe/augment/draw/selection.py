@@ -56,7 +56,7 @@ def from_policies(
     epoch: int | None = 0,
     flatten: bool = False,
 ) -> Drawn:
-    """Policies one after the other, each for some epochs; a single one holds for all."""
+    """Policies in sequence, each for some epochs; a single one is used throughout."""
     num_stages = max(max(map(len, policy.sub_policies)) for policy in policies)
     entries, chances, sub_policies = [], [], []
     for policy in policies:
@@ -103,7 +103,7 @@ def _steps_of(
 
 
 def _segment(seed: tf.Tensor, frame: BatchShape, lengths: Sequence[int], epoch: int | None, flatten: bool) -> tf.Tensor:
-    """The place of the policy that holds: int32 [B] or [1]."""
+    """The index of the policy in force: int32 [B] or [1]."""
     if len(lengths) == 1:
         return tf.zeros([1], tf.int32)
     if flatten:

@@ -1,4 +1,4 @@
-"""Applying: what was drawn is carried out, deterministically, on images and on what lies over them.
+"""Applying: what was drawn is carried out, deterministically, on images, masks and boxes.
 
     images = apply_op("rotate", images, [0.0, 15.0, -30.0, 7.5])
 
@@ -46,7 +46,7 @@ def apply_op(
       values: float32 [B], or [B, n] where the op takes n values, in the op's own unit (see the families' modules).
       fill: what comes in from outside, in levels: one number, one per channel, or None to repeat the edge.
       interpolation: "nearest", equal to Pillow's, or "bilinear"; for warps.
-      form: "loop" (fastest on a CPU), "dense" (accelerators), or "auto", which goes by the device.
+      form: "loop" (fastest on a CPU), "dense" (accelerators), or "auto", which depends on the device.
 
     Returns:
       Images of the same shape and dtype. Ops that make noise take theirs from seed (0, b) for image b.
@@ -86,7 +86,7 @@ def apply_choices(
       fill, interpolation, form: as in apply_op.
 
     Raises:
-      ValueError: an argument of the wrong rank, dtype or range, or an op that cannot work on so many channels.
+      ValueError: an argument of the wrong rank, dtype or range, or an op that cannot work on that number of channels.
     """
     images = tf.convert_to_tensor(images)
     check_images(images)
@@ -106,7 +106,7 @@ def apply_to_batch(
     interpolation: str = "nearest",
     form: str = "auto",
 ) -> dict[str, Any]:
-    """The batch with its images after all stages, and with them what lies over them.
+    """The batch with its images after all stages, and its masks and boxes moved with them.
 
     `boxes` [B, N, 4] or ragged, (x0, y0, x1, y1) in pixels, become the upright boxes around the moved ones, cut off at
     the image's border; one that has left the image has no area. `mask` [B, H, W] or [B, H, W, C] is moved with the
@@ -125,7 +125,7 @@ def apply_to_batch(
 
 
 def check_images(images: tf.Tensor, *, check_values: bool = False) -> None:
-    """Raises a ValueError where images are not what ops take.
+    """Raises a ValueError if ops cannot take the images.
 
     Args:
       images: any tensor.
@@ -145,7 +145,7 @@ def check_images(images: tf.Tensor, *, check_values: bool = False) -> None:
 
 def _check_range(images: tf.Tensor, check_values: bool) -> None:
     # The negation also catches what is not a number.
-    problem = f"Images of dtype {images.dtype.name} lie in [0, 1]"
+    problem = f"Images of dtype {images.dtype.name} are in [0, 1]"
     if tf.executing_eagerly():
         if tf.size(images) and not (tf.reduce_min(images) >= 0 and tf.reduce_max(images) <= 1):
             raise ValueError(f"{problem}; got {float(tf.reduce_min(images))} to {float(tf.reduce_max(images))}.")
@@ -249,7 +249,7 @@ def _power_of_two(size: tf.Tensor) -> tf.Tensor:
 
 @functools.lru_cache(maxsize=256)
 def _compiled_loop(ops: tuple[Op, ...], fill: Fill, interpolation: str) -> Any:
-    # A partial has no code of its own, so that TensorFlow counts each program's traces by itself, and does not warn.
+    # A partial has no code of its own, so that TensorFlow counts each program's traces separately, and does not warn.
     program = functools.partial(_run_loop, ops, fill, interpolation)
     return tf.function(program, jit_compile=True, autograph=False)
 

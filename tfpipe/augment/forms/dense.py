@@ -2,9 +2,9 @@
 
 An image whose op belongs to another family meets identity parameters: the unit map, the table that gives back each
 level, an empty box; where a family works on the pixels themselves, its result is chosen per image. There is no
-branch, and the cost of a stage is one pass per family, whatever the number of ops.
+branch, and the cost of a stage is one pass per family for any number of ops.
 
-Each pass is a compiled function by itself. Inside one program XLA:CPU would fuse a pass into the gathers of the next
+Each pass is a compiled function of its own. Inside one program XLA:CPU would fuse a pass into the gathers of the next
 and compute it again for every element that they read: 136 images/s against 1,900 (224 x 224).
 """
 
@@ -53,7 +53,7 @@ def families(ops: Sequence[Op]) -> list[str]:
 @functools.lru_cache(maxsize=256)
 def compiled_pass(family: str, ops: tuple[Op, ...], fill: Fill, interpolation: str) -> Any:
     """The XLA program of one family: (images, ops [B], values [B, 4], seeds [B, 2]) -> images."""
-    # A partial has no code of its own, so that TensorFlow counts each program's traces by itself, and does not warn.
+    # A partial has no code of its own, so that TensorFlow counts each program's traces separately, and does not warn.
     program = functools.partial(_run_pass, family, ops, fill, interpolation)
     return tf.function(program, jit_compile=True, autograph=False)
 

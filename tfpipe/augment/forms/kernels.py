@@ -33,7 +33,7 @@ class LoopState(NamedTuple):
     """What the loops carry along.
 
     Attributes:
-      place: in the stage's order, of the next image.
+      place: the next image's index in the stage's order.
       batch: the images.
       rows: [H + 2, W * C], room for one image with a row of zeros above and below it.
       plane: int32 [H + 1, W], room for a number for each pixel. A buffer has more rows than are written to it, or XLA
@@ -50,7 +50,7 @@ class ImageStep(NamedTuple):
     """What one image is to get.
 
     Attributes:
-      op: int32 scalar, a place in the ops.
+      op: int32 scalar, an index into the ops.
       values: float32 [4].
       seeds: int32 [2].
     """
@@ -97,7 +97,7 @@ class Kernel(NamedTuple):
     """What the loop does with one image for an op.
 
     Attributes:
-      run: (source, step) -> image; where the image has a further stage, (source, step, that stage's step).
+      run: (view, step) -> image; where the image has another stage, (view, step, that stage's step).
       shape: of the image as the result is written: [H, W * C], or another of as many elements.
       corner: where in the image the result begins, which may be smaller; around it the image stays.
         Empty: at the start.
@@ -204,7 +204,7 @@ def _lut_kernel(op: Op, shape: tuple[int, int, int]) -> Kernel:
 def _histogram_kernel(ops: Sequence[Op], shape: tuple[int, int, int]) -> Kernel:
     """A look-up op that counts the levels, and with it the look-up before or after: the image is changed once.
 
-    What the first makes of the counts is known without it: two equalize cost 140 us an image, not 285.
+    What the first makes of the counts is known without it: two equalize cost 140 us per image, not 285.
     """
     tabled = [op for op in ops if _has_table(op)]
     codes = np.array([tabled.index(op) + 1 if op in tabled else 0 for op in ops], np.int32)
@@ -227,7 +227,7 @@ def _has_table(op: Op) -> bool:
 def fused_op(op: Op, then: Op) -> Op | None:
     """Of two ops that follow one another, the one whose branch can carry out both; None where neither can.
 
-    Only one that counts does: a curve costs less by itself than a look-up does.
+    Only one that counts does: a curve computed alone costs less than a look-up.
     """
     counting = [one for one in (op, then) if one.needs == "histogram"]
     return counting[0] if counting and _has_table(op) and _has_table(then) else None
@@ -238,7 +238,7 @@ def _composed(ops: Sequence[Op], drawn: tf.Tensor, values: tf.Tensor, counts: tf
 
     Args:
       ops: look-up ops.
-      drawn: int32 [1 or 2], of each step its op as a place in ops, from 1 on; of the second 0 where there is none.
+      drawn: int32 [1 or 2], of each step its op as an index into ops, from 1 on; of the second 0 where there is none.
       values: float32 like drawn.
       counts: int32 [C, 256], of the image before the first step.
 
@@ -269,8 +269,9 @@ def _composed(ops: Sequence[Op], drawn: tf.Tensor, values: tf.Tensor, counts: tf
 def _by_pixels(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """The shape in which an image goes through tables.
 
-    Four pixels a turn, each channel by a gather of its own: LLVM unrolls that to loads from fixed tables and stores.
-    Over rows of W * C it gathers in vectors, byte by byte, with limits to check: 107 us an image, not 40.
+    Four pixels per iteration, each channel by a gather of its own: LLVM unrolls that to loads from fixed tables and
+    stores.
+    Over rows of W * C it gathers in vectors, byte by byte, with limits to check: 107 us per image, not 40.
     """
     height, width, channels = shape
     size = next(size for size in (4, 2, 1) if height * width % size == 0)

@@ -10,7 +10,7 @@ that end in dynamic-update-slice). That saves a copy for each op, and XLA:CPU ne
 split one waits for the pool, where the programs of other batches run: with one for each image that drew contrast, two
 batches at a time took 1.25 times as long.
 
-One loop over images that switches on the op copies each image four times: 73 us an image (224 x 224) for two
+One loop over images that switches on the op copies each image four times: 73 us per image (224 x 224) for two
 identities, against 23.
 """
 
@@ -28,7 +28,7 @@ from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.sampling import Fill
 from tfpipe.tf_internals import dynamic_update_slice
 
-# So many loops in a body: with their counters they stay within the eight kernels of _loop_ops.
+# Number of loops in a body: with their counters they stay within the eight kernels of _loop_ops.
 FAN_OUT = 3
 
 
@@ -58,7 +58,7 @@ def apply_loop(
             list(enumerate(used)), LoopState(schedule.first(stage, 0), *images), schedule, stage
         )[1:]
 
-    # A loop over stages: one after the other would hold all ops once more for each.
+    # A loop over stages: unrolled, the program would contain all ops once more for each stage.
     num_stages = choices.ops.shape[1]
     # No constants: TensorFlow's optimizer would put one that no op writes to into the loops, and not find them again.
     rows = tf.fill([height + 2, width * channels], tf.cast(runtime_zero, batch.dtype))
@@ -84,9 +84,10 @@ class LoopSchedule(NamedTuple):
 
     Attributes:
       choices: what was drawn.
-      order: int32 [S, 2 B + K + 1], for each stage the images in the order of their ops, those without one first; then
-        for each image the op of the next stage that is carried out with this one's, 0 where none is; then the places in
-        the order where each op begins, and B.
+      order: int32 [S, 2 B + K + 1]. One tensor, since `isolated` computes one; for each stage it holds
+        [0, B): the images sorted by their ops, those without an op first;
+        [B, 2 B): for each image the op of the next stage that is carried out together with this stage's, 0 for none;
+        [2 B, 2 B + K + 1): the index in the sorted images at which each of the K ops begins, and B.
       never: int32 scalar, 0, which is known only at run time.
     """
 
@@ -120,9 +121,9 @@ def _order(
     """The order of a Plan.
 
     Args:
-      chosen: int32 [B, S], places in ops.
+      chosen: int32 [B, S], indices into ops.
       ops: as in apply_loop.
-      ranks: int32, for each op: 0 for the identity, else its place among the others, from 1.
+      ranks: int32, for each op: 0 for the identity, else its rank among the others, from 1.
       count: as in apply_loop; images from there on count as without an op.
       never: as in Plan.
     """
@@ -156,9 +157,9 @@ def _order(
 def _loop_ops(
     kernels: Sequence[tuple[int, Kernel]], state: LoopState, schedule: LoopSchedule, stage: tf.Tensor
 ) -> LoopState:
-    """The place in the stage's order and the batch, after some ops that follow one another.
+    """The index in the stage's order and the batch, after some consecutive ops.
 
-    XLA:CPU hands the kernels of a body of more than eight to its thread pool; so loops of one turn group the ops.
+    XLA:CPU gives the kernels of a body of more than eight to its thread pool; so loops of one iteration group the ops.
     """
     if len(kernels) <= FAN_OUT:
         for op, kernel in kernels:

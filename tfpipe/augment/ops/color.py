@@ -1,4 +1,4 @@
-"""Color ops: each pixel by itself, its channels together.
+"""Color ops: each pixel individually, its channels together.
 
 A builder works on pixels: build(images uint8 [..., H, W, C], values float32 [..., 4]) -> uint8. With one channel they
 change nothing.
@@ -36,7 +36,7 @@ def grayscale(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def hue(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Turns the colors by so many degrees about the gray axis of YIQ; the luma stays, up to clipping and rounding."""
+    """Rotates the colors by the value in degrees about the gray axis of YIQ; the luma stays, but for rounding."""
     if images.shape[-1] == 1:
         return images
     # Whole weights, 2 ** 16 to 1: sums of them are exact in any order, so both forms give the same levels.

@@ -57,7 +57,7 @@ def unfused(product: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     """A product that is rounded before anything is added to it.
 
     XLA contracts a * b + c to one fused multiply-add, with one rounding; Pillow rounds twice, which differs by a level
-    in places. An integer 0 that the compiler cannot know stands between the two.
+    in places. An integer 0 that the compiler cannot know is added between the two.
 
     Args:
       product: float32 or float64.
@@ -76,7 +76,7 @@ def blend(start: tf.Tensor, end: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
       factor: float32, broadcastable to them, known only at run time.
     """
     # Beyond 2 ** 13 every difference of a level saturates, and a sum of less than 2 ** 22 can be read as whole numbers:
-    # its last bits are, once 1.5 * 2 ** 23 is added. Clipping those costs color 47 us an image, clipping floats 59.
+    # its last bits are, once 1.5 * 2 ** 23 is added. Clipping those costs color 47 us per image, clipping floats 59.
     clipped = tf.clip_by_value(factor, -(2.0**13), 2.0**13)
     # The guard gets the factor itself: of the clipped one a compiler could know that it never is below -1e30.
     mixed = tf.floor(start + unfused(clipped * (end - start), factor)) + 1.5 * 2.0**23
@@ -90,7 +90,7 @@ def isolated(runtime_zero: tf.Tensor, compute: Callable[[], tf.Tensor], *, shape
     XLA:CPU fuses a producer into the gather that reads it, and computes it again for every element; it strips
     optimization_barrier before it fuses. A conditional is never fused. This one always takes its first branch, which
     is known only at run time; it has three, since XLA turns a small one of two into a select. Equalize went from 387
-    to 125 us an image by it.
+    to 125 us per image by it.
 
     Args:
       never: int32 scalar, 0, which is known only at run time.

@@ -3,7 +3,7 @@
 A builder works on pixels: build(images uint8 [..., H, W, C], values float32 [..., 4], seeds int32 [..., 2]) -> uint8.
 
 TensorFlow's stateless generators take one seed a call, and a batch has one per image; so the bits come from a hash of
-(seed, place), in 32-bit whole numbers: the same in both forms, on every device.
+(seed, position), in 32-bit integers: the same in both forms, on every device.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ QUANTILE_BITS = 12
 
 
 def gaussian_noise(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-    """Adds a normal deviate of so many levels to every element, rounded to the nearest and clipped.
+    """Adds a normal deviate, of the value in levels, to every element, rounded to the nearest and clipped.
 
     The normal is cut into 4,096 equally likely steps, so it ends at 3.7 standard deviations.
     """
@@ -31,7 +31,7 @@ def gaussian_noise(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf
 
 
 def dropout(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-    """Turns pixels black at a rate; values (rate, per channel: each channel by itself from .5 up)."""
+    """Turns pixels black at a rate; values (rate, per channel: each channel individually from 0.5 up)."""
     place = _place(images, tf.zeros_like(values[..., 0]), values[..., 1])
     return tf.where(_happens(_bits(seeds, place), values[..., 0]), tf.zeros_like(images), images)
 
@@ -72,7 +72,7 @@ def _place(images: tf.Tensor, cell: tf.Tensor, per_channel: tf.Tensor) -> tf.Ten
 
 
 def _bits(seeds: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-    """32 even bits for each place, by two rounds of a hash, one a seed word."""
+    """32 uniform bits for each position, by two rounds of a hash, one a seed word."""
     first, second = (tf.bitcast(per_image(seeds[..., word]), BITS) for word in range(2))
     return _hash(tf.bitwise.bitwise_xor(_hash(tf.bitcast(place, BITS) + first), second))
 

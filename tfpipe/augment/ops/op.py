@@ -26,8 +26,8 @@ class Choices(NamedTuple):
     """What happens to each image of a batch, stage after stage.
 
     Attributes:
-      ops: int32 [B, S], a place in the tuple of Ops that goes with it; place 0 is always the identity.
-      values: float32 [B, S, 4], parameters in the op's own unit: the value first, further ones where the op takes
+      ops: int32 [B, S], indices into the tuple of Ops that goes with it; index 0 is always the identity.
+      values: float32 [B, S, 4], parameters in the op's own unit: the value first, additional ones where the op takes
         several, 0 where unused.
       seeds: int32 [B, S, 2], for ops that make noise per pixel; one per image and stage.
     """
@@ -54,11 +54,11 @@ class Op:
       num_values: how many of the four values it reads, 0 to 4.
       neutral: what a signed step is added to: 1 for enhancement factors.
       unit: "" for absolute values; "height", "width" or "side" (the shorter) where low and high are fractions of it.
-      further: ranges from which a policy draws the second and later values, uniformly.
+      further: ranges of the additional values: a policy draws the second and later values, uniformly.
       needs: the statistic of the image that a look-up op reads: "", "luma", "extrema", "histogram", or
-        "table" where it reads none but is too dear per pixel.
+        "table" where it reads none but costs too much per pixel.
       motion: of a warp, what its map is by nature: "affine", "scale" (x depends on x alone, y on y alone), "shift"
-        (by so many pixels), or "shift_x" or "shift_y" (along one axis).
+        (by a number of pixels), or "shift_x" or "shift_y" (along one axis).
       channels: the numbers of channels it works on; empty for any.
     """
 

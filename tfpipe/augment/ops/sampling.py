@@ -142,7 +142,7 @@ def shear_rows(
     shape: tuple[int, int, int],
     fence: Callable[[Callable[[], tf.Tensor]], tf.Tensor],
 ) -> tf.Tensor:
-    """A shear along x, nearest: each row of an image as it stands, moved by a whole number of pixels.
+    """A shear along x, nearest: each row of an image moved by a whole number of pixels.
 
     Args:
       padded: the image's elements [(H + 2) * W * C], with a row of anything before and behind.
@@ -174,8 +174,8 @@ def shear_rows(
 def resample_bilinear(images: tf.Tensor, grid: Grid, fill: Fill) -> tf.Tensor:
     """The output of an affine map, each pixel mixed of the four nearest; shape and dtype of images.
 
-    A place outside the input takes the fill; within half a pixel of the border, the edge is repeated. Places are in
-    float64 and weights in float32: within 1 level of float64 all through, where Pillow's own differs in 40 %.
+    A point outside the input takes the fill; within half a pixel of the border, the edge is repeated. Coordinates are
+    float64 and weights float32: within 1 level of float64 throughout, where Pillow's own differs in 40 %.
     """
     a, b, c, d, e, f = (coefficient[..., None, None] for coefficient in tf.unstack(grid.coefficients, axis=-1))
     middle_x = tf.range(grid.width, dtype=tf.float64) + 0.5

@@ -43,7 +43,7 @@ def sharp_inside(rows: tf.Tensor, factor: tf.Tensor, channels: int) -> tf.Tensor
 
     Pillow's SMOOTH is (1 1 1; 1 5 1; 1 1 1) / 13, rounded half up; it is mixed with the image by the factor.
     """
-    # Rows of W * C: a neighbour is C places away, and the innermost axis is long enough for the vector units. All
+    # Rows of W * C: a neighbour is C elements away, and the innermost axis is long enough for the vector units. All
     # sums fit in 16 bits: 2 * 13 * 255 + 13 = 6643.
     wide = tf.cast(rows, tf.uint16)
     down = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
@@ -78,7 +78,7 @@ def edges(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def gaussian_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Convolved with a Gaussian of so many pixels, any number of them; weights beyond the border are left out.
+    """Convolved with a Gaussian; its sigma is the value in pixels, of any size. Weights beyond the border are dropped.
 
     Two products with a matrix of weights per image, so the cost does not depend on sigma.
     """

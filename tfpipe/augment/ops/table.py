@@ -1,8 +1,20 @@
 """OPS: every op of tfpipe by name, one literal table.
 
-Each line: name, family, what builds the family's parameters, and tfpipe's own range of magnitudes, in which 0 is the
-weakest and 1 the strongest for every op. Published ranges stand in the policies' tables, under their own names. The
-families' modules say what the values mean.
+Each line: name, family, the function that builds the family's parameters, and tfpipe's own range of magnitudes: `low`
+is the weakest value and `high` the strongest, for every op, in the op's own unit:
+
+    rotate, hue                     degrees                     brightness, contrast, color,
+    shear_x, shear_y                pixels per pixel            saturation, sharpness, gamma     step from the neutral 1
+    translate_x, translate_y        fraction of width, height   add_brightness, solarize_add     uint8 values added
+    crop                            pixels, down then right     posterize                        bits kept
+    zoom                            factor                      solarize                         threshold, uint8
+    resized_crop                    fraction of the image       sharpen, emboss                  share of the effect
+    cutout                          fraction of shorter side    gaussian_blur                    sigma in pixels
+    dropout, coarse_dropout,                                    gaussian_noise                   sigma in uint8 values
+    salt_and_pepper                 share of pixels or cells    flips, invert, auto_contrast, …  no value
+
+Published ranges are in the policies' tables (draw/magnitudes.py), under their own names. The families' modules say what
+the values mean.
 """
 
 from __future__ import annotations
@@ -45,7 +57,7 @@ OPS: dict[str, Op] = {
         Op("solarize_add", "lookup", lookup.solarize_add, 0, 110),
         Op("auto_contrast", "lookup", lookup.auto_contrast, num_values=0, needs="extrema"),
         Op("equalize", "lookup", lookup.equalize, num_values=0, needs="histogram"),
-        # color: each pixel by itself, its channels together.
+        # color: each pixel individually, its channels together.
         Op("color", "color", color.color, 0, 0.9, mirrored=True, neutral=1, channels=COLORED),
         Op("saturation", "color", color.saturation, 0, 0.9, mirrored=True, neutral=1, channels=COLORED),
         Op("hue", "color", color.hue, 0, 45, mirrored=True, channels=COLORED),

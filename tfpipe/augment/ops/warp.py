@@ -1,4 +1,4 @@
-"""Warps: each output pixel comes from one place of the input, by an affine map per image.
+"""Warps: each output pixel comes from one point of the input, by an affine map per image.
 
 A builder turns values into Pillow's six AFFINE coefficients (a, b, c, d, e, f): the output pixel (x, y) takes its
 value from (a x + b y + c, d x + e y + f), both in pixels, pixel centres at .5.
@@ -33,12 +33,12 @@ def shear_y(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def translate_x(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Takes each pixel from value pixels further right."""
+    """Takes each pixel from `value` pixels to the right."""
     return _coefficients(values, 1.0, 0.0, _value(values), 0.0, 1.0, 0.0)
 
 
 def translate_y(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Takes each pixel from value pixels further down."""
+    """Takes each pixel from `value` pixels below."""
     return _coefficients(values, 1.0, 0.0, 0.0, 0.0, 1.0, _value(values))
 
 
@@ -86,7 +86,7 @@ def chosen_coefficients(
     """Each image's coefficients by the op that was chosen for it; the unit map where that is no warp.
 
     Args:
-      chosen: int32 [B], places in ops.
+      chosen: int32 [B], indices into ops.
       values: float32 [B, 4].
 
     Returns:
