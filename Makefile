@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SETTINGS := setup.cfg pyproject.toml
 RESULTS := benchmarks/results
 
-# Tests that start no TensorFlow: what `make quick` runs. tests/test_architecture.py holds the rest of its promises.
+# Tests that start no TensorFlow: what `make quick` runs.
 QUICK := tests/test_architecture.py tests/format/test_schema.py tests/format/test_sharding.py tests/format/test_manifest.py \
 	tests/images/test_moments.py tests/reader/test_options.py tests/test_policy.py tests/beam_jobs/test_plan.py \
 	tests/beam_jobs/test_census.py tests/beam_jobs/test_sources.py tests/beam_jobs/test_listings.py tests/maintenance/test_check.py

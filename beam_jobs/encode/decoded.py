@@ -47,7 +47,7 @@ class DecodedPayload:
         ref, _, header, _, pixels = decoded
         if self.boxes_column is not None:
             decoded = decoded._replace(ref=move_boxes(ref, self.boxes_column, header, self.image_size, self.resize))
-        mask = decode_mask(decoded, self.image_size, self.resize)
+        mask = decode_mask(decoded, size=self.image_size, resize=self.resize)
         values = {"image": to_dtype(pixels, self.dtype), "shape": pixels.shape, "mask": mask}
         return self.packer.pack(decoded, values, size=(pixels.shape[0], pixels.shape[1]), moments=image_moments(pixels))
 
