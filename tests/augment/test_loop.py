@@ -90,7 +90,7 @@ def test_counting_equals_numpy(shape, margin):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     image[0] = 255
     framed = np.pad(image, [[margin, margin], [0, 0], [0, 0]], constant_values=7)
-    loop_histogram = tf.function(lookup.loop_histogram, jit_compile=True)(tf.constant(framed), tf.constant(0), margin)
+    loop_histogram = tf.function(lookup.loop_histogram, jit_compile=True)(tf.constant(framed), tf.constant(0), margin=margin)
     expected = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(shape[2])]
     assert np.array_equal(loop_histogram, expected)
 
@@ -100,7 +100,7 @@ def test_counting_equals_numpy(shape, margin):
 def test_the_native_mean_equals_pillow(shape, margin):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     framed = np.pad(image, [[margin, margin], [0, 0], [0, 0]], constant_values=7)
-    mean = tf.function(lookup.loop_luma_mean, jit_compile=True)(tf.constant(framed), tf.constant(0), margin)
+    mean = tf.function(lookup.loop_luma_mean, jit_compile=True)(tf.constant(framed), tf.constant(0), margin=margin)
     gray = Image.fromarray(image.squeeze(-1) if shape[2] == 1 else image).convert("L")
     # As Pillow's Contrast has it.
     assert float(mean) == int(ImageStat.Stat(gray).mean[0] + 0.5)

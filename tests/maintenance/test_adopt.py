@@ -177,7 +177,7 @@ def test_texts_alone_are_counted_but_give_no_labels(tmp_path: Path) -> None:
     write(tmp_path / "a.tfrecord", [{**tfds(n), "label": text(NAMES[n % 2])} for n in range(5)])
     manifest = tfpipe.index(tmp_path)
     assert (manifest.class_names, manifest.split("train").class_counts) == (("cat", "dog"), (3, 2))
-    with pytest.raises(ValueError, match="have no label_int; labels=None gives dicts of what they have"):
+    with pytest.raises(ValueError, match="have no label_int; labels=None gives dicts of their features"):
         make_dataset(manifest, batch_size=1)
     batches = make_dataset(manifest, batch_size=5, labels=None, training=False)
     assert next(iter(batches))["label"].numpy().tolist() == [b"cat", b"dog", b"cat", b"dog", b"cat"]
