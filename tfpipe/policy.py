@@ -56,7 +56,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Policy:
-    """What may happen to an image.
+    """Sub-policies of steps, one of which each image gets.
 
     Attributes:
       name: for people and error messages.

@@ -45,10 +45,10 @@ def one_of(parts: Sequence[Part], p: Sequence[float] | None = None) -> OpTransfo
     joint = _Parts("one_of", parts)
     limits = cumulative(_probabilities(p, len(joint.parts)))
 
-    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
+    def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
         own, rest = split_seed(seed, 2)
-        place = sample_index(draw_uniforms(own, frame.batch_size, 1).op, limits)
-        return joint.rows(rest, frame, place)
+        place = sample_index(draw_uniforms(own, shape.batch_size, 1).op, limits)
+        return joint.rows(rest, shape, place)
 
     return OpTransform(joint.ops, joint.num_stages, choose, joint.rendering)
 
@@ -64,10 +64,10 @@ def sometimes(part: Part, p: float) -> OpTransform:
         raise ValueError(f"p is {p!r}; it must be in [0, 1].")
     joint = _Parts("sometimes", [part])
 
-    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
+    def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
         own, rest = split_seed(seed, 2)
-        happens = draw_uniforms(own, frame.batch_size, 1).apply < np.float32(p)
-        choices = joint.rows(rest, frame, tf.zeros([frame.batch_size, 1], tf.int32))
+        happens = draw_uniforms(own, shape.batch_size, 1).apply < np.float32(p)
+        choices = joint.rows(rest, shape, tf.zeros([shape.batch_size, 1], tf.int32))
         return _only(choices, happens)
 
     return OpTransform(joint.ops, joint.num_stages, choose, joint.rendering)
@@ -86,9 +86,9 @@ def choose_n(parts: Sequence[Part], n: int) -> OpTransform:
             f"n is {n!r}; with {len(joint.parts)} parts it must be an integer from 0 to {len(joint.parts)}."
         )
 
-    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
+    def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
         own, rest = split_seed(seed, 2)
-        return joint.rows(rest, frame, draw_order(own, frame.batch_size, len(joint.parts))[:, :n])
+        return joint.rows(rest, shape, draw_order(own, shape.batch_size, len(joint.parts))[:, :n])
 
     return OpTransform(joint.ops, n * joint.num_stages, choose, joint.rendering)
 
@@ -106,11 +106,11 @@ def select(ops: Sequence[Part], index: int | str | Sequence[int] | tf.Tensor) ->
     """
     joint = _Parts("select", ops)
 
-    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
-        place = tf.cast(_index_of(index, frame), tf.int32)
-        place = tf.broadcast_to(place, [frame.batch_size])[:, None]
+    def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
+        place = tf.cast(_index_of(index, shape), tf.int32)
+        place = tf.broadcast_to(place, [shape.batch_size])[:, None]
         inside = (place >= 0) & (place < len(joint.parts))
-        return _only(joint.rows(split_seed(seed, 1)[0], frame, tf.where(inside, place, 0)), inside)
+        return _only(joint.rows(split_seed(seed, 1)[0], shape, tf.where(inside, place, 0)), inside)
 
     return OpTransform(joint.ops, joint.num_stages, choose, joint.rendering)
 
@@ -128,7 +128,7 @@ def compose(parts: Sequence[Part | BatchTransform]) -> Transform:
     if len(runs) == 1 and isinstance(runs[0], OpTransform):
         return runs[0]
 
-    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
+    def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
         for part, part_seed in zip(runs, split_seed(seed, len(runs)), strict=True):
             batch = part(batch, part_seed)
         return batch
@@ -157,8 +157,8 @@ def _sequence(parts: Sequence[OpTransform]) -> OpTransform:
     joint = _Parts("compose", parts)
     num_stages = sum(part.num_stages for part in parts)
 
-    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
-        tables = joint.tables(seed, frame)
+    def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
+        tables = joint.tables(seed, shape)
         return Choices(*(tf.concat(columns, axis=1) for columns in zip(*tables, strict=True)))
 
     return OpTransform(joint.ops, num_stages, choose, joint.rendering, "compose", {"parts": parts})
@@ -181,37 +181,37 @@ class _Parts:
         self.num_stages = max(part.num_stages for part in self.parts)
         self._places = [np.array([self.ops.index(op) for op in part.ops], np.int32) for part in self.parts]
 
-    def tables(self, seed: tf.Tensor, frame: BatchShape) -> list[Choices]:
-        """What each part draws, pointing to the ops of all."""
+    def tables(self, seed: tf.Tensor, shape: BatchShape) -> list[Choices]:
+        """The choices of each part, as indices into the ops of all parts."""
         drawn = []
         for part, places, part_seed in zip(self.parts, self._places, split_seed(seed, len(self.parts)), strict=True):
-            choices = part.choose(part_seed, frame)
+            choices = part.choose(part_seed, shape)
             drawn.append(choices._replace(ops=tf.gather(places, choices.ops)))
         return drawn
 
-    def rows(self, seed: tf.Tensor, frame: BatchShape, place: tf.Tensor) -> Choices:
+    def rows(self, seed: tf.Tensor, shape: BatchShape, place: tf.Tensor) -> Choices:
         """For each image the tables of its parts, one behind the other.
 
         Args:
           seed: int32 [2].
-          frame: the sizes.
+          shape: of the batch.
           place: int32 [B, N], the indices of the parts of each image.
 
         Returns:
           Choices of N * num_stages stages.
         """
-        tables = [self._padded(choices) for choices in self.tables(seed, frame)]
+        tables = [self._padded(choices) for choices in self.tables(seed, shape)]
         if len(tables) == 1 and place.shape[1] == 1:
             return tables[0]
         # Rows of all parts under one another, [P * B, ...]: row p * B + b is what part p drew for image b.
-        rows = place * frame.batch_size + tf.range(frame.batch_size)[:, None]
+        rows = place * shape.batch_size + tf.range(shape.batch_size)[:, None]
         stages = place.shape[1] * self.num_stages
         picked = [tf.gather(tf.concat(columns, axis=0), rows) for columns in zip(*tables, strict=True)]
         ops, values, seeds = picked
         return Choices(
-            tf.reshape(ops, [frame.batch_size, stages]),
-            tf.reshape(values, [frame.batch_size, stages, NUM_VALUES]),
-            tf.reshape(seeds, [frame.batch_size, stages, 2]),
+            tf.reshape(ops, [shape.batch_size, stages]),
+            tf.reshape(values, [shape.batch_size, stages, NUM_VALUES]),
+            tf.reshape(seeds, [shape.batch_size, stages, 2]),
         )
 
     def _padded(self, choices: Choices) -> Choices:
@@ -261,10 +261,10 @@ def _is_probability(p: Any) -> bool:
     return isinstance(p, int | float | np.number) and not isinstance(p, bool) and bool(0 <= p <= 1)
 
 
-def _index_of(index: Any, frame: BatchShape) -> tf.Tensor:
+def _index_of(index: Any, shape: BatchShape) -> tf.Tensor:
     if not isinstance(index, str):
         return tf.convert_to_tensor(index)
-    if frame.batch is None or index not in frame.batch:
-        has = [] if frame.batch is None else sorted(frame.batch)
+    if shape.batch is None or index not in shape.batch:
+        has = [] if shape.batch is None else sorted(shape.batch)
         raise ValueError(f"select reads {index!r}, but the batch has {has}.")
-    return frame.batch[index]
+    return shape.batch[index]

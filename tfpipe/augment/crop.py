@@ -44,14 +44,14 @@ def random_crop(size: Size, *, padding: int = 0, fill: int = 0) -> BatchTransfor
     if not isinstance(padding, int) or padding < 0 or not 0 <= fill <= 255:
         raise ValueError(f"padding is {padding!r} and fill {fill!r}; they take at least 0, and 0 to 255.")
 
-    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
-        room = (frame.height + 2 * padding - height, frame.width + 2 * padding - width)
+    def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
+        room = (shape.height + 2 * padding - height, shape.width + 2 * padding - width)
         if min(room) < 0:
             raise ValueError(
-                f"random_crop takes windows of {height} x {width}, but the images have {frame.height} x {frame.width} "
+                f"random_crop takes windows of {height} x {width}, but the images have {shape.height} x {shape.width} "
                 f"and {padding} pixels of padding."
             )
-        draws = draw_uniforms(seed, frame.batch_size, 1)
+        draws = draw_uniforms(seed, shape.batch_size, 1)
         top, left = (_whole(draws.extra[:, 0, i], room[i]) - padding for i in range(2))
         return _windows(batch, top, left, (height, width), fill)
 
@@ -67,13 +67,13 @@ def center_crop(size: Size) -> BatchTransform:
     """
     height, width = _size("center_crop", size)
 
-    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
-        if height > frame.height or width > frame.width:
+    def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
+        if height > shape.height or width > shape.width:
             raise ValueError(
-                f"center_crop takes windows of {height} x {width}, but the images have {frame.height} x {frame.width}."
+                f"center_crop takes windows of {height} x {width}, but the images have {shape.height} x {shape.width}."
             )
-        top, left = (frame.height - height) // 2, (frame.width - width) // 2
-        offsets = (tf.fill([frame.batch_size], top), tf.fill([frame.batch_size], left))
+        top, left = (shape.height - height) // 2, (shape.width - width) // 2
+        offsets = (tf.fill([shape.batch_size], top), tf.fill([shape.batch_size], left))
         return _windows(batch, *offsets, (height, width), 0)
 
     return BatchTransform(change)
@@ -107,8 +107,8 @@ def random_resized_crop(
         return _same_size(scale, ratio, Rendering(interpolation=interpolation, form=form))
     target = _size("random_resized_crop", size)
 
-    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
-        return _stretched(batch, _draw_window(seed, frame, scale, ratio), target, interpolation)
+    def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
+        return _stretched(batch, _draw_window(seed, shape, scale, ratio), target, interpolation)
 
     return BatchTransform(change)
 
@@ -133,7 +133,7 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Ba
         raise ValueError(f"mean is {mean} and std {std}; they take one number or one per channel, stds above 0.")
     num_values = max(len(means), len(stds))
 
-    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
+    def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
         channels = batch["image"].shape[-1]
         if num_values not in (1, channels):
             raise ValueError(f"mean and std have {num_values} values, but the images have {channels} channels.")
@@ -177,29 +177,29 @@ def _whole(uniforms: tf.Tensor, room: int | tf.Tensor) -> tf.Tensor:
 
 
 def _draw_window(
-    seed: tf.Tensor, frame: BatchShape, scale: tuple[float, float], ratio: tuple[float, float]
+    seed: tf.Tensor, shape: BatchShape, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tf.Tensor:
     """int32 [B, 4]: top, left, height, width in pixels, inside the image."""
-    draws = draw_uniforms(seed, frame.batch_size, 1)
+    draws = draw_uniforms(seed, shape.batch_size, 1)
     # Aspects from a table and a square root in float64: nothing that XLA would round otherwise.
     roots = np.exp(np.linspace(math.log(ratio[0]), math.log(ratio[1]), _NUM_RATIOS) / 2)
     root = tf.gather(tf.constant(roots), _whole(draws.op[:, 0], _NUM_RATIOS - 1))
     share = scale[0] + (scale[1] - scale[0]) * tf.cast(draws.magnitude[:, 0], tf.float64)
-    side = tf.sqrt(share * (frame.height * frame.width))
-    height = tf.cast(tf.clip_by_value(tf.round(side / root), 1, frame.height), tf.int32)
-    width = tf.cast(tf.clip_by_value(tf.round(side * root), 1, frame.width), tf.int32)
-    top = _whole(draws.extra[:, 0, 0], frame.height - height)
-    left = _whole(draws.extra[:, 0, 1], frame.width - width)
+    side = tf.sqrt(share * (shape.height * shape.width))
+    height = tf.cast(tf.clip_by_value(tf.round(side / root), 1, shape.height), tf.int32)
+    width = tf.cast(tf.clip_by_value(tf.round(side * root), 1, shape.width), tf.int32)
+    top = _whole(draws.extra[:, 0, 0], shape.height - height)
+    left = _whole(draws.extra[:, 0, 1], shape.width - width)
     return tf.stack([top, left, height, width], axis=-1)
 
 
 def _same_size(scale: tuple[float, float], ratio: tuple[float, float], rendering: Rendering) -> OpTransform:
-    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
-        window = _draw_window(seed, frame, scale, ratio)
-        sides = np.array([frame.height, frame.width] * 2, np.float64)
+    def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
+        window = _draw_window(seed, shape, scale, ratio)
+        sides = np.array([shape.height, shape.width] * 2, np.float64)
         values = tf.cast(tf.cast(window, tf.float64) / sides, tf.float32)[:, None]
-        noise = draw_uniforms(seed, frame.batch_size, 1).noise
-        return Choices(tf.ones([frame.batch_size, 1], tf.int32), values, noise)
+        noise = draw_uniforms(seed, shape.batch_size, 1).noise
+        return Choices(tf.ones([shape.batch_size, 1], tf.int32), values, noise)
 
     ops = (OPS["identity"], OPS["resized_crop"])
     return OpTransform(ops, 1, choose, rendering)

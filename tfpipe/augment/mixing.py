@@ -54,12 +54,12 @@ def mixup(
     """
     _check_arguments("mixup", alpha, per, fraction)
 
-    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
-        _check_batch("mixup", batch, frame, check_values)
+    def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
+        _check_batch("mixup", batch, shape, check_values)
         if fraction is None:
-            weights, partner = _weights(seed, frame, alpha, per), _partner(seed, frame.batch_size)
+            weights, partner = _weights(seed, shape, alpha, per), _partner(seed, shape.batch_size)
         else:
-            weights, partner = _book_mix(seed, frame, fraction)
+            weights, partner = _book_mix(seed, shape, fraction)
         image = _blend(batch["image"], partner, weights)
         return {**batch, "image": image, "label": _blend_labels(batch["label"], partner, weights)}
 
@@ -89,14 +89,14 @@ def cutmix(
     """
     _check_arguments("cutmix", alpha, per, fraction)
 
-    def change(batch: Batch, seed: tf.Tensor, frame: BatchShape) -> Batch:
-        _check_batch("cutmix", batch, frame, check_values)
-        boxes = _boxes(seed, frame, _weights(seed, frame, alpha, per), per)
+    def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
+        _check_batch("cutmix", batch, shape, check_values)
+        boxes = _boxes(seed, shape, _weights(seed, shape, alpha, per), per)
         if fraction is not None:
-            boxes *= tf.cast(tf.range(frame.batch_size) < _num_mixed(fraction, frame), tf.int32)[:, None]
-        partner = _partner(seed, frame.batch_size)
+            boxes *= tf.cast(tf.range(shape.batch_size) < _num_mixed(fraction, shape), tf.int32)[:, None]
+        partner = _partner(seed, shape.batch_size)
         taken = tf.cast((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), tf.float32)
-        share = taken / np.float32(frame.height * frame.width)
+        share = taken / np.float32(shape.height * shape.width)
         image = _paste(batch["image"], partner, boxes)
         label = _blend_labels(batch["label"], partner, tf.stack([1 - share, share], axis=-1))
         return {**batch, "image": image, "label": label}
@@ -131,7 +131,7 @@ def _check_arguments(what: str, alpha: Any, per: str, fraction: Any) -> None:
         raise ValueError(f"fraction of {what} is {fraction!r}; it must be in [0, 1].")
 
 
-def _check_batch(what: str, batch: Batch, frame: BatchShape, check_values: bool) -> None:
+def _check_batch(what: str, batch: Batch, shape: BatchShape, check_values: bool) -> None:
     if "label" not in batch:
         raise ValueError(f"{what} mixes labels, but the batch has only {sorted(batch)}.")
     paired = [name for name in _PAIRED if name in batch]
@@ -143,8 +143,8 @@ def _check_batch(what: str, batch: Batch, frame: BatchShape, check_values: bool)
             f"{what} takes one-hot labels, floats [B, classes]; it got {label.dtype.name} of shape {label.shape}. "
             'make_dataset gives them with labels="one_hot".'
         )
-    if isinstance(frame.batch_size, int) and frame.batch_size < 2:
-        raise ValueError(f"{what} needs at least 2 images to mix; the batch holds {frame.batch_size}.")
+    if isinstance(shape.batch_size, int) and shape.batch_size < 2:
+        raise ValueError(f"{what} needs at least 2 images to mix; the batch holds {shape.batch_size}.")
     _check_sums(what, label, check_values)
 
 
@@ -167,12 +167,12 @@ def _check_sums(what: str, label: tf.Tensor, in_graphs: bool) -> None:
 # ---- draws
 
 
-def _weights(seed: tf.Tensor, frame: BatchShape, alpha: float, per: str) -> tf.Tensor:
+def _weights(seed: tf.Tensor, shape: BatchShape, alpha: float, per: str) -> tf.Tensor:
     """float32 [B, 2]: of the image and of its partner."""
     own = split_seed(seed, 2)[0]
     if per == "batch":
-        return tf.tile(beta_weights(own, 1, alpha), [frame.batch_size, 1])
-    return beta_weights(own, frame.batch_size, alpha)
+        return tf.tile(beta_weights(own, 1, alpha), [shape.batch_size, 1])
+    return beta_weights(own, shape.batch_size, alpha)
 
 
 def _partner(seed: tf.Tensor, batch_size: int | tf.Tensor) -> tf.Tensor:
@@ -183,39 +183,39 @@ def _partner(seed: tf.Tensor, batch_size: int | tf.Tensor) -> tf.Tensor:
     return (tf.range(batch_size) + 1 + ahead) % batch_size
 
 
-def _num_mixed(fraction: float, frame: BatchShape) -> int | tf.Tensor:
-    if isinstance(frame.batch_size, int):
-        return int(np.rint(fraction * frame.batch_size))
-    return tf.cast(tf.round(fraction * tf.cast(frame.batch_size, tf.float64)), tf.int32)
+def _num_mixed(fraction: float, shape: BatchShape) -> int | tf.Tensor:
+    if isinstance(shape.batch_size, int):
+        return int(np.rint(fraction * shape.batch_size))
+    return tf.cast(tf.round(fraction * tf.cast(shape.batch_size, tf.float64)), tf.int32)
 
 
-def _book_mix(seed: tf.Tensor, frame: BatchShape, fraction: float) -> tuple[tf.Tensor, tf.Tensor]:
+def _book_mix(seed: tf.Tensor, shape: BatchShape, fraction: float) -> tuple[tf.Tensor, tf.Tensor]:
     """The book's weights and partners: each of the first images with the next one, by one weight a batch.
 
     Its code draws the weight in NumPy while the graph is made, so every batch has the same; here each draws its own.
     """
-    mixed = _num_mixed(fraction, frame)
-    if isinstance(mixed, int) and mixed >= frame.batch_size:
+    mixed = _num_mixed(fraction, shape)
+    if isinstance(mixed, int) and mixed >= shape.batch_size:
         raise ValueError(
             f"fraction is {fraction}: the last of {mixed} mixed images has no next one in a batch of "
-            f"{frame.batch_size}."
+            f"{shape.batch_size}."
         )
     low, high = BOOK_WEIGHTS
     # The 31 hundredths from 0.50 to 0.80 as rounding a uniform draw gives them: the two ends half as often.
     hundredths = tf.round(tf.cast(to_unit(random_bits(seed, [1])), tf.float64) * (100 * (high - low))) + 100 * low
     weight = tf.cast(hundredths / 100, tf.float32)
-    own = tf.where(tf.range(frame.batch_size) < mixed, weight, 1.0)
-    partner = tf.minimum(tf.range(frame.batch_size) + 1, frame.batch_size - 1)
+    own = tf.where(tf.range(shape.batch_size) < mixed, weight, 1.0)
+    partner = tf.minimum(tf.range(shape.batch_size) + 1, shape.batch_size - 1)
     return tf.stack([own, 1 - own], axis=-1), partner
 
 
-def _boxes(seed: tf.Tensor, frame: BatchShape, weights: tf.Tensor, per: str) -> tf.Tensor:
+def _boxes(seed: tf.Tensor, shape: BatchShape, weights: tf.Tensor, per: str) -> tf.Tensor:
     """int32 [B, 4]: top, left, bottom, right of the box that the partner fills."""
-    draws = draw_uniforms(split_seed(seed, 2)[0], frame.batch_size, 1)
+    draws = draw_uniforms(split_seed(seed, 2)[0], shape.batch_size, 1)
     centre = draws.extra[:, 0, :2]
     if per == "batch":
-        centre = tf.tile(centre[:1], [frame.batch_size, 1])
-    sizes = np.array([frame.height, frame.width], np.float64)
+        centre = tf.tile(centre[:1], [shape.batch_size, 1])
+    sizes = np.array([shape.height, shape.width], np.float64)
     # Halves in float64: a square root and whole numbers, alike in every form.
     half = tf.sqrt(tf.cast(weights[:, 1:], tf.float64)) * sizes / 2
     middle = tf.floor(tf.cast(centre, tf.float64) * sizes)

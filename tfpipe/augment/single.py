@@ -89,9 +89,9 @@ def op(
         raise ValueError(f"op {known.name!r} takes {known.num_values} values; it got {len(values)}.")
     rendering = Rendering(fill, interpolation, form, check_values)
     if not values:
-        return _single(known, lambda frame: _range_of_op(known, frame), p, rendering)
+        return _single(known, lambda shape: _range_of_op(known, shape), p, rendering)
     spread = ValueRange(tuple(_range(known.name, value) for value in values))
-    return _single(known, lambda frame: spread, p, rendering)
+    return _single(known, lambda shape: spread, p, rendering)
 
 
 @record_call
@@ -118,7 +118,7 @@ def pad_and_crop(padding: int = 4, *, fill: Fill = 0, form: str = "auto") -> OpT
     if not isinstance(padding, int) or padding < 0:
         raise ValueError(f"padding is {padding!r}; it must be an integer of at least 0.")
     spread = ValueRange(((-padding, padding),) * 2, whole=True)
-    return _single(OPS["crop"], lambda frame: spread, 1.0, Rendering(fill, form=form))
+    return _single(OPS["crop"], lambda shape: spread, 1.0, Rendering(fill, form=form))
 
 
 @record_call
@@ -135,8 +135,8 @@ def cutout(side: Values = 16, *, p: float = 1.0, fill: Fill = 128, form: str = "
     if low < 0 or ((low < 1) != (high < 1) and low != 0):
         raise ValueError(f"side is {side}; it takes pixels from 1, or fractions below 1, and never a negative side.")
 
-    def spread(frame: BatchShape) -> ValueRange:
-        unit = frame.size_of("side") if high < 1 else 1
+    def spread(shape: BatchShape) -> ValueRange:
+        unit = shape.size_of("side") if high < 1 else 1
         return ValueRange(((low * unit, high * unit), (0, 1), (0, 1)))
 
     return _single(OPS["cutout"], spread, p, Rendering(fill, form=form))
@@ -151,7 +151,7 @@ def zoom(
     if low <= 0:
         raise ValueError(f"factor is {factor}; it must be positive.")
     spread = ValueRange(((low, high), (0, 1), (0, 1)))
-    return _single(OPS["zoom"], lambda frame: spread, p, Rendering(fill, interpolation, form))
+    return _single(OPS["zoom"], lambda shape: spread, p, Rendering(fill, interpolation, form))
 
 
 @record_call
@@ -225,9 +225,9 @@ def color_jitter(
     ranges = [(-360 * a, 360 * a) if name == "hue" else (max(0.0, 1 - a), 1 + a) for name, a in used.items()]
     low, high = np.array(ranges or [(0.0, 0.0)]).T
 
-    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
-        draws = draw_uniforms(seed, frame.batch_size, len(used))
-        order = draw_order(seed, frame.batch_size, len(used))
+    def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
+        draws = draw_uniforms(seed, shape.batch_size, len(used))
+        order = draw_order(seed, shape.batch_size, len(used))
         values = lerp(tf.gather(low, order), tf.gather(high, order), draws.magnitude)
         return Choices(order + 1, tf.pad(values[..., None], [[0, 0], [0, 0], [0, NUM_VALUES - 1]]), draws.noise)
 
@@ -241,7 +241,7 @@ def color_jitter(
 def _plain(name: str, values: Sequence[Values], p: float) -> OpTransform:
     """An op that neither fills nor interpolates, with its values; it goes with parts of any fill."""
     spread = ValueRange(tuple(_range(name, value) for value in values))
-    return _single(OPS[name], lambda frame: spread, p, None)
+    return _single(OPS[name], lambda shape: spread, p, None)
 
 
 def _single(
@@ -249,20 +249,20 @@ def _single(
 ) -> OpTransform:
     _check_probability("p", p)
 
-    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
-        draws = draw_uniforms(seed, frame.batch_size, 1)
+    def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
+        draws = draw_uniforms(seed, shape.batch_size, 1)
         happens = draws.apply < np.float32(p)
-        values = tf.where(happens[..., None], spread(frame).draw(draws), 0.0)
+        values = tf.where(happens[..., None], spread(shape).draw(draws), 0.0)
         return Choices(tf.cast(happens, tf.int32), values, draws.noise)
 
     return OpTransform((OPS["identity"], member), 1, choose, rendering)
 
 
-def _range_of_op(member: Op, frame: BatchShape) -> ValueRange:
+def _range_of_op(member: Op, shape: BatchShape) -> ValueRange:
     """The range that the op brings along: weakest to strongest, with both signs where it has them."""
     if not member.num_values:
         return ValueRange(())
-    low, high, size = member.low, member.high, frame.size_of(member.unit)
+    low, high, size = member.low, member.high, shape.size_of(member.unit)
     first = (member.neutral + low * size, member.neutral + high * size)
     other = (member.neutral - low * size, member.neutral - high * size)
     return ValueRange((first, *member.further), other if member.mirrored else None)

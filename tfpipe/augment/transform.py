@@ -86,15 +86,15 @@ class OpTransform:
         object.__setattr__(self, "arguments", _frozen(self.arguments))
 
     def draw(self, seed: Any, batch_size: int | tf.Tensor, height: int, width: int) -> Choices:
-        """What happens to each image of a batch of this size: a pure function of the arguments."""
+        """The choices for a batch of this size: a pure function of the arguments."""
         return self.choose(_seed(seed), BatchShape(batch_size, height, width))
 
     def __call__(self, batch: Batch, seed: Any) -> Batch:
         how = self.rendering or Rendering()
-        frame = batch_shape(batch, check_values=how.check_values)
+        shape = batch_shape(batch, check_values=how.check_values)
         if len(self.ops) == 1 or self.num_stages == 0:
             return batch
-        choices = self.choose(_seed(seed), frame)
+        choices = self.choose(_seed(seed), shape)
         return apply_to_batch(batch, choices, self.ops, fill=how.fill, interpolation=how.interpolation, form=how.form)
 
 
@@ -116,9 +116,9 @@ class BatchTransform:
         object.__setattr__(self, "arguments", _frozen(self.arguments))
 
     def __call__(self, batch: Batch, seed: Any) -> Batch:
-        frame = batch_shape(batch)
+        shape = batch_shape(batch)
         tensors = {name: value if tf.is_tensor(value) else tf.convert_to_tensor(value) for name, value in batch.items()}
-        return self.change(tensors, _seed(seed), frame)
+        return self.change(tensors, _seed(seed), shape)
 
 
 Transform = OpTransform | BatchTransform

@@ -1,1 +1,1 @@
-"""What happens to each image, drawn from a seed: random streams, magnitudes, slots, policies' selections."""
+"""Random draws: streams from a seed, tables of magnitudes, the candidates of a draw, the selections of policies."""

@@ -16,7 +16,7 @@ from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op
 
 @dataclass(frozen=True)
 class BatchShape:
-    """What a draw may depend on, besides the seed.
+    """The sizes and features of a batch: all that a draw may depend on besides the seed.
 
     Attributes:
       batch_size: of the images; a number where it is known when the graph is made.
@@ -43,7 +43,7 @@ class Candidates:
     Attributes:
       ops: the identity, then the ops that occur.
       places: int32 [N], the index of each candidate's op in ops.
-      ranges: each slot's range.
+      ranges: each candidate's range.
       positions: float64 [N], the position of each candidate in its range.
     """
 
@@ -52,26 +52,26 @@ class Candidates:
     ranges: tuple[MagnitudeRange, ...]
     positions: np.ndarray
 
-    def values(self, frame: BatchShape) -> tf.Tensor:
-        """float32 [N * 2]: each slot's value with the sign + and with the sign -."""
+    def values(self, shape: BatchShape) -> tf.Tensor:
+        """float32 [N * 2]: each candidate's value with the sign + and with the sign -."""
         runs = groupby(range(len(self.ranges)), key=lambda i: self.ranges[i])
-        rows = [values.values(self.positions[list(places)], frame.size_of(values.unit)) for values, places in runs]
+        rows = [values.values(self.positions[list(places)], shape.size_of(values.unit)) for values, places in runs]
         return tf.constant(np.concatenate(rows).reshape(-1))
 
     def choices(
-        self, index: tf.Tensor, draws: Draws, frame: BatchShape, *, applied: tf.Tensor | None = None
+        self, index: tf.Tensor, draws: Draws, shape: BatchShape, *, applied: tf.Tensor | None = None
     ) -> Choices:
-        """The choices for slots.
+        """The choices for candidates.
 
         Args:
-          index: int32 [B, S], a slot for each image and stage.
+          index: int32 [B, S], a candidate for each image and stage.
           draws: the streams for sign, extra values and noise.
-          frame: the sizes.
+          shape: of the batch.
           applied: bool [B, S]; where it is False, the image stays as it is.
         """
         sign = tf.cast(draws.sign >= 0.5, tf.int32)
         places = tf.gather(self.places, index)
-        value = tf.gather(self.values(frame), index * 2 + sign)
+        value = tf.gather(self.values(shape), index * 2 + sign)
         if applied is not None:
             places = tf.where(applied, places, 0)
             value = tf.where(applied, value, 0.0)

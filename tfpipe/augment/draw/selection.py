@@ -1,7 +1,7 @@
 """How an image is given its ops: some of a suite, one of several sub-policies, or a random walk through steps.
 
-All three choose among slots (an op with a strength, see draw.py) by streams of their own, so which op, how strong,
-which sign and whether at all are independent of one another.
+All three choose among candidates (an op with a strength, see candidates.py) by streams of their own, so which op, how
+strong, which sign and whether at all are independent of one another.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def from_suite(
     """N ops of a suite for each image."""
     num_bins = len(bin_weights)
     positions = np.arange(num_bins) / max(num_bins - 1, 1)
-    slots = make_candidates([(op, values, float(p)) for op, values in members for p in positions], IDENTITY)
+    candidates = make_candidates([(op, values, float(p)) for op, values in members for p in positions], IDENTITY)
     op_limits, bin_limits = cumulative(op_weights), cumulative(bin_weights)
 
-    def choose(seed: tf.Tensor, frame: BatchShape) -> Choices:
-        draws = draw_uniforms(seed, frame.batch_size, n)
+    def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
+        draws = draw_uniforms(seed, shape.batch_size, n)
         index = sample_index(draws.op, op_limits) * num_bins + sample_index(draws.magnitude, bin_limits)
-        return slots.choices(index, draws, frame)
+        return candidates.choices(index, draws, shape)
 
-    return slots.ops, n, choose
+    return candidates.ops, n, choose
 
 
 def from_policies(
@@ -66,24 +66,24 @@ def from_policies(
             entries += [*(members[step] for step in steps), *padding]
             chances += [*(step.probability for step in steps), *[0.0] * len(padding)]
         sub_policies.append(len(policy.sub_policies))
-    slots = make_candidates(entries, IDENTITY)
-    chosen = _Drawer(slots, np.array(chances, np.float32), np.array(sub_policies), num_stages)
+    candidates = make_candidates(entries, IDENTITY)
+    chosen = _Drawer(candidates, np.array(chances, np.float32), np.array(sub_policies), num_stages)
 
-    def segment_of(seed: tf.Tensor, frame: BatchShape) -> tf.Tensor:
-        return _segment(seed, frame, lengths, epoch, flatten)
+    def segment_of(seed: tf.Tensor, shape: BatchShape) -> tf.Tensor:
+        return _segment(seed, shape, lengths, epoch, flatten)
 
     num_ops = policies[0].num_ops
     if num_ops is None:
-        return slots.ops, num_stages, lambda seed, frame: chosen.in_order(seed, frame, segment_of(seed, frame))
+        return candidates.ops, num_stages, lambda seed, shape: chosen.in_order(seed, shape, segment_of(seed, shape))
     limits = cumulative(np.array([policy.num_ops for policy in policies]))
     most = len(num_ops) - 1
-    return slots.ops, most, lambda seed, frame: chosen.walk(seed, frame, segment_of(seed, frame), limits)
+    return candidates.ops, most, lambda seed, shape: chosen.walk(seed, shape, segment_of(seed, shape), limits)
 
 
 def _steps_of(
     policy: Policy, ops: Sequence[Op], translate: Translation
 ) -> dict[Step, tuple[Op, MagnitudeRange, float]]:
-    """What each step of a policy is: its op, the op's range, and the position in it."""
+    """For each step of a policy its op, the op's range, and the position in that range."""
     known = {**OPS, **{op.name: op for op in ops}}
     unknown = sorted({step.op for step in policy.steps} - set(known))
     if unknown:
@@ -102,39 +102,39 @@ def _steps_of(
     return steps
 
 
-def _segment(seed: tf.Tensor, frame: BatchShape, lengths: Sequence[int], epoch: int | None, flatten: bool) -> tf.Tensor:
+def _segment(seed: tf.Tensor, shape: BatchShape, lengths: Sequence[int], epoch: int | None, flatten: bool) -> tf.Tensor:
     """The index of the policy in force: int32 [B] or [1]."""
     if len(lengths) == 1:
         return tf.zeros([1], tf.int32)
     if flatten:
-        draws = draw_uniforms(split_seed(seed, 1)[0], frame.batch_size, 1)
+        draws = draw_uniforms(split_seed(seed, 1)[0], shape.batch_size, 1)
         return sample_index(draws.op[:, 0], cumulative(np.array(lengths)))
-    if epoch is None and (frame.batch is None or "epoch" not in frame.batch):
+    if epoch is None and (shape.batch is None or "epoch" not in shape.batch):
         raise ValueError("A schedule needs the epoch: give epoch=, or a batch with 'epoch', an integer scalar.")
-    now = tf.cast(frame.batch["epoch"] if epoch is None else epoch, tf.int64)  # type: ignore[index]
+    now = tf.cast(shape.batch["epoch"] if epoch is None else epoch, tf.int64)  # type: ignore[index]
     return sample_index(tf.reshape(now, [1]), np.cumsum(lengths)[:-1].astype(np.int64))
 
 
 class _Drawer:
-    """Draws steps of policies; sub-policy p of segment s begins at slot (first[s] + p) * num_stages."""
+    """Draws steps of policies; sub-policy p of segment s begins at candidate (first[s] + p) * num_stages."""
 
-    def __init__(self, slots: Candidates, chances: np.ndarray, counts: np.ndarray, num_stages: int) -> None:
-        self._slots, self._chances, self._num_stages = slots, chances, num_stages
+    def __init__(self, candidates: Candidates, chances: np.ndarray, counts: np.ndarray, num_stages: int) -> None:
+        self._candidates, self._chances, self._num_stages = candidates, chances, num_stages
         self._counts = counts.astype(np.float32)
         self._first = (np.cumsum(counts) - counts).astype(np.int32)
 
-    def in_order(self, seed: tf.Tensor, frame: BatchShape, segment: tf.Tensor) -> Choices:
+    def in_order(self, seed: tf.Tensor, shape: BatchShape, segment: tf.Tensor) -> Choices:
         """One sub-policy for each image, drawn uniformly, and each of its steps with its probability."""
-        draws = draw_uniforms(seed, frame.batch_size, self._num_stages)
+        draws = draw_uniforms(seed, shape.batch_size, self._num_stages)
         count = tf.gather(self._counts, segment)
         place = tf.cast(tf.minimum(tf.floor(draws.op[:, 0] * count), count - 1), tf.int32)
         first = (tf.gather(self._first, segment) + place) * self._num_stages
         index = first[:, None] + tf.range(self._num_stages)
-        return self._slots.choices(index, draws, frame, applied=draws.apply < tf.gather(self._chances, index))
+        return self._candidates.choices(index, draws, shape, applied=draws.apply < tf.gather(self._chances, index))
 
-    def walk(self, seed: tf.Tensor, frame: BatchShape, segment: tf.Tensor, limits: np.ndarray) -> Choices:
+    def walk(self, seed: tf.Tensor, shape: BatchShape, segment: tf.Tensor, limits: np.ndarray) -> Choices:
         """The steps in random order, each with its probability, until the drawn number of them is reached."""
-        draws = draw_uniforms(seed, frame.batch_size, self._num_stages)
+        draws = draw_uniforms(seed, shape.batch_size, self._num_stages)
         index = (tf.gather(self._first, segment) * self._num_stages)[:, None] + tf.range(self._num_stages)
         happens = draws.apply < tf.gather(self._chances, index)
         # Those that happen come first, in the random order of their priorities; the others have 2, beyond all of them.
@@ -145,7 +145,7 @@ class _Drawer:
         ready = tf.reduce_sum(tf.cast(happens, tf.int32), axis=-1)
         applied = tf.range(most) < tf.minimum(num_applied, ready)[:, None]
         chosen = (tf.gather(self._first, segment) * self._num_stages)[:, None] + order
-        return self._slots.choices(chosen, _leading(draws, most), frame, applied=applied)
+        return self._candidates.choices(chosen, _leading(draws, most), shape, applied=applied)
 
 
 def _leading(draws: Draws, num_stages: int) -> Draws:

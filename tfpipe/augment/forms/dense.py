@@ -94,7 +94,7 @@ def _lookup(images: tf.Tensor, picks: Picks, values: tf.Tensor, seeds: tf.Tensor
 
 
 def _statistics(images: tf.Tensor, needs: set[str]) -> dict[str, Any]:
-    """What the look-up ops need, shaped to meet tables [B, C, 256]."""
+    """The statistics that the look-up ops need, shaped to broadcast against tables [B, C, 256]."""
     found: dict[str, Any] = {}
     if "luma" in needs:
         found["luma"] = lookup.luma_mean(images)[:, None, None]

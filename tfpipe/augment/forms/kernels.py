@@ -1,6 +1,6 @@
-"""What the loop form does with one image: a Kernel for each op, and the buffers and numbers it works from.
+"""The kernels of the loop form: for each op, the computation on one image, and the buffers that it reads.
 
-The kernels here are shaped for XLA:CPU; what each costs, and what was tried, is in BUILD_NOTES.md.
+The kernels here are shaped for XLA:CPU; the costs, and what was tried: docs/decisions/021 and the appendix.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tfpipe.tf_internals import dynamic_slice, dynamic_update_slice
 
 
 class LoopState(NamedTuple):
-    """What the loops carry along.
+    """The variables of the loops.
 
     Attributes:
       place: the next image's index in the stage's order.
@@ -47,7 +47,7 @@ class LoopState(NamedTuple):
 
 
 class ImageStep(NamedTuple):
-    """What one image is to get.
+    """The op, values and seeds of one image in one stage.
 
     Attributes:
       op: int32 scalar, an index into the ops.
@@ -68,7 +68,7 @@ class ImageView:
         self.buffers = state.rows, state.plane
 
     def fence(self, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
-        """What `compute` gives, computed first (see `isolated`); for what is small."""
+        """The result of `compute`, computed first (see `isolated`); for small tensors."""
         return isolated(self.runtime_zero, compute)
 
     def view(self, shape: tuple[int, ...]) -> tf.Tensor:
@@ -94,7 +94,7 @@ class ImageView:
 
 
 class Kernel(NamedTuple):
-    """What the loop does with one image for an op.
+    """The computation of one op on one image.
 
     Attributes:
       run: (view, step) -> image; where the image has another stage, (view, step, that stage's step).

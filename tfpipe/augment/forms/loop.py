@@ -80,7 +80,7 @@ def _writable(batch: tf.Tensor, runtime_zero: tf.Tensor) -> tf.Tensor:
 
 
 class LoopSchedule(NamedTuple):
-    """Which images an op is carried out on.
+    """The order in which a stage visits the images, op by op.
 
     Attributes:
       choices: what was drawn.
@@ -96,11 +96,11 @@ class LoopSchedule(NamedTuple):
     runtime_zero: tf.Tensor
 
     def first(self, stage: tf.Tensor, op: int) -> tf.Tensor:
-        """Where the op's images begin."""
+        """The index of an op's first image in the stage's order."""
         return self.order[stage, 2 * tf.shape(self.choices.ops)[0] + op]
 
     def steps(self, stage: tf.Tensor, number: tf.Tensor) -> tuple[ImageStep, ...]:
-        """What an image is to get: the stage's step and, where there is a next stage, that one's."""
+        """The steps of an image: this stage's and, if there is a next stage, that one's."""
         choices, num_stages = self.choices, self.choices.ops.shape[1]
 
         def drawn(stage: tf.Tensor, op: tf.Tensor | None = None) -> ImageStep:

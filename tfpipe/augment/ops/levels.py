@@ -1,4 +1,4 @@
-"""Arithmetic on levels 0 to 255 as Pillow rounds it, and the guards that keep XLA from rounding otherwise.
+"""Arithmetic on levels (uint8 values) as Pillow rounds it, and the guards that keep XLA from rounding otherwise.
 
 Tensors here carry any leading axes: an image is [H, W, C], a batch [B, H, W, C], and a value per image has the
 leading axes alone.
@@ -85,7 +85,7 @@ def blend(start: tf.Tensor, end: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def isolated(runtime_zero: tf.Tensor, compute: Callable[[], tf.Tensor], *, shape: Any = None) -> tf.Tensor:
-    """What `compute` gives, computed once, by a kernel of its own.
+    """The result of `compute`, computed once, by a kernel of its own.
 
     XLA:CPU fuses a producer into the gather that reads it, and computes it again for every element; it strips
     optimization_barrier before it fuses. A conditional is never fused. This one always takes its first branch, which

@@ -219,7 +219,7 @@ def compose_tables(tables: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
 
 
 def _starts(channels: int) -> tf.Tensor:
-    """Where each channel's table begins, of tables laid end to end."""
+    """The index of the first entry of each channel's table, of tables laid end to end."""
     return tf.range(channels) * NUM_LEVELS
 
 

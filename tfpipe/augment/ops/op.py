@@ -1,4 +1,4 @@
-"""What is drawn for a batch, and what an op is.
+"""The two values that drawing and applying share: Choices, drawn for a batch, and Op.
 
 Drawing and applying meet in one small table, `Choices`: which op each image gets in each stage, and with which values.
 A policy makes such a table from a seed; `apply_choices` carries it out, deterministically, in either form. So variety
@@ -23,7 +23,7 @@ MOTIONS = ("affine", "scale", "shift", "shift_x", "shift_y")
 
 
 class Choices(NamedTuple):
-    """What happens to each image of a batch, stage after stage.
+    """The op, values and noise seeds of each image of a batch, for each stage.
 
     Attributes:
       ops: int32 [B, S], indices into the tuple of Ops that goes with it; index 0 is always the identity.

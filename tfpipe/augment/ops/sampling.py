@@ -20,7 +20,7 @@ OUTSIDE = -1
 
 
 class Grid(NamedTuple):
-    """Where an output's pixels come from.
+    """The map from output pixels to input pixels.
 
     Attributes:
       coefficients: float64 [..., 6], see tfpipe.augment.ops.warp.
