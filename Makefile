@@ -30,7 +30,7 @@ demo: $(VENV)/demo.done
 	$(BIN)/tfpipe demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # tests/conftest.py has the order
 
 quick: $(VENV)/dev.done
 	$(BIN)/ruff check .
