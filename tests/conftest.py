@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,15 @@ from tfpipe.format.manifest import Manifest
 # The first call into TensorFlow or Beam takes seconds, so no deadline; the seeds are fixed: a red run stays red.
 settings.register_profile("tfpipe", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tfpipe")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without_tensorflow", action="store_true", help="end at the first test that loads TensorFlow")
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    if item.config.getoption("without_tensorflow") and "tensorflow" in sys.modules:
+        pytest.exit(f"{item.nodeid} loads TensorFlow; remove its file from tests/quick.txt.", returncode=1)
 
 
 @pytest.fixture(scope="session")
