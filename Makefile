@@ -5,14 +5,10 @@ BIN := $(VENV)/bin
 SETTINGS := setup.cfg pyproject.toml
 RESULTS := benchmarks/results
 
-# Tests that start no TensorFlow: what `make quick` runs.
-QUICK := tests/test_architecture.py tests/format/test_schema.py tests/format/test_sharding.py tests/format/test_manifest.py \
-	tests/images/test_moments.py tests/reader/test_options.py tests/test_policy.py tests/beam_jobs/test_plan.py \
-	tests/beam_jobs/test_census.py tests/beam_jobs/test_sources.py tests/beam_jobs/test_listings.py tests/maintenance/test_check.py
-
 .PHONY: help demo test quick lint format faults engines parity fuzz nightly bench clean
 
 help:
+	@echo "make help     this list"
 	@echo "make demo     the main job on real images: files, Beam job, shards, training, embeddings, timing"
 	@echo "make test     linters, types and tests: what CI runs, some 9 minutes on two cores"
 	@echo "make quick    linters and the tests that need no TensorFlow: under a minute"
@@ -24,7 +20,7 @@ help:
 	@echo "make nightly  tests that read compiled programs or the wall clock"
 	@echo "make fuzz     1,200,000 broken inputs"
 	@echo "make bench    every benchmark, small, without other packages; JSON into $(RESULTS)"
-	@echo "make clean    remove .venv, caches and demo_output"
+	@echo "make clean    remove .venv, builds, caches and demo_output"
 
 demo: $(VENV)/demo.done
 	$(BIN)/tfpipe demo
@@ -32,10 +28,11 @@ demo: $(VENV)/demo.done
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # tests/conftest.py has the order
 
+# The files are listed in tests/quick.txt; one that loads TensorFlow ends the run.
 quick: $(VENV)/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q $(QUICK)
+	$(BIN)/python -m pytest -q --without_tensorflow @tests/quick.txt
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
@@ -85,4 +82,4 @@ $(VENV)/%.done: $(BIN)/python $(SETTINGS)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo_output build *.egg-info .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) demo_output build dist *.egg-info .ruff_cache .mypy_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sorts the long files to the front; the order inside a file stays."""
     ranks = {name: rank for rank, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without_tensorflow", action="store_true", help="end at the first test that loads TensorFlow")
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    if item.config.getoption("without_tensorflow") and "tensorflow" in sys.modules:
+        pytest.exit(f"{item.nodeid} loads TensorFlow; remove its file from tests/quick.txt.", returncode=1)
 
 
 @pytest.fixture(scope="session")

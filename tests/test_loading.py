@@ -75,6 +75,14 @@ def test_the_names_of_the_package_load_no_more_than_they_need() -> None:
     assert process("-c", code).stdout == "[]\n"
 
 
+def test_the_files_of_make_quick_exist_and_import_no_tensorflow() -> None:
+    collect = "print(int(pytest.main(['-q', '--collect-only', '@tests/quick.txt'])))"
+    code = f"import pytest; {collect}; {LOADED}"
+    status, loaded = process("-c", code).stdout.splitlines()[-2:]
+    assert status == "0"
+    assert "tensorflow" not in loaded
+
+
 QUICK = [["--help"], ["convert", "--help"], ["check", "--help"], ["--version"], ["check", "nowhere"]]
 
 
