@@ -1,5 +1,6 @@
 """Keras layers: inside a model, in Dataset.map, saved and loaded, in mixed precision, and on the JAX backend."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -53,6 +54,91 @@ def test_a_layer_survives_the_way_through_its_config(layer):
     assert again.transforms == layer.transforms
     assert again.get_config() == layer.get_config()
     assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer)).name == layer.name
+
+
+# What model.keras holds of the layer; saved models depend on every name in it.
+SAVED = {
+    "module": "tfpipe.layers",
+    "class_name": "RandAugment",
+    "registered_name": "tfpipe>RandAugment",
+    "config": {
+        "name": "mine",
+        "dtype": {
+            "class_name": "DTypePolicy",
+            "config": {"name": "float32"},
+            "module": "keras",
+            "registered_name": None,
+        },
+        "seed": 5,
+        "steps_per_epoch": None,
+        "transforms": [
+            {
+                "kind": "tfpipe transform 1",
+                "factory": "rand_augment",
+                "arguments": {
+                    "n": 2,
+                    "m": 9,
+                    "num_magnitude_bins": 31,
+                    "table": "torchvision",
+                    "fill": 128,
+                    "interpolation": "nearest",
+                    "ops": None,
+                    "excluded": ["rotate"],
+                    "weights": None,
+                    "magnitude_noise": 0.0,
+                    "max_translate_abs": None,
+                    "max_translate_rel": None,
+                    "form": "auto",
+                    "check_values": False,
+                },
+            }
+        ],
+    },
+}
+
+
+def test_the_saved_form_of_a_layer_stays_the_same():
+    layer = LAYERS["RandAugment"]()
+    assert keras.saving.serialize_keras_object(layer) == SAVED
+    assert keras.saving.deserialize_keras_object(SAVED).transforms == layer.transforms
+
+
+def test_a_layer_shows_the_arguments_of_its_transform_and_its_own():
+    shown = list(inspect.signature(layers.PBA).parameters)
+    assert shown == [*inspect.signature(augment.pba).parameters, "steps_per_epoch", "seed", "name", "dtype"]
+    with pytest.raises(TypeError, match="missing 2 required positional arguments: 'n' and 'm'"):
+        layers.RandAugment()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'strength'"):
+        layers.RandAugment(1, 2, strength=3)
+
+
+def test_a_layer_can_be_extended():
+    class Strong(layers.RandAugment):
+        """RandAugment at one magnitude."""
+
+        def __init__(self, n, **kwargs):
+            super().__init__(n, 30, **kwargs)
+
+    assert list(inspect.signature(Strong).parameters) == ["n", "kwargs"]
+    np.testing.assert_array_equal(Strong(2, seed=1)(pictures()), layers.RandAugment(2, 30, seed=1)(pictures()))
+
+
+def test_of_a_seed_the_low_32_bits_count():
+    for seed, same in ((-1, 2**32 - 1), (2**40 + 5, 5)):
+        ours, theirs = (layers.RandAugment(2, 9, seed=value)(pictures()) for value in (seed, same))
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_boxes_may_be_ragged_and_images_may_not():
+    layer = layers.Augment([augment.center_crop((4, 4))], seed=1)
+    boxes = tf.ragged.constant([[[2.0, 2, 6, 6]], [[0.0, 0, 3, 4], [0, 0, 1, 1]]], ragged_rank=1)
+    found = layer({"image": pictures(2), "boxes": boxes})["boxes"]
+    assert found.to_list() == [[[0, 0, 4, 4]], [[0, 0, 1, 2], [0, 0, 0, 0]]]
+    ragged = tf.ragged.stack([pictures()[0], pictures()[1][:5]])
+    with pytest.raises(ValueError, match="this batch is ragged: resize or crop its images first"):
+        layer(ragged)
+    with pytest.raises(ValueError, match="this batch is ragged: resize or crop its images first"):
+        tf.data.Dataset.from_tensors(ragged).map(layer)
 
 
 def small(seed=3):

@@ -28,6 +28,7 @@ from tfpipe.augment.ops.op import Op
 from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, trivial_augment_wide
 from tfpipe.augment.saving import from_json, named_ops, to_json
 from tfpipe.augment.transform import Transform
+from tfpipe.policy import is_integer
 from tfpipe.tf_internals import read_and_skip
 
 _PACKAGE = "tfpipe"
@@ -43,10 +44,11 @@ class Augment(keras.layers.Layer):
 
     Takes images [B, H, W, C] (uint8, or floats in [0, 1]), a pair (images, labels), or a dict with "image" (or Keras's
     "images") and what else the transforms take; returns the same structure and dtypes, under mixed precision too.
+    Boxes may be ragged; images may not: all of a batch have one size.
 
     Args:
       transforms: of tfpipe.augment, applied in order.
-      seed: of the layer's stream; None draws one.
+      seed: of the layer's stream, any integer, of which the low 32 bits count; None draws one.
       steps_per_epoch: batch["epoch"], which schedules read, is the number of calls divided by this; None: no epoch.
       name: of the layer.
       dtype: Keras's policy; it changes nothing here.
@@ -69,7 +71,7 @@ class Augment(keras.layers.Layer):
             or not all(callable(transform) for transform in transforms)
         ):
             raise ValueError(f"transforms is {transforms!r}; it takes a list of at least one transform.")
-        if steps_per_epoch is not None and (not isinstance(steps_per_epoch, int) or steps_per_epoch < 1):
+        if steps_per_epoch is not None and not is_integer(steps_per_epoch, 1):
             raise ValueError(f"steps_per_epoch is {steps_per_epoch!r}; it must be an integer of at least 1.")
         self.transforms = list(transforms)
         self.seed = secrets.randbits(31) if seed is None else int(seed)
@@ -183,8 +185,12 @@ class _FactoryLayer(Augment):
     _factory: ClassVar[Callable[..., Transform]]
     _own: ClassVar[tuple[str, ...]]
 
-    def __init_subclass__(cls, *, factory: Callable[..., Transform], own: tuple[str, ...] = ()) -> None:
+    def __init_subclass__(cls, *, factory: Callable[..., Transform] | None = None, own: tuple[str, ...] = ()) -> None:
         super().__init_subclass__()
+        if factory is None:
+            # A user's subclass: it keeps the function, and its own __init__ says what it takes.
+            cls.__signature__ = None if "__init__" in vars(cls) else cls.__signature__
+            return
         cls._factory, cls._own = staticmethod(factory), (*own, "seed", "name", "dtype")
         augment = inspect.signature(Augment).parameters
         # What help() and editors show.

@@ -26,6 +26,18 @@ TABLES = ("tfpipe", "dali", "torchvision", "paper", "pba")
 POLICY_KIND, SCHEDULE_KIND = "tfpipe policy 1", "tfpipe schedule 1"
 
 
+def is_number(value: Any, low: float = -math.inf, high: float = math.inf, *, kinds: Any = (int, float)) -> bool:
+    """Whether a value is a finite number from low to high; a bool is none. `kinds`: numbers.Real takes NumPy's too."""
+    return (
+        isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and bool(low <= value <= high)
+    )
+
+
+def is_integer(value: Any, low: int, high: float = math.inf) -> bool:
+    """Whether a value is an integer from low to high; a bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
 @dataclass(frozen=True)
 class Step:
     """One op of a sub-policy.
@@ -44,9 +56,9 @@ class Step:
     def __post_init__(self) -> None:
         if not isinstance(self.op, str) or not self.op:
             raise ValueError(f"The op of a step is {self.op!r}; it must be the name of an op.")
-        if not _is_number(self.probability) or not 0 <= self.probability <= 1:
+        if not is_number(self.probability, 0, 1):
             raise ValueError(f"The probability of {self.op!r} is {self.probability!r}; it must be in [0, 1].")
-        if self.magnitude is not None and not _is_number(self.magnitude):
+        if self.magnitude is not None and not is_number(self.magnitude):
             raise ValueError(f"The magnitude of {self.op!r} is {self.magnitude!r}; it must be a number or None.")
 
     def to_json(self) -> list[Any]:
@@ -97,7 +109,7 @@ class Policy:
         if self.table not in TABLES:
             raise ValueError(f"Unknown table {self.table!r} in policy {self.name!r}; known tables: {list(TABLES)}.")
         bins = self.num_magnitude_bins
-        if bins is not None and (not isinstance(bins, int) or isinstance(bins, bool) or bins < 1):
+        if bins is not None and not is_integer(bins, 1):
             raise ValueError(
                 f"num_magnitude_bins of policy {self.name!r} is {bins!r}; it must be an integer of at least 1, or None."
             )
@@ -183,7 +195,7 @@ class Segment:
     policy: Policy
 
     def __post_init__(self) -> None:
-        if not isinstance(self.epochs, int) or isinstance(self.epochs, bool) or self.epochs < 1:
+        if not is_integer(self.epochs, 1):
             raise ValueError(f"A segment has {self.epochs!r} epochs; it must be an integer of at least 1.")
 
 
@@ -233,7 +245,7 @@ class Schedule:
         As PBA does: each segment is int(its epochs * num_epochs / all epochs) long, and the last one takes the rest.
         Segments that get no epoch are left out.
         """
-        if not isinstance(num_epochs, int) or num_epochs < 1:
+        if not is_integer(num_epochs, 1):
             raise ValueError(f"num_epochs is {num_epochs!r}; it must be an integer of at least 1.")
         lengths = [segment.epochs * num_epochs // self.num_epochs for segment in self.segments]
         lengths[-1] += num_epochs - sum(lengths)
@@ -292,10 +304,6 @@ def load_schedule(name_or_path: str | os.PathLike[str]) -> Schedule:
       ValueError: neither a published name nor a file, or the file holds no schedule.
     """
     return Schedule.from_json(_load(name_or_path, "schedule", published_schedules()))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _fields(document: Any, kind: str, known: dict[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,7 @@ BAD_CALLS = {
     "The first op is the identity; got ['rotate'].": lambda: apply_choices(IMAGES, no_choices(5, 1), [OPS["rotate"]]),
     "The family of op 'x' is 'blur'; allowed: ['identity'": lambda: Op("x", "blur", len),
     "The unit of op 'x' is 'px'; allowed: ['', 'height'": lambda: Op("x", "warp", len, unit="px"),
+    "The needs of op 'x' is 'mean'; allowed: ['', 'luma'": lambda: Op("x", "lookup", len, needs="mean"),
     "The motion of op 'x' is 'spin'; allowed: ['affine'": lambda: Op("x", "warp", len, motion="spin"),
     "Boxes are [B, N, 4] or ragged; got the shape (5, 4).": lambda: moved(boxes=np.zeros([5, 4])),
     "The mask is [B, H, W] or [B, H, W, C] over images (5, 8, 12, 3); got (5, 8, 11).": lambda: moved(

@@ -157,9 +157,9 @@ def test_what_counts_takes_its_neighbour_along():
     rows = [[curve, counts], [counts, counts], [counts, luma], [curve, curve], [none, counts], [counts, none]]
     ops = [OPS[name] for name in names]
     ranks = np.arange(4, dtype=np.int32)
-    plan = tf.function(lambda *drawn: loop._order(drawn[0], ops, ranks, *drawn[1:]), jit_compile=True, autograph=False)
-    planned = plan(tf.constant(rows), tf.constant(6), tf.constant(0)).numpy()
-    first, then = planned[:, -4:], planned[:, 6:12]
+    sort = tf.function(lambda *drawn: loop._sort_by_op(drawn[0], ops, ranks, *drawn[1:]), jit_compile=True)
+    order, then, starts = (part.numpy() for part in sort(tf.constant(rows), tf.constant(6), tf.constant(0)))
+    assert sorted(order[0]) == list(range(6))
     # Of the first stage one curve and four that count are left; of the second the luma, a curve and one that counts.
-    assert np.diff(first).tolist() == [[1, 4, 0], [1, 1, 1]]
+    assert np.diff(starts).tolist() == [[1, 4, 0], [1, 1, 1]]
     assert then.tolist() == [[counts, counts, 0, 0, 0, 0], [0] * 6]

@@ -249,6 +249,8 @@ REFUSED = {
     "A value of 'rotate' is 'far'": lambda: augment.op("rotate", "far"),
     "p is 2": lambda: augment.flip_left_right(2),
     "padding is -1": lambda: augment.pad_and_crop(-1),
+    "padding is True": lambda: augment.pad_and_crop(True),
+    "p is nan": lambda: augment.flip_left_right(float("nan")),
     "side is -3": lambda: augment.cutout(-3),
     "hue is 0.6; it must be at least 0 and at most 0.5": lambda: augment.color_jitter(hue=0.6),
     "factor is 0": lambda: augment.zoom(0),

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.single import op as op_transform
 from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Rendering, Transform, record_call
+from tfpipe.policy import is_integer, is_number
 
 Part = OpTransform | Op | str
 
@@ -47,8 +49,8 @@ def one_of(parts: Sequence[Part], p: Sequence[float] | None = None) -> OpTransfo
 
     def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
         own, rest = split_seed(seed, 2)
-        place = sample_index(draw_uniforms(own, shape.batch_size, 1).op, limits)
-        return joint.rows(rest, shape, place)
+        part_index = sample_index(draw_uniforms(own, shape.batch_size, 1).op, limits)
+        return joint.rows(rest, shape, part_index)
 
     return OpTransform(joint.ops, joint.num_stages, choose, joint.rendering)
 
@@ -60,7 +62,7 @@ def sometimes(part: Part, p: float) -> OpTransform:
     Raises:
       ValueError: p is not in [0, 1].
     """
-    if not _is_probability(p):
+    if not is_number(p, 0, 1, kinds=Real):
         raise ValueError(f"p is {p!r}; it must be in [0, 1].")
     joint = _Parts("sometimes", [part])
 
@@ -81,7 +83,7 @@ def choose_n(parts: Sequence[Part], n: int) -> OpTransform:
       ValueError: n is negative, or there are fewer parts.
     """
     joint = _Parts("choose_n", parts)
-    if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= len(joint.parts):
+    if not is_integer(n, 0, len(joint.parts)):
         raise ValueError(
             f"n is {n!r}; with {len(joint.parts)} parts it must be an integer from 0 to {len(joint.parts)}."
         )
@@ -107,10 +109,10 @@ def select(ops: Sequence[Part], index: int | str | Sequence[int] | tf.Tensor) ->
     joint = _Parts("select", ops)
 
     def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
-        place = tf.cast(_index_of(index, shape), tf.int32)
-        place = tf.broadcast_to(place, [shape.batch_size])[:, None]
-        inside = (place >= 0) & (place < len(joint.parts))
-        return _only(joint.rows(split_seed(seed, 1)[0], shape, tf.where(inside, place, 0)), inside)
+        part_index = tf.cast(_index_of(index, shape), tf.int32)
+        part_index = tf.broadcast_to(part_index, [shape.batch_size])[:, None]
+        inside = (part_index >= 0) & (part_index < len(joint.parts))
+        return _only(joint.rows(split_seed(seed, 1)[0], shape, tf.where(inside, part_index, 0)), inside)
 
     return OpTransform(joint.ops, joint.num_stages, choose, joint.rendering)
 
@@ -179,33 +181,35 @@ class _Parts:
         self.rendering = distinct[0] if distinct else None
         self.ops = tuple(dict.fromkeys([OPS["identity"], *(op for part in self.parts for op in part.ops)]))
         self.num_stages = max(part.num_stages for part in self.parts)
-        self._places = [np.array([self.ops.index(op) for op in part.ops], np.int32) for part in self.parts]
+        self._op_indices = [np.array([self.ops.index(op) for op in part.ops], np.int32) for part in self.parts]
 
     def tables(self, seed: tf.Tensor, shape: BatchShape) -> list[Choices]:
         """The choices of each part, as indices into the ops of all parts."""
         drawn = []
-        for part, places, part_seed in zip(self.parts, self._places, split_seed(seed, len(self.parts)), strict=True):
+        for part, op_indices, part_seed in zip(
+            self.parts, self._op_indices, split_seed(seed, len(self.parts)), strict=True
+        ):
             choices = part.choose(part_seed, shape)
-            drawn.append(choices._replace(ops=tf.gather(places, choices.ops)))
+            drawn.append(choices._replace(ops=tf.gather(op_indices, choices.ops)))
         return drawn
 
-    def rows(self, seed: tf.Tensor, shape: BatchShape, place: tf.Tensor) -> Choices:
+    def rows(self, seed: tf.Tensor, shape: BatchShape, part_index: tf.Tensor) -> Choices:
         """For each image the tables of its parts, one behind the other.
 
         Args:
           seed: int32 [2].
           shape: of the batch.
-          place: int32 [B, N], the indices of the parts of each image.
+          part_index: int32 [B, N], the indices of the parts of each image.
 
         Returns:
           Choices of N * num_stages stages.
         """
         tables = [self._pad(choices) for choices in self.tables(seed, shape)]
-        if len(tables) == 1 and place.shape[1] == 1:
+        if len(tables) == 1 and part_index.shape[1] == 1:
             return tables[0]
         # Rows of all parts under one another, [P * B, ...]: row p * B + b is what part p drew for image b.
-        rows = place * shape.batch_size + tf.range(shape.batch_size)[:, None]
-        stages = place.shape[1] * self.num_stages
+        rows = part_index * shape.batch_size + tf.range(shape.batch_size)[:, None]
+        stages = part_index.shape[1] * self.num_stages
         picked = [tf.gather(tf.concat(columns, axis=0), rows) for columns in zip(*tables, strict=True)]
         ops, values, seeds = picked
         return Choices(
@@ -252,13 +256,13 @@ def _distinct_renderings(parts: Sequence[OpTransform]) -> list[Rendering]:
 def _probabilities(p: Sequence[float] | None, count: int) -> np.ndarray:
     if p is None:
         return np.ones(count)
-    if len(p) != count or not all(map(_is_probability, p)) or not math.isclose(sum(p), 1, abs_tol=1e-6):
+    if (
+        len(p) != count
+        or not all(is_number(part, 0, 1, kinds=Real) for part in p)
+        or not math.isclose(sum(p), 1, abs_tol=1e-6)
+    ):
         raise ValueError(f"p is {list(p)}; it needs {count} probabilities, one a part, that sum to 1.")
     return np.array(p, np.float64)
-
-
-def _is_probability(p: Any) -> bool:
-    return isinstance(p, int | float | np.number) and not isinstance(p, bool) and bool(0 <= p <= 1)
 
 
 def _index_of(index: Any, shape: BatchShape) -> tf.Tensor:

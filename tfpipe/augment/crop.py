@@ -18,9 +18,11 @@ import tensorflow as tf
 from tfpipe.augment.draw.candidates import BatchShape
 from tfpipe.augment.draw.streams import draw_uniforms
 from tfpipe.augment.forms.apply import check_rendering
+from tfpipe.augment.forms.boxes import map_boxes
 from tfpipe.augment.ops.op import Choices
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Rendering, record_call
+from tfpipe.policy import is_integer
 
 WindowSize = tuple[int, int]
 # Bilinear weights are whole 2048ths: 255 * 2048 * 2048 fits in 31 bits.
@@ -41,7 +43,7 @@ def random_crop(size: WindowSize, *, padding: int = 0, fill: int = 0) -> BatchTr
       ValueError: an argument is out of range; when applied, the window is larger than the padded image.
     """
     height, width = _size("random_crop", size)
-    if not isinstance(padding, int) or padding < 0 or not 0 <= fill <= 255:
+    if not is_integer(padding, 0) or not 0 <= fill <= 255:
         raise ValueError(f"padding is {padding!r} and fill {fill!r}; they take at least 0, and 0 to 255.")
 
     def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
@@ -152,7 +154,7 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Ba
 
 def _size(what: str, size: Any) -> WindowSize:
     pair = tuple(size) if isinstance(size, Sequence) else ()
-    if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
+    if len(pair) != 2 or not all(is_integer(side, 1) for side in pair):
         raise ValueError(f"size of {what} is {size!r}; it takes (height, width), integers of at least 1.")
     return pair[0], pair[1]
 
@@ -217,8 +219,8 @@ def _take_pixels(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     # All pixels under one another, as one table: XLA gathers from that in one step.
     batch_size, height, width, channels = tf.unstack(tf.shape(images))
     start = (tf.range(batch_size) * height)[:, None]
-    places = ((start + y) * width)[:, :, None] + x[:, None, :]
-    return tf.gather(tf.reshape(images, [-1, channels]), places)
+    indices = ((start + y) * width)[:, :, None] + x[:, None, :]
+    return tf.gather(tf.reshape(images, [-1, channels]), indices)
 
 
 @_compile
@@ -233,7 +235,7 @@ def _window(images: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: int, wid
 
 @_compile
 def _nearest(images: tf.Tensor, window: tf.Tensor, size: WindowSize) -> tf.Tensor:
-    return _take_pixels(images, *(_places(window, axis, size[axis]) // (2 * size[axis]) for axis in range(2)))
+    return _take_pixels(images, *(_positions(window, axis, size[axis]) // (2 * size[axis]) for axis in range(2)))
 
 
 @_compile
@@ -250,7 +252,7 @@ def _bilinear(images: tf.Tensor, window: tf.Tensor, size: WindowSize) -> tf.Tens
     return tf.cast(total / (_STEPS * _STEPS), images.dtype)
 
 
-def _places(window: tf.Tensor, axis: int, count: int) -> tf.Tensor:
+def _positions(window: tf.Tensor, axis: int, count: int) -> tf.Tensor:
     """The middles of the output pixels in the input, in 2 * count-ths of a pixel: int32 [B, count]."""
     first, length = window[:, axis, None], window[:, axis + 2, None]
     return 2 * count * first + (2 * tf.range(count) + 1) * length
@@ -259,9 +261,9 @@ def _places(window: tf.Tensor, axis: int, count: int) -> tf.Tensor:
 def _neighbours(window: tf.Tensor, axis: int, count: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The pixels before and behind each output pixel's middle, and the weight of the latter in 2048ths."""
     first, length = window[:, axis, None], window[:, axis + 2, None]
-    place = _places(window, axis, count) - count
-    before = tf.math.floordiv(place, 2 * count)
-    weight = ((place - before * (2 * count)) * _STEPS + count) // (2 * count)
+    position = _positions(window, axis, count) - count
+    before = tf.math.floordiv(position, 2 * count)
+    weight = ((position - before * (2 * count)) * _STEPS + count) // (2 * count)
     last = first + length - 1
     return tf.clip_by_value(before, first, last), tf.clip_by_value(before + 1, first, last), weight
 
@@ -310,15 +312,11 @@ def _layers(mask: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor
 
 def _move_boxes(boxes: Any, window: tf.Tensor, size: WindowSize) -> Any:
     """(x0, y0, x1, y1) [B, N, 4] or ragged, relative to windows that become images of a size, cut off at the border."""
-    if isinstance(boxes, tf.RaggedTensor):
-        rows = boxes.values if boxes.ragged_rank == 1 else boxes.values.to_tensor()
-        moved = _in_window(rows, tf.gather(window, boxes.value_rowids()), size)
-        return tf.RaggedTensor.from_row_splits(moved, boxes.row_splits, validate=False)
-    return _in_window(boxes, window[:, None], size)
-
-
-def _in_window(boxes: tf.Tensor, window: tf.Tensor, size: WindowSize) -> tf.Tensor:
-    top, left, height, width = tf.unstack(tf.cast(window, tf.float64), axis=-1)
     sides = np.array([size[1], size[0]] * 2, np.float64)
-    corner, extent = tf.stack([left, top] * 2, axis=-1), tf.stack([width, height] * 2, axis=-1)
-    return tf.cast(tf.clip_by_value((tf.cast(boxes, tf.float64) - corner) / extent * sides, 0, sides), boxes.dtype)
+
+    def move(boxes: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+        top, left, height, width = tf.unstack(tf.cast(window, tf.float64), axis=-1)
+        corner, extent = tf.stack([left, top] * 2, axis=-1), tf.stack([width, height] * 2, axis=-1)
+        return tf.cast(tf.clip_by_value((tf.cast(boxes, tf.float64) - corner) / extent * sides, 0, sides), boxes.dtype)
+
+    return map_boxes(move, boxes, window)

@@ -19,7 +19,9 @@ import tensorflow as tf
 
 from tfpipe.augment.draw.candidates import BatchShape
 from tfpipe.augment.draw.streams import draw_uniforms, random_bits, split_seed, to_unit
+from tfpipe.augment.ops.erase import inside_boxes
 from tfpipe.augment.transform import Batch, BatchTransform, record_call
+from tfpipe.policy import is_number
 
 PER = ("image", "batch")
 # The book's range of weights; see its mixup of part of a batch.
@@ -113,8 +115,8 @@ def beta_weights(seed: tf.Tensor, count: int | tf.Tensor, alpha: float) -> tf.Te
       alpha: from 0.01 on; below, all weights are 0 or 1.
     """
     bits = random_bits(seed, [count])
-    place = tf.bitwise.right_shift(bits, tf.constant(32 - _QUANTILE_BITS, tf.uint32))
-    small = tf.gather(tf.constant(_lower_quantiles(float(alpha))), tf.cast(place, tf.int32))
+    index = tf.bitwise.right_shift(bits, tf.constant(32 - _QUANTILE_BITS, tf.uint32))
+    small = tf.gather(tf.constant(_lower_quantiles(float(alpha))), tf.cast(index, tf.int32))
     first = tf.bitwise.bitwise_and(bits, tf.constant(1, tf.uint32)) == 0
     return tf.where(first[:, None], tf.stack([small, 1 - small], axis=-1), tf.stack([1 - small, small], axis=-1))
 
@@ -123,11 +125,11 @@ def beta_weights(seed: tf.Tensor, count: int | tf.Tensor, alpha: float) -> tf.Te
 
 
 def _check_arguments(what: str, alpha: Any, per: str, fraction: Any) -> None:
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0.01 <= alpha < np.inf:
+    if not is_number(alpha, 0.01):
         raise ValueError(f"alpha of {what} is {alpha!r}; it must be a number of at least 0.01.")
     if per not in PER:
         raise ValueError(f"per of {what} is {per!r}; it takes one of {list(PER)}.")
-    if fraction is not None and (not isinstance(fraction, int | float) or not 0 <= fraction <= 1):
+    if fraction is not None and not is_number(fraction, 0, 1):
         raise ValueError(f"fraction of {what} is {fraction!r}; it must be in [0, 1].")
 
 
@@ -153,10 +155,10 @@ def _check_sums(what: str, label: tf.Tensor, in_graphs: bool) -> None:
         return
     wide = tf.cast(label, tf.float32)
     # 1e-2: float16 rows of many soft classes are no closer to 1.
-    sound = tf.reduce_all((tf.abs(tf.reduce_sum(wide, axis=-1) - 1) < 1e-2) & (tf.reduce_min(wide, axis=-1) >= 0))
+    valid = tf.reduce_all((tf.abs(tf.reduce_sum(wide, axis=-1) - 1) < 1e-2) & (tf.reduce_min(wide, axis=-1) >= 0))
     if not tf.executing_eagerly():
-        tf.debugging.Assert(sound, [f"{what} takes labels whose rows sum to 1; the sums are", tf.reduce_sum(wide, -1)])
-    elif not bool(sound):
+        tf.debugging.Assert(valid, [f"{what} takes labels whose rows sum to 1; the sums are", tf.reduce_sum(wide, -1)])
+    elif not bool(valid):
         sums = tf.reduce_sum(wide, axis=-1)
         low, high = float(tf.reduce_min(sums)), float(tf.reduce_max(sums))
         raise ValueError(
@@ -216,7 +218,7 @@ def _boxes(seed: tf.Tensor, shape: BatchShape, weights: tf.Tensor, per: str) -> 
     if per == "batch":
         centre = tf.tile(centre[:1], [shape.batch_size, 1])
     sizes = np.array([shape.height, shape.width], np.float64)
-    # Halves in float64: a square root and whole numbers, alike in every form.
+    # Halves in float64: a square root and integers, alike in every form.
     half = tf.sqrt(tf.cast(weights[:, 1:], tf.float64)) * sizes / 2
     middle = tf.floor(tf.cast(centre, tf.float64) * sizes)
     corners = tf.concat([tf.round(middle - half), tf.round(middle + half)], axis=-1)
@@ -259,11 +261,7 @@ def _blend(images: tf.Tensor, partner: tf.Tensor, weights: tf.Tensor) -> tf.Tens
 @_compile
 def _paste(images: tf.Tensor, partner: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     """Images with the pixels of their partners inside the boxes."""
-    height, width = images.shape[1:3]
-    y, x = tf.range(height)[:, None, None], tf.range(width)[:, None]
-    top, left, bottom, right = (boxes[:, side, None, None, None] for side in range(4))
-    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
-    return tf.where(inside, tf.gather(images, partner), images)
+    return tf.where(inside_boxes(boxes, *images.shape[1:3]), tf.gather(images, partner), images)
 
 
 def _blend_labels(label: tf.Tensor, partner: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

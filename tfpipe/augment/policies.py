@@ -26,7 +26,7 @@ from tfpipe.augment.draw.selection import Translation, from_policies, from_suite
 from tfpipe.augment.ops.op import Op
 from tfpipe.augment.ops.table import OPS, find_op
 from tfpipe.augment.transform import Fill, OpTransform, Rendering, record_call
-from tfpipe.policy import Policy, Schedule, load_policy, load_schedule, published_policies
+from tfpipe.policy import Policy, Schedule, is_integer, load_policy, load_schedule, published_policies
 
 # The mean of CIFAR-10, which PBA's code shows where an op leaves a pixel uncovered.
 CIFAR_MEAN = (125, 122, 113)
@@ -245,13 +245,13 @@ def pba(
 
 
 def _check_count(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not is_integer(value, least):
         raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}.")
 
 
 def _check_bin(m: Any, num_magnitude_bins: Any) -> None:
     _check_count("num_magnitude_bins", num_magnitude_bins, 1)
-    if not isinstance(m, int) or isinstance(m, bool) or not 0 <= m < num_magnitude_bins:
+    if not is_integer(m, 0, num_magnitude_bins - 1):
         raise ValueError(
             f"m is {m!r}; with {num_magnitude_bins} bins it must be an integer from 0 to {num_magnitude_bins - 1}."
         )

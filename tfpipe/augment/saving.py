@@ -12,28 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfpipe.augment.conditional import choose_n, compose, one_of, select, sometimes
-from tfpipe.augment.crop import center_crop, normalize, random_crop, random_resized_crop
-from tfpipe.augment.deepaugment import deep_augment
-from tfpipe.augment.mixing import cutmix, mixup
+from tfpipe.augment import conditional, crop, deepaugment, mixing, policies, single
 from tfpipe.augment.ops.op import Op
 from tfpipe.augment.ops.table import OPS
-from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, trivial_augment_wide
-from tfpipe.augment.single import (
-    coarse_dropout,
-    color_jitter,
-    cutout,
-    flip_left_right,
-    flip_up_down,
-    gamma,
-    gaussian_blur,
-    gaussian_noise,
-    grayscale,
-    op,
-    pad_and_crop,
-    salt_and_pepper,
-    zoom,
-)
 from tfpipe.augment.transform import BatchTransform, OpTransform, Transform
 from tfpipe.policy import POLICY_KIND, SCHEDULE_KIND, Policy, Schedule
 
@@ -41,10 +22,13 @@ _TRANSFORM_KIND, _OP_KIND = "tfpipe transform 1", "tfpipe op 1"
 FACTORIES: dict[str, Callable[..., Transform]] = {
     factory.__name__: factory
     for factory in (
-        *(auto_augment, choose_n, compose, cutmix, deep_augment, mixup, one_of, pba, policy, rand_augment, select),
-        *(center_crop, normalize, random_crop, random_resized_crop, sometimes, trivial_augment_wide),
-        *(coarse_dropout, color_jitter, cutout, flip_left_right, flip_up_down, gamma, gaussian_blur, gaussian_noise),
-        *(grayscale, op, pad_and_crop, salt_and_pepper, zoom),
+        *(conditional.choose_n, conditional.compose, conditional.one_of, conditional.select, conditional.sometimes),
+        *(crop.center_crop, crop.normalize, crop.random_crop, crop.random_resized_crop),
+        *(deepaugment.deep_augment, mixing.cutmix, mixing.mixup),
+        *(policies.auto_augment, policies.pba, policies.policy, policies.rand_augment, policies.trivial_augment_wide),
+        *(single.coarse_dropout, single.color_jitter, single.cutout, single.flip_left_right, single.flip_up_down),
+        *(single.gamma, single.gaussian_blur, single.gaussian_noise, single.grayscale, single.op),
+        *(single.pad_and_crop, single.salt_and_pepper, single.zoom),
     )
 }
 
@@ -124,7 +108,7 @@ def _made(document: Mapping[str, Any], ops: Mapping[str, Op]) -> Transform:
         raise ValueError(f"Unknown transform {name!r}; known transforms: {sorted(FACTORIES)}.")
     arguments = _read(document.get("arguments", {}), ops)
     if name == "op":
-        return op(arguments.pop("name"), *arguments.pop("values"), **arguments)
+        return single.op(arguments.pop("name"), *arguments.pop("values"), **arguments)
     try:
         return FACTORIES[name](**arguments)
     except TypeError as error:

@@ -24,6 +24,7 @@ from tfpipe.augment.draw.streams import Draws, draw_order, draw_uniforms, lerp
 from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op
 from tfpipe.augment.ops.table import OPS, find_op
 from tfpipe.augment.transform import Fill, OpTransform, Rendering, record_call
+from tfpipe.policy import is_integer, is_number
 
 Values = float | tuple[float, float]
 
@@ -115,7 +116,7 @@ def pad_and_crop(padding: int = 4, *, fill: Fill = 0, form: str = "auto") -> OpT
     Raises:
       ValueError: padding is negative.
     """
-    if not isinstance(padding, int) or padding < 0:
+    if not is_integer(padding, 0):
         raise ValueError(f"padding is {padding!r}; it must be an integer of at least 0.")
     spread = ValueRange(((-padding, padding),) * 2, whole=True)
     return _single(OPS["crop"], lambda shape: spread, 1.0, Rendering(fill, form=form))
@@ -278,5 +279,5 @@ def _range(name: str, value: Any) -> tuple[float, float]:
 
 
 def _check_probability(name: str, p: Any) -> None:
-    if not isinstance(p, int | float) or isinstance(p, bool) or not 0 <= p <= 1:
+    if not is_number(p, 0, 1):
         raise ValueError(f"{name} is {p!r}; it must be in [0, 1].")

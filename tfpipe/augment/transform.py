@@ -7,9 +7,9 @@ An `OpTransform` draws a table of choices and has `apply_to_batch` carry it out;
 tables of their parts. A `BatchTransform` works on the batch itself: it changes the size or mixes images. Both are
 frozen dataclasses that know the call that made them, so that a layer can write them down and make them again.
 
-Seeds flow one way: a transform gets int32 [2] (any values, negative ones too; other integers are cast), gives each of
-its parts one of `split_seed`, and draws its own streams (op, magnitude, sign, apply, noise) from `draw_uniforms`. What
-image b draws depends on the seed and b alone.
+Seeds flow one way: a transform gets int32 [2] (any values, negative ones too; of wider integers the low 32 bits
+count), gives each of its parts one of `split_seed`, and draws its own streams (op, magnitude, sign, apply, noise) from
+`draw_uniforms`. What image b draws depends on the seed and b alone.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
-import numpy as np
 import tensorflow as tf
 
 from tfpipe.augment.draw.candidates import BatchShape
-from tfpipe.augment.forms.apply import apply_to_batch, check_images, check_rendering
+from tfpipe.augment.forms.apply import Fill, apply_to_batch, check_images, check_rendering
 from tfpipe.augment.ops.op import Choices, Op
+from tfpipe.policy import is_number
 
 Batch = dict[str, tf.Tensor]
-Fill = int | tuple[int, ...] | None
 Arguments = ParamSpec("Arguments")
 Made = TypeVar("Made", bound="OpTransform | BatchTransform")
 
@@ -53,13 +53,9 @@ class Rendering:
         if isinstance(self.fill, list):
             object.__setattr__(self, "fill", tuple(self.fill))
         values = self.fill if isinstance(self.fill, tuple) else (self.fill,)
-        if self.fill is not None and not all(_is_level(value) for value in values):
+        if self.fill is not None and not all(is_number(value, 0, 255, kinds=Real) for value in values):
             raise ValueError(f"fill is {self.fill!r}; it takes 0 to 255, one such value per channel, or None.")
         check_rendering(self.interpolation, self.form)
-
-
-def _is_level(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(0 <= value <= 255)
 
 
 @dataclass(frozen=True)
@@ -158,6 +154,8 @@ def batch_shape(batch: Mapping[str, tf.Tensor], *, check_values: bool = False) -
     if not isinstance(batch, Mapping) or "image" not in batch:
         found = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
         raise ValueError(f"A transform takes a dict with 'image'; it got {found}.")
+    if isinstance(batch["image"], tf.RaggedTensor):
+        raise ValueError("The images of a batch have one size; this batch is ragged: resize or crop its images first.")
     image = tf.convert_to_tensor(batch["image"])
     check_images(image, check_values=check_values)
     batch_size, height, width, _ = image.shape

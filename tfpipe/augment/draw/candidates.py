@@ -42,20 +42,20 @@ class Candidates:
 
     Attributes:
       ops: the identity, then the ops that occur.
-      places: int32 [N], the index of each candidate's op in ops.
+      op_indices: int32 [N], the index of each candidate's op in ops.
       ranges: each candidate's range.
       positions: float64 [N], the position of each candidate in its range.
     """
 
     ops: tuple[Op, ...]
-    places: np.ndarray
+    op_indices: np.ndarray
     ranges: tuple[MagnitudeRange, ...]
     positions: np.ndarray
 
     def values(self, shape: BatchShape) -> tf.Tensor:
         """float32 [N * 2]: each candidate's value with the sign + and with the sign -."""
         runs = groupby(range(len(self.ranges)), key=lambda i: self.ranges[i])
-        rows = [values.values(self.positions[list(places)], shape.size_of(values.unit)) for values, places in runs]
+        rows = [values.values(self.positions[list(run)], shape.size_of(values.unit)) for values, run in runs]
         return tf.constant(np.concatenate(rows).reshape(-1))
 
     def choices(
@@ -70,20 +70,20 @@ class Candidates:
           applied: bool [B, S]; where it is False, the image stays as it is.
         """
         sign = tf.cast(draws.sign >= 0.5, tf.int32)
-        places = tf.gather(self.places, index)
+        op_indices = tf.gather(self.op_indices, index)
         value = tf.gather(self.values(shape), index * 2 + sign)
         if applied is not None:
-            places = tf.where(applied, places, 0)
+            op_indices = tf.where(applied, op_indices, 0)
             value = tf.where(applied, value, 0.0)
-        further = self._extra_values(places, draws)
-        return Choices(places, tf.concat([value[..., None], further], axis=-1), draws.noise)
+        extra = self._extra_values(op_indices, draws)
+        return Choices(op_indices, tf.concat([value[..., None], extra], axis=-1), draws.noise)
 
-    def _extra_values(self, places: tf.Tensor, draws: Draws) -> tf.Tensor:
+    def _extra_values(self, op_indices: tf.Tensor, draws: Draws) -> tf.Tensor:
         """float32 [B, S, 3]: the second and later values, by op."""
         if not any(op.further for op in self.ops):
             return tf.zeros_like(draws.extra)
         pairs = np.array([[*op.further, *[(0.0, 0.0)] * (NUM_VALUES - 1 - len(op.further))] for op in self.ops])
-        drawn = tf.gather(pairs.astype(np.float64), places)
+        drawn = tf.gather(pairs.astype(np.float64), op_indices)
         return tf.cast(drawn[..., 0] + (drawn[..., 1] - drawn[..., 0]) * tf.cast(draws.extra, tf.float64), tf.float32)
 
 
@@ -95,7 +95,7 @@ def make_candidates(entries: Sequence[tuple[Op, MagnitudeRange, float]], identit
             ops.append(op)
     return Candidates(
         ops=tuple(ops),
-        places=np.array([ops.index(op) for op, _, _ in entries], np.int32),
+        op_indices=np.array([ops.index(op) for op, _, _ in entries], np.int32),
         ranges=tuple(values for _, values, _ in entries),
         positions=np.array([position for _, _, position in entries], np.float64),
     )

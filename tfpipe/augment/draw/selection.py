@@ -127,8 +127,8 @@ class _Drawer:
         """One sub-policy for each image, drawn uniformly, and each of its steps with its probability."""
         draws = draw_uniforms(seed, shape.batch_size, self._num_stages)
         count = tf.gather(self._counts, segment)
-        place = tf.cast(tf.minimum(tf.floor(draws.op[:, 0] * count), count - 1), tf.int32)
-        first = (tf.gather(self._first, segment) + place) * self._num_stages
+        sub_policy = tf.cast(tf.minimum(tf.floor(draws.op[:, 0] * count), count - 1), tf.int32)
+        first = (tf.gather(self._first, segment) + sub_policy) * self._num_stages
         index = first[:, None] + tf.range(self._num_stages)
         return self._candidates.choices(index, draws, shape, applied=draws.apply < tf.gather(self._chances, index))
 

@@ -65,8 +65,8 @@ def random_bits(seed: tf.Tensor, shape: list[int | tf.Tensor], *, stream: int = 
 
 def to_unit(bits: tf.Tensor) -> tf.Tensor:
     """float32 in [0, 1), multiples of 2^-24: exact, so that it may be compared with thresholds."""
-    translate_rows = tf.bitwise.right_shift(bits, tf.constant(32 - _FLOAT_BITS, tf.uint32))
-    return tf.cast(translate_rows, tf.float32) * np.float32(2.0**-_FLOAT_BITS)
+    kept = tf.bitwise.right_shift(bits, tf.constant(32 - _FLOAT_BITS, tf.uint32))
+    return tf.cast(kept, tf.float32) * np.float32(2.0**-_FLOAT_BITS)
 
 
 def split_seed(seed: tf.Tensor, count: int) -> list[tf.Tensor]:

@@ -26,7 +26,7 @@ from tfpipe.tf_internals import inside_dataset_function
 DTYPES = (tf.uint8, tf.float32, tf.float16)
 FORMS = ("auto", "loop", "dense")
 INTERPOLATIONS = ("nearest", "bilinear")
-FillArgument = int | float | Sequence[float] | None
+Fill = int | float | Sequence[float] | None
 
 
 def apply_op(
@@ -34,7 +34,7 @@ def apply_op(
     images: tf.Tensor,
     values: Any,
     *,
-    fill: FillArgument = 128,
+    fill: Fill = 128,
     interpolation: str = "nearest",
     form: str = "auto",
 ) -> tf.Tensor:
@@ -73,7 +73,7 @@ def apply_choices(
     choices: Choices,
     ops: Sequence[Op],
     *,
-    fill: FillArgument = 128,
+    fill: Fill = 128,
     interpolation: str = "nearest",
     form: str = "auto",
 ) -> tf.Tensor:
@@ -102,7 +102,7 @@ def apply_to_batch(
     choices: Choices,
     ops: Sequence[Op],
     *,
-    fill: FillArgument = 128,
+    fill: Fill = 128,
     interpolation: str = "nearest",
     form: str = "auto",
 ) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def check_rendering(interpolation: str, form: str) -> None:
         raise ValueError(f"Unknown form {form!r}; allowed: {list(FORMS)}.")
 
 
-def fill_levels(fill: FillArgument, channels: int) -> FillLevels:
+def fill_levels(fill: Fill, channels: int) -> FillLevels:
     """A fill as levels, one per channel; None stays None."""
     if fill is None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,14 +20,26 @@ def move_boxes(boxes: Any, choices: Choices, ops: Sequence[Op], height: int, wid
       height, width: of the images.
     """
     inverse = _invert(_compose_maps(choices, ops, height, width))
-    if isinstance(boxes, tf.RaggedTensor):
-        rows = boxes.values if boxes.ragged_rank == 1 else boxes.values.to_tensor()
-        moved = _hull(rows, tf.gather(inverse, boxes.value_rowids()), height, width)
-        return tf.RaggedTensor.from_row_splits(moved, boxes.row_splits, validate=False)
-    boxes = tf.convert_to_tensor(boxes)
-    if boxes.shape.rank != 3 or boxes.shape[-1] != 4:
-        raise ValueError(f"Boxes are [B, N, 4] or ragged; got the shape {boxes.shape}.")
-    return _hull(boxes, inverse[:, None], height, width)
+    if not isinstance(boxes, tf.RaggedTensor):
+        boxes = tf.convert_to_tensor(boxes)
+        if boxes.shape.rank != 3 or boxes.shape[-1] != 4:
+            raise ValueError(f"Boxes are [B, N, 4] or ragged; got the shape {boxes.shape}.")
+    return map_boxes(lambda rows, maps: _hull(rows, maps, height, width), boxes, inverse)
+
+
+def map_boxes(move: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], boxes: Any, maps: tf.Tensor) -> Any:
+    """The boxes after `move`, dense or ragged as they came.
+
+    Args:
+      move: (boxes [..., 4], rows of maps that broadcast to them) -> boxes.
+      boxes: [B, N, 4] or ragged [B, (N), 4].
+      maps: [B, K], one row per image.
+    """
+    if not isinstance(boxes, tf.RaggedTensor):
+        return move(boxes, maps[:, None])
+    rows = boxes.values if boxes.ragged_rank == 1 else boxes.values.to_tensor()
+    moved = move(rows, tf.gather(maps, boxes.value_rowids()))
+    return tf.RaggedTensor.from_row_splits(moved, boxes.row_splits, validate=False)
 
 
 def _compose_maps(choices: Choices, ops: Sequence[Op], height: int, width: int) -> tf.Tensor:

@@ -43,7 +43,7 @@ def apply_dense(
 def _stages(
     num_stages: int, chosen: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor
 ) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """Choices stage by stage; compiled, since a GPU would slice whole numbers on its host."""
+    """Choices stage by stage; compiled, since a GPU would slice integers on its host."""
     return [(chosen[:, stage], values[:, stage], seeds[:, stage]) for stage in range(num_stages)]
 
 
@@ -74,7 +74,7 @@ def _run_pass(
         height, width = images.shape[1:3]
         grid = AffineMap(*chosen_coefficients(chosen, values, ops, height, width), height, width)
         return take(images, grid, fill, interpolation)
-    picks = [(tf.equal(chosen, place), op) for place, op in enumerate(ops) if op.family == family]
+    picks = [(tf.equal(chosen, index), op) for index, op in enumerate(ops) if op.family == family]
     if family == "erase":
         return _erase(images, picks, values, fill)
     result = PASSES[family](as_levels(images), picks, values, seeds)

@@ -33,14 +33,14 @@ class LoopState(NamedTuple):
     """The variables of the loops.
 
     Attributes:
-      place: the next image's index in the stage's order.
+      position: of the next image in the stage's order.
       batch: the images.
       rows: [H + 2, W * C], room for one image with a row of zeros above and below it.
       plane: int32 [H + 1, W], room for a number for each pixel. A buffer has more rows than are written to it, or XLA
         would replace it by what is written, in a kernel of another kind.
     """
 
-    place: tf.Tensor
+    position: tf.Tensor
     batch: tf.Tensor
     rows: tf.Tensor
     plane: tf.Tensor
@@ -61,27 +61,27 @@ class ImageStep(NamedTuple):
 
 
 class ImageView:
-    """One image of the batch, as a branch reads it."""
+    """One image of the batch, as a kernel reads it."""
 
-    def __init__(self, state: LoopState, number: tf.Tensor, runtime_zero: tf.Tensor, rows: tuple[int, int]) -> None:
-        self._batch, self._number, self.runtime_zero, self._rows = state.batch, number, runtime_zero, rows
+    def __init__(self, state: LoopState, index: tf.Tensor, runtime_zero: tf.Tensor, rows: tuple[int, int]) -> None:
+        self._batch, self._index, self.runtime_zero, self._rows = state.batch, index, runtime_zero, rows
         self.buffers = state.rows, state.plane
 
-    def fence(self, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
+    def isolate(self, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
         """The result of `compute`, computed first (see `isolated`); for small tensors."""
         return isolated(self.runtime_zero, compute)
 
-    def view(self, shape: tuple[int, ...]) -> tf.Tensor:
+    def read(self, shape: tuple[int, ...]) -> tf.Tensor:
         """The image in a shape, for an op that reads each element only where it writes: one kernel, in place."""
         # dynamic_slice, since tf.slice would compile anew for every start.
-        start = tf.stack([self._number, *[0] * len(shape)])
+        start = tf.stack([self._index, *[0] * len(shape)])
         return dynamic_slice(tf.reshape(self._batch, [-1, *shape]), start, [1, *shape])[0]
 
     def copy(self, shape: tuple[int, ...], *, padded: bool = False) -> tf.Tensor:
         """The image in a shape, in the cache; padded: with a row of zeros above and below."""
         rows, plane = self.buffers
         # Rows are copied by vectors, pixels byte by byte.
-        rows = dynamic_update_slice(rows, self.view(self._rows), [1, 0])
+        rows = dynamic_update_slice(rows, self.read(self._rows), [1, 0])
         self.buffers = rows, plane
         return tf.reshape(rows if padded else rows[1:-1], shape)
 
@@ -133,7 +133,8 @@ def _pixel_kernel(op: Op, fill: FillLevels, shape: tuple[int, int, int]) -> Kern
         levels = as_levels(image)
         if op.family == "custom":
             return to_dtype(op.build(levels[None], step.values[None, 0])[0], image.dtype)
-        return to_dtype(op.build(levels, step.values, *[step.seeds] * (op.family == "noise")), image.dtype)
+        seeds = (step.seeds,) if op.family == "noise" else ()
+        return to_dtype(op.build(levels, step.values, *seeds), image.dtype)
 
     return Kernel(run, shape)
 
@@ -162,7 +163,7 @@ def _row_kernel(op: Op, fill: tuple[float, ...], shape: tuple[int, int, int]) ->
         coefficients = op.build(step.values, height, width)
         if op.motion.startswith("shift"):
             return translate_rows(view.copy(rows), coefficients, fill, op.motion)
-        return shear_rows(view.copy((-1,), padded=True), coefficients, fill, shape, view.fence)
+        return shear_rows(view.copy((-1,), padded=True), coefficients, fill, shape, view.isolate)
 
     return Kernel(run, rows)
 
@@ -174,11 +175,11 @@ def _pointwise_kernel(op: Op, shape: tuple[int, int, int]) -> Kernel:
     rows = (height, width * channels)
 
     def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
-        image = view.view(rows)
+        image = view.read(rows)
         mean = None
         if op.needs:
             padded = view.copy(_shape_with_margin(shape), padded=True)
-            mean = view.fence(lambda: lookup.loop_luma_mean(as_levels(padded), view.runtime_zero, margin=1))
+            mean = view.isolate(lambda: lookup.loop_luma_mean(as_levels(padded), view.runtime_zero, margin=1))
         return to_dtype(op.build(as_levels(image), step.values[0], mean), image.dtype)
 
     return Kernel(run, rows)
@@ -195,9 +196,9 @@ def _lut_kernel(op: Op, shape: tuple[int, int, int]) -> Kernel:
     def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
         padded, statistic = view.copy(_shape_with_margin(shape), padded=True), None
         if op.needs == "extrema":
-            limits = view.fence(lambda: tf.stack(lookup.extrema(as_levels(padded[1:-1]))))
+            limits = view.isolate(lambda: tf.stack(lookup.extrema(as_levels(padded[1:-1]))))
             statistic = limits[0, :, None], limits[1, :, None]
-        tables = view.fence(lambda: _tables(op, step.values[0], statistic, shape[2]))
+        tables = view.isolate(lambda: _tables(op, step.values[0], statistic, shape[2]))
         return _through(tables, padded[1:-1])
 
     return Kernel(run, _by_pixels(shape))
@@ -213,10 +214,10 @@ def _histogram_kernel(ops: Sequence[Op], shape: tuple[int, int, int]) -> Kernel:
 
     def run(view: ImageView, *steps: ImageStep) -> tf.Tensor:
         padded = view.copy(_shape_with_margin(shape), padded=True)
-        counts = view.fence(lambda: lookup.loop_histogram(as_levels(padded), view.runtime_zero, margin=1))
+        counts = view.isolate(lambda: lookup.loop_histogram(as_levels(padded), view.runtime_zero, margin=1))
         drawn = tf.gather(codes, tf.stack([step.op for step in steps]))
         values = tf.stack([step.values[0] for step in steps])
-        tables = view.fence(lambda: _compose_drawn(tabled, drawn, values, counts))
+        tables = view.isolate(lambda: _compose_drawn(tabled, drawn, values, counts))
         return _through(tables, padded[1:-1])
 
     return Kernel(run, _by_pixels(shape))
@@ -227,7 +228,7 @@ def _has_table(op: Op) -> bool:
 
 
 def fused_op(op: Op, then: Op) -> Op | None:
-    """Of two ops that follow one another, the one whose branch can carry out both; None where neither can.
+    """Of two ops that follow one another, the one whose kernel can carry out both; None where neither can.
 
     Only one that counts does: a curve computed alone costs less than a look-up.
     """
@@ -250,22 +251,22 @@ def _compose_drawn(ops: Sequence[Op], drawn: tf.Tensor, values: tf.Tensor, count
     channels = counts.shape[0]
     levels = tf.tile(tf.cast(tf.range(lookup.NUM_LEVELS), tf.uint8)[None], [channels, 1])
 
-    def turn(place: tf.Tensor, tables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def iterate(index: tf.Tensor, tables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # Three options, since XLA would compute both of two.
-        now = tf.switch_case(place, [lambda: counts, lambda: lookup.map_histogram(counts, tables), lambda: counts])
+        now = tf.switch_case(index, [lambda: counts, lambda: lookup.map_histogram(counts, tables), lambda: counts])
 
         def made(op: Op) -> tf.Tensor:
             statistic = now if op.needs == "histogram" else None
             if op.needs == "extrema":
                 statistic = tuple(limit[:, None] for limit in lookup.histogram_extrema(now))
-            return _tables(op, values[place], statistic, channels)
+            return _tables(op, values[index], statistic, channels)
 
         # A loop, and not one switch for each step: every option is a program to compile.
-        table = tf.switch_case(drawn[place] - 1, [functools.partial(made, op) for op in ops])
-        return place + 1, lookup.compose_tables(table, tables)
+        table = tf.switch_case(drawn[index] - 1, [functools.partial(made, op) for op in ops])
+        return index + 1, lookup.compose_tables(table, tables)
 
     num_steps = tf.math.count_nonzero(drawn, dtype=tf.int32)
-    return tf.while_loop(lambda place, _: place < num_steps, turn, [tf.constant(0), levels])[1]
+    return tf.while_loop(lambda index, _: index < num_steps, iterate, [tf.constant(0), levels])[1]
 
 
 def _by_pixels(shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -283,8 +284,8 @@ def _by_pixels(shape: tuple[int, int, int]) -> tuple[int, int, int]:
 def _through(tables: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     """The image through tables uint8 [C, 256], in the shape of _by_pixels."""
     shape = _by_pixels(tuple(image.shape))
-    places = tf.cast(as_levels(tf.reshape(image, shape)), tf.int32)
-    changed = [tf.gather(tables[channel], places[..., channel, None]) for channel in range(shape[2])]
+    levels = tf.cast(as_levels(tf.reshape(image, shape)), tf.int32)
+    changed = [tf.gather(tables[channel], levels[..., channel, None]) for channel in range(shape[2])]
     return to_dtype(tf.concat(changed, axis=-1), image.dtype)
 
 

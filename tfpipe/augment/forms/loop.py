@@ -51,7 +51,8 @@ def apply_loop(
     batch = _writable(tf.reshape(images, [-1, height, width * channels]), runtime_zero)
     used = [kernel for kernel in kernels if kernel is not None]
     ranks = np.array([0 if kernel is None else used.index(kernel) + 1 for kernel in kernels], np.int32)
-    schedule = LoopSchedule(choices, _order(choices.ops, ops, ranks, count, runtime_zero), runtime_zero)
+    order, fused_next, starts = _sort_by_op(choices.ops, ops, ranks, count, runtime_zero)
+    schedule = LoopSchedule(choices, order, fused_next, starts, runtime_zero)
 
     def step(stage: tf.Tensor, *images: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return stage + 1, *_loop_ops(
@@ -84,66 +85,68 @@ class LoopSchedule(NamedTuple):
 
     Attributes:
       choices: what was drawn.
-      order: int32 [S, 2 B + K + 1]. One tensor, since `isolated` computes one; for each stage it holds
-        [0, B): the images sorted by their ops, those without an op first;
-        [B, 2 B): for each image the op of the next stage that is carried out together with this stage's, 0 for none;
-        [2 B, 2 B + K + 1): the index in the sorted images at which each of the K ops begins, and B.
-      never: int32 scalar, 0, which is known only at run time.
+      order: int32 [S, B], for each stage the images sorted by their ops, those without an op first.
+      fused_next: int32 [S, B], for each image the op of the next stage that is carried out together with this stage's,
+        0 for none.
+      starts: int32 [S, K + 1], the index in the order at which each of the K ops begins, and B.
+      runtime_zero: int32 scalar, 0, which is known only at run time.
     """
 
     choices: Choices
     order: tf.Tensor
+    fused_next: tf.Tensor
+    starts: tf.Tensor
     runtime_zero: tf.Tensor
 
     def first(self, stage: tf.Tensor, op: int) -> tf.Tensor:
         """The index of an op's first image in the stage's order."""
-        return self.order[stage, 2 * tf.shape(self.choices.ops)[0] + op]
+        return self.starts[stage, op]
 
-    def steps(self, stage: tf.Tensor, number: tf.Tensor) -> tuple[ImageStep, ...]:
-        """The steps of an image: this stage's and, if there is a next stage, that one's."""
+    def steps(self, stage: tf.Tensor, image: tf.Tensor) -> tuple[ImageStep, ...]:
+        """The steps of an image, by its index: this stage's and, if there is a next stage, that one's."""
         choices, num_stages = self.choices, self.choices.ops.shape[1]
 
         def drawn(stage: tf.Tensor, op: tf.Tensor | None = None) -> ImageStep:
-            # By tf.gather_nd: a slice at a number that comes of `count` would compile anew for every count.
-            row = tf.stack([number, stage])
+            # By tf.gather_nd: a slice at an index that depends on `count` would compile anew for every count.
+            row = tf.stack([image, stage])
             op = tf.gather_nd(choices.ops, row) if op is None else op
             return ImageStep(op, tf.gather_nd(choices.values, row), tf.gather_nd(choices.seeds, row))
 
         if num_stages == 1:
             return (drawn(stage),)
-        then = tf.gather_nd(self.order, tf.stack([stage, tf.shape(choices.ops)[0] + number]))
+        then = tf.gather_nd(self.fused_next, tf.stack([stage, image]))
         return drawn(stage), drawn(tf.minimum(stage + 1, num_stages - 1), then)
 
 
-def _order(
+def _sort_by_op(
     chosen: tf.Tensor, ops: Sequence[Op], ranks: np.ndarray, count: tf.Tensor, runtime_zero: tf.Tensor
-) -> tf.Tensor:
-    """The order of a Plan.
+) -> list[tf.Tensor]:
+    """The order, fused_next and starts of a LoopSchedule.
 
     Args:
       chosen: int32 [B, S], indices into ops.
       ops: as in apply_loop.
       ranks: int32, for each op: 0 for the identity, else its rank among the others, from 1.
       count: as in apply_loop; images from there on count as without an op.
-      never: as in Plan.
+      runtime_zero: as in LoopSchedule.
     """
     size, num_stages, num_ops = tf.shape(chosen)[0], chosen.shape[1], int(ranks.max())
-    # Where a step and the next one are one, the rank of the op whose branch carries out both.
+    # For each pair of ops, the rank of the one whose kernel carries out both; 0 where none can.
     joint = np.array(
         [[ranks[ops.index(by)] if (by := fused_op(op, then)) else 0 for then in ops] for op in ops], np.int32
     )
 
     def compute() -> tf.Tensor:
         numbers = tf.range(size)
-        places = tf.transpose(tf.where((numbers < count)[:, None], chosen, 0))
+        drawn = tf.transpose(tf.where((numbers < count)[:, None], chosen, 0))
         used, fused_next, taken = [], [], tf.zeros_like(numbers)
         for stage in range(num_stages):
-            rank = tf.where(taken > 0, 0, tf.gather(ranks, places[stage]))
+            rank = tf.where(taken > 0, 0, tf.gather(ranks, drawn[stage]))
             then = tf.zeros_like(numbers)
             if joint.any() and stage + 1 < num_stages:
-                both = tf.gather(joint.ravel(), places[stage] * len(ops) + places[stage + 1])
+                both = tf.gather(joint.ravel(), drawn[stage] * len(ops) + drawn[stage + 1])
                 both = tf.where(taken > 0, 0, both)
-                rank, then = tf.where(both > 0, both, rank), tf.where(both > 0, places[stage + 1], 0)
+                rank, then = tf.where(both > 0, both, rank), tf.where(both > 0, drawn[stage + 1], 0)
             used.append(rank)
             fused_next.append(then)
             taken = then
@@ -151,7 +154,9 @@ def _order(
         first = tf.reduce_sum(tf.cast(tf.stack(used)[:, None] <= tf.range(num_ops + 1)[:, None], tf.int32), axis=-1)
         return tf.concat([order, tf.stack(fused_next), first], axis=1)
 
-    return isolated(runtime_zero, compute, shape=[num_stages, 2 * size + num_ops + 1])
+    lengths = [size, size, num_ops + 1]
+    # Side by side, since `isolated` computes one tensor.
+    return tf.split(isolated(runtime_zero, compute, shape=[num_stages, tf.reduce_sum(lengths)]), lengths, axis=1)
 
 
 def _loop_ops(
@@ -167,14 +172,14 @@ def _loop_ops(
         return state
     size = -(-len(kernels) // FAN_OUT)
     # One counter for all: each that began at 0 anew would be one more kernel.
-    turns = tf.constant(0)
+    iterations = tf.constant(0)
     for number, start in enumerate(range(0, len(kernels), size)):
         last, group = number + schedule.runtime_zero, kernels[start : start + size]
 
-        def turn(done: tf.Tensor, *state: tf.Tensor, group: Any = group) -> tuple[tf.Tensor, ...]:
+        def iterate(done: tf.Tensor, *state: tf.Tensor, group: Any = group) -> tuple[tf.Tensor, ...]:
             return done + 1, *_loop_ops(group, LoopState(*state), schedule, stage)
 
-        turns, *after = tf.while_loop(lambda done, *_, last=last: done <= last, turn, [turns, *state])
+        iterations, *after = tf.while_loop(lambda done, *_, last=last: done <= last, iterate, [iterations, *state])
         state = LoopState(*after)
     return state
 
@@ -185,13 +190,13 @@ def _loop_images(kernel: Kernel, state: LoopState, op: int, schedule: LoopSchedu
     rows = tuple(state.batch.shape[1:])
 
     def step(*carried: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        place, batch, *_ = carried
-        number = schedule.order[stage, place]
-        view = ImageView(LoopState(*carried), number, schedule.runtime_zero, rows)
-        result = kernel.run(view, *schedule.steps(stage, number))[None]
-        return place + 1, dynamic_update_slice(batch, result, tf.stack([number, *corner])), *view.buffers
+        position, batch, *_ = carried
+        image = schedule.order[stage, position]
+        view = ImageView(LoopState(*carried), image, schedule.runtime_zero, rows)
+        result = kernel.run(view, *schedule.steps(stage, image))[None]
+        return position + 1, dynamic_update_slice(batch, result, tf.stack([image, *corner])), *view.buffers
 
     # Shaped outside the loop: within it, XLA would copy the whole batch for each image.
     shaped = state._replace(batch=tf.reshape(state.batch, [-1, *kernel.shape]))
-    after = LoopState(*tf.while_loop(lambda place, *_: place < schedule.first(stage, op + 1), step, list(shaped)))
+    after = LoopState(*tf.while_loop(lambda position, *_: position < schedule.first(stage, op + 1), step, list(shaped)))
     return after._replace(batch=tf.reshape(after.batch, [-1, *rows]))

@@ -44,7 +44,7 @@ def hue(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     levels = tf.cast(images, tf.int32)
     channels = []
     for row in range(3):
-        terms = [weights[..., row, place, None, None] * levels[..., place] for place in range(3)]
+        terms = [weights[..., row, column, None, None] * levels[..., column] for column in range(3)]
         channels.append(tf.bitwise.right_shift(terms[0] + terms[1] + terms[2] + 32768, 16))
     return tf.cast(tf.clip_by_value(tf.stack(channels, axis=-1), 0, 255), tf.uint8)
 

@@ -22,8 +22,11 @@ def cutout(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 def erase(images: tf.Tensor, boxes: tf.Tensor, fill: tf.Tensor) -> tf.Tensor:
     """Images [..., H, W, C] with the boxes filled; fill is [C], of their dtype."""
-    height, width = images.shape[-3:-1]
+    return tf.where(inside_boxes(boxes, *images.shape[-3:-1]), fill, images)
+
+
+def inside_boxes(boxes: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Bool [..., H, W, 1]: the pixels inside boxes [..., 4]."""
     y, x = tf.range(height)[:, None, None], tf.range(width)[:, None]
     top, left, bottom, right = (boxes[..., side, None, None, None] for side in range(4))
-    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
-    return tf.where(inside, fill, images)
+    return (y >= top) & (y < bottom) & (x >= left) & (x < right)

@@ -22,8 +22,8 @@ def to_levels(values: tf.Tensor) -> tf.Tensor:
     """Float32 levels clipped to 0 to 255 and truncated, as uint8."""
     # From 2 ** 23 on, the last bits of a float32 are its whole part. XLA's own cast also looks for what is too large
     # and for NaN, five more instructions an element.
-    translate_rows = tf.floor(tf.clip_by_value(values, 0.0, 255.0)) + 2.0**23
-    return tf.cast(tf.bitcast(translate_rows, tf.int32), tf.uint8)
+    shifted = tf.floor(tf.clip_by_value(values, 0.0, 255.0)) + 2.0**23
+    return tf.cast(tf.bitcast(shifted, tf.int32), tf.uint8)
 
 
 def as_levels(images: tf.Tensor) -> tf.Tensor:
@@ -75,7 +75,7 @@ def blend(start: tf.Tensor, end: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
       start, end: float32, whole levels.
       factor: float32, broadcastable to them, known only at run time.
     """
-    # Beyond 2 ** 13 every difference of a level saturates, and a sum of less than 2 ** 22 can be read as whole numbers:
+    # Beyond 2 ** 13 every difference of a level saturates, and a sum of less than 2 ** 22 can be read as integers:
     # its last bits are, once 1.5 * 2 ** 23 is added. Clipping those costs color 47 us per image, clipping floats 59.
     clipped = tf.clip_by_value(factor, -(2.0**13), 2.0**13)
     # The guard gets the factor itself: of the clipped one a compiler could know that it never is below -1e30.
@@ -93,9 +93,9 @@ def isolated(runtime_zero: tf.Tensor, compute: Callable[[], tf.Tensor], *, shape
     to 125 us per image by it.
 
     Args:
-      never: int32 scalar, 0, which is known only at run time.
-      compute: makes one tensor.
-      shape: of what it makes, where that is only known once it is compiled.
+      runtime_zero: int32 scalar, 0, which is known only at run time.
+      compute: returns one tensor.
+      shape: of that tensor, where it is only known once it is compiled.
     """
     made: list[tf.Tensor] = []
 

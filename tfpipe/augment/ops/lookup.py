@@ -125,24 +125,24 @@ def loop_luma_mean(image: tf.Tensor, runtime_zero: tf.Tensor, *, margin: int = 0
     kernel of its own takes 40.
 
     Args:
-      image, never, margin: as of `loop_histogram`.
+      image, runtime_zero, margin: as of `loop_histogram`.
     """
     rows, width, channels = image.shape
     elements, skipped = tf.reshape(image, [-1]), margin * width * channels
     num_pixels = (rows - 2 * margin) * width
     pixels = min(SUMMED, num_pixels)
-    turns, rest = divmod(num_pixels, pixels)
+    num_iterations, rest = divmod(num_pixels, pixels)
     span = pixels * channels
 
     def lumas(levels: tf.Tensor) -> tf.Tensor:
         return luma(tf.reshape(levels, [-1, channels]))
 
-    def turn(number: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def iterate(number: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return number + 1, sums + lumas(dynamic_slice(elements, [skipped + number * span], [span]))
 
-    last = elements[skipped + turns * span : skipped + num_pixels * channels]
+    last = elements[skipped + num_iterations * span : skipped + num_pixels * channels]
     start = tf.pad(lumas(last), [[0, pixels - rest]])
-    sums = tf.while_loop(lambda number, _: number < turns + runtime_zero, turn, [tf.constant(0), start])[1]
+    sums = tf.while_loop(lambda number, _: number < num_iterations + runtime_zero, iterate, [tf.constant(0), start])[1]
     return _half_up(tf.reduce_sum(tf.cast(sums, tf.float64)) / num_pixels)
 
 
@@ -170,8 +170,8 @@ def histogram(images: tf.Tensor) -> tf.Tensor:
     channels = images.shape[-1]
     lead = tf.shape(images)[:-3]
     num_tables = tf.reduce_prod(lead) * channels
-    place = tf.reshape(table_place(images), [-1, 1])
-    counts = tf.tensor_scatter_nd_add(tf.zeros([num_tables * NUM_LEVELS], tf.int32), place, tf.ones_like(place)[:, 0])
+    index = tf.reshape(table_index(images), [-1, 1])
+    counts = tf.tensor_scatter_nd_add(tf.zeros([num_tables * NUM_LEVELS], tf.int32), index, tf.ones_like(index)[:, 0])
     return tf.reshape(counts, tf.concat([lead, [channels, NUM_LEVELS]], 0))
 
 
@@ -183,7 +183,7 @@ def loop_histogram(image: tf.Tensor, runtime_zero: tf.Tensor, *, margin: int = 0
 
     Args:
       image: uint8 [H + 2 margin, W, C].
-      never: int32 scalar, 0, which is known only at run time; a loop of known length would not count as small.
+      runtime_zero: int32 scalar, 0, which is known only at run time; a loop of known length would not count as small.
       margin: number of rows above and below that are not part of the image. Cut off, they would cost a copy.
     """
     rows, width, channels = image.shape
@@ -193,23 +193,25 @@ def loop_histogram(image: tf.Tensor, runtime_zero: tf.Tensor, *, margin: int = 0
     if channels > MOST_COUNTED:
         return histogram(image[margin : rows - margin])
     elements, skipped = tf.reshape(image, [-1]), margin * width * channels
-    turns = num_pixels // pixels + runtime_zero
+    num_iterations = num_pixels // pixels + runtime_zero
 
-    def turn(number: tf.Tensor, counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def iterate(number: tf.Tensor, counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         levels = tf.cast(dynamic_slice(elements, [skipped + number * span], [span]), tf.int32)
-        for place in range(span):
-            level = levels[place : place + 1] + place % channels * NUM_LEVELS
+        for offset in range(span):
+            level = levels[offset : offset + 1] + offset % channels * NUM_LEVELS
             counts = dynamic_update_slice(counts, dynamic_slice(counts, level, [1]) + 1, level)
         return number + 1, counts
 
     start = [tf.constant(0), tf.zeros([channels * NUM_LEVELS], tf.int32)]
-    return tf.reshape(tf.while_loop(lambda number, _: number < turns, turn, start)[1], [channels, NUM_LEVELS])
+    return tf.reshape(
+        tf.while_loop(lambda number, _: number < num_iterations, iterate, start)[1], [channels, NUM_LEVELS]
+    )
 
 
 def map_histogram(counts: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
     """Counts int32 [C, 256] of the levels after tables uint8 [C, 256]."""
-    place = tf.reshape(tf.cast(tables, tf.int32) + _starts(tables.shape[0])[:, None], [-1, 1])
-    after = tf.tensor_scatter_nd_add(tf.zeros_like(place[:, 0]), place, tf.reshape(counts, [-1]))
+    index = tf.reshape(tf.cast(tables, tf.int32) + _starts(tables.shape[0])[:, None], [-1, 1])
+    after = tf.tensor_scatter_nd_add(tf.zeros_like(index[:, 0]), index, tf.reshape(counts, [-1]))
     return tf.reshape(after, tf.shape(counts))
 
 
@@ -223,15 +225,15 @@ def _starts(channels: int) -> tf.Tensor:
     return tf.range(channels) * NUM_LEVELS
 
 
-def table_place(images: tf.Tensor) -> tf.Tensor:
+def table_index(images: tf.Tensor) -> tf.Tensor:
     """The index of each element's level in the tables [..., C, 256] laid end to end: int32 like images."""
     channels = images.shape[-1]
-    place = tf.cast(images, tf.int32) + _starts(channels)
+    index = tf.cast(images, tf.int32) + _starts(channels)
     if len(images.shape) == 4:
-        place += tf.range(tf.shape(images)[0])[:, None, None, None] * (channels * NUM_LEVELS)
-    return place
+        index += tf.range(tf.shape(images)[0])[:, None, None, None] * (channels * NUM_LEVELS)
+    return index
 
 
 def apply_tables(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
     """Images [..., H, W, C] through tables uint8 [..., C, 256]."""
-    return tf.gather(tf.reshape(tables, [-1]), table_place(images))
+    return tf.gather(tf.reshape(tables, [-1]), table_index(images))

@@ -24,27 +24,27 @@ def gaussian_noise(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf
 
     The normal is cut into 4,096 equally likely steps, so it ends at 3.7 standard deviations.
     """
-    place = tf.cast(tf.bitwise.right_shift(_bits(seeds, _elements(images)), _word(32 - QUANTILE_BITS)), tf.int32)
+    index = tf.cast(tf.bitwise.right_shift(_bits(seeds, _elements(images)), _word(32 - QUANTILE_BITS)), tf.int32)
     sigma = per_image(values[..., 0])
-    noise = unfused(sigma * tf.gather(tf.constant(_normal_quantiles()), place), sigma)
+    noise = unfused(sigma * tf.gather(tf.constant(_normal_quantiles()), index), sigma)
     return to_levels(tf.floor(tf.cast(images, tf.float32) + noise + 0.5))
 
 
 def dropout(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """Turns pixels black at a rate; values (rate, per channel: each channel individually from 0.5 up)."""
-    place = _place(images, tf.zeros_like(values[..., 0]), values[..., 1])
-    return tf.where(_happens(_bits(seeds, place), values[..., 0]), tf.zeros_like(images), images)
+    index = _cell_index(images, tf.zeros_like(values[..., 0]), values[..., 1])
+    return tf.where(_happens(_bits(seeds, index), values[..., 0]), tf.zeros_like(images), images)
 
 
 def coarse_dropout(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """Turns square cells black at a rate; values (rate, cell side in fractions of the shorter side, per channel)."""
-    place = _place(images, values[..., 1], values[..., 2])
-    return tf.where(_happens(_bits(seeds, place), values[..., 0]), tf.zeros_like(images), images)
+    index = _cell_index(images, values[..., 1], values[..., 2])
+    return tf.where(_happens(_bits(seeds, index), values[..., 0]), tf.zeros_like(images), images)
 
 
 def salt_and_pepper(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """Turns square cells black or white at a rate; values (rate, cell side in fractions of the shorter side)."""
-    bits = _bits(seeds, _place(images, values[..., 1], tf.zeros_like(values[..., 0])))
+    bits = _bits(seeds, _cell_index(images, values[..., 1], tf.zeros_like(values[..., 0])))
     # The lowest bit chooses; the rate reads the upper 24.
     white = tf.cast(tf.bitwise.bitwise_and(bits, _word(1)), tf.uint8) * tf.constant(255, tf.uint8)
     return tf.where(_happens(bits, values[..., 0]), tf.broadcast_to(white, tf.shape(images)), images)
@@ -62,7 +62,7 @@ def _elements(images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.range(height * width * channels), [height, width, channels])
 
 
-def _place(images: tf.Tensor, cell: tf.Tensor, per_channel: tf.Tensor) -> tf.Tensor:
+def _cell_index(images: tf.Tensor, cell: tf.Tensor, per_channel: tf.Tensor) -> tf.Tensor:
     """A number for each cell of each image: int32 [..., H, W, C]."""
     height, width, channels = images.shape[-3:]
     side = per_image(tf.maximum(tf.cast(cell * min(height, width), tf.int32), 1))
@@ -71,10 +71,10 @@ def _place(images: tf.Tensor, cell: tf.Tensor, per_channel: tf.Tensor) -> tf.Ten
     return (y * width + x) * channels + channel
 
 
-def _bits(seeds: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+def _bits(seeds: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """32 uniform bits for each position, by two rounds of a hash, one a seed word."""
     first, second = (tf.bitcast(per_image(seeds[..., word]), BITS) for word in range(2))
-    return _hash(tf.bitwise.bitwise_xor(_hash(tf.bitcast(place, BITS) + first), second))
+    return _hash(tf.bitwise.bitwise_xor(_hash(tf.bitcast(index, BITS) + first), second))
 
 
 def _hash(bits: tf.Tensor) -> tf.Tensor:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import tensorflow as tf
 
 NUM_VALUES = 4
 FAMILIES = ("identity", "warp", "lookup", "color", "stencil", "erase", "noise", "custom")
 UNITS = ("", "height", "width", "side")
-MOTIONS = ("affine", "scale", "shift", "shift_x", "shift_y")
+# What a look-up op reads of the image, see Op.needs; and what the map of a warp is by nature, see Op.motion.
+Statistic = Literal["", "luma", "extrema", "histogram", "table"]
+WarpKind = Literal["affine", "scale", "shift", "shift_x", "shift_y"]
 
 
 class Choices(NamedTuple):
@@ -72,20 +74,20 @@ class Op:
     neutral: float = 0.0
     unit: str = ""
     further: tuple[tuple[float, float], ...] = ()
-    needs: str = ""
+    needs: Statistic = ""
     channels: tuple[int, ...] = ()
-    motion: str = "affine"
+    motion: WarpKind = "affine"
 
     def __repr__(self) -> str:
         return f"Op({self.name!r})"
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"The family of op {self.name!r} is {self.family!r}; allowed: {list(FAMILIES)}.")
-        if self.unit not in UNITS:
-            raise ValueError(f"The unit of op {self.name!r} is {self.unit!r}; allowed: {list(UNITS)}.")
-        if self.motion not in MOTIONS:
-            raise ValueError(f"The motion of op {self.name!r} is {self.motion!r}; allowed: {list(MOTIONS)}.")
+        known = {"family": FAMILIES, "unit": UNITS, "needs": get_args(Statistic), "motion": get_args(WarpKind)}
+        for field, allowed in known.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"The {field} of op {self.name!r} is {getattr(self, field)!r}; allowed: {list(allowed)}."
+                )
 
 
 def no_choices(batch_size: int | tf.Tensor, num_stages: int) -> Choices:

@@ -66,9 +66,9 @@ def _scale_coordinates(grid: AffineMap) -> tuple[tf.Tensor, tf.Tensor]:
     return _whole(x)[..., None, :], _whole(y)[..., None]
 
 
-def _whole(place: tf.Tensor) -> tf.Tensor:
+def _whole(coordinate: tf.Tensor) -> tf.Tensor:
     """Floor as int32, far outside kept outside."""
-    return tf.cast(tf.floor(tf.clip_by_value(place, -1e6, 1e6)), tf.int32)
+    return tf.cast(tf.floor(tf.clip_by_value(coordinate, -1e6, 1e6)), tf.int32)
 
 
 def _fixed_coordinates(grid: AffineMap) -> tuple[tf.Tensor, tf.Tensor]:
@@ -140,7 +140,7 @@ def shear_rows(
     coefficients: tf.Tensor,
     fill: tuple[float, ...],
     shape: tuple[int, int, int],
-    fence: Callable[[Callable[[], tf.Tensor]], tf.Tensor],
+    isolate: Callable[[Callable[[], tf.Tensor]], tf.Tensor],
 ) -> tf.Tensor:
     """A shear along x, nearest: each row of an image moved by a whole number of pixels.
 
@@ -149,7 +149,7 @@ def shear_rows(
       coefficients: (1, b, c, 0, 1, 0).
       fill: a level for each channel.
       shape: (H, W, C).
-      fence: has what feeds the gather computed first.
+      isolate: has what feeds the gather computed first.
 
     Returns:
       Rows [H, W * C].
@@ -159,16 +159,16 @@ def shear_rows(
     slope = coefficients[1]
 
     def offsets() -> tf.Tensor:
-        places = _to_fixed(slope) * tf.range(height) + _to_fixed(coefficients[2] + 0.5 + 0.5 * slope)
-        return tf.clip_by_value(tf.bitwise.right_shift(places, FIXED_BITS), -width, width) * channels
+        shifts = _to_fixed(slope) * tf.range(height) + _to_fixed(coefficients[2] + 0.5 + 0.5 * slope)
+        return tf.clip_by_value(tf.bitwise.right_shift(shifts, FIXED_BITS), -width, width) * channels
 
-    right = fence(offsets)
-    starts = fence(lambda: tf.range(1, height + 1) * length + right)
+    right = isolate(offsets)
+    starts = isolate(lambda: tf.range(1, height + 1) * length + right)
     # Runs of a whole row: one start to check for each, then plain loads; a gather of pixels took twice as long.
     moved = gather_runs(padded, starts, length)
-    place = tf.range(length) + right[:, None]
+    column = tf.range(length) + right[:, None]
     levels = tf.tile(fill_pixel(fill, padded.dtype, channels), [width])
-    return tf.where((place >= 0) & (place < length), moved, levels)
+    return tf.where((column >= 0) & (column < length), moved, levels)
 
 
 def resample_bilinear(images: tf.Tensor, grid: AffineMap, fill: FillLevels) -> tf.Tensor:

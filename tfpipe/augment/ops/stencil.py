@@ -122,8 +122,8 @@ def _round(total: tf.Tensor) -> tf.Tensor:
 
 def _gaussian(sigma: tf.Tensor, size: int, total: int) -> tf.Tensor:
     """Float32 [..., size, size] of whole weights; each row sums to total."""
-    place = tf.range(size, dtype=tf.float64)
-    distance = (place[:, None] - place) / tf.maximum(tf.cast(sigma, tf.float64), 1e-3)[..., None, None]
+    position = tf.range(size, dtype=tf.float64)
+    distance = (position[:, None] - position) / tf.maximum(tf.cast(sigma, tf.float64), 1e-3)[..., None, None]
     weights = tf.exp(-0.5 * distance**2)
     weights = tf.round(weights * (total / tf.reduce_sum(weights, axis=-1, keepdims=True)))
     # What rounding took goes to the middle.

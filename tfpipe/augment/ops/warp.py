@@ -70,8 +70,8 @@ def flip_up_down(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
     return _coefficients(values, 1.0, 0.0, 0.0, 0.0, -1.0, float(height))
 
 
-def _value(values: tf.Tensor, place: int = 0) -> tf.Tensor:
-    return tf.cast(values[..., place], tf.float64)
+def _value(values: tf.Tensor, index: int = 0) -> tf.Tensor:
+    return tf.cast(values[..., index], tf.float64)
 
 
 def _coefficients(values: tf.Tensor, *coefficients: tf.Tensor | float) -> tf.Tensor:
@@ -94,9 +94,9 @@ def chosen_coefficients(
     """
     coefficients = tf.constant([1, 0, 0, 0, 1, 0], tf.float64) + tf.zeros_like(values[:, :1], tf.float64)
     is_scale = tf.ones_like(chosen, tf.bool)
-    for place, op in enumerate(ops):
+    for index, op in enumerate(ops):
         if op.family == "warp":
-            is_chosen = tf.equal(chosen, place)
+            is_chosen = tf.equal(chosen, index)
             coefficients = tf.where(is_chosen[:, None], op.build(values, height, width), coefficients)
             is_scale = tf.where(is_chosen, op.motion != "affine", is_scale)
     always = all(op.motion != "affine" for op in ops if op.family == "warp")
