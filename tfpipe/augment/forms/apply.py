@@ -44,7 +44,7 @@ def apply_op(
       name: of an op in OPS, or an Op.
       images: uint8 [B, H, W, C], or float32 or float16 in [0, 1].
       values: float32 [B], or [B, n] where the op takes n values, in the op's own unit (see the families' modules).
-      fill: what comes in from outside, in levels: one number, one per channel, or None to repeat the edge.
+      fill: what comes in from outside: 0 to 255, one value per channel, or None to repeat the edge.
       interpolation: "nearest", equal to Pillow's, or "bilinear"; for warps.
       form: "loop" (fastest on a CPU), "dense" (accelerators), or "auto", which depends on the device.
 
@@ -59,11 +59,11 @@ def apply_op(
     check_images(images)
     batch_size = tf.shape(images)[0]
     values = _value_columns(op, tf.convert_to_tensor(values, tf.float32), images)
-    number = tf.range(batch_size)
+    image = tf.range(batch_size)
     choices = no_choices(batch_size, 1)._replace(
         ops=tf.ones([batch_size, 1], tf.int32),
         values=values[:, None],
-        seeds=tf.stack([tf.zeros_like(number), number], axis=-1)[:, None],
+        seeds=tf.stack([tf.zeros_like(image), image], axis=-1)[:, None],
     )
     return apply_choices(images, choices, (OPS["identity"], op), fill=fill, interpolation=interpolation, form=form)
 

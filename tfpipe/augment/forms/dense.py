@@ -20,7 +20,7 @@ from tfpipe.augment.ops import lookup
 from tfpipe.augment.ops.erase import erase
 from tfpipe.augment.ops.levels import as_levels, per_image, to_dtype
 from tfpipe.augment.ops.op import Choices, Op
-from tfpipe.augment.ops.sampling import AffineMap, FillLevels, fill_pixel, take
+from tfpipe.augment.ops.sampling import AffineMap, FillLevels, fill_pixel, resample
 from tfpipe.augment.ops.warp import chosen_coefficients
 
 Picks = list[tuple[tf.Tensor, Op]]
@@ -72,8 +72,8 @@ def _run_pass(
 ) -> tf.Tensor:
     if family == "warp":
         height, width = images.shape[1:3]
-        grid = AffineMap(*chosen_coefficients(chosen, values, ops, height, width), height, width)
-        return take(images, grid, fill, interpolation)
+        affine = AffineMap(*chosen_coefficients(chosen, values, ops, height, width), height, width)
+        return resample(images, affine, fill, interpolation)
     picks = [(tf.equal(chosen, index), op) for index, op in enumerate(ops) if op.family == family]
     if family == "erase":
         return _erase(images, picks, values, fill)

@@ -145,11 +145,11 @@ def _warp_kernel(op: Op, fill: FillLevels, interpolation: str, shape: tuple[int,
         return _row_kernel(op, fill, shape)
 
     def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
-        grid = AffineMap(op.build(step.values, height, width), op.motion != "affine", height, width)
+        affine = AffineMap(op.build(step.values, height, width), op.motion != "affine", height, width)
         image = view.copy(shape)
         if interpolation == "bilinear":
-            return resample_bilinear(image, grid, fill)
-        return resample_nearest(image, view.plane(nearest_index(grid, repeat_edge=fill is None)), fill)
+            return resample_bilinear(image, affine, fill)
+        return resample_nearest(image, view.plane(nearest_index(affine, repeat_edge=fill is None)), fill)
 
     return Kernel(run, shape)
 

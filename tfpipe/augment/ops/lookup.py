@@ -20,9 +20,9 @@ from tfpipe.tf_internals import dynamic_slice, dynamic_update_slice
 
 NUM_LEVELS = 256
 # Channels beyond this would make the loop of `loop_histogram` too large to count as small.
-MOST_COUNTED = 4
+MOST_LOOP_CHANNELS = 4
 # Pixels per iteration of `loop_luma_mean`: 16 take twice as long, and 128 are no longer small.
-SUMMED = 32
+PIXELS_PER_ITERATION = 32
 
 
 def brightness(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
@@ -130,7 +130,7 @@ def loop_luma_mean(image: tf.Tensor, runtime_zero: tf.Tensor, *, margin: int = 0
     rows, width, channels = image.shape
     elements, skipped = tf.reshape(image, [-1]), margin * width * channels
     num_pixels = (rows - 2 * margin) * width
-    pixels = min(SUMMED, num_pixels)
+    pixels = min(PIXELS_PER_ITERATION, num_pixels)
     num_iterations, rest = divmod(num_pixels, pixels)
     span = pixels * channels
 
@@ -190,7 +190,7 @@ def loop_histogram(image: tf.Tensor, runtime_zero: tf.Tensor, *, margin: int = 0
     num_pixels = (rows - 2 * margin) * width
     pixels = next(number for number in (4, 2, 1) if num_pixels % number == 0)
     span = pixels * channels
-    if channels > MOST_COUNTED:
+    if channels > MOST_LOOP_CHANNELS:
         return histogram(image[margin : rows - margin])
     elements, skipped = tf.reshape(image, [-1]), margin * width * channels
     num_iterations = num_pixels // pixels + runtime_zero
