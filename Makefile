@@ -26,7 +26,7 @@ demo: $(VENV)/demo.done
 	$(BIN)/tfpipe demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # tests/conftest.py has the order
 
 # The files are listed in tests/quick.txt; one that loads TensorFlow ends the run.
 quick: $(VENV)/dev.done

@@ -96,9 +96,9 @@ def warnings_of(
     empty = [name for name, total in totals.items() if not total]
     few = [name for name, total in totals.items() if 0 < total < _FEW_RECORDS]
     if empty:
-        found.append(f"no record of {_named(empty)}.")
+        found.append(f"no record of {_join_names(empty)}.")
     if few:
-        found.append(f"fewer than {_FEW_RECORDS} records of {_named(few)}.")
+        found.append(f"fewer than {_FEW_RECORDS} records of {_join_names(few)}.")
     present = {name: total for name, total in totals.items() if total}
     if present and max(present.values()) >= _IMBALANCE * min(present.values()):
         most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
@@ -118,7 +118,7 @@ def manifest_warnings(manifest: Manifest) -> list[str]:
     return warnings_of(manifest.class_names, counts, manifest.statistics.get("duplicates", {}))
 
 
-def _named(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     listed = ", ".join(repr(name) for name in names[:_MOST_NAMED])
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return f"{'class' if len(names) == 1 else 'classes'} {listed}{more}"

@@ -88,7 +88,7 @@ def make_listing_scan(job: Job, source: Source, sorted_runs: str, class_names: t
 # ---- runs
 
 
-class _Run:
+class _SortedRun:
     """The references and refusals of one run, until it is saved."""
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class _Run:
 
 def list_piece(scan: ListingScan, number: int, piece: Any) -> None:
     """Writes the runs of one piece of the listing; the same piece always writes the same files."""
-    run, saved = _Run(), 0
+    run, saved = _SortedRun(), 0
     kind, known = scan.label_kind, scan.known_classes
     for entry in scan.source.entries(piece):
         refused = entry if isinstance(entry, Refused) else label_problem(entry, kind, known)
@@ -145,7 +145,7 @@ def list_piece(scan: ListingScan, number: int, piece: Any) -> None:
             run.add(entry, scan)
         if len(run.rows) + len(run.refused) == RUN_REFS:
             run.save(Path(scan.sorted_runs, f"{number:04d}-{saved:05d}"))
-            run, saved = _Run(), saved + 1
+            run, saved = _SortedRun(), saved + 1
     run.save(Path(scan.sorted_runs, f"{number:04d}-{saved:05d}"))
 
 
@@ -250,7 +250,7 @@ def make_plan(job: Job, scan: ListingScan, size: RecordSize) -> Plan:
         splits=scan.splits,
         shards=tuple(_cut_splits(scan.splits, sizes, counts, job.target_bytes)),
         class_names=scan.class_names or tuple(sorted(labels)),
-        columns=_typed_columns(facts, scan.source),
+        columns=_type_columns(facts, scan.source),
         listed=int(counts.sum()) + sum(refused.values()),
         refused=dict(sorted(refused.items())),
         source_digest=f"{digest:032x}",
@@ -284,7 +284,7 @@ def _cut_splits(splits: Sequence[str], sizes: np.ndarray, counts: np.ndarray, ta
             yield PlannedShard(title, number, low, high, int(counts[number, low:high].sum()))
 
 
-def _typed_columns(facts: list[dict[str, Any]], source: Source) -> tuple[tuple[str, str], ...]:
+def _type_columns(facts: list[dict[str, Any]], source: Source) -> tuple[tuple[str, str], ...]:
     """Every column with its dtype: the source's where it knows one, else the narrowest that holds all cells."""
     known, kinds = dict(source.dtypes), [0] * len(source.columns)
     for fact in facts:

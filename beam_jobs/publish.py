@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,14 @@ def versions(job: Job) -> dict[str, str]:
     names = ["numpy", "xxhash"]
     names += ["tensorflow"] if job.needs_tensorflow else []
     names += ["keras"] if job.payload == "embedding" else []
-    return {"tfpipe": __version__, **{name: version(name) for name in names}}
+    return {"tfpipe": __version__, **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return version(f"{name}-nightly")  # Pre-releases of TensorFlow bring keras-nightly in place of keras.
 
 
 def rejected_lines(refusals: Sequence[Refused]) -> bytes:

@@ -112,10 +112,10 @@ class Augment(keras.layers.Layer):
         specs = tf.nest.map_structure(
             lambda x: tf.TensorSpec(x.shape, keras.backend.standardize_dtype(x.dtype)), inputs
         )
-        traced = tf.function(lambda given: self._traced(given), autograph=False).get_concrete_function(specs)
+        traced = tf.function(lambda given: self._trace(given), autograph=False).get_concrete_function(specs)
         return tf.nest.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype.name), traced.structured_outputs)
 
-    def _traced(self, inputs: Any) -> Any:
+    def _trace(self, inputs: Any) -> Any:
         batch, restore = _as_batch(inputs)
         if self.steps_per_epoch is not None:
             batch["epoch"] = tf.constant(0, tf.int64)

@@ -73,11 +73,11 @@ class CocoSource:
         if not key.strip():
             return Refused("", printable(str(image)[:200]), "bad_row", "The image names no file.")
         try:
-            return self._listed(key, marks.get(str(image.get("id")), []))
+            return self._list_image(key, marks.get(str(image.get("id")), []))
         except Refusal as refusal:
             return refusal.of(printable(key))
 
-    def _listed(self, key: str, marks: Sequence[Mapping[str, Any]]) -> Listed:
+    def _list_image(self, key: str, marks: Sequence[Mapping[str, Any]]) -> Listed:
         check_names(key)
         # As text: the ids of a damaged file may be values that can't be hashed.
         numbers = {str(number): index for index, (number, _) in enumerate(self.classes)}

@@ -94,7 +94,7 @@ class FolderSource:
                 with os.scandir(directory) as found:
                     children = sorted((c for c in found if not c.name.startswith(".")), key=lambda c: c.name)
             except OSError as error:
-                yield self._refused(directory, "unreadable", f"The folder can't be read: {error.strerror}.")
+                yield self._refuse(directory, "unreadable", f"The folder can't be read: {error.strerror}.")
                 continue
             for child in children:
                 entry = self._entry(child, folder, ancestors)
@@ -110,18 +110,18 @@ class FolderSource:
         try:
             status = child.stat()
         except OSError as error:
-            return self._refused(child.path, *stat_problem(error))
+            return self._refuse(child.path, *stat_problem(error))
         if stat.S_ISDIR(status.st_mode):
             if _identity(status) in ancestors:
-                return self._refused(child.path, "symlink_loop", "The link leads back to a folder that holds it.")
+                return self._refuse(child.path, "symlink_loop", "The link leads back to a folder that holds it.")
             return status
         key = child.path[len(self.root) + 1 :]
         problem = file_problem(status) or name_problem(key)
         if problem:
-            return self._refused(child.path, *problem)
+            return self._refuse(child.path, *problem)
         return Listed(key, folder.label, folder.split, status.st_size)
 
-    def _refused(self, path: str, reason: str, detail: str) -> Refused:
+    def _refuse(self, path: str, reason: str, detail: str) -> Refused:
         key = printable(path[len(self.root) + 1 :])
         return Refused(key, key, reason, detail)
 

@@ -112,9 +112,9 @@ class TarSource:
     def _in_folder(self, number: int, member: _Member) -> Iterator[Entry]:
         label, slash, _ = member.name.partition("/")
         if slash:
-            yield self._listed(number, member, label, ())
+            yield self._list_member(number, member, label, ())
 
-    def _listed(self, number: int, member: _Member, label: str, extras: tuple[str, ...]) -> Entry:
+    def _list_member(self, number: int, member: _Member, label: str, extras: tuple[str, ...]) -> Entry:
         key = self.prefixes[number] + member.name
         if not member.size:
             return Refused(key, key, "empty", "The member has no bytes.")
@@ -132,7 +132,7 @@ class TarSource:
             label = label_text(values.get("label"))
             extras = tuple(to_cell(values.get(name)) for name in self.columns)
             check_names(label, *extras)
-            entry = self._listed(number, images[0], label, extras)
+            entry = self._list_member(number, images[0], label, extras)
         except Refusal as refusal:
             entry = refusal.of(self.prefixes[number] + images[0].name)
         yield entry

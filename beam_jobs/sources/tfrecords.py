@@ -103,11 +103,11 @@ class RecordSource:
             return Refused(position, position, "bad_record", str(error))
         key = _text(values, self.key) or position
         try:
-            return self._listed(number, key, record, values)
+            return self._list_record(number, key, record, values)
         except Refusal as refusal:
             return refusal.of(printable(key))
 
-    def _listed(self, number: int, key: str, record: Record, values: _Values) -> Listed:
+    def _list_record(self, number: int, key: str, record: Record, values: _Values) -> Listed:
         image = values.get(self.image, [])
         if not isinstance(image, list) or len(image) != 1 or not image[0]:
             raise Refusal("no_image", f"The record has no image bytes under {self.image!r}.")

@@ -186,3 +186,15 @@ def test_overwriting_removes_what_the_old_dataset_had_more(photos: Path, tmp_pat
     converted(photos, tmp_path / "out", target_bytes=10**6, overwrite=True)
     converted(photos, tmp_path / "fresh", target_bytes=10**6)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "fresh")
+
+
+def test_the_version_of_a_nightly_package_is_recorded_under_the_package_s_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_nightly(name: str) -> str:
+        if name == "keras":
+            raise publish_module.PackageNotFoundError
+        return f"version of {name}"
+
+    monkeypatch.setattr(publish_module, "version", only_nightly)
+    found = publish_module.versions(Job(input="in", output="out", payload="embedding", model="m"))
+    assert found["keras"] == "version of keras-nightly"
+    assert found["tensorflow"] == "version of tensorflow"

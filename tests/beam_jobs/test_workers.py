@@ -1,5 +1,6 @@
 """Shards written by several processes: the same files, and problems that come back with their sentence."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -116,16 +117,11 @@ def test_a_helper_that_is_killed_is_a_problem(writing, monkeypatch):
         deadline = time.monotonic() + 20
         while not processes and time.monotonic() < deadline:
             time.sleep(0.01)
-        os.kill(processes[0].pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # Killed with an earlier shard.
+            os.kill(processes[0].pid, signal.SIGKILL)
         return alone(self, number)
 
     monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr(WritingTask, "run", write)
     with pytest.raises(ChildProcessError, match="a worker process ended with -9"):
         run_all(writing, range(len(writing.plan.shards)), helpers=2)
-
-
-def test_helpers_load_neither_tensorflow_nor_beam():
-    code = "import sys, beam_jobs.engines.workers; assert not {'tensorflow', 'apache_beam'} & set(sys.modules)"
-    subprocess.run([os.sys.executable, "-c", code], check=True)
-    assert workers.main.__doc__

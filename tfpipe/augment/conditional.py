@@ -200,7 +200,7 @@ class _Parts:
         Returns:
           Choices of N * num_stages stages.
         """
-        tables = [self._padded(choices) for choices in self.tables(seed, shape)]
+        tables = [self._pad(choices) for choices in self.tables(seed, shape)]
         if len(tables) == 1 and place.shape[1] == 1:
             return tables[0]
         # Rows of all parts under one another, [P * B, ...]: row p * B + b is what part p drew for image b.
@@ -214,7 +214,7 @@ class _Parts:
             tf.reshape(seeds, [shape.batch_size, stages, 2]),
         )
 
-    def _padded(self, choices: Choices) -> Choices:
+    def _pad(self, choices: Choices) -> Choices:
         """The choices with identities behind, up to the widest part."""
         missing = self.num_stages - choices.ops.shape[1]
         if not missing:

@@ -22,14 +22,14 @@ from tfpipe.augment.ops.op import Choices
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Rendering, record_call
 
-Size = tuple[int, int]
+WindowSize = tuple[int, int]
 # Bilinear weights are whole 2048ths: 255 * 2048 * 2048 fits in 31 bits.
 _STEPS = 2048
 _NUM_RATIOS = 256
 
 
 @record_call
-def random_crop(size: Size, *, padding: int = 0, fill: int = 0) -> BatchTransform:
+def random_crop(size: WindowSize, *, padding: int = 0, fill: int = 0) -> BatchTransform:
     """A window of a given size at a random position of each image.
 
     Args:
@@ -59,7 +59,7 @@ def random_crop(size: Size, *, padding: int = 0, fill: int = 0) -> BatchTransfor
 
 
 @record_call
-def center_crop(size: Size) -> BatchTransform:
+def center_crop(size: WindowSize) -> BatchTransform:
     """The window of a size in the middle of each image; an odd rest goes to the bottom and the right.
 
     Raises:
@@ -81,7 +81,7 @@ def center_crop(size: Size) -> BatchTransform:
 
 @record_call
 def random_resized_crop(
-    size: Size | None = None,
+    size: WindowSize | None = None,
     *,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
@@ -108,7 +108,7 @@ def random_resized_crop(
     target = _size("random_resized_crop", size)
 
     def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
-        return _stretched(batch, _draw_window(seed, shape, scale, ratio), target, interpolation)
+        return _stretch(batch, _draw_window(seed, shape, scale, ratio), target, interpolation)
 
     return BatchTransform(change)
 
@@ -141,7 +141,7 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Ba
         factor, offset = 1 / (stds * top), -means / stds
         return {
             **batch,
-            "image": _scaled(batch["image"], tf.constant(factor, tf.float32), tf.constant(offset, tf.float32)),
+            "image": _scale(batch["image"], tf.constant(factor, tf.float32), tf.constant(offset, tf.float32)),
         }
 
     return BatchTransform(change, arguments={"mean": _plain(mean), "std": _plain(std)})
@@ -150,7 +150,7 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Ba
 # ---- arguments
 
 
-def _size(what: str, size: Any) -> Size:
+def _size(what: str, size: Any) -> WindowSize:
     pair = tuple(size) if isinstance(size, Sequence) else ()
     if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
         raise ValueError(f"size of {what} is {size!r}; it takes (height, width), integers of at least 1.")
@@ -208,11 +208,11 @@ def _same_size(scale: tuple[float, float], ratio: tuple[float, float], rendering
 # ---- pixels
 
 
-def _compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+def _compile(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     return tf.function(function, jit_compile=True, autograph=False)
 
 
-def _taken(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+def _take_pixels(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """images[b, y[b, i], x[b, j]] for y [B, h] and x [B, w]: [B, h, w, C]."""
     # All pixels under one another, as one table: XLA gathers from that in one step.
     batch_size, height, width, channels = tf.unstack(tf.shape(images))
@@ -221,28 +221,28 @@ def _taken(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.reshape(images, [-1, channels]), places)
 
 
-@_compiled
+@_compile
 def _window(images: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: int, width: int, fill: tf.Tensor) -> tf.Tensor:
     rows, columns = top[:, None] + tf.range(height), left[:, None] + tf.range(width)
     inside_y, inside_x = (rows >= 0) & (rows < images.shape[1]), (columns >= 0) & (columns < images.shape[2])
-    taken = _taken(
+    taken = _take_pixels(
         images, tf.clip_by_value(rows, 0, images.shape[1] - 1), tf.clip_by_value(columns, 0, images.shape[2] - 1)
     )
     return tf.where(inside_y[:, :, None, None] & inside_x[:, None, :, None], taken, fill)
 
 
-@_compiled
-def _nearest(images: tf.Tensor, window: tf.Tensor, size: Size) -> tf.Tensor:
-    return _taken(images, *(_places(window, axis, size[axis]) // (2 * size[axis]) for axis in range(2)))
+@_compile
+def _nearest(images: tf.Tensor, window: tf.Tensor, size: WindowSize) -> tf.Tensor:
+    return _take_pixels(images, *(_places(window, axis, size[axis]) // (2 * size[axis]) for axis in range(2)))
 
 
-@_compiled
-def _bilinear(images: tf.Tensor, window: tf.Tensor, size: Size) -> tf.Tensor:
+@_compile
+def _bilinear(images: tf.Tensor, window: tf.Tensor, size: WindowSize) -> tf.Tensor:
     (y0, y1, v), (x0, x1, u) = (_neighbours(window, axis, size[axis]) for axis in range(2))
     exact = images.dtype == tf.uint8
     kind = tf.int32 if exact else tf.float32
     v, u = tf.cast(v, kind)[:, :, None, None], tf.cast(u, kind)[:, None, :, None]
-    corners = [[tf.cast(_taken(images, y, x), kind) for x in (x0, x1)] for y in (y0, y1)]
+    corners = [[tf.cast(_take_pixels(images, y, x), kind) for x in (x0, x1)] for y in (y0, y1)]
     upper, lower = (row[0] * (_STEPS - u) + row[1] * u for row in corners)
     total = upper * (_STEPS - v) + lower * v
     if exact:
@@ -266,8 +266,8 @@ def _neighbours(window: tf.Tensor, axis: int, count: int) -> tuple[tf.Tensor, tf
     return tf.clip_by_value(before, first, last), tf.clip_by_value(before + 1, first, last), weight
 
 
-@_compiled
-def _scaled(images: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+@_compile
+def _scale(images: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     scaled = tf.cast(images, tf.float32) * factor + offset
     return tf.cast(scaled, tf.float16) if images.dtype == tf.float16 else scaled
 
@@ -275,7 +275,7 @@ def _scaled(images: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tenso
 # ---- masks and boxes
 
 
-def _windows(batch: Batch, top: tf.Tensor, left: tf.Tensor, size: Size, fill: int) -> Batch:
+def _windows(batch: Batch, top: tf.Tensor, left: tf.Tensor, size: WindowSize, fill: int) -> Batch:
     """The batch cut to windows [B] of one size; outside the images is fill, and 0 in masks."""
     image = batch["image"]
     outside = tf.cast(fill if image.dtype == tf.uint8 else fill / 255, image.dtype)
@@ -285,11 +285,11 @@ def _windows(batch: Batch, top: tf.Tensor, left: tf.Tensor, size: Size, fill: in
         layers, restore = _layers(batch["mask"])
         moved["mask"] = restore(_window(layers, top, left, *size, tf.zeros([], layers.dtype)))
     if "boxes" in batch:
-        moved["boxes"] = _moved_boxes(batch["boxes"], tf.stack([top, left, *sides], axis=-1), size)
+        moved["boxes"] = _move_boxes(batch["boxes"], tf.stack([top, left, *sides], axis=-1), size)
     return moved
 
 
-def _stretched(batch: Batch, window: tf.Tensor, size: Size, interpolation: str) -> Batch:
+def _stretch(batch: Batch, window: tf.Tensor, size: WindowSize, interpolation: str) -> Batch:
     """The batch with its windows [B, 4] resized to one size; masks take the nearest pixel."""
     read = _bilinear if interpolation == "bilinear" else _nearest
     moved = {**batch, "image": read(batch["image"], window, size)}
@@ -297,7 +297,7 @@ def _stretched(batch: Batch, window: tf.Tensor, size: Size, interpolation: str) 
         layers, restore = _layers(batch["mask"])
         moved["mask"] = restore(_nearest(layers, window, size))
     if "boxes" in batch:
-        moved["boxes"] = _moved_boxes(batch["boxes"], window, size)
+        moved["boxes"] = _move_boxes(batch["boxes"], window, size)
     return moved
 
 
@@ -308,7 +308,7 @@ def _layers(mask: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor
     return mask, lambda moved: moved
 
 
-def _moved_boxes(boxes: Any, window: tf.Tensor, size: Size) -> Any:
+def _move_boxes(boxes: Any, window: tf.Tensor, size: WindowSize) -> Any:
     """(x0, y0, x1, y1) [B, N, 4] or ragged, relative to windows that become images of a size, cut off at the border."""
     if isinstance(boxes, tf.RaggedTensor):
         rows = boxes.values if boxes.ragged_rank == 1 else boxes.values.to_tensor()
@@ -317,7 +317,7 @@ def _moved_boxes(boxes: Any, window: tf.Tensor, size: Size) -> Any:
     return _in_window(boxes, window[:, None], size)
 
 
-def _in_window(boxes: tf.Tensor, window: tf.Tensor, size: Size) -> tf.Tensor:
+def _in_window(boxes: tf.Tensor, window: tf.Tensor, size: WindowSize) -> tf.Tensor:
     top, left, height, width = tf.unstack(tf.cast(window, tf.float64), axis=-1)
     sides = np.array([size[1], size[0]] * 2, np.float64)
     corner, extent = tf.stack([left, top] * 2, axis=-1), tf.stack([width, height] * 2, axis=-1)

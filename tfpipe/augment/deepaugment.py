@@ -23,7 +23,7 @@ from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.single import coarse_dropout, flip_left_right, flip_up_down, op
 from tfpipe.augment.transform import OpTransform, record_call
 
-Step = tuple[str, float]
+NamedMagnitude = tuple[str, float]
 _LEFT_OUT = ("fog", "clouds")
 # As imgaug's per_channel of 0.5; the op treats channels apart from 0.5 up.
 _HALF = (0.0, 1.0)
@@ -74,7 +74,7 @@ DEEP_AUGMENT: dict[str, Callable[[float], OpTransform | list[OpTransform]]] = {
 
 
 @record_call
-def deep_augment(sub_policies: Sequence[Sequence[Step]], *, original: bool = True) -> OpTransform:
+def deep_augment(sub_policies: Sequence[Sequence[NamedMagnitude]], *, original: bool = True) -> OpTransform:
     """One of DeepAugment's sub-policies for each image, all equally likely.
 
     Args:
@@ -94,10 +94,10 @@ def deep_augment(sub_policies: Sequence[Sequence[Step]], *, original: bool = Tru
     return replace(one_of(parts), arguments={"sub_policies": written})
 
 
-def _sub_policy(steps: Sequence[Step]) -> OpTransform:
+def _sub_policy(steps: Sequence[NamedMagnitude]) -> OpTransform:
     parts: list[OpTransform] = []
     for name, magnitude in steps:
-        made = _known(name)(_checked(name, magnitude))
+        made = _known(name)(_check_magnitude(name, magnitude))
         parts += made if isinstance(made, list) else [made]
     sequence = compose(parts)
     if not isinstance(sequence, OpTransform):
@@ -113,7 +113,7 @@ def _known(name: str) -> Callable[[float], OpTransform | list[OpTransform]]:
     return DEEP_AUGMENT[name]
 
 
-def _checked(name: str, magnitude: float) -> float:
+def _check_magnitude(name: str, magnitude: float) -> float:
     if not isinstance(magnitude, int | float) or not 0 <= magnitude <= 1:
         raise ValueError(f"The magnitude of {name!r} is {magnitude!r}; it must be in [0, 1].")
     return float(magnitude)

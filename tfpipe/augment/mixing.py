@@ -239,12 +239,12 @@ def _lower_quantiles(alpha: float) -> np.ndarray:
 # ---- pixels and labels
 
 
-def _compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+def _compile(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     """One XLA program: a single pass over the images, where plain kernels would make eight."""
     return tf.function(function, jit_compile=True, autograph=False)
 
 
-@_compiled
+@_compile
 def _blend(images: tf.Tensor, partner: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """Images [B, H, W, C] mixed with those of their partners, in their own dtype."""
     others = tf.gather(images, partner)
@@ -256,7 +256,7 @@ def _blend(images: tf.Tensor, partner: tf.Tensor, weights: tf.Tensor) -> tf.Tens
     return tf.cast(tf.floor(total / _WEIGHT_STEPS + 0.5), tf.uint8)
 
 
-@_compiled
+@_compile
 def _paste(images: tf.Tensor, partner: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     """Images with the pixels of their partners inside the boxes."""
     height, width = images.shape[1:3]

@@ -155,7 +155,7 @@ def decode_batch(schema: Schema, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     import tensorflow as tf
 
     stored = tf.io.parse_example(serialized, _parse_specs(schema))
-    return {f.name: _shaped(f, stored[f.stored_name], batch=(-1,)) for f in schema.features}
+    return {f.name: _reshape(f, stored[f.stored_name], batch=(-1,)) for f in schema.features}
 
 
 def _parse_specs(schema: Schema) -> dict[str, Any]:
@@ -179,9 +179,9 @@ def _decode(feature: Feature, parsed: Mapping[str, tf.Tensor], exact: bool, resi
     if feature.codec in ("jpeg", "image"):
         return _decode_file(feature, value, parsed.get("orientation"), exact, resizer)
     if feature.name not in ("image", "mask"):
-        return _shaped(feature, value)
+        return _reshape(feature, value)
     shape = _own_shape(feature, parsed["shape"]) if None in feature.shape else None
-    return _fitted(feature, _shaped(feature, value, shape=shape), resizer)
+    return _fit(feature, _reshape(feature, value, shape=shape), resizer)
 
 
 def _own_shape(feature: Feature, stored: tf.Tensor) -> tf.Tensor:
@@ -204,16 +204,16 @@ def _decode_file(
     if orientation is not None:
         image = turn_upright(image, orientation)
     image.set_shape(feature.shape)
-    return _fitted(feature, image, resizer)
+    return _fit(feature, image, resizer)
 
 
-def _fitted(feature: Feature, image: tf.Tensor, resizer: Resizer | None) -> tf.Tensor:
+def _fit(feature: Feature, image: tf.Tensor, resizer: Resizer | None) -> tf.Tensor:
     if resizer is None or feature.name not in ("image", "mask"):
         return image
     return resizer.resize(image) if feature.name == "image" else resizer.resize_mask(image)
 
 
-def _shaped(
+def _reshape(
     feature: Feature, value: tf.Tensor, *, batch: tuple[int, ...] = (), shape: tf.Tensor | None = None
 ) -> tf.Tensor:
     import tensorflow as tf

@@ -153,7 +153,7 @@ class Manifest:
         index = self._own_index()
         parts = []
         for shard, start in starts:
-            part = self._scanned_offsets(shard) if index is None else index[start : start + shard.num_records]
+            part = self._scan_offsets(shard) if index is None else index[start : start + shard.num_records]
             if len(part) != shard.num_records:
                 raise ValueError(
                     f"{self.shard_path(shard)} has {len(part)} records, the manifest says {shard.num_records}; "
@@ -162,7 +162,7 @@ class Manifest:
             parts.append(part)
         return parts
 
-    def _scanned_offsets(self, shard: Shard) -> np.ndarray:
+    def _scan_offsets(self, shard: Shard) -> np.ndarray:
         with local_copy(self.shard_path(shard)) as path:
             return np.array([record.offset for record in scan(path)], np.uint64)
 
@@ -271,11 +271,11 @@ def _check_version(document: Mapping[str, Any], path: AnyPath) -> None:
 
 
 def _from_document(document: Mapping[str, Any], directory: AnyPath) -> Manifest:
-    classes = tuple(_checked(name, str) for name in document["class_names"])
+    classes = tuple(_check_type(name, str) for name in document["class_names"])
     splits = {}
     for name, part in document["splits"].items():
         shards = tuple(_shard(fields) for fields in part["shards"])
-        counts = tuple(_checked(count, int) for count in part["class_counts"])
+        counts = tuple(_check_type(count, int) for count in part["class_counts"])
         splits[name] = Split(shards, counts)
         if (splits[name].num_records, splits[name].num_bytes) != (part["num_records"], part["num_bytes"]):
             raise ValueError(f"the shards of split {name!r} do not sum to its totals")
@@ -298,11 +298,11 @@ def _from_document(document: Mapping[str, Any], directory: AnyPath) -> Manifest:
 
 def _shard(fields: Mapping[str, Any]) -> Shard:
     shard = Shard(
-        _checked(fields["path"], str),
-        _checked(fields["num_records"], int),
-        _checked(fields["num_bytes"], int),
-        _checked(fields["digest"], str),
-        fields["index_start"] if fields["index_start"] is None else _checked(fields["index_start"], int),
+        _check_type(fields["path"], str),
+        _check_type(fields["num_records"], int),
+        _check_type(fields["num_bytes"], int),
+        _check_type(fields["digest"], str),
+        fields["index_start"] if fields["index_start"] is None else _check_type(fields["index_start"], int),
         fields.get("compression"),
     )
     # A manifest from elsewhere must not make a reader open other files.
@@ -315,7 +315,7 @@ def _shard(fields: Mapping[str, Any]) -> Shard:
     return shard
 
 
-def _checked(value: Any, kind: type) -> Any:
+def _check_type(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise TypeError(f"{value!r} should be of type {kind.__name__}")
     return value

@@ -58,12 +58,12 @@ def bytes_feature(*values: bytes) -> Packed:
 
 def int64_feature(values: Iterable[int]) -> Packed:
     """A tf.train.Feature with a packed Int64List."""
-    return _packed_list(INT64_LIST, pack_int64(values))
+    return _pack_list(INT64_LIST, pack_int64(values))
 
 
 def float_feature(values: np.ndarray | Sequence[float]) -> Packed:
     """A tf.train.Feature with a packed FloatList; an array is flattened in C order."""
-    return _packed_list(FLOAT_LIST, pack_floats(values))
+    return _pack_list(FLOAT_LIST, pack_floats(values))
 
 
 def pack_int64(values: Iterable[int]) -> bytes:
@@ -76,7 +76,7 @@ def pack_floats(values: np.ndarray | Sequence[float] | float) -> bytes:
     return np.ascontiguousarray(values, "<f4").tobytes()
 
 
-def _packed_list(tag: bytes, values: bytes) -> Packed:
+def _pack_list(tag: bytes, values: bytes) -> Packed:
     head = b"\x0a" + varint(len(values)) if values else b""
     return tag + varint(len(head) + len(values)) + head, values
 

@@ -38,7 +38,7 @@ from tfpipe.format.manifest import (
 )
 from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
-from tfpipe.maintenance.foreign import Features, SchemaInference, match_features
+from tfpipe.maintenance.foreign import ParsedRecord, SchemaInference, match_features
 from tfpipe.storage import is_url, replace_file
 
 # A word in a file's name: the split that it means.
@@ -172,11 +172,11 @@ def _match_labels(schema: Schema) -> dict[str, str]:
     return {f.name: f.stored_name for f in features if (f.dtype, f.shape) == (labels[f.name], ())}
 
 
-def _sample(files: Sequence[Path]) -> list[Features]:
+def _sample(files: Sequence[Path]) -> list[ParsedRecord]:
     """The features of the first records."""
-    sample: list[Features] = []
+    sample: list[ParsedRecord] = []
     for path in files:
-        sample += [features for _, features in islice(_parsed(path), _SAMPLE_RECORDS - len(sample))]
+        sample += [features for _, features in islice(_parse_records(path), _SAMPLE_RECORDS - len(sample))]
         if len(sample) == _SAMPLE_RECORDS:
             break
     if not sample:
@@ -184,7 +184,7 @@ def _sample(files: Sequence[Path]) -> list[Features]:
     return sample
 
 
-def _parsed(path: Path) -> Iterator[tuple[int, Features]]:
+def _parse_records(path: Path) -> Iterator[tuple[int, ParsedRecord]]:
     """The offset and features of every record."""
     try:
         for number, record in enumerate(scan_shard(path, compression_of(path))):
@@ -194,7 +194,7 @@ def _parsed(path: Path) -> Iterator[tuple[int, Features]]:
         raise DataError(f"{error} {text}") from error
 
 
-def _features(path: Path, number: int, data: bytes) -> Features:
+def _features(path: Path, number: int, data: bytes) -> ParsedRecord:
     try:
         return parse_example(data)
     except NotAnExample as error:
@@ -219,7 +219,7 @@ class ShardScan:
         Raises:
           DataError: a record is damaged, or differs from the others; shard and record are named.
         """
-        for number, (offset, features) in enumerate(_parsed(self.path)):
+        for number, (offset, features) in enumerate(_parse_records(self.path)):
             try:
                 self._add(number, features)
             except ValueError as error:
@@ -227,7 +227,7 @@ class ShardScan:
             self.offsets.append(offset)
         return self
 
-    def _add(self, number: int, features: Features) -> None:
+    def _add(self, number: int, features: ParsedRecord) -> None:
         if not self.required <= features.keys():
             raise ValueError(f"it lacks {sorted(self.required - features.keys())}; it has {sorted(features)}")
         known = self.inference.unreadable
@@ -236,7 +236,7 @@ class ShardScan:
             self.inference.unreadable = f"{self.path.name}: record {number}: {self.inference.unreadable}"
         self._add_label(features)
 
-    def _add_label(self, features: Features) -> None:
+    def _add_label(self, features: ParsedRecord) -> None:
         names = self.inference.feature_names
         values = features.get(names.get("label_int", ""), [])
         ids = [] if isinstance(values, list) else values.tolist()
@@ -278,7 +278,7 @@ def _class_names(scans: Sequence[ShardScan]) -> list[str]:
     if not ids:
         return sorted({text for number, text in texts if number is None})
     names = [str(number) for number in range(max(ids) + 1)]
-    listed = _listed_names(scans[0].path.parent)
+    listed = _list_names(scans[0].path.parent)
     if len(listed) >= len(names):
         names = listed
     for (number, text), _ in sorted(texts.items(), key=lambda item: (item[1], item[0][1])):
@@ -287,7 +287,7 @@ def _class_names(scans: Sequence[ShardScan]) -> list[str]:
     return names
 
 
-def _listed_names(folder: Path) -> list[str]:
+def _list_names(folder: Path) -> list[str]:
     try:
         return (folder / _NAMES_FILE).read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, UnicodeDecodeError):

@@ -22,8 +22,8 @@ import numpy as np
 from tfpipe.format.schema import Feature, Schema
 from tfpipe.images.probe import NotAnImage, probe
 
-Values = list[bytes] | np.ndarray
-Features = Mapping[str, Values]
+FeatureValues = list[bytes] | np.ndarray
+ParsedRecord = Mapping[str, FeatureValues]
 
 # tfpipe's name of a feature: the names that writers give it. The first one that is stored with fitting values is taken.
 KNOWN_NAMES: dict[str, tuple[str, ...]] = {
@@ -41,14 +41,14 @@ _DTYPES = {"bytes": "string", "float": "float32", "int64": "int64"}
 _DEFAULTS: dict[str, int | float | str] = {"bytes": "", "float": 0.0, "int64": 0}
 
 
-def kind_of(values: Values) -> str | None:
+def kind_of(values: FeatureValues) -> str | None:
     """The kind of tf.train.Feature that holds the values: "bytes", "float" or "int64"; None for an empty bytes list."""
     if isinstance(values, list):
         return "bytes" if values else None
     return "int64" if values.dtype == np.int64 else "float"
 
 
-def match_features(sample: Sequence[Features]) -> dict[str, str]:
+def match_features(sample: Sequence[ParsedRecord]) -> dict[str, str]:
     """For each known feature, by tfpipe's name of it: the name under which the records of the sample store it."""
     matched: dict[str, str] = {}
     for name, candidates in KNOWN_NAMES.items():
@@ -63,11 +63,11 @@ def match_features(sample: Sequence[Features]) -> dict[str, str]:
     return matched
 
 
-def _fits_all(name: str, stored: str, sample: Sequence[Features]) -> bool:
+def _fits_all(name: str, stored: str, sample: Sequence[ParsedRecord]) -> bool:
     return all(stored in record and _fits(name, stored, record) for record in sample)
 
 
-def _fits(name: str, stored: str, record: Features) -> bool:
+def _fits(name: str, stored: str, record: ParsedRecord) -> bool:
     """Whether the values that a record stores under one name can be the feature that tfpipe calls by another."""
     values = record.get(stored, [])
     kind, count = kind_of(values), len(values)
@@ -82,7 +82,7 @@ def _fits(name: str, stored: str, record: Features) -> bool:
     return (kind, count) == ("int64" if name in ("label_int", "orientation") else "bytes", 1)
 
 
-def _has_several_classes(record: Features) -> bool:
+def _has_several_classes(record: ParsedRecord) -> bool:
     """Whether the record stores several classes, as --label_kind multi does: as many texts as ids, of any number."""
     texts, ids = record.get("label"), record.get("label_int")
     return (
@@ -90,7 +90,7 @@ def _has_several_classes(record: Features) -> bool:
     )
 
 
-def _is_image_file(values: Values) -> bool:
+def _is_image_file(values: FeatureValues) -> bool:
     try:
         return isinstance(values, list) and len(values) == 1 and bool(probe(values[0]))
     except NotAnImage:
@@ -129,7 +129,7 @@ class SchemaInference:
     _shapes: set[tuple[int, ...]] = field(default_factory=set)
     _item_bytes: set[int] = field(default_factory=set)
 
-    def add(self, features: Features) -> None:
+    def add(self, features: ParsedRecord) -> None:
         """Adds a record.
 
         Raises:
@@ -148,7 +148,7 @@ class SchemaInference:
         if "image" in self.feature_names:
             self._add_image(features)
 
-    def _add_image(self, features: Features) -> None:
+    def _add_image(self, features: ParsedRecord) -> None:
         image = features[self.feature_names["image"]]
         shape = tuple(int(size) for size in features.get(self.feature_names.get("shape", ""), ()))
         if not isinstance(image, list):

@@ -66,13 +66,13 @@ class PaddedCrop:
 
     def for_evaluation(self, size: tuple[int, int], *, antialias: bool) -> CornerCrop:
         """The resizer of images in evaluation."""
-        return CornerCrop(self._padded(size, antialias), size, tf.constant([0.5, 0.5]))
+        return CornerCrop(self._resize_padded(size, antialias), size, tf.constant([0.5, 0.5]))
 
     def for_training(self, size: tuple[int, int], *, antialias: bool, seed: int, draw: tf.Tensor) -> CornerCrop:
         """The resizer of one record's image in training; draw is its int64 number in all epochs."""
-        return CornerCrop(self._padded(size, antialias), size, _uniform(seed, draw, 2))
+        return CornerCrop(self._resize_padded(size, antialias), size, _uniform(seed, draw, 2))
 
-    def _padded(self, size: tuple[int, int], antialias: bool) -> Resize:
+    def _resize_padded(self, size: tuple[int, int], antialias: bool) -> Resize:
         height, width = (max(side, round(side / self.crop_ratio)) for side in size)
         return Resize((height, width), "pad", antialias)
 

@@ -52,11 +52,11 @@ from tfpipe.reader.request import (
 from tfpipe.reader.service import read_from_workers
 from tfpipe.tf_internals import CountedDataset
 
-Source = str | os.PathLike[str] | Manifest
+DatasetLike = str | os.PathLike[str] | Manifest
 
 
 def make_dataset(
-    source: Source | Mapping[Source, float],
+    source: DatasetLike | Mapping[DatasetLike, float],
     split: str = "train",
     *,
     batch_size: int,
@@ -134,7 +134,7 @@ def make_dataset(
     return _dataset(request)
 
 
-def _sources(source: Source | Mapping[Source, float]) -> tuple[list[Manifest], list[float] | None]:
+def _sources(source: DatasetLike | Mapping[DatasetLike, float]) -> tuple[list[Manifest], list[float] | None]:
     """The manifests to read, and their weights where they are mixed."""
     if not isinstance(source, Mapping):
         return [_manifest(source)], None
@@ -143,7 +143,7 @@ def _sources(source: Source | Mapping[Source, float]) -> tuple[list[Manifest], l
     return [_manifest(one) for one in source], [float(weight) for weight in source.values()]
 
 
-def _manifest(source: Source) -> Manifest:
+def _manifest(source: DatasetLike) -> Manifest:
     return source if isinstance(source, Manifest) else load_manifest(source)
 
 

@@ -56,7 +56,7 @@ class Benchmark:
             raise ValueError(f"repeats is {self.repeats}; it must be at least 1.")
 
 
-class _Run(NamedTuple):
+class _RunningVariant(NamedTuple):
     """A pipeline and the function that runs through it."""
 
     batches: tf.data.Dataset
@@ -105,12 +105,12 @@ def compare_variants(
     )
 
 
-def _run(build: Build, consume: Callable[[tf.data.Dataset], int]) -> _Run:
+def _run(build: Build, consume: Callable[[tf.data.Dataset], int]) -> _RunningVariant:
     batches = build()
     # TensorFlow and Keras compile for a shape here rather than in the first epoch of whichever variant runs first. The
     # batch is made of zeros, because taking one from the pipeline would begin to fill its cache.
     consume(blank_batches(batches.element_spec))
-    return _Run(batches, consume)
+    return _RunningVariant(batches, consume)
 
 
 def _consumer(benchmark: Benchmark) -> Callable[[tf.data.Dataset], int]:

@@ -105,7 +105,7 @@ def _both(high: float, *, reference_size: int = 1, rounding: str = "") -> tuple[
     )
 
 
-def _enhanced(factor: MagnitudeRange) -> dict[str, MagnitudeRange]:
+def _enhancements(factor: MagnitudeRange) -> dict[str, MagnitudeRange]:
     return dict.fromkeys(("brightness", "contrast", "color", "sharpness"), factor)
 
 
@@ -121,7 +121,7 @@ _DOWN = {
     "solarize": MagnitudeRange(0, -256, neutral=256, rounding="down"),
 }
 _ROTATE_DOWN = MagnitudeRange(0, 30, mirrored=True, rounding="down")
-_CODE = {**_enhanced(ENHANCE), **_DOWN, **_PLAIN, "invert": NONE}
+_CODE = {**_enhancements(ENHANCE), **_DOWN, **_PLAIN, "invert": NONE}
 _CUTOUT = MagnitudeRange(0, 20, rounding="down", unit="side", reference_size=32)
 _ADD = MagnitudeRange(0, 110, rounding="down")
 
@@ -134,7 +134,7 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
     "dali": {
         "auto": {
             **_geometric(0.3, mirrored(30), _both(1.0)),
-            **_enhanced(ENHANCE),
+            **_enhancements(ENHANCE),
             **_FILLED,
             "posterize": _BITS_AUTO,
             "solarize": MagnitudeRange(0, 256),
@@ -143,14 +143,14 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
         },
         "rand": {
             **_geometric(0.3, mirrored(30), _both(100, reference_size=224)),
-            **_enhanced(mirrored(0.9, neutral=1)),
+            **_enhancements(mirrored(0.9, neutral=1)),
             "posterize": _BITS,
             "solarize": MagnitudeRange(256, 0),
             **_FILLED,
         },
         "trivial": {
             **_geometric(0.99, mirrored(135), _PIXELS_32),
-            **_enhanced(mirrored(0.99, neutral=1, low=0.01)),
+            **_enhancements(mirrored(0.99, neutral=1, low=0.01)),
             "posterize": _BITS_WIDE,
             "solarize": MagnitudeRange(256, 0),
             **_FILLED,
@@ -159,7 +159,7 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
     "dali_non_monotonic": {
         "rand": {
             **_geometric(0.3, mirrored(30), _both(100, reference_size=224)),
-            **_enhanced(ENHANCE),
+            **_enhancements(ENHANCE),
             "posterize": _BITS_AUTO,
             "solarize": MagnitudeRange(0, 256),
             **_FILLED,
@@ -168,7 +168,7 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
     "torchvision": {
         "auto": {
             **_geometric(0.3, mirrored(30), _both(150, reference_size=331)),
-            **_enhanced(mirrored(0.9, neutral=1)),
+            **_enhancements(mirrored(0.9, neutral=1)),
             "posterize": _BITS,
             "solarize": MagnitudeRange(255, 0),
             **_FILLED,
@@ -176,14 +176,14 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
         },
         "rand": {
             **_geometric(0.3, mirrored(30), _both(150, reference_size=331)),
-            **_enhanced(mirrored(0.9, neutral=1)),
+            **_enhancements(mirrored(0.9, neutral=1)),
             "posterize": _BITS,
             "solarize": MagnitudeRange(255, 0),
             **_FILLED,
         },
         "trivial": {
             **_geometric(0.99, mirrored(135), _PIXELS_32),
-            **_enhanced(mirrored(0.99, neutral=1)),
+            **_enhancements(mirrored(0.99, neutral=1)),
             "posterize": _BITS_WIDE,
             "solarize": MagnitudeRange(255, 0),
             **_FILLED,
@@ -199,13 +199,13 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
         },
         "rand": {
             **_geometric(0.3, _ROTATE_DOWN, _both(150, reference_size=331, rounding="down")),
-            **_enhanced(ENHANCE),
+            **_enhancements(ENHANCE),
             **_DOWN,
             **_FILLED,
         },
         "trivial": {
             **_geometric(0.99, MagnitudeRange(0, 135, mirrored=True, rounding="down"), _PIXELS_32),
-            **_enhanced(MagnitudeRange(0.01, 2.0)),
+            **_enhancements(MagnitudeRange(0.01, 2.0)),
             "posterize": MagnitudeRange(8, 2, rounding="nearest"),
             "solarize": MagnitudeRange(256, 0),
             **_FILLED,

@@ -19,7 +19,7 @@ from tfpipe.augment.forms.boxes import move_boxes
 from tfpipe.augment.forms.dense import apply_dense
 from tfpipe.augment.forms.loop import apply_loop
 from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op, no_choices
-from tfpipe.augment.ops.sampling import Fill
+from tfpipe.augment.ops.sampling import FillLevels
 from tfpipe.augment.ops.table import OPS, find_op
 from tfpipe.tf_internals import inside_dataset_function
 
@@ -161,7 +161,7 @@ def check_rendering(interpolation: str, form: str) -> None:
         raise ValueError(f"Unknown form {form!r}; allowed: {list(FORMS)}.")
 
 
-def fill_levels(fill: FillArgument, channels: int) -> Fill:
+def fill_levels(fill: FillArgument, channels: int) -> FillLevels:
     """A fill as levels, one per channel; None stays None."""
     if fill is None:
         return None
@@ -218,7 +218,7 @@ def _form(form: str) -> str:
 
 
 def _render(
-    images: tf.Tensor, choices: Choices, ops: tuple[Op, ...], fill: Fill, interpolation: str, form: str
+    images: tf.Tensor, choices: Choices, ops: tuple[Op, ...], fill: FillLevels, interpolation: str, form: str
 ) -> tf.Tensor:
     if choices.ops.shape[1] == 0 or all(op.family == "identity" for op in ops):
         return images
@@ -248,7 +248,7 @@ def _power_of_two(size: tf.Tensor) -> tf.Tensor:
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled_loop(ops: tuple[Op, ...], fill: Fill, interpolation: str) -> Any:
+def _compiled_loop(ops: tuple[Op, ...], fill: FillLevels, interpolation: str) -> Any:
     # A partial has no code of its own, so that TensorFlow counts each program's traces separately, and does not warn.
     program = functools.partial(_run_loop, ops, fill, interpolation)
     return tf.function(program, jit_compile=True, autograph=False)
@@ -256,7 +256,7 @@ def _compiled_loop(ops: tuple[Op, ...], fill: Fill, interpolation: str) -> Any:
 
 def _run_loop(
     ops: tuple[Op, ...],
-    fill: Fill,
+    fill: FillLevels,
     interpolation: str,
     images: tf.Tensor,
     chosen: tf.Tensor,

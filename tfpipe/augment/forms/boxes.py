@@ -19,7 +19,7 @@ def move_boxes(boxes: Any, choices: Choices, ops: Sequence[Op], height: int, wid
       choices, ops: what moves the pixels; ops of other families than warp move nothing.
       height, width: of the images.
     """
-    inverse = _inverted(_composed(choices, ops, height, width))
+    inverse = _invert(_compose_maps(choices, ops, height, width))
     if isinstance(boxes, tf.RaggedTensor):
         rows = boxes.values if boxes.ragged_rank == 1 else boxes.values.to_tensor()
         moved = _hull(rows, tf.gather(inverse, boxes.value_rowids()), height, width)
@@ -30,7 +30,7 @@ def move_boxes(boxes: Any, choices: Choices, ops: Sequence[Op], height: int, wid
     return _hull(boxes, inverse[:, None], height, width)
 
 
-def _composed(choices: Choices, ops: Sequence[Op], height: int, width: int) -> tf.Tensor:
+def _compose_maps(choices: Choices, ops: Sequence[Op], height: int, width: int) -> tf.Tensor:
     """One map, output to input, for all stages: float64 [B, 6]."""
     stages = range(choices.ops.shape[1])
     maps = [chosen_coefficients(choices.ops[:, s], choices.values[:, s], ops, height, width)[0] for s in stages]
@@ -46,7 +46,7 @@ def _through(outer: tf.Tensor, inner: tf.Tensor) -> tf.Tensor:
     return _flat(_matrix(outer) @ _matrix(inner))
 
 
-def _inverted(coefficients: tf.Tensor) -> tf.Tensor:
+def _invert(coefficients: tf.Tensor) -> tf.Tensor:
     """The maps from input to output; a map that flattens the image has none, and gives an empty box."""
     a, b, c, d, e, f = tf.unstack(coefficients, axis=-1)
     scale = tf.math.divide_no_nan(tf.ones_like(a), a * e - b * d)

@@ -20,7 +20,7 @@ from tfpipe.augment.ops import lookup
 from tfpipe.augment.ops.erase import erase
 from tfpipe.augment.ops.levels import as_levels, per_image, to_dtype
 from tfpipe.augment.ops.op import Choices, Op
-from tfpipe.augment.ops.sampling import Fill, Grid, fill_pixel, take
+from tfpipe.augment.ops.sampling import AffineMap, FillLevels, fill_pixel, take
 from tfpipe.augment.ops.warp import chosen_coefficients
 
 Picks = list[tuple[tf.Tensor, Op]]
@@ -28,7 +28,9 @@ Picks = list[tuple[tf.Tensor, Op]]
 ORDER = ("lookup", "color", "stencil", "noise", "custom", "erase", "warp")
 
 
-def apply_dense(images: tf.Tensor, choices: Choices, ops: tuple[Op, ...], fill: Fill, interpolation: str) -> tf.Tensor:
+def apply_dense(
+    images: tf.Tensor, choices: Choices, ops: tuple[Op, ...], fill: FillLevels, interpolation: str
+) -> tf.Tensor:
     """Images [B, H, W, C] after all stages of their choices."""
     passes = [compiled_pass(family, ops, fill, interpolation) for family in families(ops)]
     for drawn in _stages(choices.ops.shape[1], *choices):
@@ -51,7 +53,7 @@ def families(ops: Sequence[Op]) -> list[str]:
 
 
 @functools.lru_cache(maxsize=256)
-def compiled_pass(family: str, ops: tuple[Op, ...], fill: Fill, interpolation: str) -> Any:
+def compiled_pass(family: str, ops: tuple[Op, ...], fill: FillLevels, interpolation: str) -> Any:
     """The XLA program of one family: (images, ops [B], values [B, 4], seeds [B, 2]) -> images."""
     # A partial has no code of its own, so that TensorFlow counts each program's traces separately, and does not warn.
     program = functools.partial(_run_pass, family, ops, fill, interpolation)
@@ -61,7 +63,7 @@ def compiled_pass(family: str, ops: tuple[Op, ...], fill: Fill, interpolation: s
 def _run_pass(
     family: str,
     ops: tuple[Op, ...],
-    fill: Fill,
+    fill: FillLevels,
     interpolation: str,
     images: tf.Tensor,
     chosen: tf.Tensor,
@@ -70,7 +72,7 @@ def _run_pass(
 ) -> tf.Tensor:
     if family == "warp":
         height, width = images.shape[1:3]
-        grid = Grid(*chosen_coefficients(chosen, values, ops, height, width), height, width)
+        grid = AffineMap(*chosen_coefficients(chosen, values, ops, height, width), height, width)
         return take(images, grid, fill, interpolation)
     picks = [(tf.equal(chosen, place), op) for place, op in enumerate(ops) if op.family == family]
     if family == "erase":
@@ -103,7 +105,7 @@ def _statistics(images: tf.Tensor, needs: set[str]) -> dict[str, Any]:
     if "extrema" in needs:
         # The counts know them, without another pass over the pixels.
         loop_histogram = "histogram" in needs
-        low, high = lookup.counted_extrema(found["histogram"]) if loop_histogram else lookup.extrema(images)
+        low, high = lookup.histogram_extrema(found["histogram"]) if loop_histogram else lookup.extrema(images)
         found["extrema"] = low[..., None], high[..., None]
     return found
 
@@ -120,7 +122,7 @@ def _pixels(images: tf.Tensor, picks: Picks, values: tf.Tensor, seeds: tf.Tensor
     return result
 
 
-def _erase(images: tf.Tensor, picks: Picks, values: tf.Tensor, fill: Fill) -> tf.Tensor:
+def _erase(images: tf.Tensor, picks: Picks, values: tf.Tensor, fill: FillLevels) -> tf.Tensor:
     boxes = tf.zeros_like(values, tf.int32)
     for is_picked, op in picks:
         boxes = tf.where(is_picked[:, None], op.build(values, *images.shape[1:3]), boxes)

@@ -17,8 +17,8 @@ from tfpipe.augment.ops.erase import erase
 from tfpipe.augment.ops.levels import as_levels, isolated, to_dtype
 from tfpipe.augment.ops.op import Op
 from tfpipe.augment.ops.sampling import (
-    Fill,
-    Grid,
+    AffineMap,
+    FillLevels,
     fill_pixel,
     nearest_index,
     resample_bilinear,
@@ -108,7 +108,9 @@ class Kernel(NamedTuple):
     corner: tuple[int, ...] = ()
 
 
-def kernel_of(op: Op, ops: Sequence[Op], fill: Fill, interpolation: str, shape: tuple[int, int, int]) -> Kernel | None:
+def kernel_of(
+    op: Op, ops: Sequence[Op], fill: FillLevels, interpolation: str, shape: tuple[int, int, int]
+) -> Kernel | None:
     """How the loop carries out one of the ops; None for the identity."""
     if op.family == "identity":
         return None
@@ -123,7 +125,7 @@ def kernel_of(op: Op, ops: Sequence[Op], fill: Fill, interpolation: str, shape: 
     return _pixel_kernel(op, fill, shape)
 
 
-def _pixel_kernel(op: Op, fill: Fill, shape: tuple[int, int, int]) -> Kernel:
+def _pixel_kernel(op: Op, fill: FillLevels, shape: tuple[int, int, int]) -> Kernel:
     def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
         image = view.copy(shape)
         if op.family == "erase":
@@ -136,13 +138,13 @@ def _pixel_kernel(op: Op, fill: Fill, shape: tuple[int, int, int]) -> Kernel:
     return Kernel(run, shape)
 
 
-def _warp_kernel(op: Op, fill: Fill, interpolation: str, shape: tuple[int, int, int]) -> Kernel:
+def _warp_kernel(op: Op, fill: FillLevels, interpolation: str, shape: tuple[int, int, int]) -> Kernel:
     height, width, _ = shape
     if interpolation == "nearest" and fill is not None and (op.motion.startswith("shift") or op.build is warp.shear_x):
         return _row_kernel(op, fill, shape)
 
     def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
-        grid = Grid(op.build(step.values, height, width), op.motion != "affine", height, width)
+        grid = AffineMap(op.build(step.values, height, width), op.motion != "affine", height, width)
         image = view.copy(shape)
         if interpolation == "bilinear":
             return resample_bilinear(image, grid, fill)
@@ -175,14 +177,14 @@ def _pointwise_kernel(op: Op, shape: tuple[int, int, int]) -> Kernel:
         image = view.view(rows)
         mean = None
         if op.needs:
-            padded = view.copy(_framed(shape), padded=True)
+            padded = view.copy(_shape_with_margin(shape), padded=True)
             mean = view.fence(lambda: lookup.loop_luma_mean(as_levels(padded), view.runtime_zero, margin=1))
         return to_dtype(op.build(as_levels(image), step.values[0], mean), image.dtype)
 
     return Kernel(run, rows)
 
 
-def _framed(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def _shape_with_margin(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """The shape of an image with a row above and below it."""
     return shape[0] + 2, *shape[1:]
 
@@ -191,7 +193,7 @@ def _lut_kernel(op: Op, shape: tuple[int, int, int]) -> Kernel:
     """A look-up op that goes through a table of 256 levels for each channel."""
 
     def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
-        padded, statistic = view.copy(_framed(shape), padded=True), None
+        padded, statistic = view.copy(_shape_with_margin(shape), padded=True), None
         if op.needs == "extrema":
             limits = view.fence(lambda: tf.stack(lookup.extrema(as_levels(padded[1:-1]))))
             statistic = limits[0, :, None], limits[1, :, None]
@@ -210,11 +212,11 @@ def _histogram_kernel(ops: Sequence[Op], shape: tuple[int, int, int]) -> Kernel:
     codes = np.array([tabled.index(op) + 1 if op in tabled else 0 for op in ops], np.int32)
 
     def run(view: ImageView, *steps: ImageStep) -> tf.Tensor:
-        padded = view.copy(_framed(shape), padded=True)
+        padded = view.copy(_shape_with_margin(shape), padded=True)
         counts = view.fence(lambda: lookup.loop_histogram(as_levels(padded), view.runtime_zero, margin=1))
         drawn = tf.gather(codes, tf.stack([step.op for step in steps]))
         values = tf.stack([step.values[0] for step in steps])
-        tables = view.fence(lambda: _composed(tabled, drawn, values, counts))
+        tables = view.fence(lambda: _compose_drawn(tabled, drawn, values, counts))
         return _through(tables, padded[1:-1])
 
     return Kernel(run, _by_pixels(shape))
@@ -233,7 +235,7 @@ def fused_op(op: Op, then: Op) -> Op | None:
     return counting[0] if counting and _has_table(op) and _has_table(then) else None
 
 
-def _composed(ops: Sequence[Op], drawn: tf.Tensor, values: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+def _compose_drawn(ops: Sequence[Op], drawn: tf.Tensor, values: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     """The tables of one or two steps that follow one another, as one.
 
     Args:
@@ -255,7 +257,7 @@ def _composed(ops: Sequence[Op], drawn: tf.Tensor, values: tf.Tensor, counts: tf
         def made(op: Op) -> tf.Tensor:
             statistic = now if op.needs == "histogram" else None
             if op.needs == "extrema":
-                statistic = tuple(limit[:, None] for limit in lookup.counted_extrema(now))
+                statistic = tuple(limit[:, None] for limit in lookup.histogram_extrema(now))
             return _tables(op, values[place], statistic, channels)
 
         # A loop, and not one switch for each step: every option is a program to compile.

@@ -25,7 +25,7 @@ import tensorflow as tf
 from tfpipe.augment.forms.kernels import ImageStep, ImageView, Kernel, LoopState, fused_op, kernel_of
 from tfpipe.augment.ops.levels import isolated
 from tfpipe.augment.ops.op import Choices, Op
-from tfpipe.augment.ops.sampling import Fill
+from tfpipe.augment.ops.sampling import FillLevels
 from tfpipe.tf_internals import dynamic_update_slice
 
 # Number of loops in a body: with their counters they stay within the eight kernels of _loop_ops.
@@ -33,7 +33,7 @@ FAN_OUT = 3
 
 
 def apply_loop(
-    images: tf.Tensor, choices: Choices, ops: Sequence[Op], fill: Fill, interpolation: str, count: tf.Tensor
+    images: tf.Tensor, choices: Choices, ops: Sequence[Op], fill: FillLevels, interpolation: str, count: tf.Tensor
 ) -> tf.Tensor:
     """Images after all stages of their choices.
 

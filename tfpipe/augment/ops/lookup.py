@@ -158,7 +158,7 @@ def extrema(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.reduce_min(tf.cast(low, tf.int32), axis=-2), tf.reduce_max(tf.cast(high, tf.int32), axis=-2)
 
 
-def counted_extrema(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def histogram_extrema(counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """As extrema, of a histogram."""
     levels = tf.range(NUM_LEVELS)
     low = tf.reduce_min(tf.where(counts > 0, levels, NUM_LEVELS - 1), axis=-1)

@@ -13,13 +13,13 @@ import tensorflow as tf
 
 from tfpipe.tf_internals import dynamic_slice, gather_runs
 
-Fill = tuple[float, ...] | None
+FillLevels = tuple[float, ...] | None
 
 FIXED_BITS = 16
 OUTSIDE = -1
 
 
-class Grid(NamedTuple):
+class AffineMap(NamedTuple):
     """The map from output pixels to input pixels.
 
     Attributes:
@@ -34,7 +34,7 @@ class Grid(NamedTuple):
     width: int
 
 
-def nearest_index(grid: Grid, *, repeat_edge: bool) -> tf.Tensor:
+def nearest_index(grid: AffineMap, *, repeat_edge: bool) -> tf.Tensor:
     """The number y * W + x of the input pixel for each output pixel: int32 [..., H, W], OUTSIDE where there is none.
 
     Pillow steps in 16.16 fixed point through rotations and shears, and in float64 where x depends on x and y on y
@@ -47,7 +47,7 @@ def nearest_index(grid: Grid, *, repeat_edge: bool) -> tf.Tensor:
     return tf.where(inside, y * grid.width + x, OUTSIDE)
 
 
-def _nearest_coordinates(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
+def _nearest_coordinates(grid: AffineMap) -> tuple[tf.Tensor, tf.Tensor]:
     if grid.is_scale is True:
         return _scale_coordinates(grid)
     x, y = _fixed_coordinates(grid)
@@ -58,7 +58,7 @@ def _nearest_coordinates(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
     return x, y
 
 
-def _scale_coordinates(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
+def _scale_coordinates(grid: AffineMap) -> tuple[tf.Tensor, tf.Tensor]:
     """Floor of a x + c at pixel centres, in float64: int32 [..., 1, W] and [..., H, 1]."""
     a, _, c, _, e, f = tf.unstack(grid.coefficients, axis=-1)
     x = (c + 0.5 * a)[..., None] + a[..., None] * tf.range(grid.width, dtype=tf.float64)
@@ -71,38 +71,38 @@ def _whole(place: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.floor(tf.clip_by_value(place, -1e6, 1e6)), tf.int32)
 
 
-def _fixed_coordinates(grid: Grid) -> tuple[tf.Tensor, tf.Tensor]:
+def _fixed_coordinates(grid: AffineMap) -> tuple[tf.Tensor, tf.Tensor]:
     a, b, c, d, e, f = tf.unstack(grid.coefficients, axis=-1)
     x, y = tf.range(grid.width), tf.range(grid.height)[:, None]
 
     def along(step_x: tf.Tensor, step_y: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-        start = _fixed(start + 0.5 * step_x + 0.5 * step_y)
-        step_x, step_y = _fixed(step_x), _fixed(step_y)
+        start = _to_fixed(start + 0.5 * step_x + 0.5 * step_y)
+        step_x, step_y = _to_fixed(step_x), _to_fixed(step_y)
         total = step_x[..., None, None] * x + step_y[..., None, None] * y + start[..., None, None]
         return tf.bitwise.right_shift(total, FIXED_BITS)
 
     return along(a, b, c), along(d, e, f)
 
 
-def _fixed(number: tf.Tensor) -> tf.Tensor:
+def _to_fixed(number: tf.Tensor) -> tf.Tensor:
     """16.16 fixed point, rounded as Pillow's FIX does."""
     return tf.cast(tf.floor(number * 2.0**FIXED_BITS + 0.5), tf.int32)
 
 
-def fill_pixel(fill: Fill, dtype: tf.DType, channels: int) -> tf.Tensor:
+def fill_pixel(fill: FillLevels, dtype: tf.DType, channels: int) -> tf.Tensor:
     """[C] of a dtype; levels of 0 to 255 become fractions for float images. No fill counts as 0."""
     levels = np.broadcast_to(np.asarray(0 if fill is None else fill, np.float64), [channels])
     return tf.constant((levels / 255 if dtype.is_floating else levels).astype(dtype.as_numpy_dtype))
 
 
-def take(images: tf.Tensor, grid: Grid, fill: Fill, interpolation: str) -> tf.Tensor:
+def take(images: tf.Tensor, grid: AffineMap, fill: FillLevels, interpolation: str) -> tf.Tensor:
     """The output of an affine map; shape and dtype of images."""
     if interpolation == "bilinear":
         return resample_bilinear(images, grid, fill)
     return resample_nearest(images, nearest_index(grid, repeat_edge=fill is None), fill)
 
 
-def resample_nearest(images: tf.Tensor, index: tf.Tensor, fill: Fill) -> tf.Tensor:
+def resample_nearest(images: tf.Tensor, index: tf.Tensor, fill: FillLevels) -> tf.Tensor:
     """The pixels that nearest_index names; shape and dtype of images."""
     taken = _take(images, tf.maximum(index, 0))
     return tf.where((index >= 0)[..., None], taken, fill_pixel(fill, images.dtype, images.shape[-1]))
@@ -159,7 +159,7 @@ def shear_rows(
     slope = coefficients[1]
 
     def offsets() -> tf.Tensor:
-        places = _fixed(slope) * tf.range(height) + _fixed(coefficients[2] + 0.5 + 0.5 * slope)
+        places = _to_fixed(slope) * tf.range(height) + _to_fixed(coefficients[2] + 0.5 + 0.5 * slope)
         return tf.clip_by_value(tf.bitwise.right_shift(places, FIXED_BITS), -width, width) * channels
 
     right = fence(offsets)
@@ -171,7 +171,7 @@ def shear_rows(
     return tf.where((place >= 0) & (place < length), moved, levels)
 
 
-def resample_bilinear(images: tf.Tensor, grid: Grid, fill: Fill) -> tf.Tensor:
+def resample_bilinear(images: tf.Tensor, grid: AffineMap, fill: FillLevels) -> tf.Tensor:
     """The output of an affine map, each pixel mixed of the four nearest; shape and dtype of images.
 
     A point outside the input takes the fill; within half a pixel of the border, the edge is repeated. Coordinates are

@@ -12,15 +12,15 @@ import tensorflow as tf
 from tfpipe.augment.ops.levels import blend, to_levels
 from tfpipe.tf_internals import dot_general
 
-Kernel = tuple[tuple[float, ...], ...]
+Weights = tuple[tuple[float, ...], ...]
 
 WEIGHT_BITS = 12
-SAME: Kernel = ((0, 0, 0), (0, 1, 0), (0, 0, 0))
-LAPLACE: Kernel = ((0, 1, 0), (1, -4, 1), (0, 1, 0))
+SAME: Weights = ((0, 0, 0), (0, 1, 0), (0, 0, 0))
+LAPLACE: Weights = ((0, 1, 0), (1, -4, 1), (0, 1, 0))
 # imgaug's Sharpen is AROUND + lightness * SAME, its Emboss DIAGONAL + strength * SLOPE, each mixed with the image.
-AROUND: Kernel = ((-1, -1, -1), (-1, 8, -1), (-1, -1, -1))
-DIAGONAL: Kernel = ((-1, 0, 0), (0, 1, 0), (0, 0, 1))
-SLOPE: Kernel = ((-1, -1, 0), (-1, 0, 1), (0, 1, 1))
+AROUND: Weights = ((-1, -1, -1), (-1, 8, -1), (-1, -1, -1))
+DIAGONAL: Weights = ((-1, 0, 0), (0, 1, 0), (0, 0, 1))
+SLOPE: Weights = ((-1, -1, 0), (-1, 0, 1), (0, 1, 1))
 
 
 def sharpness(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -63,18 +63,18 @@ def _is_inside(height: int, width: int) -> np.ndarray:
 def sharpen(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """(1 - alpha) image + alpha (8 + lightness) image - alpha (its 8 neighbours); values (alpha, lightness)."""
     alpha, lightness = values[..., 0], values[..., 1]
-    return _rounded(_weighted(images, [(1 - alpha + alpha * lightness, SAME), (alpha, AROUND)]))
+    return _round(_weigh(images, [(1 - alpha + alpha * lightness, SAME), (alpha, AROUND)]))
 
 
 def emboss(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """(1 - alpha) image + alpha relief, lit from the lower right; values (alpha, strength of the relief)."""
     alpha, strength = values[..., 0], values[..., 1]
-    return _rounded(_weighted(images, [(1 - alpha, SAME), (alpha, DIAGONAL), (alpha * strength, SLOPE)]))
+    return _round(_weigh(images, [(1 - alpha, SAME), (alpha, DIAGONAL), (alpha * strength, SLOPE)]))
 
 
 def edges(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """The Laplacian's size, clipped: 0 where the image is even."""
-    return _rounded(tf.abs(_weighted(images, [(tf.ones_like(values[..., 0]), LAPLACE)])))
+    return _round(tf.abs(_weigh(images, [(tf.ones_like(values[..., 0]), LAPLACE)])))
 
 
 def gaussian_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -98,7 +98,7 @@ def _rows(images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(images, tf.concat([tf.shape(images)[:-3], [height, width * channels]], 0))
 
 
-def _weighted(images: tf.Tensor, parts: list[tuple[tf.Tensor, Kernel]]) -> tf.Tensor:
+def _weigh(images: tf.Tensor, parts: list[tuple[tf.Tensor, Weights]]) -> tf.Tensor:
     """Int32 sums of the nine neighbours, 2 ** 12 to 1; parts are a weight per image and a kernel. Edge repeated."""
     weights = sum(weight[..., None, None] * tf.constant(kernel, tf.float32) for weight, kernel in parts)
     # Beyond 64 a kernel saturates anyway; 9 * 64 * 2 ** 12 * 255 fits in int32.
@@ -114,8 +114,8 @@ def _weighted(images: tf.Tensor, parts: list[tuple[tf.Tensor, Kernel]]) -> tf.Te
     return total
 
 
-def _rounded(total: tf.Tensor) -> tf.Tensor:
-    """Sums of _weighted as levels, rounded half up and clipped."""
+def _round(total: tf.Tensor) -> tf.Tensor:
+    """Sums of _weigh as levels, rounded half up and clipped."""
     levels = tf.bitwise.right_shift(total + 2 ** (WEIGHT_BITS - 1), WEIGHT_BITS)
     return tf.cast(tf.clip_by_value(levels, 0, 255), tf.uint8)
 
