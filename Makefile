@@ -38,7 +38,7 @@ lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	cd benchmarks && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../pyproject.toml *.py
+	cd benchmarks && MYPYPATH=.:.. $(abspath $(BIN))/mypy --config-file ../pyproject.toml *.py
 
 format: $(VENV)/dev.done
 	$(BIN)/ruff check --fix --select I .

@@ -1,10 +1,10 @@
-"""Augmentation of whole batches: tfpipe and the packages that people use, on the same photographs, in one run.
+"""How fast are whole batches augmented? tfpipe and the packages that people use, on the same photographs, in one run.
 
     python benchmarks/bench_augment.py [--task rand_augment_224] [--rounds 3] [--only NAME] [--peer_python dali=PATH]
     python benchmarks/bench_augment.py --pipeline         what a transform costs in a JPEG pipeline of make_dataset
-    python benchmarks/bench_augment.py --replay FILE      the table and the figure of earlier runs' JSON lines
+    python benchmarks/bench_augment.py --replay FILE      the table and the figure of earlier runs
 
-Every row is a process that imports and compiles first, shows that it augments, and then stands still but for its turns
+Every row is a process that imports and compiles first, shows that it augments, and then idles but for its turns
 of --seconds; each round gives every row one turn, in another order. Each package runs as is fastest for it on two
 cores (its script in peers/ says how), from uint8 photographs in memory to batches of one array in memory. `op per` says
 for what an operation is drawn: packages that draw one for the whole batch do less. `different` counts the different
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,9 +32,11 @@ from PIL import Image
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "peers"))
 
-from augment_turns import session_cpu_seconds  # noqa: E402
+from cpu import session_cpu_seconds  # noqa: E402
 from photos import NAMES, photograph, write_photos  # noqa: E402
-from rounds import Results, add_json_argument, median_and_spread, recorded, turns  # noqa: E402
+from rounds import Results, add_json_argument, rates, read_rows, recorded, turns  # noqa: E402
+
+from tfpipe.timing import Pass  # noqa: E402
 
 NUM_BATCHES = 8  # Different batches of photographs, walked over again and again.
 
@@ -193,16 +194,16 @@ def peer_pythons(values: list[str]) -> dict[str, str]:
     return pythons
 
 
-def rates(records: list[dict]) -> dict[str, dict[str, Any]]:
+def summarize(records: list[dict]) -> dict[str, dict[str, Any]]:
     """By row: medians over the rounds of images a second, and a CPU-second; the fastest first."""
     summary = {}
     for name in dict.fromkeys(record["row"] for record in records):
         own = [record for record in records if record["row"] == name]
-        rate, spread = median_and_spread([turn["images"] / turn["seconds"] for turn in own])
+        found = rates([Pass(turn["images"], turn["seconds"], turn["cpu_seconds"]) for turn in own])
         summary[name] = {
-            "rate": rate,
-            "spread": spread,
-            "cpu_rate": statistics.median(turn["images"] / max(turn["cpu_seconds"], 0.01) for turn in own),
+            "rate": found.per_second.value,
+            "spread": found.per_second.spread,
+            "cpu_rate": found.per_cpu_second.value,
             "op_per": own[0].get("op_per", "-"),
             "distinct": own[0].get("distinct", "-"),
             "rounds": len(own),
@@ -217,7 +218,7 @@ def is_ours(name: str) -> bool:
 
 def print_table(task: str, records: list[dict]) -> None:
     """Prints the medians, and how many times the fastest peer that draws an operation for each image."""
-    summary = rates(records)
+    summary = summarize(records)
     peers = [entry["rate"] for name, entry in summary.items() if not is_ours(name) and entry["op_per"] == "image"]
     loads = [record["load"] for record in records]
     rounds = max(entry["rounds"] for entry in summary.values())
@@ -233,7 +234,7 @@ def print_table(task: str, records: list[dict]) -> None:
 
 def print_costs(records: list[dict]) -> None:
     """Prints what each transform takes of the pipeline's rate."""
-    summary = rates(records)
+    summary = summarize(records)
     plain = summary["none"]
     print(f"\n{PIPELINE.title}: {plain['rounds']} rounds")
     print(f"{'transforms':28}{'images/s':>10}{'spread':>8}{'/CPU-s':>9}{'costs':>8}{'of CPU':>8}")
@@ -255,7 +256,7 @@ def draw_figure(records: list[dict], path: Path) -> None:
     for panel in panels[len(tasks) :]:
         panel.remove()
     for panel, task in zip(panels, tasks, strict=False):
-        draw_panel(panel, TASKS[task].title, rates([record for record in records if record["task"] == task]))
+        draw_panel(panel, TASKS[task].title, summarize([record for record in records if record["task"] == task]))
     figure.supxlabel("images per second on two cores, logarithmic; * draws one operation for the whole batch", size=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -317,13 +318,14 @@ def main() -> None:
     parser.add_argument("--wait", action="store_true", help="wait for Enter before each round")
     parser.add_argument("--pipeline", action="store_true")
     parser.add_argument("--count", type=int, default=1_500, help="photographs of the pipeline")
-    parser.add_argument("--replay", nargs="+", type=Path, help="files of JSON lines to read in place of a run")
+    parser.add_argument(
+        "--replay", nargs="+", type=Path, help="files of --json, or saved output, to read in place of a run"
+    )
     parser.add_argument("--figure", type=Path, help="where to draw the tasks, as .svg or .png")
     add_json_argument(parser)
     arguments = parser.parse_args()
     if arguments.replay:
-        lines = [line for path in arguments.replay for line in path.read_text().splitlines()]
-        records = [json.loads(line) for line in lines if line.startswith('{"task"')]
+        records = [row for path in arguments.replay for row in read_rows(path)]
     else:
         with recorded(arguments.json) as results:
             run_pipeline(arguments, results) if arguments.pipeline else run_tasks(arguments, results)

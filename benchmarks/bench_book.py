@@ -1,10 +1,10 @@
-"""The three timing tables of Practical Machine Learning for Computer Vision, measured here, beside the published ones.
+"""Do the timing tables of Practical Machine Learning for Computer Vision hold here? Measured beside the published ones.
 
     python benchmarks/bench_book.py [--tables loop,fit,vectorise] [--repeats 3] [--folder FOLDER]
 
 As in the book: 359 photos of 5 classes as decoded float32 records of their own size in two files, padded to 448x448,
 two epochs, the pipeline built anew each time, its graphs as the book has them, in stock tf.data; and last in the first
-two tables, make_dataset. Not as in the book: the files are not GZIP and lie on a warm local disk; sequential
+two tables, make_dataset. Not as in the book: the files are not GZIP and are on a warm local disk; sequential
 rows have TensorFlow's own optimizations switched off, or it would parallelise them; rows take turns in random order
 and are repeated. Prints JSON lines and the tables: seconds of CPU and wall, and speedups against the first row.
 """

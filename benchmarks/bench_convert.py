@@ -1,11 +1,11 @@
-"""Conversion of photo-sized JPEG files: tfpipe against the hand-written loop, TFDS and img2dataset, in one run.
+"""How fast is the conversion of photo-sized JPEG files? tfpipe, the hand-written loop, TFDS and img2dataset in one run.
 
     python benchmarks/bench_convert.py [--count 20000] [--repeats 3] [--peers loop,tfds] [--peer_python PYTHON]
     python benchmarks/bench_convert.py --scaling [--repeats 3]
 
-All read the same files from a warm page cache and write to the same disk, in turn and in another order each round;
+All read the same files from a warm page cache and write to the same disk, in another order each round;
 medians. The loop's TensorFlow import is not counted. tfpipe's start-up (the same command with --limit 1) is taken off
-and reported apart. A peer that is not installed is named and left out; --peer_python names an environment that has
+and reported separately. A peer that is not installed is named and left out; --peer_python names an environment that has
 tensorflow-datasets and img2dataset, which do not install together with the newest of everything.
 --scaling compares one thread with two instead, where images are decoded or go through a model (a MobileNetV2 of 160
 pixels with random weights), start-up taken off.
@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ import time
 from pathlib import Path
 
 from photos import write_photos
-from rounds import Results, add_json_argument, recorded, turns
+from rounds import Results, add_json_argument, median, recorded, turns
 
 PEERS = Path(__file__).parent / "peers"
 SCRIPTS = {
@@ -93,7 +92,7 @@ SCALED_BYTES = 1_500_000_000
 
 
 def scaling_seconds(name: str, folder: Path, scratch: Path, threads: int) -> float:
-    """Seconds that tfpipe takes for a row of SCALED with so many threads, beyond those for a single image."""
+    """Seconds that tfpipe takes for a row of SCALED with this number of threads, beyond those for a single image."""
     count, flags = SCALED[name]
     model = scratch / "mobilenet.keras"
     if "MODEL" in flags and not model.exists():
@@ -119,7 +118,7 @@ def compare_threads(folder: Path, scratch: Path, names: list[str], repeats: int,
             for threads, seconds in runs.items():
                 seconds.append(scaling_seconds(name, folder, scratch, threads))
                 results.add({"name": name, "threads": threads, "seconds": seconds[-1]}, file=sys.stderr)
-        one, two = (statistics.median(seconds) for seconds in runs.values())
+        one, two = (median(seconds).value for seconds in runs.values())
         count = SCALED[name][0]
         print(f"{name:22}{count / one:>12,.0f}{count / two:>12,.0f}{one / two:>8.2f}", flush=True)
 
@@ -130,7 +129,7 @@ def warm(folder: Path) -> int:
 
 
 def make_ready(folder: Path, scratch: Path, num_bytes: int) -> None:
-    """The same state for every run: images in the page cache, memory at hand for so many bytes, nothing left to write.
+    """The same state for every run: images in the page cache, memory at hand for `num_bytes`, nothing left to write.
 
     A machine may take back what was not touched for half a minute, and what a run has not written yet would be written
     in the next one's time.
@@ -203,8 +202,8 @@ def run_once(name: str, folder: Path, output: Path, num_bytes: int, peer_python:
 
 def print_table(runs: dict[str, list[dict[str, float]]], num_bytes: int) -> None:
     """Prints medians, and ratios to the loop."""
-    startup = statistics.median(run["seconds"] for run in runs.pop("start-up"))
-    seconds = {name: statistics.median(run["seconds"] for run in some) for name, some in runs.items()}
+    seconds = {name: median(run["seconds"] for run in some).value for name, some in runs.items()}
+    startup = seconds.pop("start-up")
     images = runs["tfpipe"][0]["images"]
     rates = {name: images / (value - (startup if name == "tfpipe" else 0)) for name, value in seconds.items()}
     print(f"{images:.0f} files, {num_bytes / 1e6:.0f} MB; start-up of tfpipe {startup:.2f} s, not counted")

@@ -1,21 +1,19 @@
-"""What an op costs in the loop form, and two in a row: CPU microseconds an image, batches of 128 at 224 pixels.
+"""What does an op cost in the loop form, and two in sequence? CPU us per image, batches of 128 at 224 pixels.
 
     TF_NUM_INTRAOP_THREADS=1 python benchmarks/bench_ops.py [--repeats 7] [equalize equalize+auto_contrast ...]
 
 Each line is what the steps take beyond two identities, whose cost (the copy of the batch, and the call) is printed
-first: medians over the repeats, all lines taking turns. Without arguments: every op of RandAugment at magnitude 9, and
-the pairs of look-ups that become one table. --path puts another checkout before this one, to compare two.
+first: medians over the repeats, in another order each round. Without arguments: every op of RandAugment at magnitude 9,
+and the pairs of look-ups that become one table. --path puts another checkout before this one, to compare two.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
-import time
 
-from rounds import add_json_argument, recorded, turns
+from rounds import add_json_argument, median, recorded, turns
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -74,6 +72,7 @@ def measured(steps: list[str], repeats: int) -> dict[str, float]:
     from tfpipe.augment import apply_choices
     from tfpipe.augment.ops.op import Choices
     from tfpipe.augment.ops.table import OPS
+    from tfpipe.timing import time_pass
 
     names = ["identity", *VALUES]
     ops = [OPS[name] for name in names]
@@ -92,11 +91,9 @@ def measured(steps: list[str], repeats: int) -> dict[str, float]:
     taken: dict[str, list[float]] = {step: [] for step in drawn}
     for _, step in turns(drawn, repeats):
         program(batches[0], *drawn[step])
-        begin = time.process_time()
-        for batch in batches:
-            program(batch, *drawn[step])
-        taken[step].append((time.process_time() - begin) / (NUM_BATCHES * NUM_IMAGES) * 1e6)
-    medians = {step: statistics.median(times) for step, times in taken.items()}
+        one = time_pass(drawn[step], lambda parts: sum(len(program(batch, *parts)) for batch in batches))
+        taken[step].append(one.cpu_seconds / one.images * 1e6)
+    medians = {step: median(times).value for step, times in taken.items()}
     return {step: median - medians[""] * (step != "") for step, median in medians.items()}
 
 

@@ -1,4 +1,4 @@
-"""Reading the same photos: tfpipe, stock tf.data, the book's structure, Grain, WebDataset, MosaicML, torchvision, DALI.
+"""How fast are photos read? tfpipe, tf.data, the book's structure, Grain, WebDataset, MosaicML, torchvision, DALI.
 
     python benchmarks/bench_read.py [--count 2560] [--rounds 3] [--only jpeg] [--peer_python PYTHON]
 
@@ -21,7 +21,9 @@ import tempfile
 from pathlib import Path
 
 from photos import write_photos
-from rounds import Results, add_json_argument, median_and_spread, recorded, turns
+from rounds import Results, add_json_argument, rates, recorded, turns
+
+from tfpipe.timing import Pass
 
 PEERS = Path(__file__).parent / "peers"
 # Question: row name, script, task. The first row is what the others are divided by.
@@ -60,6 +62,8 @@ QUESTIONS = {
         "tfpipe, in sequence": ("tfpipe", "uint8_in_sequence"),
     },
 }
+# Every photo becomes this number of vectors.
+COPIES, VECTOR_SIZE = 8, 1280
 OURS = ("tfpipe", "tfdata")
 PREPARED = ("grain", "webdataset", "mosaic")
 # What a broken or missing installation says.
@@ -93,10 +97,14 @@ def run_script(script: str, task: str, folder: Path, flag: str, arguments: argpa
 def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     """Writes the photos, tfpipe's three datasets of them, and what the peers read."""
     write_photos(folder / "photos", arguments.count)
-    convert(folder / "photos", folder / "raw", "--target_bytes", "16MB")
+    # The book interleaves two halves of the files, so there are at least two.
+    num_bytes = sum(path.stat().st_size for path in (folder / "photos").glob("*/*.jpg"))
+    convert(folder / "photos", folder / "raw", "--target_bytes", str(min(16_000_000, num_bytes // 2)))
     convert(folder / "photos", folder / "uint8", "--payload", "decoded", "--dtype", "uint8", "--image_size", "224,224")
     if not (folder / "vectors/dataset.json").exists():
-        convert(linked(folder), folder / "vectors", "--payload", "embedding", "--model", str(tiny_model(folder)))
+        flags = ["--payload", "embedding", "--model", str(tiny_model(folder))]
+        num_bytes = arguments.count * COPIES * VECTOR_SIZE * 4
+        convert(link_copies(folder), folder / "vectors", *flags, "--target_bytes", str(min(64_000_000, num_bytes // 2)))
     for script in PREPARED:
         if not (folder / script).exists():
             run_script(script, "jpeg", folder, "--prepare", arguments)
@@ -108,12 +116,12 @@ def convert(source: Path, output: Path, *options: str) -> None:
     subprocess.run([*command, "--split", "train=1", "--resume", *options], check=True, stdout=subprocess.DEVNULL)
 
 
-def linked(folder: Path, *, copies: int = 8) -> Path:
+def link_copies(folder: Path) -> Path:
     """Every photo under eight names: a pass over vectors takes milliseconds otherwise."""
     many = folder / "many"
     for path in (folder / "photos").glob("*/*.jpg"):
         (many / path.parent.name).mkdir(parents=True, exist_ok=True)
-        for copy in range(copies):
+        for copy in range(COPIES):
             link = many / path.parent.name / f"{copy}-{path.name}"
             if not link.exists():
                 os.link(path, link)
@@ -129,7 +137,7 @@ def tiny_model(folder: Path) -> Path:
 
         keras.utils.set_random_seed(0)
         keras.Sequential(
-            [keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(1280, activation="relu")]
+            [keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(VECTOR_SIZE, activation="relu")]
         ).save(path)
     return path
 
@@ -207,42 +215,36 @@ def main() -> None:
                 results.add({"question": question, **measure(folder)})
 
 
-def run_rounds(
-    question: str, folder: Path, arguments: argparse.Namespace, results: Results
-) -> dict[str, list[dict[str, float]]]:
+def run_rounds(question: str, folder: Path, arguments: argparse.Namespace, results: Results) -> dict[str, list[Pass]]:
     """All passes of each row, in the order of QUESTIONS."""
     wanted = arguments.rows.split(",") if arguments.rows else [""]
     rows = {name: row for name, row in QUESTIONS[question].items() if any(word in name for word in wanted)}
-    passes: dict[str, list[dict[str, float]]] = {name: [] for name in rows}
+    passes: dict[str, list[Pass]] = {name: [] for name in rows}
     for _, name in turns(rows, arguments.rounds):
         script, task = rows[name]
         found = run_script(script, task, folder, str(arguments.passes), arguments)
         if found is None:
             del rows[name]
             continue
-        passes[name] += found
+        passes[name] += [Pass(**one) for one in found]
         results.add({"question": question, "name": name, "load": os.getloadavg()[0], "passes": found})
     return {name: some for name, some in passes.items() if some}
 
 
-def print_table(question: str, passes: dict[str, list[dict[str, float]]]) -> None:
+def print_table(question: str, passes: dict[str, list[Pass]]) -> None:
     """Prints medians, spreads, and ratios to the first row."""
     if not passes:
         return
-    rates = {
-        name: (
-            [one["images"] / one["cpu_seconds"] for one in some],
-            [one["images"] / one["wall_seconds"] for one in some],
-        )
-        for name, some in passes.items()
-    }
-    base = [median_and_spread(values)[0] for values in next(iter(rates.values()))]
+    found = {name: rates(some) for name, some in passes.items()}
+    base = next(iter(found.values()))
     print(f"\n{question:32}{'per CPU-s':>10}{'spread':>8}{'ratio':>7}{'per second':>12}{'spread':>8}{'ratio':>7}")
-    for name, columns in sorted(rates.items(), key=lambda item: -median_and_spread(item[1][0])[0]):
+    for name, row in sorted(found.items(), key=lambda item: -item[1].per_cpu_second.value):
         cells = ""
-        for values, first, width in zip(columns, base, (10, 12), strict=True):
-            median, spread = median_and_spread(values)
-            cells += f"{median:>{width},.0f}{spread:>8.0%}{median / first:>7.2f}"
+        for (value, spread), (first, _), width in (
+            (row.per_cpu_second, base.per_cpu_second, 10),
+            (row.per_second, base.per_second, 12),
+        ):
+            cells += f"{value:>{width},.0f}{spread:>8.0%}{value / first:>7.2f}"
         print(f"{name:32}{cells}")
     print(flush=True)
 

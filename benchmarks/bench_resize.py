@@ -1,7 +1,7 @@
-"""What antialiasing costs: make_dataset against stock TensorFlow, decoding and reading included; PSNR to Pillow.
+"""What does antialiasing cost, and how near is it to Pillow? make_dataset against stock TensorFlow, reading included.
 
 python benchmarks/bench_resize.py --count 1500 --size 224            # photos of 1 to 2.2 times the target
-python benchmarks/bench_resize.py --count 1500 --size 112 --json     # of 2 to 4.5 times
+python benchmarks/bench_resize.py --count 1500 --size 112            # of 2 to 4.5 times
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rounds import Results, add_json_argument, recorded
 
 import tfpipe
 from tfpipe import timing
-from tfpipe.format.manifest import Manifest
+from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.decode import resize_image
 
 BATCH = 128
@@ -128,7 +128,8 @@ def measure(photos: Path, folder: Path, arguments: argparse.Namespace, results: 
     listing = folder / "photos.csv"
     listing.write_text("".join(f"{file},{file.parent.name}\n" for file in files))
     job = Job(input=str(listing), output=str(folder / "records"), split={"train": 1.0})
-    manifest = convert(job).manifest
+    convert(job)
+    manifest = load_manifest(folder / "records")
     decibels = quality(files[:: max(1, len(files) // 100)], arguments.size) if arguments.resize == "stretch" else {}
     for row in timing.compare(
         variants(manifest, arguments.size, arguments.resize), consume=consume, repeats=arguments.repeats

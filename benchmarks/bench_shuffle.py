@@ -1,10 +1,10 @@
-"""Mixing of records that lie sorted by class, and what each way to read them costs.
+"""How well does each order mix records that are stored sorted by class? With the cost of reading each.
 
     python benchmarks/bench_shuffle.py                      # mixing: no data is read
     python benchmarks/bench_shuffle.py --dataset DATASET    # and records per CPU-second of each way to read DATASET
 
 Mixing: classes in a batch, and the entropy of its class counts over that of a uniform draw, for the orders here and
-for tf.data's shuffle with a buffer that holds as many records. Costs: serialized records in batches, and in sequence
+for tf.data's shuffle with a buffer of the same number of records. Costs: serialized records in batches, and in sequence
 and by the structure of the book (parse one by one, VarLen) where DATASET holds embeddings.
 """
 
@@ -14,7 +14,6 @@ import argparse
 import functools
 import math
 import os
-import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from rounds import add_json_argument, recorded, turns
+from rounds import add_json_argument, rates, recorded, turns
 
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.reader.dataset import make_dataset
@@ -60,7 +59,7 @@ def mixing(records: int, classes: int) -> Iterator[Row]:
         start = tf.constant(0, tf.int64)
         parts = chunks(order, start, start).map(functools.partial(numbers_of, order))
         numbers = np.concatenate(list(parts.as_numpy_iterator()))
-        # One window is handed out while the next is read.
+        # One window is delivered while the next is read.
         held = 0 if block == 1 else 2 * window
         yield row_of(f"blocks of {block}, window {window}", held, numbers, records, classes)
     for buffer in (2048, 4096, 16384):
@@ -70,7 +69,8 @@ def mixing(records: int, classes: int) -> Iterator[Row]:
 
 
 def numbers_of(order: Order, start: tuple[tf.Tensor, ...], chunk: tf.Tensor) -> tf.Tensor:
-    return records_of_chunk(order, *start, chunk)
+    epoch, first_batch = start
+    return records_of_chunk(order, epoch, first_batch, chunk)
 
 
 def row_of(name: str, held: int, numbers: np.ndarray, records: int, classes: int) -> Row:
@@ -118,13 +118,12 @@ def costs(manifest: Manifest, repeats: int, take: int) -> Iterator[Row]:
     for _, name in turns(variants, repeats + 1):
         passes[name].append(time_pass(variants[name].take(take), lambda batches: sum(BATCH for _ in batches)))
     for name, (_, *timed) in passes.items():
-        wall = statistics.median(one.images / one.wall_seconds for one in timed)
-        cpu = statistics.median(one.images / one.cpu_seconds for one in timed)
-        yield {"read": name, "records_per_second": round(wall), "records_per_cpu_second": round(cpu)}
+        wall, cpu = (round(found.value) for found in rates(timed))
+        yield {"read": name, "records_per_second": wall, "records_per_cpu_second": cpu}
 
 
 def book(manifest: Manifest) -> tf.data.Dataset:
-    """Practical Machine Learning for Computer Vision: each record parsed by itself, embeddings as sparse values."""
+    """Practical Machine Learning for Computer Vision: each record parsed individually, embeddings as sparse values."""
     files = [str(manifest.shard_path(shard)) for shard in manifest.split("train").shards]
     (size,) = manifest.schema["embedding"].shape
     spec = {"embedding": tf.io.VarLenFeature(tf.float32), "label_int": tf.io.FixedLenFeature([], tf.int64)}

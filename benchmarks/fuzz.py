@@ -1,12 +1,12 @@
-"""Feeds broken inputs to everything that reads what others wrote: only the documented errors may come out.
+"""Do broken inputs raise only the documented errors? Everything that reads third-party data gets them.
 
     python benchmarks/fuzz.py                     # 1,200,000 inputs; make fuzz
     python benchmarks/fuzz.py --targets probe --first 4711 --count 1      # one of them again
 
 Input n of a target is a pure function of n. Mutations know the formats: lengths get the CRC that belongs to them, JSON
-stays JSON, so that what lies behind the first check is reached too. Prints a line for each target: inputs, how many
-were taken and how many refused by which error, and the slowest. Exit 1 with the input and its traceback where another
-error came out.
+stays JSON, so that the code behind the first check is reached too. Prints a JSON line for each target: inputs,
+how many were taken and how many refused by which error, and the slowest. Exit 1 with the input and its traceback where
+another error came out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from rounds import Results, add_json_argument, recorded
 
 from beam_jobs.sources import open_source
 from tfpipe.errors import UsageError
@@ -315,28 +316,36 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="for each target (default: its own)")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    add_json_argument(parser)
     arguments = parser.parse_args()
-    total, failed = 0, 0
     try:
-        for name in arguments.targets.split(","):
-            target = TARGETS[name]
-            count = arguments.count or target.count
-            started = time.perf_counter()
-            try:
-                outcomes, slowest = fuzz(target, arguments.first, count, seed=arguments.seed)
-            except RuntimeError:
-                failed += 1
-                print(f"{name}: FAILED\n{traceback.format_exc()}", flush=True)
-                continue
-            total += count
-            seconds = time.perf_counter() - started
-            print(f"{name:16}{count:>9,} inputs {seconds:5.0f} s, slowest {1e3 * slowest:.0f} ms: {dict(outcomes)}")
+        with recorded(arguments.json) as results:
+            total, failed = run_targets(arguments, results)
     finally:
         for path in _FOLDER.iterdir():
             path.unlink()
         _FOLDER.rmdir()
     print(f"{total:,} inputs, {failed} targets failed")
     sys.exit(failed > 0)
+
+
+def run_targets(arguments: argparse.Namespace, results: Results) -> tuple[int, int]:
+    """Feeds each target; the inputs of the targets that passed, and the number of targets that failed."""
+    total, failed = 0, 0
+    for name in arguments.targets.split(","):
+        target = TARGETS[name]
+        count = arguments.count or target.count
+        started = time.perf_counter()
+        try:
+            outcomes, slowest = fuzz(target, arguments.first, count, seed=arguments.seed)
+        except RuntimeError:
+            failed += 1
+            print(f"{name}: FAILED\n{traceback.format_exc()}", flush=True)
+            continue
+        total += count
+        row = {"target": name, "inputs": count, "seconds": round(time.perf_counter() - started, 2)}
+        results.add({**row, "slowest_ms": round(1e3 * slowest, 1), "outcomes": dict(outcomes)})
+    return total, failed
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""What the benchmarks share: rounds in turns, medians with their spread, and results as JSON.
+"""What the benchmarks share: rounds in a random order, medians with their spread, and results as JSON.
 
-    for number, name in turns(rows, rounds=3):     # each round in another order, so that no row profits from its place
-        results.add({"row": name, "round": number, ...})
+    passes = {name: [] for name in rows}
+    for number, name in turns(rows, rounds=3):  # another order each round, so that no row profits from its position
+        passes[name].append(time_pass(rows[name], consume))  # of tfpipe.timing: images, wall and CPU seconds
+    print(rates(passes["tfpipe"]).per_cpu_second)
 
 A rate without the load of its machine says little: every result file names the command, the commit, the cores, the load
 and the versions. Ratios within one file are what counts.
+
+Nothing here imports tfpipe, so that a benchmark may choose which checkout it measures (bench_ops.py --path).
 """
 
 from __future__ import annotations
@@ -19,12 +23,20 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from tfpipe.timing import Pass
 
 _VERSIONS = ("tfpipe", "tensorflow", "keras", "numpy", "apache-beam")
+# The clocks of other processes count in steps of 10 ms.
+_LEAST_SECONDS = 0.01
+
+
+# ---- rounds
 
 
 def turns(names: Collection[str], rounds: int, *, seed: int = 0) -> Iterator[tuple[int, str]]:
@@ -35,10 +47,36 @@ def turns(names: Collection[str], rounds: int, *, seed: int = 0) -> Iterator[tup
             yield number, name
 
 
-def median_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """The median, and (largest - smallest) / median."""
-    median = statistics.median(values)
-    return median, (max(values) - min(values)) / median
+class Median(NamedTuple):
+    """A median with the spread of its values, (largest - smallest) / median."""
+
+    value: float
+    spread: float
+
+
+def median(values: Iterable[float]) -> Median:
+    """The median of some values and their spread; a spread is 0 where the median is."""
+    found = list(values)
+    middle = statistics.median(found)
+    return Median(middle, (max(found) - min(found)) / middle if middle else 0.0)
+
+
+class Rates(NamedTuple):
+    """Images per second and per CPU-second of a row, over its passes."""
+
+    per_second: Median
+    per_cpu_second: Median
+
+
+def rates(passes: Sequence[Pass]) -> Rates:
+    """The medians over passes; a pass's images may be megabytes or records as well."""
+    return Rates(
+        median(one.images / max(one.wall_seconds, 1e-9) for one in passes),
+        median(one.images / max(one.cpu_seconds, _LEAST_SECONDS) for one in passes),
+    )
+
+
+# ---- results
 
 
 class Results:
@@ -67,6 +105,14 @@ def recorded(path: Path | None) -> Iterator[Results]:
     finally:
         if path is not None:
             results.save(path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of --json, or of a benchmark's output, whose other lines are skipped."""
+    text = path.read_text()
+    with contextlib.suppress(json.JSONDecodeError):
+        return json.loads(text)["rows"]
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:

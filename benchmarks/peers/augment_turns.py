@@ -14,29 +14,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cpu import session_cpu_seconds
 
 Stream = Callable[[np.ndarray, int, str], Iterator[Any]]
 
 UNCOUNTED_SECONDS = (0.3, 2.0)
 UNCOUNTED_BATCHES = 4  # What may have lain ready before the turn: two slots for each of two workers.
-
-
-def session_cpu_seconds(session: int) -> float:
-    """CPU seconds of all living processes of a session, to 10 ms: a row and its workers."""
-    ticks = 0
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue  # It ended between the listing and the reading.
-            if int(fields[3]) == session:
-                ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def serve(stream: Stream, *, op_per: str) -> None:

@@ -6,7 +6,7 @@ each batch is summed.
 
     python read_X.py TASK FOLDER [--prepare]
 
-FOLDER/photos/CLASS/NUMBER.jpg are the images; what a package wants written beforehand lies in FOLDER/NAME. The last
+FOLDER/photos/CLASS/NUMBER.jpg are the images; what a package has to have written first is in FOLDER/NAME. The last
 line of the output is JSON: images, wall_seconds and cpu_seconds of each pass.
 """
 
@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from cpu import tree_cpu_seconds
 
 SIDE, BATCH, CLASSES = 224, 128, 20
 WORKERS = len(os.sched_getaffinity(0))
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def photos(folder):
@@ -30,35 +30,17 @@ def photos(folder):
     return [(str(path), names.index(path.parent.name)) for path in paths]
 
 
-def cpu_seconds():
-    """CPU time of this process and of all that it started, ended ones included."""
-    tree, parents = {os.getpid()}, {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                fields = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            parents[int(entry)] = int(fields[1]), sum(map(int, fields[11:15])) / _TICKS
-    grown = True
-    while grown:
-        found = {pid for pid, (parent, _) in parents.items() if parent in tree} - tree
-        tree |= found
-        grown = bool(found)
-    return sum(parents[pid][1] for pid in tree if pid in parents)
-
-
 def time_passes(batches, passes):
     """Runs through the batches once unrecorded, then `passes` times."""
     results, total = [], 0.0
     for number in range(passes + 1):
-        cpu, wall, count = cpu_seconds(), time.perf_counter(), 0
+        cpu, wall, count = tree_cpu_seconds(os.getpid()), time.perf_counter(), 0
         for images, labels in batches:
             total += float(np.asarray(images[0, 0]).sum())
             count += len(labels)
-        seconds = time.perf_counter() - wall
+        wall, cpu = time.perf_counter() - wall, tree_cpu_seconds(os.getpid()) - cpu
         if number:
-            results.append({"images": count, "wall_seconds": seconds, "cpu_seconds": cpu_seconds() - cpu})
+            results.append({"images": count, "wall_seconds": wall, "cpu_seconds": cpu})
     return results
 
 
