@@ -26,16 +26,16 @@ TABLES = ("tfpipe", "dali", "torchvision", "paper", "pba")
 POLICY_KIND, SCHEDULE_KIND = "tfpipe policy 1", "tfpipe schedule 1"
 
 
-def is_number(value: Any, low: float = -math.inf, high: float = math.inf, *, kinds: Any = (int, float)) -> bool:
-    """Whether a value is a finite number from low to high; a bool is none. `kinds`: numbers.Real takes NumPy's too."""
-    return (
-        isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and bool(low <= value <= high)
-    )
+def is_number(value: Any, *, least: float = -math.inf, most: float = math.inf, kinds: Any = (int, float)) -> bool:
+    """Whether a value is a finite number from least to most, and no bool; with `kinds` numbers.Real also NumPy's."""
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and bool(least <= value <= most)
 
 
-def is_integer(value: Any, low: int, high: float = math.inf) -> bool:
-    """Whether a value is an integer from low to high; a bool is none."""
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+def is_integer(value: Any, least: int, *, most: float = math.inf) -> bool:
+    """Whether a value is an integer from least to most, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Step:
     def __post_init__(self) -> None:
         if not isinstance(self.op, str) or not self.op:
             raise ValueError(f"The op of a step is {self.op!r}; it must be the name of an op.")
-        if not is_number(self.probability, 0, 1):
+        if not is_number(self.probability, least=0, most=1):
             raise ValueError(f"The probability of {self.op!r} is {self.probability!r}; it must be in [0, 1].")
         if self.magnitude is not None and not is_number(self.magnitude):
             raise ValueError(f"The magnitude of {self.op!r} is {self.magnitude!r}; it must be a number or None.")

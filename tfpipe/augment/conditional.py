@@ -62,7 +62,7 @@ def sometimes(part: Part, p: float) -> OpTransform:
     Raises:
       ValueError: p is not in [0, 1].
     """
-    if not is_number(p, 0, 1, kinds=Real):
+    if not is_number(p, least=0, most=1, kinds=Real):
         raise ValueError(f"p is {p!r}; it must be in [0, 1].")
     joint = _Parts("sometimes", [part])
 
@@ -83,7 +83,7 @@ def choose_n(parts: Sequence[Part], n: int) -> OpTransform:
       ValueError: n is negative, or there are fewer parts.
     """
     joint = _Parts("choose_n", parts)
-    if not is_integer(n, 0, len(joint.parts)):
+    if not is_integer(n, 0, most=len(joint.parts)):
         raise ValueError(
             f"n is {n!r}; with {len(joint.parts)} parts it must be an integer from 0 to {len(joint.parts)}."
         )
@@ -258,7 +258,7 @@ def _probabilities(p: Sequence[float] | None, count: int) -> np.ndarray:
         return np.ones(count)
     if (
         len(p) != count
-        or not all(is_number(part, 0, 1, kinds=Real) for part in p)
+        or not all(is_number(part, least=0, most=1, kinds=Real) for part in p)
         or not math.isclose(sum(p), 1, abs_tol=1e-6)
     ):
         raise ValueError(f"p is {list(p)}; it needs {count} probabilities, one a part, that sum to 1.")

@@ -125,11 +125,11 @@ def beta_weights(seed: tf.Tensor, count: int | tf.Tensor, alpha: float) -> tf.Te
 
 
 def _check_arguments(what: str, alpha: Any, per: str, fraction: Any) -> None:
-    if not is_number(alpha, 0.01):
+    if not is_number(alpha, least=0.01):
         raise ValueError(f"alpha of {what} is {alpha!r}; it must be a number of at least 0.01.")
     if per not in PER:
         raise ValueError(f"per of {what} is {per!r}; it takes one of {list(PER)}.")
-    if fraction is not None and not is_number(fraction, 0, 1):
+    if fraction is not None and not is_number(fraction, least=0, most=1):
         raise ValueError(f"fraction of {what} is {fraction!r}; it must be in [0, 1].")
 
 

@@ -251,7 +251,7 @@ def _check_count(name: str, value: Any, least: int) -> None:
 
 def _check_bin(m: Any, num_magnitude_bins: Any) -> None:
     _check_count("num_magnitude_bins", num_magnitude_bins, 1)
-    if not is_integer(m, 0, num_magnitude_bins - 1):
+    if not is_integer(m, 0, most=num_magnitude_bins - 1):
         raise ValueError(
             f"m is {m!r}; with {num_magnitude_bins} bins it must be an integer from 0 to {num_magnitude_bins - 1}."
         )

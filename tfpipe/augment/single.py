@@ -279,5 +279,5 @@ def _range(name: str, value: Any) -> tuple[float, float]:
 
 
 def _check_probability(name: str, p: Any) -> None:
-    if not is_number(p, 0, 1):
+    if not is_number(p, least=0, most=1):
         raise ValueError(f"{name} is {p!r}; it must be in [0, 1].")

@@ -53,7 +53,7 @@ class Rendering:
         if isinstance(self.fill, list):
             object.__setattr__(self, "fill", tuple(self.fill))
         values = self.fill if isinstance(self.fill, tuple) else (self.fill,)
-        if self.fill is not None and not all(is_number(value, 0, 255, kinds=Real) for value in values):
+        if self.fill is not None and not all(is_number(value, least=0, most=255, kinds=Real) for value in values):
             raise ValueError(f"fill is {self.fill!r}; it takes 0 to 255, one such value per channel, or None.")
         check_rendering(self.interpolation, self.form)
 
