@@ -21,12 +21,14 @@ from tfpipe.format.framing import frame
 from tfpipe.format.manifest import (
     INDEX_NAME,
     MANIFEST_NAME,
+    READ_BY,
     STATE_NAME,
     Manifest,
     Shard,
     Split,
     digest_bytes,
     digest_file,
+    is_as_saved,
     load_manifest,
     manifest_text,
     parse_manifest,
@@ -117,6 +119,35 @@ def test_a_newer_format_names_the_version_that_reads_it() -> None:
     del newer["read_by"]
     with pytest.raises(ValueError, match=r"install a newer tfpipe\.$"):
         parse_manifest(json.dumps(newer), Path())
+
+
+def test_a_newer_format_is_refused_for_its_version_whatever_else_it_holds() -> None:
+    for rest in ({}, {"schema": 7}, {"splits": []}):
+        with pytest.raises(ValueError, match=r"has format version 2; .* install tfpipe 0\.9\.1 or newer\.$"):
+            parse_manifest(json.dumps({"format_version": 2, "read_by": "0.9.1", **rest}), Path())
+    with pytest.raises(ValueError, match=r"install a newer tfpipe\.$"):
+        parse_manifest(json.dumps({"format_version": 2, "read_by": ["0.9.1"]}), Path())
+
+
+def test_every_format_up_to_the_reader_s_own_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfpipe.format.manifest.FORMAT_VERSION", 3)
+    document = json.loads(manifest_text(example()))
+    for version in (1, 2, 3):
+        assert parse_manifest(json.dumps({**document, "format_version": version}), Path()) == example()
+    with pytest.raises(ValueError, match=r"has format version 4; .* reads up to 3: "):
+        parse_manifest(json.dumps({**document, "format_version": 4}), Path())
+
+
+def test_a_manifest_of_a_later_version_is_as_saved_with_keys_that_are_unknown_here() -> None:
+    document = {**example().to_json(), "read_by": "7.0.0", "later": {"by": 1}}
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    signed = {**document, "digest": digest_bytes(text.encode())}
+    assert is_as_saved(json.dumps(signed, indent=1, ensure_ascii=False) + "\n")
+    assert not is_as_saved(json.dumps({**signed, "read_by": "7.0.1"}, indent=1, ensure_ascii=False) + "\n")
+
+
+def test_this_version_reads_what_it_writes() -> None:
+    assert [int(part) for part in READ_BY.split(".")] <= [int(part) for part in __version__.split(".")[:3]]
 
 
 def test_optional_keys_of_later_versions_are_passed_over_and_read_by_may_be_missing() -> None:

@@ -21,7 +21,9 @@ from tfpipe import augment, layers
 DATA = Path(__file__).parent / "data"
 DATASETS = sorted(path.parent.name for path in DATA.glob("*/dataset.json"))
 ORDERS = json.loads((DATA / "orders.json").read_text())
-PIXELS = json.loads((DATA / "pixels.json").read_text())
+PIXELS = [
+    (stem, case) for stem in ("pixels", "more_pixels") for case in json.loads((DATA / f"{stem}.json").read_text())
+]
 TRANSFORMS = json.loads((DATA / "augmentation.json").read_text())
 LAYERS = ("Augment", "AutoAugment", "PBA", "PolicyAugment", "RandAugment", "TrivialAugmentWide")
 
@@ -41,9 +43,10 @@ def stored(name: str) -> dict[str, np.ndarray]:
 
 def test_the_golden_data_is_there() -> None:
     assert DATASETS == [
-        "adopted", "boxes", "decoded_float16", "decoded_float32", "decoded_uint8", "embedding", "other", "raw",
+        "adopted", "boxes", "decoded_float16", "decoded_float32", "decoded_uint8", "embedding", "masks", "numbers",
+        "other", "raw", "several_labels",
     ]  # fmt: skip
-    assert (len(ORDERS), len(PIXELS), len(TRANSFORMS)) == (12, 10, 14)
+    assert (len(ORDERS), len(PIXELS), len(TRANSFORMS)) == (12, 14, 14)
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -59,14 +62,15 @@ def test_an_epoch_has_the_order_it_always_had(case: dict) -> None:
         assert [key.decode() for batch in dataset for key in batch["key"].numpy()] == epoch
 
 
-@pytest.mark.parametrize("case", PIXELS, ids=[case["name"] for case in PIXELS])
-def test_a_record_gives_the_features_it_always_gave(case: dict) -> None:
-    expected = {key.split("/", 1)[1]: value for key, value in stored("pixels").items()
+@pytest.mark.parametrize(("stem", "case"), PIXELS, ids=[case["name"] for _, case in PIXELS])
+def test_a_record_gives_the_features_it_always_gave(stem: str, case: dict) -> None:
+    expected = {key.split("/", 1)[1]: value for key, value in stored(stem).items()
                 if key.split("/", 1)[0] == case["name"]}  # fmt: skip
     batch = next(iter(make({**case["arguments"], "split": "train"})))
     assert sorted(batch) == sorted(expected)
     for feature, value in batch.items():
-        value = value.to_tensor(-1) if isinstance(value, tf.RaggedTensor) else value
+        if isinstance(value, tf.RaggedTensor):
+            value = value.to_tensor("" if value.dtype == tf.string else -1)
         found = value.numpy()
         assert found.dtype == expected[feature].dtype or value.dtype == tf.string
         np.testing.assert_array_equal(found.astype(expected[feature].dtype), expected[feature], err_msg=feature)
@@ -111,3 +115,11 @@ def test_a_saved_policy_is_the_same_policy() -> None:
     found = tfpipe.policy.load_policy(DATA / "policy.json")
     assert found == tfpipe.policy.load_policy("cifar10_95")
     assert found.to_json() == json.loads((DATA / "policy.json").read_text())
+
+
+def test_saved_read_options_are_the_same_options() -> None:
+    found = tfpipe.ReadOptions.load(DATA / "pipeline.json")
+    changed = {"block_records": 2, "window_records": 6, "prefetch": 1, "on_error": "skip", "start_step": 1}
+    assert found == tfpipe.ReadOptions(**changed)
+    saved = json.loads((DATA / "pipeline.json").read_text())["options"]
+    assert {name: getattr(found, name) for name in saved} == saved

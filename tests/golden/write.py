@@ -1,6 +1,8 @@
 """Writes the golden data beside it. It was run once, at commit 8863dc1, and is kept to show how the data came about.
 
 Never run it with newer code: data that the code under test has written says nothing about what older versions wrote.
+What write_more writes was added later, by the same commit. Run a second time, that commit writes the same bytes, except
+for the times in .keras files and for PBA and PolicyAugment, whose seeds it draws.
 
     git worktree add ../old 8863dc1 && cp tests/golden/write.py ../old/ && cd ../old && python write.py GOLDEN_FOLDER
 """
@@ -50,6 +52,13 @@ PIXELS = {
     "embedding": ("embedding", {"image_size": None}),
     "adopted, compressed": ("adopted", {}),
     "boxes": ("boxes", {}),
+}
+
+MORE_PIXELS = {
+    "masks": ("masks", {}),
+    "masks, stretched": ("masks", {"resize": "stretch"}),
+    "several labels, masks as pixels": ("several_labels", {}),
+    "numbers": ("numbers", {}),
 }
 
 
@@ -152,19 +161,19 @@ def write_orders(root: Path) -> None:
     (root / "orders.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-def write_pixels(root: Path) -> None:
+def write_pixels(root: Path, table: dict, stem: str) -> None:
     arrays, cases = {}, []
-    for name, (source, further) in PIXELS.items():
+    for name, (source, further) in table.items():
         case = {"source": source, "training": False, **further}
         batch = next(iter(make(root, {**case, "split": "train"})))
         for feature, value in batch.items():
             if isinstance(value, tf.RaggedTensor):
-                value = value.to_tensor(-1)
+                value = value.to_tensor("" if value.dtype == tf.string else -1)
             array = np.asarray(value.numpy())
             arrays[f"{name}/{feature}"] = array.astype("S") if value.dtype == tf.string else array
         cases.append({"name": name, "arguments": case})
-    np.savez_compressed(root / "pixels.npz", **arrays)
-    (root / "pixels.json").write_text(json.dumps(cases, indent=1) + "\n")
+    np.savez_compressed(root / f"{stem}.npz", **arrays)
+    (root / f"{stem}.json").write_text(json.dumps(cases, indent=1) + "\n")
 
 
 def transforms() -> dict:
@@ -239,13 +248,51 @@ def write_layers(root: Path) -> None:
     np.savez_compressed(root / "layers.npz", **arrays)
 
 
+def list_photos(root: Path) -> list[dict]:
+    """Nine photos with a mask and columns each: JPEG, PNG, a JPEG with an EXIF orientation, again; a row for each."""
+    fill(root, {"cat": 9}, 200)
+    rows = []
+    for i, path in enumerate(sorted((root / "cat").glob("[0-9]*"))):
+        mask = Image.fromarray((photo(300 + i).mean(2) // 32).astype(np.uint8))
+        mask.save(root / f"{i}.png")
+        labels = [name for k, name in enumerate(("sea", "sky", "\u00e9t\u00e9")) if (i % 7 + 1) >> k & 1]
+        row = {"file": f"cat/{path.name}", "label": labels, "mask": f"{i}.png"}
+        rows.append({**row, "weight": i / 3, "count": 10**9 * i - 5, "note": f"n\u00ba {i}" if i % 4 else ""})
+    return rows
+
+
+def write_more(work: Path, output: Path) -> None:
+    """Datasets with masks, several labels, numbers as labels, columns, and images of several sizes; read options."""
+    rows = list_photos(work / "listed")
+    listing = work / "listed" / "rows.jsonl"
+    listing.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, label, columns in (("masks", "first", ("mask", "weight", "count", "note")), ("numbers", "weight", ())):
+        lines = [",".join(("file", "label", *columns))]
+        for row in rows:
+            row = {**row, "first": row["label"][0]}
+            lines.append(",".join(str(row[column]) for column in ("file", label, *columns)))
+        (work / "listed" / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def write(name: str, source: Path, **options) -> None:
+        convert(Job(input=str(source), output=str(output / name), target_bytes=8_000, **options))
+
+    write("masks", work / "listed" / "masks.csv")
+    write("several_labels", listing, payload="decoded", dtype="uint8", label_kind="multi")
+    write("numbers", work / "listed" / "numbers.csv", payload="decoded", dtype="float32", label_kind="number")
+    write_pixels(output, MORE_PIXELS, "more_pixels")
+    options = tfpipe.ReadOptions(block_records=2, window_records=6, prefetch=1, on_error="skip", start_step=1)
+    options.save(output / "pipeline.json", measured={"gain": 1.5})
+
+
 if __name__ == "__main__":
     golden = Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory() as work:
         write_datasets(Path(work), golden)
     write_orders(golden)
-    write_pixels(golden)
+    write_pixels(golden, PIXELS, "pixels")
     write_augmentation(golden)
     write_layers(golden)
+    with tempfile.TemporaryDirectory() as work:
+        write_more(Path(work), golden)
     for lock in golden.rglob("_lock*"):
         shutil.rmtree(lock, ignore_errors=True)
