@@ -37,6 +37,7 @@ from beam_jobs.publish import publish, remove_stale, versions
 from beam_jobs.shards import ShardStats
 from beam_jobs.sources import Refused, Source, open_source
 from beam_jobs.sources.listing import MASK_COLUMN
+from beam_jobs.sources.options import SourceOptions
 from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.format.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Manifest, load_manifest
 from tfpipe.maintenance.check import check_dataset
@@ -80,7 +81,7 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
     output = to_path(job.output if is_url(job.output) else os.path.abspath(local_path(job.output)))
     finished = job.resume and (output / MANIFEST_NAME).exists() and not (output / STATE_NAME).exists()
     with _spool_folder(job, output, finished) as spool:
-        source = open_source(job.input, spool=spool, label_kind=job.label_kind, masks=job.masks)
+        source = open_source(job.input, SourceOptions(job.label_kind, job.masks, spool))
         class_names = _known_classes(job, source)
         _check_places(job, output)
         if job.dry_run:

@@ -28,6 +28,7 @@ from beam_jobs.sources.listing import Refusal as Refusal
 from beam_jobs.sources.listing import Refused as Refused
 from beam_jobs.sources.listing import Source as Source
 from beam_jobs.sources.masked import with_masks
+from beam_jobs.sources.options import SourceOptions
 from beam_jobs.sources.rows import open_parquet, open_rows
 from beam_jobs.sources.tar import open_tars
 from beam_jobs.sources.tfrecords import open_dataset, open_records
@@ -43,48 +44,44 @@ READS = (
 )
 
 
-def open_source(
-    location: str, *, spool: str | None = None, label_kind: str = "class", masks: str | None = None
-) -> Source:
+def open_source(location: str, options: SourceOptions = SourceOptions()) -> Source:  # noqa: B008 (frozen)
     """The source at a path or a URL.
 
     Args:
       location: a file, a folder or a pattern, or a URL of one; see READS.
-      spool: a folder that a source may fill while it is listed, with images that it can't read in place later.
-      masks: a folder that mirrors the source's, with a mask file for each image.
-      label_kind: "class" or "multi": which of the classes of an image's boxes a COCO file gives as its label.
+      options: how to read it.
 
     Raises:
       UsageError: nothing is there, or nothing that tfpipe can read.
       SetupError: a package is missing.
     """
-    source = _open_location(local_path(check_url(location)), spool, label_kind)
-    return with_masks(source, masks) if masks else source
+    source = _open_location(local_path(check_url(location)), options)
+    return with_masks(source, options.masks) if options.masks else source
 
 
-def _open_location(location: str, spool: str | None, label_kind: str) -> Source:
+def _open_location(location: str, options: SourceOptions) -> Source:
     if is_folder(location):
-        return _open_directory(location, spool)
+        return _open_directory(location, options)
     if is_file(location) and location.lower().endswith(".json"):
-        return open_coco(location, label_kind)
+        return open_coco(location, options.label_kind)
     if is_file(location):
-        return _open_files([location], [os.path.basename(location)], location, spool)
+        return _open_files([location], [os.path.basename(location)], location, options)
     paths = matches(location)
     if not paths:
         raise UsageError(f"No input at {location!r}; --input takes {READS}.")
     # A key holds the part in which the paths differ: moving them to another folder changes no key.
     top = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return _open_files(paths, [os.path.relpath(path, top or ".") for path in paths], location, spool)
+    return _open_files(paths, [os.path.relpath(path, top or ".") for path in paths], location, options)
 
 
-def _open_directory(location: str, spool: str | None) -> Source:
+def _open_directory(location: str, options: SourceOptions) -> Source:
     if is_file(os.path.join(location, MANIFEST_NAME)):
         return open_dataset(location)
     inside = children(location)
     if not any(child.is_folder for child in inside):
         names = [child.name for child in inside if _family(child.name) in _SEVERAL]
         if names:
-            return _open_files([os.path.join(location, name) for name in names], names, location, spool)
+            return _open_files([os.path.join(location, name) for name in names], names, location, options)
     return open_folder(location)
 
 
@@ -108,7 +105,7 @@ def _family(name: str) -> str | None:
     return next((family for endings, family in _ENDINGS.items() if lowered.endswith(endings)), None)
 
 
-def _open_files(paths: Sequence[str], names: Sequence[str], location: str, spool: str | None) -> Source:
+def _open_files(paths: Sequence[str], names: Sequence[str], location: str, options: SourceOptions) -> Source:
     families = {_family(path) for path in paths}
     family = families.pop() if len(families) == 1 else None
     if family is None:
@@ -120,18 +117,18 @@ def _open_files(paths: Sequence[str], names: Sequence[str], location: str, spool
     if family == "tfrecord":
         return open_records(paths)
     if family == "parquet":
-        return _open_parquet(paths, names, spool)
+        return _open_parquet(paths, names, options)
     if family == "zip":
         return open_zip(paths[0])
     return open_csv(paths[0]) if family == "csv" else open_rows(paths[0])
 
 
-def _open_parquet(paths: Sequence[str], names: Sequence[str], spool: str | None) -> Source:
+def _open_parquet(paths: Sequence[str], names: Sequence[str], options: SourceOptions) -> Source:
     """Files with images inside, or one listing."""
     with open_parquet(paths[0]) as file:
         embedded = image_column(file.schema_arrow) is not None
     if embedded:
-        return open_embedded(paths, names, spool)
+        return open_embedded(paths, names, options.spool)
     if len(paths) > 1:
         raise UsageError(f"{paths[0]!r} holds no images; of Parquet listings --input takes one.")
     return open_rows(paths[0])

@@ -16,8 +16,9 @@ from pictures import KINDS, files_of, fill_folder
 from processes import process
 
 from beam_jobs.convert import convert
-from beam_jobs.job import Job, parse_bytes
+from beam_jobs.job import Job
 from tfpipe import __version__, cli
+from tfpipe.cli.convert_options import parse_bytes
 from tfpipe.cli.tables import print_table
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.format.schema import parse_size
