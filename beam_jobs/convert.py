@@ -37,7 +37,7 @@ from beam_jobs.publish import publish, remove_stale, versions
 from beam_jobs.shards import ShardStats
 from beam_jobs.sources import Refused, Source, open_source
 from beam_jobs.sources.listing import MASK_COLUMN
-from beam_jobs.sources.options import SourceOptions
+from beam_jobs.sources.options import LISTING_OPTIONS, SourceOptions
 from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.format.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Manifest, load_manifest
 from tfpipe.maintenance.check import check_dataset
@@ -81,8 +81,9 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
     output = to_path(job.output if is_url(job.output) else os.path.abspath(local_path(job.output)))
     finished = job.resume and (output / MANIFEST_NAME).exists() and not (output / STATE_NAME).exists()
     with _spool_folder(job, output, finished) as spool:
-        source = open_source(job.input, SourceOptions(job.label_kind, job.masks, spool))
-        class_names = _known_classes(job, source)
+        names = read_labels(job.labels) if job.labels else None
+        source = open_source(job.input, _source_options(job, spool, names))
+        class_names = _known_classes(job, source, names)
         _check_places(job, output)
         if job.dry_run:
             planned = _plan_aside(job, source, output, class_names)
@@ -110,8 +111,13 @@ def _spool_folder(job: Job, output: AnyPath, finished: bool) -> Iterator[str | N
             yield folder
 
 
-def _known_classes(job: Job, source: Source) -> tuple[str, ...] | None:
-    """The classes and their order, from the labels file or the source; None where those that occur are taken.
+def _source_options(job: Job, spool: str | None, class_names: tuple[str, ...] | None) -> SourceOptions:
+    listing = {name: getattr(job, name) for name in LISTING_OPTIONS}
+    return SourceOptions(job.label_kind, job.masks, spool, class_names, **listing)
+
+
+def _known_classes(job: Job, source: Source, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The classes and their order, the names of the labels file or the source's; None takes those that occur.
 
     Raises:
       UsageError: the source does not support the job's options.
@@ -123,9 +129,9 @@ def _known_classes(job: Job, source: Source) -> tuple[str, ...] | None:
         raise UsageError(f"{job.input!r} can't hold labels of --label_kind {job.label_kind}; it takes one of {kinds}.")
     if MASK_COLUMN in source.columns and job.payload == "embedding":
         raise UsageError(f"{job.input!r} has masks; they go with --payload raw or decoded: an embedding has no pixels.")
-    if job.labels:
-        return read_labels(job.labels)
-    return None if job.label_kind == "number" else source.class_names
+    if names is not None:
+        return names
+    return None if job.label_kind in ("number", "none") else source.class_names
 
 
 @dataclass(frozen=True)

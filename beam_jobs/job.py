@@ -17,6 +17,7 @@ from tfpipe.images.probe import DEFAULT_MAX_PIXELS, ImageHeader
 RESIZES = ("pad", "stretch", "crop")
 DTYPES = ("float32", "float16", "uint8")
 RANGES = ("0,1", "0,255", "-1,1")
+BOX_ORDERS = ("xyxy", "xywh")
 DEFAULT_QUALITY = 90
 
 
@@ -58,7 +59,13 @@ class Job:
       labels: a file with one class name a line; None takes the names that occur, sorted.
       masks: a folder that mirrors the input's, with a mask file for each image; None where there are none, or where a
         column of the listing names them.
-      label_kind: "class", one class name a record; "multi", any number of them; "number", a float for regression.
+      label_kind: "class", one class name a record; "multi", any number of them; "number", a float for regression;
+        "none", no label.
+      file_column, label_column, split_column, group_column: the columns of a listing; None goes by their names.
+        split_column "none" takes no column for the split; label_column may name several columns of 0 and 1.
+      label_separator: what stands between several labels of a cell.
+      box_order: "xyxy" or "xywh": the numbers of a listing's boxes; None goes by the columns' names.
+      image_root: the folder that a listing's relative paths start from; None is its own folder.
       image_size: (height, width) of decoded images; None keeps each image's size.
       resize: "pad", "stretch" or "crop".
       dtype: of decoded images.
@@ -86,6 +93,13 @@ class Job:
     labels: str | None = None
     masks: str | None = None
     label_kind: str = "class"
+    file_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+    label_separator: str | None = None
+    box_order: str | None = None
+    image_root: str | None = None
     image_size: tuple[int, int] | None = None
     resize: str = "pad"
     dtype: str = "float32"
@@ -126,9 +140,22 @@ class Job:
             raise UsageError(f"--seed is {self.seed}; it must be in [0, 2**64).")
         split_bounds(self.fractions)
         rejected_limit(self.max_rejected, 0)
-        if self.labels is not None and self.label_kind == "number":
-            raise UsageError("--labels lists class names; with --label_kind number there are none.")
+        if self.labels is not None and self.label_kind in ("number", "none"):
+            raise UsageError(f"--labels lists class names; with --label_kind {self.label_kind} there are none.")
+        self._check_columns()
         self._check_payload()
+
+    def _check_columns(self) -> None:
+        if self.split_column not in (None, "none"):
+            for name, value in (("group_column", self.group_column), ("split", self.split)):
+                if value is not None:
+                    raise UsageError(f"--split_column and --{name} both assign splits; take one of the two.")
+        if self.label_column is not None and self.label_kind == "none":
+            raise UsageError("--label_column names a label; with --label_kind none there are none.")
+        if self.label_separator is not None and (self.label_kind != "multi" or not self.label_separator):
+            raise UsageError("--label_separator is the text between several labels, which takes --label_kind multi.")
+        if self.box_order not in (None, *BOX_ORDERS):
+            raise UsageError(f"--box_order is {self.box_order!r}; it takes one of {list(BOX_ORDERS)}.")
 
     def _check_payload(self) -> None:
         if self.payload == "embedding" and not self.model:
@@ -182,6 +209,8 @@ class Job:
         options |= {"seed": self.seed, "max_pixels": self.max_pixels, "limit": self.limit}
         if self.label_kind != "class":
             options["label_kind"] = self.label_kind
+        columns = ("file_column", "label_column", "split_column", "group_column", "label_separator", "box_order")
+        options |= {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
         if self.payload == "raw":
             options["verify"] = self.verify
             if self.shrink is not None:

@@ -30,7 +30,7 @@ import xxhash
 
 from beam_jobs.job import Job
 from beam_jobs.sources import Listed, Ref, Refused, Source
-from beam_jobs.sources.labels import label_problem, names_in
+from beam_jobs.sources.labels import class_order, label_problem, names_in
 from tfpipe.format.sharding import cut_order, key_hashes, num_shards, pick_split, split_bounds
 from tfpipe.storage import replace_file
 
@@ -100,15 +100,17 @@ class _SortedRun:
         self.digest = 0
 
     def add(self, entry: Listed, scan: ListingScan) -> None:
-        key, label, split, size, extras, locator = entry
+        key, label, split, size, extras, locator, group = entry
         draw, order = key_hashes(key, seed=scan.seed)
+        if group:
+            draw, _ = key_hashes(group, seed=scan.seed)
         number = scan.splits.index(split) if split else pick_split(draw, scan.bounds)
         data = "\0".join((key, label, *extras)).encode()
         # Neither the digest nor the plan covers the locator: it changes with the order in which an archive was packed.
         end = b"\0" + locator.encode() if locator else b""
         self.rows.append((number, order, size, len(end)))
         self.refs_bytes.append(data + end)
-        if scan.label_kind != "number":
+        if scan.label_kind not in ("number", "none"):
             self.labels[label] += 1
         if extras:
             self.kinds = [a | b for a, b in zip(self.kinds or [0] * len(extras), map(_cell_kind, extras), strict=True)]
@@ -249,7 +251,7 @@ def make_plan(job: Job, scan: ListingScan, size: RecordSize) -> Plan:
     return Plan(
         splits=scan.splits,
         shards=tuple(_cut_splits(scan.splits, sizes, counts, job.target_bytes)),
-        class_names=scan.class_names or tuple(sorted(labels)),
+        class_names=scan.class_names or class_order(labels),
         columns=_type_columns(facts, scan.source),
         listed=int(counts.sum()) + sum(refused.values()),
         refused=dict(sorted(refused.items())),

@@ -5,10 +5,10 @@
         for entry in source.entries(piece):
             ...
 
-One module a family: `folder`, here or in a store; `csvlist`, `rows` (JSON lines and Parquet listings)
-and `coco`; `tar`, `zips`, `embedded` (images inside Parquet) and `tfrecords`, whose images are parts of larger files.
-`masked` adds masks to any of them. `listing` and `labels` hold the values and checks that all share, `files` the access
-to paths and URLs.
+One module a family: `folder`, here or in a store; `rows` (CSV, JSON lines and Parquet listings) and `coco`; `tar`,
+`zips`, `embedded` (images inside Parquet) and `tfrecords`, whose images are parts of larger files. `masked` adds masks
+to any of them. `listing` and `labels` hold the values and checks that all share, `files` the access to paths and URLs;
+`tables`, `columns`, `lookup` and `box_rows` are the parts of `rows`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import os
 from collections.abc import Sequence
 
 from beam_jobs.sources.coco import open_coco
-from beam_jobs.sources.csvlist import open_csv
 from beam_jobs.sources.embedded import image_column, open_embedded
 from beam_jobs.sources.files import children, is_file, is_folder, matches
 from beam_jobs.sources.folder import open_folder
@@ -28,8 +27,9 @@ from beam_jobs.sources.listing import Refusal as Refusal
 from beam_jobs.sources.listing import Refused as Refused
 from beam_jobs.sources.listing import Source as Source
 from beam_jobs.sources.masked import with_masks
-from beam_jobs.sources.options import SourceOptions
-from beam_jobs.sources.rows import open_parquet, open_rows
+from beam_jobs.sources.options import LISTING_OPTIONS, SourceOptions
+from beam_jobs.sources.rows import RowSource, open_rows
+from beam_jobs.sources.tables import open_parquet
 from beam_jobs.sources.tar import open_tars
 from beam_jobs.sources.tfrecords import open_dataset, open_records
 from beam_jobs.sources.zips import open_zip
@@ -56,6 +56,9 @@ def open_source(location: str, options: SourceOptions = SourceOptions()) -> Sour
       SetupError: a package is missing.
     """
     source = _open_location(local_path(check_url(location)), options)
+    given = [name for name in LISTING_OPTIONS if getattr(options, name) is not None]
+    if given and not isinstance(source, RowSource):
+        raise UsageError(f"--{given[0]} goes with a CSV, JSON lines or Parquet listing; {location!r} is none.")
     return with_masks(source, options.masks) if options.masks else source
 
 
@@ -87,7 +90,7 @@ def _open_directory(location: str, options: SourceOptions) -> Source:
 
 # The endings of file names, and the family that reads each.
 _ENDINGS = {
-    (".csv", ".txt"): "csv",
+    (".csv", ".tsv", ".txt"): "csv",
     (".jsonl", ".ndjson"): "rows",
     (".parquet", ".pq"): "parquet",
     (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"): "tar",
@@ -120,7 +123,7 @@ def _open_files(paths: Sequence[str], names: Sequence[str], location: str, optio
         return _open_parquet(paths, names, options)
     if family == "zip":
         return open_zip(paths[0])
-    return open_csv(paths[0]) if family == "csv" else open_rows(paths[0])
+    return open_rows(paths[0], options)
 
 
 def _open_parquet(paths: Sequence[str], names: Sequence[str], options: SourceOptions) -> Source:
@@ -131,4 +134,4 @@ def _open_parquet(paths: Sequence[str], names: Sequence[str], options: SourceOpt
         return open_embedded(paths, names, options.spool)
     if len(paths) > 1:
         raise UsageError(f"{paths[0]!r} holds no images; of Parquet listings --input takes one.")
-    return open_rows(paths[0])
+    return open_rows(paths[0], options)

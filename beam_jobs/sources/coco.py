@@ -23,7 +23,7 @@ from typing import Any
 from beam_jobs.sources.files import absolute, folder_of, is_file, map_files, open_text, resolve
 from beam_jobs.sources.labels import label_text
 from beam_jobs.sources.listing import Entry, Listed, Ref, Refusal, Refused, check_names, printable, read_whole, to_cell
-from beam_jobs.sources.rows import listed_file
+from beam_jobs.sources.lookup import Lookup
 from tfpipe.errors import UsageError
 from tfpipe.storage import is_url
 
@@ -92,7 +92,7 @@ class CocoSource:
             ids.append(numbers[str(category)])
         label = label_text(self._label(ids))
         extras = (" ".join(map(repr, boxes)), " ".join(map(str, ids)))
-        return listed_file(resolve(self.folder, key), key, label, extras)
+        return Listed(key, label, "", Lookup(self.folder).find_exactly(key).size, extras)
 
     def _label(self, ids: Sequence[int]) -> Any:
         if self.label_kind == "multi":

@@ -29,8 +29,8 @@ from beam_jobs.sources.listing import (
     splits_from_names,
     to_cell,
 )
-from beam_jobs.sources.rows import open_parquet
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
+from beam_jobs.sources.tables import open_parquet
 from tfpipe.errors import UsageError
 
 # Rows that are unpacked into Python values at a time.

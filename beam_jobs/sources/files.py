@@ -82,10 +82,29 @@ def open_binary(path: str) -> IO[bytes]:
 
 
 def open_text(path: str, *, newline: str | None = None) -> Any:
-    """The file as text without a byte order mark; bytes that are not UTF-8 become surrogates. A URL is read whole."""
-    # utf-8-sig drops the mark that spreadsheets write; surrogateescape lets a bad cell be refused individually.
-    settings: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": newline}
-    return io.TextIOWrapper(io.BytesIO(read_file(path)), **settings) if is_url(path) else open(path, **settings)
+    """The file as text, UTF-8 or UTF-16, without a byte order mark; a URL is read whole.
+
+    Bytes that are not UTF-8 become surrogates, so that a bad cell can be refused individually.
+    """
+    if is_url(path):
+        data = read_file(path)
+        encoding, errors = _encoding(data[:4])
+        return io.TextIOWrapper(io.BytesIO(data), encoding, errors, newline)
+    with open(path, "rb") as file:
+        start = file.read(4)
+    encoding, errors = _encoding(start)
+    return open(path, encoding=encoding, errors=errors, newline=newline)
+
+
+def _encoding(start: bytes) -> tuple[str, str]:
+    """The encoding of a text and what becomes of other bytes, by its first four bytes."""
+    # Spreadsheets write UTF-16, some without its mark: then every other byte of a listing's first letters is 0.
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16", "backslashreplace"
+    zeros = [byte == 0 for byte in start]
+    if len(start) == 4 and zeros in ([False, True] * 2, [True, False] * 2):
+        return "utf-16-be" if zeros[0] else "utf-16-le", "backslashreplace"
+    return "utf-8-sig", "surrogateescape"
 
 
 def children(folder: str) -> list[Child]:

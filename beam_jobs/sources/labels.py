@@ -6,13 +6,16 @@ Of the kind "class" it is a class's name; of "multi" the names of several, sorte
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from beam_jobs.sources.listing import BETWEEN_LABELS, Listed, Problem, Refusal, Refused, to_cell
 
 # The largest float32; NaN is not below it.
 _LARGEST = 3.4028234663852886e38
+# As pandas writes those of a column with empty cells, too: 3.0.
+_WHOLE_NUMBER = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
 
 
 def label_text(value: Any) -> str:
@@ -49,9 +52,20 @@ def split_labels(label: str) -> list[str]:
     return label.split(BETWEEN_LABELS) if label else []
 
 
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The classes in the order of their ids: by their numbers where all are whole numbers, else by code points.
+
+    So the id of a class is its number, where these are 0, 1, 2, ...
+    """
+    names = set(names)
+    if all(_WHOLE_NUMBER.fullmatch(name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name.partition(".")[0]), name)))
+    return tuple(sorted(names))
+
+
 def names_in(label: str, kind: str) -> list[str]:
     """The class names in a label of a kind."""
-    if kind == "number":
+    if kind in ("number", "none"):
         return []
     return split_labels(label) if kind == "multi" else [label]
 

@@ -27,6 +27,8 @@ FILE_COLUMNS = ("image", "file", "path", "filename", "file_name", "uri", "url")
 LABEL_COLUMNS = ("label", "labels")
 # The column whose cells name mask files, and the dtype that says so.
 MASK_COLUMN = "mask"
+# The column with the group of a record, where groups are kept in one split.
+GROUP_COLUMN = "group"
 # Between the class names of a record with several. No name may hold it; NUL separates the fields of a reference.
 BETWEEN_LABELS = "\x1f"
 
@@ -41,6 +43,7 @@ class Listed(NamedTuple):
       size: the image file's bytes.
       extras: the cells of the additional columns.
       locator: the position by which the source finds the bytes again; "" where it follows from the key.
+      group: records of one group fall into one split; "" where each is on its own.
     """
 
     key: str
@@ -49,6 +52,7 @@ class Listed(NamedTuple):
     size: int
     extras: tuple[str, ...] = ()
     locator: str = ""
+    group: str = ""
 
 
 class Refused(NamedTuple):

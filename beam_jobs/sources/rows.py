@@ -1,279 +1,324 @@
-"""Listings whose rows have named columns, JSON lines and Parquet; and the entry that the values of a row become.
+"""Listings of files: CSV, JSON lines and Parquet, with a row for each file, or for each box of a file.
 
-A row names a file in one column ("image", "file", "path", "filename", "file_name", "uri" or "url") and its label in
-"label" (or "labels"); the label is a text, a number or a list of texts. All other columns are kept: texts and numbers
-as they are, lists and objects as JSON text. A row that lacks a column of another has it empty.
+    source = open_rows("labels.csv", SourceOptions(image_root="photos"))
+
+`tables` reads the rows, `columns` tells what their columns mean, `lookup` finds the files, `box_rows` reads boxes. A
+row that lacks a column of another has it empty; lists and objects ride along as JSON text.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from beam_jobs.sources.files import (
-    absolute,
-    file_bytes,
-    folder_of,
-    map_files,
-    open_binary,
-    open_text,
-    peek,
-    read_file,
-    resolve,
-)
+from beam_jobs.sources.box_rows import BoxReader, ImageSize, file_cell, has_area, survey
+from beam_jobs.sources.columns import ColumnFinder, RowColumns, says_yes, split_names
+from beam_jobs.sources.files import absolute, folder_of, is_folder, map_files, peek, read_file
 from beam_jobs.sources.labels import label_text
 from beam_jobs.sources.listing import (
-    EMPTY_FILE,
-    FILE_COLUMNS,
-    LABEL_COLUMNS,
     MASK_COLUMN,
     Entry,
     Listed,
     Ref,
     Refusal,
     Refused,
-    check_columns,
     check_names,
-    file_problem,
     printable,
     read_whole,
-    stat_problem,
     to_cell,
 )
-from tfpipe.errors import SetupError, UsageError
-from tfpipe.storage import is_url
+from beam_jobs.sources.lookup import Found, Lookup
+from beam_jobs.sources.options import SourceOptions
+from beam_jobs.sources.tables import Row, Table, open_table
+from tfpipe.errors import UsageError
+from tfpipe.images.probe import NotAnImage, probe
+from tfpipe.storage import is_url, local_path
 
-_BATCH_ROWS = 4096
-_MOST_COLUMNS = 1000
-
-
-# ---- values
-
-
-def listed_file(path: str, key: str, label: str, extras: tuple[str, ...]) -> Listed:
-    """The entry of a row with the path of its file; raises a Refusal where the file can't be taken."""
-    size = _object_bytes(path) if "://" in path and is_url(path) else _regular_file_bytes(path)
-    return Listed(key, label, "", size, extras)
-
-
-def _regular_file_bytes(path: str) -> int:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:
-        raise Refusal(*stat_problem(error)) from error
-    if problem := file_problem(status):
-        raise Refusal(*problem)
-    return status.st_size
-
-
-def _object_bytes(url: str) -> int:
-    try:
-        size = file_bytes(url)
-    except FileNotFoundError as error:
-        raise Refusal(*stat_problem(error)) from error
-    if not size:
-        raise Refusal(*EMPTY_FILE)
-    return size
-
-
-def mask_dtypes(columns: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """The dtypes of a listing's columns that the cells do not decide: that of masks."""
-    return ((MASK_COLUMN, MASK_COLUMN),) if MASK_COLUMN in columns else ()
-
-
-def read_listed_mask(folder: str, columns: Sequence[str], ref: Ref) -> bytes:
-    """The mask file that a row names, below the listing's folder or absolute."""
-    return read_file(resolve(folder, ref.extras[columns.index(MASK_COLUMN)]))
-
-
-def check_row(texts: Sequence[str], columns: Sequence[str], extras: Sequence[str]) -> None:
-    """Raises a Refusal where a text of a row can't be taken, or a row names no mask where it should."""
-    if columns and MASK_COLUMN in columns and not extras[columns.index(MASK_COLUMN)].strip():
-        raise Refusal("missing_mask", "The row names no mask.")
-    check_names(*texts, *extras)
-
-
-@dataclass(frozen=True)
-class RowColumns:
-    """The columns of a row by their meaning.
-
-    Attributes:
-      file: the column that names the file.
-      label: the column with the label.
-      extras: the additional columns.
-    """
-
-    file: str
-    label: str
-    extras: tuple[str, ...]
-
-
-def find_columns(names: Sequence[str], listing: str) -> RowColumns:
-    """The columns of a listing by their names.
-
-    Raises:
-      UsageError: there is no file or no label, or an additional column can't be a feature.
-    """
-    file = next((name for name in FILE_COLUMNS if name in names), None)
-    label = next((name for name in LABEL_COLUMNS if name in names), None)
-    if file is None or label is None:
-        needed = f"a file in one of {list(FILE_COLUMNS)}" if file is None else f"a label in one of {LABEL_COLUMNS}"
-        raise UsageError(f"The rows of {listing!r} have the columns {list(names)}; a row needs {needed}.")
-    extras = tuple(name for name in names if name not in (file, label))
-    check_columns(extras, listing, masks=True)
-    return RowColumns(file, label, extras)
-
-
-def row_entry(row: Mapping[str, Any], columns: RowColumns, folder: str, text: str) -> Entry:
-    """The entry of a row of values whose files are absolute or below a folder; `text` shows the row in a refusal."""
-    key = to_cell(row.get(columns.file))
-    if not key.strip():
-        return Refused("", printable(text), "bad_row", "The row names no file.")
-    try:
-        label = label_text(row.get(columns.label))
-        extras = tuple(to_cell(row.get(name)) for name in columns.extras)
-        check_row((key, label), columns.extras, extras)
-        return listed_file(resolve(folder, key), key, label, extras)
-    except Refusal as refusal:
-        return refusal.of(printable(key))
-
-
-# ---- listings
+# The rows of one file.
+_Rows = Sequence[Row]
 
 
 @dataclass(frozen=True)
 class RowSource:
-    """A JSON lines or Parquet listing. Files are absolute or relative to the listing."""
+    """A listing.
 
-    listing: str
+    Attributes:
+      table: its rows.
+      row_columns: what its columns mean.
+      lookup: finds its files.
+      options: of the source.
+      split_of: the split of each word in the split's column.
+      boxes: reads the boxes; None where there are none.
+      class_names: the classes, where boxes must know them beforehand.
+    """
+
+    table: Table
     row_columns: RowColumns
-    splits: tuple[str, ...] = ()
+    lookup: Lookup
+    options: SourceOptions
+    split_of: Mapping[str, str]
+    boxes: BoxReader | None = None
     class_names: tuple[str, ...] | None = None
-    label_kinds: tuple[str, ...] = ("class", "multi", "number")
+    label_kinds: tuple[str, ...] = ("class", "multi", "number", "none")
 
     # See Source for the members that have no docstring.
     @property
     def columns(self) -> tuple[str, ...]:
-        return self.row_columns.extras
-
-    @cached_property
-    def folder(self) -> str:
-        """The folder that its relative paths start from."""
-        return folder_of(self.listing)
+        per_box = dict(self.boxes.dtypes) if self.boxes else {}
+        return (*(name for name in self.row_columns.features if name not in per_box), *per_box)
 
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
-        return mask_dtypes(self.columns)
+        mask = ((MASK_COLUMN, MASK_COLUMN),) if self.row_columns.mask else ()
+        return (*mask, *(self.boxes.dtypes if self.boxes else ()))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        known = [name for name in ("train", "validation", "test") if name in self.split_of.values()]
+        return tuple(dict.fromkeys([*known, *sorted(self.split_of.values())]))
 
     def pieces(self, limit: int | None) -> list[Any]:
         return [limit]
 
     def entries(self, piece: int | None) -> Iterator[Entry]:
-        first, rows = peek(islice(_rows_of(self.listing), piece))
-        yield from map_files(self._entry, rows, concurrent=first is not None and self._is_remote(first[0]))
+        files = self._files_of_boxes() if self.boxes else ([row] for row in self.table.rows())
+        first, rows = peek(islice(files, piece))
+        yield from map_files(self._entry, rows, concurrent=first is not None and self._is_remote(first[0][0]))
+
+    def path(self, key: str) -> str:
+        """The file that a key names."""
+        return self.lookup.path(key)
 
     def read(self, ref: Ref) -> bytes:
-        return read_whole(resolve(self.folder, ref.key), ref.size)
+        return read_whole(self.lookup.path(ref.locator or ref.key), ref.size)
 
     def read_mask(self, ref: Ref) -> bytes:
-        return read_listed_mask(self.folder, self.columns, ref)
-
-    def _entry(self, numbered: _Row) -> Entry:
-        row, text = numbered
-        if isinstance(row, str):
-            return Refused("", printable(text), "bad_row", row)
-        return row_entry(row, self.row_columns, self.folder, text)
+        return read_file(self.lookup.path(ref.extras[self.columns.index(MASK_COLUMN)]))
 
     def _is_remote(self, row: dict[str, Any] | str) -> bool:
-        return is_url(self.listing) or (not isinstance(row, str) and is_url(row.get(self.row_columns.file)))
+        return is_url(self.lookup.folder) or (not isinstance(row, str) and is_url(row.get(self.row_columns.file)))
+
+    def _files_of_boxes(self) -> Iterator[_Rows]:
+        """The rows of each file together, wherever they are in the listing."""
+        files: dict[str, list[Row]] = {}
+        for number, (row, text) in enumerate(self.table.rows()):
+            # A row that names no file is a refusal of its own.
+            name = "" if isinstance(row, str) else file_cell(row, self.row_columns.file)
+            files.setdefault(name or f"\0{number}", []).append((row, text))
+        yield from files.values()
+
+    # ---- one file
+
+    def _entry(self, rows: _Rows) -> Entry:
+        row, text = rows[0]
+        if isinstance(row, str):
+            source = printable(text) if text else self.table.path.rpartition("/")[2]
+            return Refused(self._first_cell(text), source, "bad_row", row)
+        cell = to_cell(row.get(self.row_columns.file))
+        if not cell.strip():
+            return Refused("", printable(text), "bad_row", "The row names no file.")
+        try:
+            return self._list_file([one for one, _ in rows if not isinstance(one, str)], cell)
+        except Refusal as refusal:
+            return refusal.of(printable(cell))
+
+    def _list_file(self, rows: Sequence[dict[str, Any]], cell: str) -> Listed:
+        row, columns = rows[0], self.row_columns
+        self._check_equal(rows)
+        found: Found | None = None
+        boxes: tuple[str, ...] = ()
+        if self.boxes is None:
+            label = self._label(row)
+        else:
+            check_names(cell)
+            found = self.lookup.find(cell)
+            label, boxes = self._with_boxes(rows, found)
+        group = to_cell(row.get(columns.group)).strip() if columns.group else ""
+        if columns.group and not group:
+            raise Refusal("empty_group", f"The row has nothing in the column {columns.group!r}.")
+        per_box = dict(self.boxes.lists) if self.boxes else {}
+        extras = [to_cell(row.get(name)) for name in columns.extras if name not in per_box]
+        if columns.mask is not None:
+            extras.append(self._mask(row))
+        if columns.group is not None:
+            extras.append(group)
+        key = to_cell(row.get(columns.key)).strip() if columns.key else ""
+        split = self._split(row)
+        check_names(cell, label, key, split, *extras, *boxes)
+        found = found or self.lookup.find(cell)
+        key = key or found.key
+        locator = found.name if found.name != key else ""
+        return Listed(key, label, split, found.size, (*extras, *boxes), locator, group)
+
+    def _check_equal(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Raises a Refusal where the rows of one file contradict each other."""
+        columns = self.row_columns
+        label = [columns.label] if self.boxes is None or self.boxes.label != columns.label else []
+        for name in (*label, columns.split, columns.key, columns.mask, columns.group, *columns.class_columns):
+            if len(rows) > 1 and name is not None and len(cells := {to_cell(row.get(name)) for row in rows}) > 1:
+                one, two = sorted(cells)[:2]
+                raise Refusal("bad_row", f"The rows of the file differ in the column {name!r}: {one!r} and {two!r}.")
+
+    def _label(self, row: Mapping[str, Any]) -> str:
+        columns = self.row_columns
+        if columns.class_columns:
+            unclear = [name for name in columns.class_columns if not to_cell(row.get(name)).strip()]
+            if unclear:
+                raise Refusal("bad_label", f"The row has nothing in the column {unclear[0]!r}; it takes 0 or 1.")
+            return label_text([name for name in columns.class_columns if says_yes(to_cell(row.get(name)))])
+        if columns.label is None:
+            return ""
+        return label_text(self._separated(row.get(columns.label)))
+
+    def _separated(self, value: Any) -> Any:
+        """The labels of a cell, where a separator is given."""
+        separator = self.options.label_separator
+        if separator is None or not isinstance(value, str):
+            return value
+        parts = value.split(None if separator == " " else separator)
+        return [part.strip() for part in parts if part.strip()]
+
+    def _split(self, row: Mapping[str, Any]) -> str:
+        column = self.row_columns.split
+        if column is None:
+            return ""
+        word = to_cell(row.get(column)).strip()
+        if not word:
+            raise Refusal("empty_split", f"The row has no split in the column {column!r}, which assigns them.")
+        return self.split_of[word]
+
+    def _mask(self, row: Mapping[str, Any]) -> str:
+        cell = to_cell(row.get(str(self.row_columns.mask)))
+        if not cell.strip():
+            raise Refusal("missing_mask", "The row names no mask.")
+        try:
+            return self.lookup.find(cell).name
+        except Refusal:
+            return cell  # What is wrong with it is said where it is read.
+
+    # ---- boxes
+
+    def _with_boxes(self, rows: Sequence[dict[str, Any]], found: Found) -> tuple[str, tuple[str, ...]]:
+        """The label of a file by its boxes, and the cells of `boxes` and of all that has a value for each of them."""
+        if self.boxes is None:
+            raise ValueError("The listing has no boxes.")
+        pairs = [(box, label, row) for row in rows for box, label in self.boxes.read(row)]
+        kept = [pair for pair in pairs if has_area(pair[0])]
+        label = self._label_of_boxes(rows[0], [label for _, label, _ in kept or pairs])
+        width, height = self._image_size(rows[0], found) if self.boxes.is_relative and kept else (1, 1)
+        corners = [n * side for box, _, _ in kept for n, side in zip(box, (width, height) * 2, strict=True)]
+        cells = [" ".join(map(repr, corners))]
+        if self.boxes.label:
+            cells.append(" ".join(str(self.boxes.ids[label]) for _, label, _ in kept))
+        for name, dtype in self.boxes.lists:
+            values = [to_cell(row.get(name)).strip() for _, _, row in kept]
+            cells.append(json.dumps(values) if dtype == "string" else " ".join(value or "nan" for value in values))
+        return label, tuple(cells)
+
+    def _label_of_boxes(self, row: Mapping[str, Any], labels: Sequence[str]) -> str:
+        columns, kind = self.row_columns, self.options.label_kind
+        if self.boxes is None or kind == "none" or (columns.label and columns.label != self.boxes.label):
+            return self._label(row)
+        if kind == "number":
+            return self._label(row)
+        if not labels and self.boxes.label and to_cell(row.get(self.boxes.label)).strip() not in ("", "[]"):
+            return self._label(row)  # An image without boxes may have a label all the same.
+        if kind == "multi":
+            return label_text(list(labels))
+        if not labels:
+            raise Refusal("empty_label", "The image has no boxes and no label; --label_kind multi takes such images.")
+        return self.boxes.frequent(labels)
+
+    def _image_size(self, row: Mapping[str, Any], found: Found) -> ImageSize:
+        """The size that the row or the file's header states."""
+        names = self.boxes.columns.size if self.boxes else None
+        cells = [to_cell(row.get(name)) for name in names] if names else []
+        if cells and all(cell.isdecimal() and int(cell) > 0 for cell in cells):
+            return int(cells[0]), int(cells[1])
+        try:
+            header = probe(read_whole(self.lookup.path(found.name), found.size))
+        except NotAnImage as error:
+            raise Refusal(error.reason, str(error)) from error
+        return header.width, header.height
+
+    def _first_cell(self, text: str) -> str:
+        """The file of a row that could not be read, where its text begins with one."""
+        return printable(text.partition(",")[0].strip()) if self.table.separator else ""
 
 
-# A row, or the problem with it; and the row as text.
-_Row = tuple[dict[str, Any] | str, str]
-
-
-def open_rows(listing: str) -> RowSource:
-    """The source of a JSON lines or Parquet listing.
+def open_rows(listing: str, options: SourceOptions) -> RowSource:
+    """The source of a CSV, JSON lines or Parquet listing.
 
     Raises:
-      UsageError: it lists nothing, its first row is no row, or a column is missing.
+      UsageError: it lists nothing, or its columns do not tell the file, the label or the split.
       SetupError: Parquet needs pyarrow.
     """
     listing = absolute(listing)
-    if is_parquet(listing):
-        return RowSource(listing, find_columns(open_parquet(listing).schema_arrow.names, listing))
-    return RowSource(listing, find_columns(_json_columns(listing), listing))
+    lookup = Lookup(_image_root(listing, options))
+    table = open_table(listing, lookup)
+    options = _without_header(table, options)
+    finder = ColumnFinder(
+        table.names, listing, options, sample=table.sample(), values=lambda name: _cells(table, name), lookup=lookup
+    )
+    columns = finder.columns()
+    split_of = split_names(_cells(table, columns.split), columns.split, listing) if columns.split else {}
+    source = RowSource(table, columns, lookup, options, split_of)
+    _check_separator(source)
+    if columns.boxes is None:
+        return source
+    boxes = survey(table.rows, columns, options, listing, lambda cell: _stored_size(lookup, cell))
+    classes = tuple(boxes.ids) if boxes.label and options.label_kind in ("class", "multi") else None
+    return replace(source, boxes=boxes, class_names=None if columns.boxes.label else classes)
 
 
-def _json_columns(listing: str) -> list[str]:
-    """The columns of all rows, sorted: objects leave out empty cells, and the order of the rows must not matter."""
-    names: set[str] = set()
-    rows, problem = 0, ""
-    for row, text in _json_rows(listing):
-        rows += 1
-        if isinstance(row, str):
-            problem = problem or f"its row {printable(text)!r}: {row}"
-            continue
-        names.update(row)
-        if len(names) > _MOST_COLUMNS:
-            raise UsageError(f"The rows of {listing!r} have more than {_MOST_COLUMNS} different columns.")
-    if not names:
-        raise UsageError(f"{listing!r} lists nothing but {problem}" if rows else f"{listing!r} lists nothing.")
-    return sorted(names)
+def _image_root(listing: str, options: SourceOptions) -> str:
+    if options.image_root is None:
+        return folder_of(listing)
+    if not is_folder(local_path(options.image_root)):
+        raise UsageError(f"--image_root {options.image_root!r}: there is no such folder.")
+    return absolute(options.image_root)
 
 
-def _rows_of(listing: str) -> Iterator[_Row]:
-    return _parquet_rows(listing) if is_parquet(listing) else _json_rows(listing)
+def _without_header(table: Table, options: SourceOptions) -> SourceOptions:
+    """The options with the columns of a listing without names: the first is the file, the second the label."""
+    if table.has_header:
+        return options
+    if len(table.names) < 2 and options.label_kind != "none":
+        raise UsageError(
+            f"The first row of {table.path!r} has one cell; a row holds a file and its label: photo.jpg,cat. "
+            "--label_kind none takes images without labels."
+        )
+    label = options.label_column or ("column_2" if options.label_kind != "none" else None)
+    return replace(options, file_column=options.file_column or "column_1", label_column=label)
 
 
-def _json_rows(listing: str) -> Iterator[_Row]:
-    with open_text(listing) as file:
-        for line in file:
-            if line.strip():
-                yield _json_row(line), line.strip()[:200]
+def _cells(table: Table, column: str) -> Iterator[str]:
+    return (to_cell(row.get(column)) for row, _ in table.rows() if not isinstance(row, str))
 
 
-def _json_row(line: str) -> dict[str, Any] | str:
+def _check_separator(source: RowSource) -> None:
+    """Refuses cells that hold several labels or one, as you read them, where --label_kind multi asks for several."""
+    options, column = source.options, source.row_columns.label
+    if options.label_kind != "multi" or options.label_separator is not None or column is None or source.boxes:
+        return
+    for row, _ in source.table.rows():
+        value = None if isinstance(row, str) else row.get(column)
+        mark = next((one for one in "|;, " if isinstance(value, str) and one in value.strip()), None)
+        if mark is not None:
+            raise UsageError(
+                f"The label {value!r} of {source.table.path!r} can be one class or several; --label_separator "
+                f"{mark!r} takes it apart, another one, such as '/', leaves it whole."
+            )
+
+
+def _stored_size(lookup: Lookup, cell: str) -> ImageSize | None:
+    """The (width, height) of the image in a file; None where there is no image."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or a number of thousands of digits.
-        return f"The row is not JSON: {error}."
-    return row if isinstance(row, dict) else "The row is not a JSON object."
-
-
-# ---- Parquet
-
-
-def is_parquet(path: str) -> bool:
-    """Whether a path names a Parquet file."""
-    return path.lower().endswith((".parquet", ".pq"))
-
-
-def open_parquet(path: str) -> Any:
-    """The pyarrow.parquet.ParquetFile at a path.
-
-    Raises:
-      UsageError: it is not Parquet.
-      SetupError: pyarrow is missing.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise SetupError("Reading Parquet takes pyarrow; pip install 'tfpipe[beam]'.") from error
-    try:
-        return pyarrow.parquet.ParquetFile(open_binary(path) if is_url(path) else path)
-    except pyarrow.ArrowInvalid as error:
-        raise UsageError(f"{path!r} is not a Parquet file: {str(error).splitlines()[0]}") from error
-
-
-def _parquet_rows(listing: str) -> Iterator[_Row]:
-    with open_parquet(listing) as file:
-        for batch in file.iter_batches(_BATCH_ROWS):
-            for row in batch.to_pylist():
-                yield row, json.dumps(row, default=str, ensure_ascii=False)[:200]
+        found = lookup.find(cell)
+        header = probe(read_whole(lookup.path(found.name), found.size))
+    except (Refusal, NotAnImage, OSError):
+        return None
+    return header.width, header.height

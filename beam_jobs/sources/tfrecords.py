@@ -15,7 +15,6 @@ import numpy as np
 from beam_jobs.sources.files import absolute, open_binary, read_file
 from beam_jobs.sources.labels import label_text, name_classes
 from beam_jobs.sources.listing import MASK_COLUMN, Entry, Listed, Ref, Refusal, Refused, check_names, printable, to_cell
-from beam_jobs.sources.rows import mask_dtypes
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
 from tfpipe.format.framing import HEADER_BYTES, DamagedRecord, Record, scan, scan_bytes
@@ -64,7 +63,10 @@ class RecordSource:
 
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
-        return (*((f.name, _column_dtype(f)) for f in self.extras), *mask_dtypes(self.columns))
+        return (
+            *((f.name, _column_dtype(f)) for f in self.extras),
+            *([(MASK_COLUMN, MASK_COLUMN)] if self.masked else []),
+        )
 
     @property
     def splits(self) -> tuple[str, ...]:

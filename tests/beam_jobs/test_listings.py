@@ -33,7 +33,9 @@ LISTINGS: dict[str, tuple[str | bytes, dict[str, str]]] = {
         f"header {cell}": (f"{cell},label\na.jpg,cat\n", {"a.jpg": "cat"})
         for cell in ("uri", "URL", "Path", "file", "FileName", " image ")
     },
-    "a first row that is no header": ("photo,label\na.jpg,cat\n", {"photo": "missing", "a.jpg": "cat"}),
+    "a header by its label": ("shot,label\na.jpg,cat\n", {"a.jpg": "cat"}),
+    "a first file that is missing": ("z.jpg,cat\na.jpg,dog\n", {"z.jpg": "missing", "a.jpg": "dog"}),
+    "a first id that is missing": ("z,cat\na.jpg,dog\nb.jpg,cat\n", {"z": "missing", "a.jpg": "dog", "b.jpg": "cat"}),
     "byte order mark": ("\ufeffa.jpg,cat\n", {"a.jpg": "cat"}),
     "byte order mark and header": ("\ufeffuri,label\na.jpg,cat\n", {"a.jpg": "cat"}),
     "crlf": ("uri,label\r\na.jpg,cat\r\nb.jpg,dog\r\n", {"a.jpg": "cat", "b.jpg": "dog"}),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from beam_jobs.job import DEFAULT_QUALITY, DTYPES, RANGES, RESIZES, Job
+from beam_jobs.job import BOX_ORDERS, DEFAULT_QUALITY, DTYPES, RANGES, RESIZES, Job
 from tfpipe.format.schema import LABEL_KINDS, PAYLOADS, parse_size
 from tfpipe.format.sharding import DEFAULT_TARGET_BYTES, parse_split
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS
@@ -23,6 +23,14 @@ EXAMPLES = """examples:
       a listing of FILE,LABEL rows, to pixels
   tfpipe convert --input labels.jsonl --output out --label_kind multi
       rows such as {"file": "a.jpg", "label": ["cat", "dog"], "width": 640}; .parquet alike
+  tfpipe convert --input train.csv --image_root train --output out
+      ids such as 0a1b2c find train/0a1b2c.jpg; columns go by their names, file and label, split, mask, xmin ... ymax
+  tfpipe convert --input train.csv --image_root train --output out --label_kind multi --label_separator '|'
+      several labels in a cell; columns of 0 and 1, one for each class, need no separator
+  tfpipe convert --input scans.csv --output out --label_column finding --group_column patient
+      all records of a patient in one split
+  tfpipe convert --input captions.csv --output out --label_kind none
+      images without labels; the captions ride along
   tfpipe convert --input 'shards/*.tar' --output out
       WebDataset archives, read in place; photos.zip with CLASS/**/file alike
   tfpipe convert --input data --output out
@@ -83,6 +91,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of the split and the order (default: 0)")
     kind_help = "one class a record, any number of them, or a number for regression (default: class)"
     add("--label_kind", choices=LABEL_KINDS, default="class", help=kind_help)
+    add("--file_column", metavar="C", help="the column of a listing that names the file (default: by its name)")
+    add(
+        "--label_column", metavar="C", help="the column with the label; of --label_kind multi also 0/1 columns: A,B"
+    )
+    add("--split_column", metavar="C", help="the column with the split; none: no column (default: by its name)")
+    add("--group_column", metavar="C", help="records with the same cell, a patient's say, fall into one split")
+    add("--label_separator", metavar="S", help="between several labels of one cell, such as '|' or ' '")
+    add("--box_order", choices=BOX_ORDERS, help="the four numbers of a box: two corners, or a corner and the sides")
+    add("--image_root", metavar="DIR", help="where a listing's files are (default: its own folder)")
     add("--labels", metavar="FILE", help="class names, one a line, in the order of their ids (default: sorted)")
     add("--masks", metavar="DIR", help="a folder with a mask for each image: the input's folders, .png or .bmp")
     size_help = "resize to this (default: keep each size; for embedding: the model's)"

@@ -1,0 +1,363 @@
+"""The columns of a listing by their meaning: which names the file, which the label, the split, the mask, the boxes.
+
+A column goes by its name, in any case and with any of " ", "_" and "-" between its words, so that `Image Path`,
+image_path and ImagePath are one; else by --file_column and its like. Where two columns could be meant, the error names
+both and the option that decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from beam_jobs.sources.listing import GROUP_COLUMN, MASK_COLUMN, check_columns, to_cell
+from beam_jobs.sources.lookup import Lookup
+from beam_jobs.sources.options import SourceOptions
+from tfpipe.errors import UsageError
+from tfpipe.format.splits import conflicting_words, split_of_word
+
+# The usual names, without what stands between their words. Where several of the files' names occur, files that are
+# there decide; ids come last, since many a listing has ids beside its files.
+FILE_NAMES = (
+    *("image", "file", "path", "filename", "filepath", "imagepath", "imagefile", "imagefilename", "imagename"),
+    *("img", "imgpath", "imgfile", "imgname", "imagefilepath", "filenames", "fname", "photo", "picture", "uri", "url"),
+    *("imageuri", "imageurl", "imgurl", "gcsuri"),
+)
+FILE_ID_NAMES = ("imageid", "imgid", "idcode", "photoid", "fileid", "id", "name")
+LABEL_NAMES = (
+    *("label", "labels", "class", "classes", "classname", "classid", "classlabel", "classindex", "labelname"),
+    *("labelid", "labeltext", "target", "targets", "category", "categories", "categoryname", "categoryid", "y"),
+)
+SPLIT_NAMES = ("split", "datasplit", "datasetsplit")
+# These name a split only where all their cells do.
+WEAK_SPLIT_NAMES = ("subset", "partition", "set", "usage", "phase", "fold", "dataset", "mode", "type", "stage")
+KEY_NAMES = ("key",)
+MASK_NAMES = ("mask", "maskpath", "maskfile", "maskfilename", "maskname")
+BOX_LABEL_NAMES = ("boxlabel", "boxlabels", "bboxlabel", "bboxlabels", "boxclass", "boxclasses")
+# Texts that describe an image, and its size: never its label.
+_NO_LABELS = ("caption", "captions", "text", "description", "prompt", "title", "comment", "width", "height", "depth")
+_SIZE_NAMES = (("width", "imagewidth", "imgwidth"), ("height", "imageheight", "imgheight"))
+# Four columns of one box: their names, and whether the last two are its sides.
+_FOUR_CORNERS = (
+    (("xmin", "ymin", "xmax", "ymax"), "xyxy"),
+    (("x1", "y1", "x2", "y2"), "xyxy"),
+    (("x0", "y0", "x1", "y1"), "xyxy"),
+    (("left", "top", "right", "bottom"), "xyxy"),
+    (("bboxxmin", "bboxymin", "bboxxmax", "bboxymax"), "xyxy"),
+    (("bboxx1", "bboxy1", "bboxx2", "bboxy2"), "xyxy"),
+    (("x", "y", "w", "h"), "xywh"),
+    (("bboxx", "bboxy", "bboxw", "bboxh"), "xywh"),
+    (("bboxx", "bboxy", "bboxwidth", "bboxheight"), "xywh"),
+    (("xmin", "ymin", "w", "h"), "xywh"),
+    (("left", "top", "w", "h"), "xywh"),
+)
+# One column of a whole box or of several, and the order of its numbers that the name stands for.
+_WHOLE_BOXES = {"bbox": "xywh", "bboxes": "xywh", "boundingbox": "xywh", "box": "xyxy", "boxes": "xyxy"}
+
+
+@dataclass(frozen=True)
+class BoxColumns:
+    """The columns of boxes.
+
+    Attributes:
+      names: the four columns of one box's numbers, or the one of a whole box or a list of them.
+      order: "xyxy", two corners, or "xywh", a corner and the sides.
+      label: the column with the boxes' classes; None takes the row's label.
+      size: the columns of the image's width and height; None where there are none.
+    """
+
+    names: tuple[str, ...]
+    order: str
+    label: str | None = None
+    size: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class RowColumns:
+    """The columns of a row by their meaning.
+
+    Attributes:
+      file: the column that names the file.
+      label: the column with the label; None where class_columns or no column has it.
+      class_columns: columns of 0 and 1, each a class of --label_kind multi.
+      split, key, mask, group: the columns of these; None where there is none.
+      boxes: those of boxes; None where there are none.
+      extras: all other columns, which ride along.
+    """
+
+    file: str
+    label: str | None = None
+    class_columns: tuple[str, ...] = ()
+    split: str | None = None
+    key: str | None = None
+    mask: str | None = None
+    group: str | None = None
+    boxes: BoxColumns | None = None
+    extras: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the additional columns in records, in the order of their cells."""
+        marks = [MASK_COLUMN] * (self.mask is not None) + [GROUP_COLUMN] * (self.group is not None)
+        return (*self.extras, *marks)
+
+
+def plain_name(name: str) -> str:
+    """A column's name as the tables above have it."""
+    return re.sub(r"[\s_.-]", "", name.lower())
+
+
+def known_names() -> frozenset[str]:
+    """The names by which a first row of cells is known to be a header."""
+    corners = [name for names, _ in _FOUR_CORNERS for name in names if len(name) > 1]
+    return frozenset([*FILE_NAMES, *FILE_ID_NAMES, *LABEL_NAMES[:-1], *SPLIT_NAMES, *MASK_NAMES, *corners])
+
+
+class ColumnFinder:
+    """Finds the columns of one listing.
+
+    Args:
+      names: all columns.
+      listing: the file, for messages.
+      options: of the source.
+      sample: some of the first rows.
+      values: all values of a column as cells; the listing is read through for it.
+      lookup: finds the files that cells name.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        listing: str,
+        options: SourceOptions,
+        *,
+        sample: Sequence[Mapping[str, Any]],
+        values: Callable[[str], Iterable[str]],
+        lookup: Lookup,
+    ) -> None:
+        self._names, self._listing, self._options = list(names), listing, options
+        self._sample, self._values, self._lookup = sample, values, lookup
+        self._taken: set[str] = set()
+
+    def columns(self) -> RowColumns:
+        """The columns by their meaning.
+
+        Raises:
+          UsageError: a column is missing or could be one of several, or an additional column can't be a feature.
+        """
+        self._check_once()
+        given = self._options
+        labels = given.label_column if given.label_kind != "none" else None
+        label, class_columns = self._given_labels(labels)
+        file = self._take(self._given(given.file_column, "file") or self._file())
+        group = self._take(self._given(given.group_column, "group"))
+        split = self._take(self._split())
+        key, mask = (self._take(self._one(names, word)) for names, word in ((KEY_NAMES, "key"), (MASK_NAMES, "mask")))
+        boxes = self._boxes()
+        if label is None and not class_columns and given.label_kind != "none":
+            label, class_columns = self._labels()
+        extras = tuple(name for name in self._names if name not in self._taken)
+        check_columns(extras, self._listing)
+        for name, meant in ((MASK_COLUMN, mask), (GROUP_COLUMN, group)):
+            if meant is not None and name in extras:
+                raise UsageError(f"{self._listing!r} has a column {name!r} besides {meant!r}; rename one of the two.")
+        return RowColumns(str(file), label, class_columns, split, key, mask, group, boxes, extras)
+
+    # ---- by the options
+
+    def _given(self, name: str | None, option: str) -> str | None:
+        """The column that an option names, in its own or any case."""
+        if name is None or name in self._names:
+            return name
+        alike = [column for column in self._names if plain_name(column) == plain_name(name)]
+        if len(alike) != 1:
+            raise UsageError(f"--{option}_column {name!r}: {self._listing!r} has the columns {self._names}.")
+        return alike[0]
+
+    def _given_labels(self, text: str | None) -> tuple[str | None, tuple[str, ...]]:
+        """The label's column that --label_column names, or the 0/1 columns, with commas between them."""
+        if text is None or text in self._names or "," not in text:
+            return self._take(self._given(text, "label")), ()
+        columns = tuple(str(self._given(name.strip(), "label")) for name in text.split(","))
+        if self._options.label_kind != "multi":
+            raise UsageError(f"--label_column {text!r} names several columns, which takes --label_kind multi.")
+        for name in columns:
+            self._take(name)
+            if not _is_indicator(self._values(name)):
+                raise UsageError(f"The column {name!r} of {self._listing!r} is no class: its cells are not 0 or 1.")
+        return None, columns
+
+    # ---- by names
+
+    def _check_once(self) -> None:
+        twice = [name for name in self._names if self._names.count(name) > 1]
+        if twice:
+            raise UsageError(f"The header of {self._listing!r} names the column {twice[0]!r} twice.")
+
+    def _take(self, name: str | None) -> str | None:
+        if name is not None:
+            self._taken.add(name)
+        return name
+
+    def _named(self, names: Collection[str]) -> list[str]:
+        """The free columns of these names, in the order of the names."""
+        order = {name: i for i, name in enumerate(names)}
+        free = [name for name in self._names if name not in self._taken and plain_name(name) in order]
+        return sorted(free, key=lambda name: order[plain_name(name)])
+
+    def _one(self, names: Collection[str], word: str) -> str | None:
+        found = self._named(names)
+        if len(found) > 1:
+            raise UsageError(f"{self._listing!r} has the columns {found}, which can both be the {word}; rename one.")
+        return found[0] if found else None
+
+    def _file(self) -> str:
+        named = [self._named(names) for names in (FILE_NAMES, FILE_ID_NAMES)]
+        if len(named[0]) == 1:
+            return named[0][0]
+        for stems in (False, True):
+            for candidates in named:
+                if found := self._of_files(candidates, stems):
+                    return found
+            if found := self._of_files([name for name in self._names if name not in self._taken], stems):
+                return found
+        if named[0] or named[1]:
+            return (named[0] or named[1])[0]
+        raise UsageError(
+            f"No column of {self._listing!r} is known as the file; it has {self._names}. --file_column says which "
+            "it is, --image_root where the files are."
+        )
+
+    def _of_files(self, candidates: Sequence[str], stems: bool) -> str | None:
+        """The column of which cells in the sample name files that are there; of several, all must name the same."""
+        there = {name: self._paths(name, stems) for name in candidates}
+        found = [name for name in candidates if any(there[name])]
+        if found and any(there[name] != there[found[0]] for name in found):
+            raise UsageError(
+                f"Files are there for the columns {found} of {self._listing!r}; --file_column says which to take."
+            )
+        return found[0] if found else None
+
+    def _paths(self, column: str, stems: bool) -> list[str | None]:
+        cells = (to_cell(row.get(column)) for row in self._sample)
+        return [self._lookup.is_there(cell, stems=stems) for cell in cells]
+
+    def _split(self) -> str | None:
+        given = self._options.split_column
+        if given is not None and (given != "none" or "none" in self._names):
+            return self._given(given, "split")
+        if given == "none":
+            return None
+        strong = self._named(SPLIT_NAMES)
+        weak = [name for name in self._named(WEAK_SPLIT_NAMES) if _all_splits(self._values(name))]
+        found = strong or weak
+        if len(found) > 1:
+            raise UsageError(
+                f"The columns {found} of {self._listing!r} can both be the split; --split_column says which it is."
+            )
+        if found and self._options.group_column is not None:
+            raise UsageError(
+                f"--group_column {self._options.group_column!r} splits by groups, and the column {found[0]!r} of "
+                f"{self._listing!r} assigns splits; --split_column none leaves those out."
+            )
+        return found[0] if found else None
+
+    def _labels(self) -> tuple[str | None, tuple[str, ...]]:
+        found = self._named(LABEL_NAMES)
+        if len(found) == 1:
+            return self._take(found[0]), ()
+        if found:
+            raise UsageError(
+                f"The columns {found} of {self._listing!r} can both be the label; --label_column says which it is."
+            )
+        free = [name for name in self._names if name not in self._taken and plain_name(name) not in _NO_LABELS]
+        indicators = [name for name in free if _is_indicator(self._values(name))]
+        if self._options.label_kind == "multi" and indicators:
+            self._taken.update(indicators)
+            return None, tuple(indicators)
+        if len(free) == 1 and self._looks_like_a_label(free[0]):
+            return self._take(free[0]), ()
+        hint = f" The columns {indicators} hold 0 and 1: --label_kind multi takes each as a class."
+        raise UsageError(
+            f"No column of {self._listing!r} is known as the label; it has {self._names}. --label_column says which "
+            f"it is; --label_kind none takes images without labels.{hint if len(indicators) > 1 else ''}"
+        )
+
+    def _looks_like_a_label(self, name: str) -> bool:
+        """Whether the cells of the only column left are classes or numbers, and no sentences or names of records."""
+        cells = [to_cell(row.get(name)).strip() for row in self._sample]
+        if self._options.label_kind == "number":
+            return True
+        return all(len(cell.split()) <= 4 for cell in cells) and (len(set(cells)) < len(cells) or len(cells) < 20)
+
+    # ---- boxes
+
+    def _boxes(self) -> BoxColumns | None:
+        by_name = {plain_name(name): name for name in self._names if name not in self._taken}
+        fours = [
+            (tuple(by_name[n] for n in names), order) for names, order in _FOUR_CORNERS if set(names) <= {*by_name}
+        ]
+        whole = [((by_name[name],), order) for name, order in _WHOLE_BOXES.items() if name in by_name]
+        if not fours and not whole:
+            return None
+        if len(whole) > 1 or (fours and whole):
+            both = [name for names, _ in (*fours[:1], *whole) for name in names]
+            raise UsageError(
+                f"The columns {both} of {self._listing!r} can all be the boxes; rename those that are not."
+            )
+        names, order = (fours or whole)[0]
+        if whole and not self._hold_boxes(names[0]):
+            return None
+        size = tuple(next((by_name[n] for n in known if n in by_name), None) for known in _SIZE_NAMES)
+        label = self._one(BOX_LABEL_NAMES, "boxes' labels")
+        for name in (*names, *([label] if label else [])):
+            self._take(name)
+        sides = (str(size[0]), str(size[1])) if None not in size else None
+        return BoxColumns(names, self._options.box_order or order, label, sides)
+
+    def _hold_boxes(self, column: str) -> bool:
+        """Whether a column that is called after boxes holds some: lists, or texts with four numbers."""
+        cells = [row[column] for row in self._sample if row.get(column) not in (None, "")]
+        return bool(cells) and all(isinstance(c, list) or len(re.findall(r"[\d.]+", to_cell(c))) >= 4 for c in cells)
+
+
+def _all_splits(cells: Iterable[str]) -> bool:
+    return all(split_of_word(cell) for cell in set(cells))
+
+
+def _is_indicator(cells: Iterable[str]) -> bool:
+    """Whether all cells say yes or no: 0 and 1, -1 and 1, or true and false; an empty one says neither."""
+    found: set[str] = set()
+    for cell in cells:
+        found.add(cell.strip().lower())
+        if len(found) > 2:
+            return False
+    return any(found <= {no, yes} for no, yes in (("0", "1"), ("0.0", "1.0"), ("-1", "1"), ("false", "true")))
+
+
+def says_yes(cell: str) -> bool:
+    """Whether a cell of a 0/1 column says yes."""
+    return cell.strip().lower() in ("1", "1.0", "true")
+
+
+def split_names(words: Iterable[str], column: str, listing: str) -> dict[str, str]:
+    """The split of each word of a column: by the table of split words, or else the word itself.
+
+    Raises:
+      UsageError: a word is a number, or two words name one split and mean different things.
+    """
+    words = sorted({word.strip() for word in words} - {""})
+    option = "--split_column names another column, --split_column none takes none"
+    both = conflicting_words(words)
+    if both:
+        split = split_of_word(both[0])
+        raise UsageError(
+            f"The column {column!r} of {listing!r} holds {both[0]!r} and {both[1]!r}, which can both be the "
+            f"split {split!r}; {option}."
+        )
+    strange = next((word for word in words if not split_of_word(word) and not re.fullmatch(r"[A-Za-z]\w*", word)), None)
+    if strange is not None:
+        raise UsageError(f"The column {column!r} of {listing!r} holds {strange!r}, which names no split; {option}.")
+    return {word: split_of_word(word) or word for word in words}

@@ -1,0 +1,150 @@
+"""Where the file of a row is: below the listing's folder or --image_root, as the listing writes it or nearly so."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from beam_jobs.sources.files import file_bytes, objects_below, resolve
+from beam_jobs.sources.listing import EMPTY_FILE, Refusal, file_problem, stat_problem
+from tfpipe.storage import is_url
+
+# The endings of image files: a name without one may be an id.
+IMAGE_ENDINGS = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".gif",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ico",
+        ".tga",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".heic",
+    ]
+)
+
+
+class Found(NamedTuple):
+    """A file that a row names.
+
+    Attributes:
+      key: its name in the dataset.
+      name: its path, absolute or below the folder.
+      size: its bytes.
+    """
+
+    key: str
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Finds the files that cells name.
+
+    Attributes:
+      folder: the folder or URL that relative paths start from.
+    """
+
+    folder: str
+
+    def path(self, name: str) -> str:
+        """The path of a name."""
+        return resolve(self.folder, name)
+
+    def find(self, cell: str) -> Found:
+        r"""The file of a cell: of that name; with the "/" that it has as "\"; or the one file with that stem.
+
+        Raises:
+          Refusal: there is no such file, several have that stem, or it can't be taken.
+        """
+        try:
+            return self.find_exactly(cell)
+        except Refusal as refusal:
+            if refusal.reason != "missing" or os.path.splitext(cell)[1].lower() in IMAGE_ENDINGS:
+                raise
+            missing = refusal
+        names = _stems(self.folder).get(cell, ())
+        if not names:
+            raise missing
+        if len(names) > 1:
+            detail = f"{len(names)} files have that stem, {names[0]!r} and {names[1]!r} among them."
+            raise Refusal("several_files", detail)
+        return Found(cell, names[0], self._file_bytes(names[0]))
+
+    def find_exactly(self, cell: str) -> Found:
+        r"""The file of a cell, of that name or with the "/" that it has as "\"; raises as `find` does."""
+        try:
+            return Found(cell, cell, self._file_bytes(cell))
+        except Refusal as refusal:
+            slashed = cell.strip().replace("\\", "/")
+            if refusal.reason != "missing" or slashed == cell:
+                raise
+        return Found(slashed, slashed, self._file_bytes(slashed))
+
+    def is_there(self, cell: str, *, stems: bool = False) -> str | None:
+        """The path that a cell names, if something is there; with `stems` also the one file of that stem."""
+        if not cell.strip():
+            return None
+        try:
+            return self.path((self.find if stems else self.find_exactly)(cell).name)
+        except Refusal as refusal:
+            return self.path(cell) if refusal.reason == EMPTY_FILE[0] else None
+
+    def _file_bytes(self, name: str) -> int:
+        path = self.path(name)
+        if "://" in path and is_url(path):
+            return _object_bytes(path)
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError) as error:
+            raise Refusal(*stat_problem(error)) from error
+        if problem := file_problem(status):
+            raise Refusal(*problem)
+        return status.st_size
+
+
+def _object_bytes(url: str) -> int:
+    try:
+        size = file_bytes(url)
+    except FileNotFoundError as error:
+        raise Refusal(*stat_problem(error)) from error
+    if not size:
+        raise Refusal(*EMPTY_FILE)
+    return size
+
+
+@lru_cache(1)
+def _stems(folder: str) -> dict[str, tuple[str, ...]]:
+    """The image files below a folder by their names without the ending, and by their paths without it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in sorted(_images_below(folder)):
+        stem = os.path.splitext(name)[0]
+        for known in {stem, os.path.basename(stem)}:
+            found[known] = (*found.get(known, ()), name)
+    return found
+
+
+def _images_below(folder: str) -> list[str]:
+    if is_url(folder):
+        names = [name for name, _ in objects_below(folder)]
+    else:
+        names = []
+        for path, folders, files in os.walk(folder):
+            folders[:] = [one for one in folders if not one.startswith(".")]
+            names += [os.path.relpath(os.path.join(path, file), folder) for file in files if not file.startswith(".")]
+    return [name for name in names if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS]
