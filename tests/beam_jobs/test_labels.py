@@ -193,7 +193,8 @@ def test_a_source_that_can_t_hold_a_kind_of_label_says_so(images: Path, tmp_path
             run(source, tmp_path / "out", label_kind=kind)
     with pytest.raises(UsageError, match="--labels lists class names; with --label_kind number there are none"):
         Job(input="in", output="out", label_kind="number", labels="x")
-    with pytest.raises(UsageError, match=r"--label_kind is 'several'; it takes one of \['class', 'multi', 'number'\]"):
+    kinds = r"\['class', 'multi', 'number', 'none'\]"
+    with pytest.raises(UsageError, match=rf"--label_kind is 'several'; it takes one of {kinds}"):
         Job(input="in", output="out", label_kind="several")
 
 
@@ -214,7 +215,7 @@ def test_the_names_of_a_list_are_sorted_and_stand_once() -> None:
     assert (names_in("a", "class"), names_in("1", "number"), split_labels("")) == (["a"], [], [])
 
 
-@pytest.mark.parametrize("kind", ["class", "multi", "number"])
+@pytest.mark.parametrize("kind", ["class", "multi", "number", "none"])
 def test_the_schema_tells_the_kind_after_json_too(kind: str) -> None:
     schema = record_schema("embedding", embedding_size=3, label_kind=kind)
     assert Schema.from_json(schema.to_json()).label_kind == kind

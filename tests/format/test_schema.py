@@ -51,6 +51,10 @@ WRITTEN: dict[str, tuple[tuple[Any, ...], dict[str, Feature]]] = {
         ("decoded", ImageSpec("uint8"), None),
         {"image": Feature("image", "uint8", (None, None, 3), "pixels"), "shape": Feature("shape", "int64", (3,))},
     ),
+    "decoded gray": (
+        ("decoded", ImageSpec("uint8", (4, 5), channels=1), None),
+        {"image": Feature("image", "uint8", (4, 5, 1), "pixels"), "shape": Feature("shape", "int64", (3,))},
+    ),
     "embedding": (("embedding", None, 7), {"embedding": Feature("embedding", "float32", (7,))}),
 }
 

@@ -20,8 +20,8 @@ import xxhash
 
 DTYPES = ("string", "int64", "float32", "float16", "uint8")
 PAYLOADS = ("raw", "decoded", "embedding")
-# class: one class name per record; multi: any number of them; number: a float, for regression.
-LABEL_KINDS = ("class", "multi", "number")
+# class: one class name per record; multi: any number of them; number: a float, for regression; none: no label at all.
+LABEL_KINDS = ("class", "multi", "number", "none")
 
 # plain: the values themselves, in the list of tf.train.Feature that fits their dtype.
 # pixels: one bytes value with the array's little-endian bytes.
@@ -133,9 +133,11 @@ class Schema:
 
     @property
     def label_kind(self) -> str:
-        """One of LABEL_KINDS, inferred from the features: a float `label`, several `label_int`, or one class."""
+        """One of LABEL_KINDS, inferred from the features: a float `label`, several `label_int`, one class, or none."""
         if "label" in self and self["label"].dtype == "float32":
             return "number"
+        if "label" not in self and "label_int" not in self:
+            return "none"
         return "multi" if "label_int" in self and self["label_int"].shape == (None,) else "class"
 
     def to_json(self) -> dict[str, Any]:
@@ -174,6 +176,7 @@ class ImageSpec:
       jpeg_only: for raw: every file is a JPEG, so the reader may take the fast decoder.
       turned: for raw: some file has an EXIF orientation.
       masked: each record also has a `mask` [H, W, 1] uint8 of the image's size: a PNG for raw, pixels for decoded.
+      channels: for decoded: 3 for colour, 1 for gray, or any other number that arrays have.
     """
 
     dtype: str = "uint8"
@@ -181,6 +184,7 @@ class ImageSpec:
     jpeg_only: bool = False
     turned: bool = False
     masked: bool = False
+    channels: int = 3
 
 
 def record_schema(
@@ -216,6 +220,8 @@ def record_schema(
 
 
 def _label_features(kind: str) -> list[Feature]:
+    if kind == "none":
+        return []
     if kind == "number":
         return [Feature("label", "float32")]
     shape = (None,) if kind == "multi" else ()
@@ -224,7 +230,7 @@ def _label_features(kind: str) -> list[Feature]:
 
 def _image_features(payload: str, image: ImageSpec) -> list[Feature]:
     sides = image.size or (None, None)
-    shape = (*sides, 3)
+    shape = (*sides, image.channels if payload == "decoded" else 3)
     features = [Feature("shape", "int64", (3,))]
     if image.masked:
         features.append(Feature("mask", "uint8", (*sides, 1), "image" if payload == "raw" else "pixels"))

@@ -295,6 +295,11 @@ def check_request(request: Request) -> None:
             "shuffle='buffer', or an evaluation that ends in a partial batch."
         )
     kind = request.manifest.schema.label_kind
+    if request.labels is not None and kind == "none":
+        raise ValueError(
+            f"labels is {request.labels!r}, but the records in {request.manifest.directory} have no labels; "
+            "labels=None gives dicts of their features."
+        )
     if request.labels == "int" and kind != "class":
         what = "floats" if kind == "number" else "several classes a record"
         raise ValueError(f"labels is 'int', but the labels are {what}; 'one_hot' gives them as float32.")
