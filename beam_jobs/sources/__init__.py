@@ -22,6 +22,7 @@ from beam_jobs.sources.embedded import image_column, open_embedded
 from beam_jobs.sources.files import children, is_file, is_folder, matches
 from beam_jobs.sources.folder import open_folder
 from beam_jobs.sources.listing import Entry as Entry
+from beam_jobs.sources.listing import LeftOut as LeftOut
 from beam_jobs.sources.listing import Listed as Listed
 from beam_jobs.sources.listing import Ref as Ref
 from beam_jobs.sources.listing import Refusal as Refusal

@@ -12,7 +12,7 @@ from typing import Any
 from beam_jobs.sources.listing import BETWEEN_LABELS, Listed, Problem, Refusal, Refused, to_cell
 
 # The largest float32; NaN is not below it.
-_LARGEST = 3.4028234663852886e38
+LARGEST = 3.4028234663852886e38
 
 
 def label_text(value: Any) -> str:
@@ -81,6 +81,6 @@ def _kind_problem(label: str, kind: str) -> Problem | None:
 
 def _is_number(label: str) -> bool:
     try:
-        return abs(float(label)) <= _LARGEST
+        return abs(float(label)) <= LARGEST
     except ValueError:
         return False
