@@ -18,7 +18,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ import numpy as np
 import xxhash
 
 from beam_jobs.job import Job
-from beam_jobs.sources import Listed, Ref, Refused, Source
+from beam_jobs.sources import LeftOut, Listed, Ref, Refused, Source
 from beam_jobs.sources.labels import class_order, label_problem, names_in
 from tfpipe.format.sharding import cut_order, key_hashes, num_shards, pick_split, split_bounds
 from tfpipe.storage import replace_file
@@ -97,6 +97,7 @@ class _SortedRun:
         self.labels: Counter[str] = Counter()
         self.kinds: list[int] = []
         self.refused: list[Refused] = []
+        self.left_out: Counter[str] = Counter()
         self.digest = 0
 
     def add(self, entry: Listed, scan: ListingScan) -> None:
@@ -121,6 +122,7 @@ class _SortedRun:
         if self.rows:
             self._save_refs(stem)
         facts = {"labels": self.labels, "kinds": self.kinds, "refused": self.refused, "digest": self.digest}
+        facts |= {"left_out": self.left_out} if self.left_out else {}
         # Last, by rename: a run without it does not count.
         replace_file(stem.with_suffix(".json"), json.dumps(facts).encode(), fsync=False, shared=True)
 
@@ -140,11 +142,17 @@ def list_piece(scan: ListingScan, number: int, piece: Any) -> None:
     run, saved = _SortedRun(), 0
     kind, known = scan.label_kind, scan.known_classes
     for entry in scan.source.entries(piece):
-        refused = entry if isinstance(entry, Refused) else label_problem(entry, kind, known)
-        if refused:
-            run.refused.append(refused)
-        elif isinstance(entry, Listed):
-            run.add(entry, scan)
+        if isinstance(entry, Listed):
+            refused = label_problem(entry, kind, known)
+            if refused:
+                run.refused.append(refused)
+            else:
+                run.add(entry, scan)
+        elif isinstance(entry, LeftOut):
+            run.left_out[entry.what] += entry.number
+            continue
+        else:
+            run.refused.append(entry)
         if len(run.rows) + len(run.refused) == RUN_REFS:
             run.save(Path(scan.sorted_runs, f"{number:04d}-{saved:05d}"))
             run, saved = _SortedRun(), saved + 1
@@ -203,6 +211,7 @@ class Plan:
       refused: how many of them the listing refused, by reason.
       source_digest: of all references, whatever their order.
       num_bytes: the expected size of all shards.
+      left_out: how much of the inputs does not come into their records, by what it is; see sources.LeftOut.
     """
 
     splits: tuple[str, ...]
@@ -213,6 +222,7 @@ class Plan:
     refused: Mapping[str, int]
     source_digest: str
     num_bytes: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
@@ -248,6 +258,7 @@ def make_plan(job: Job, scan: ListingScan, size: RecordSize) -> Plan:
     labels = {name for fact in facts for label in fact["labels"] for name in names_in(label, scan.label_kind)}
     refused = Counter(refusal[2] for fact in facts for refusal in fact["refused"])
     digest = sum(fact["digest"] for fact in facts) % (1 << 128)
+    left_out: Counter[str] = sum((Counter(fact.get("left_out")) for fact in facts), Counter())
     return Plan(
         splits=scan.splits,
         shards=tuple(_cut_splits(scan.splits, sizes, counts, job.target_bytes)),
@@ -257,6 +268,7 @@ def make_plan(job: Job, scan: ListingScan, size: RecordSize) -> Plan:
         refused=dict(sorted(refused.items())),
         source_digest=f"{digest:032x}",
         num_bytes=int(sizes.sum()),
+        left_out=dict(sorted(left_out.items())),
     )
 
 

@@ -165,6 +165,7 @@ def _manifest(
     moments = [one.moments for one in stats if one.moments is not None]
     total = sum_moments(moments) if moments else None
     digest = sum(one.source_digest for one in stats) % (1 << 128)
+    left_out = {"left_out": dict(plan.left_out)} if plan.left_out else {}
     return Manifest(
         schema=_schema(job, plan, stats, recorded),
         splits=_splits(plan, stats, _content_tag(recorded, stats)),
@@ -174,7 +175,7 @@ def _manifest(
         mean=total and total.mean,
         std=total and total.std,
         statistics=census_json([one.image_sizes for one in stats], duplicates),
-        made_by={**recorded, "source_digest": f"xxh3_128_sum:{digest:032x}", "versions": versions(job)},
+        made_by={**recorded, **left_out, "source_digest": f"xxh3_128_sum:{digest:032x}", "versions": versions(job)},
     )
 
 

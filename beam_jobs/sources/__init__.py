@@ -16,11 +16,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from beam_jobs.sources.coco import open_coco
+from beam_jobs.sources.coco import CocoSource, open_coco
 from beam_jobs.sources.embedded import image_column, open_embedded
 from beam_jobs.sources.files import children, is_file, is_folder, matches
 from beam_jobs.sources.folder import open_folder
 from beam_jobs.sources.listing import Entry as Entry
+from beam_jobs.sources.listing import LeftOut as LeftOut
 from beam_jobs.sources.listing import Listed as Listed
 from beam_jobs.sources.listing import Ref as Ref
 from beam_jobs.sources.listing import Refusal as Refusal
@@ -57,7 +58,7 @@ def open_source(location: str, options: SourceOptions = SourceOptions()) -> Sour
     """
     source = _open_location(local_path(check_url(location)), options)
     given = [name for name in LISTING_OPTIONS if getattr(options, name) is not None]
-    if given and not isinstance(source, RowSource):
+    if given and not isinstance(source, RowSource) and (given != ["image_root"] or not isinstance(source, CocoSource)):
         raise UsageError(f"--{given[0]} goes with a CSV, JSON lines or Parquet listing; {location!r} is none.")
     return with_masks(source, options.masks) if options.masks else source
 
@@ -66,7 +67,7 @@ def _open_location(location: str, options: SourceOptions) -> Source:
     if is_folder(location):
         return _open_directory(location, options)
     if is_file(location) and location.lower().endswith(".json"):
-        return open_coco(location, options.label_kind)
+        return open_coco(location, options)
     if is_file(location):
         return _open_files([location], [os.path.basename(location)], location, options)
     paths = matches(location)

@@ -4,28 +4,48 @@
     train/000000000009.jpg                  found beside the file, in images/, or in the folder that the name ends with
 
 A record's class is its most frequent category, the lowest id where several are; with --label_kind multi it is all of
-them. `boxes` is float32 [N, 4] as x0, y0, x1, y1 in pixels of the image as stored, before its EXIF orientation is
-applied; conversion and make_dataset move them with the image. `box_labels` is int64 [N], the classes' ids, in the order
-of the annotations' ids. Crowds are left out.
+them. An annotation that states no box gives its category all the same. `boxes` is float32 [N, 4] as x0, y0, x1, y1 in
+pixels of the image as stored, before its EXIF orientation is applied; conversion and make_dataset move them with the
+image. `box_labels` is int64 [N], the classes' ids, in the order of the annotations' ids.
+
+Left out and counted are crowds, segmentations, keypoints, annotations of images that the file does not list, and boxes
+without area, whose category counts only where the image has no other.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from beam_jobs.sources.files import absolute, folder_of, is_file, map_files, open_text, resolve
-from beam_jobs.sources.labels import label_text
-from beam_jobs.sources.listing import Entry, Listed, Ref, Refusal, Refused, check_names, printable, read_whole, to_cell
-from beam_jobs.sources.lookup import Lookup
+from beam_jobs.sources.labels import LARGEST, label_text
+from beam_jobs.sources.listing import (
+    Entry,
+    LeftOut,
+    Listed,
+    Ref,
+    Refusal,
+    Refused,
+    check_names,
+    printable,
+    read_whole,
+    to_cell,
+)
+from beam_jobs.sources.lookup import file_size, image_root
+from beam_jobs.sources.options import SourceOptions
 from tfpipe.errors import UsageError
 from tfpipe.storage import is_url
+
+# What an annotation may hold besides its box and category, and how it is counted.
+_NOT_KEPT = {"segmentation": "segmentations", "keypoints": "keypoints"}
 
 
 @dataclass(frozen=True)
@@ -35,13 +55,15 @@ class CocoSource:
     Attributes:
       listing: the file.
       folder: the folder of the images.
-      classes: (id, name) of every category, by id; a class's number is its index here.
+      classes: (id, name) of every category, by id.
+      class_names: the classes in the order of their numbers: the categories by their ids, or those of a labels file.
       label_kind: "class" gives each record its most frequent category, "multi" all.
     """
 
     listing: str
     folder: str
     classes: tuple[tuple[int, str], ...]
+    class_names: tuple[str, ...] | None
     label_kind: str
     columns: tuple[str, ...] = ("boxes", "box_labels")
     dtypes: tuple[tuple[str, str], ...] = (("boxes", "float32[4]"), ("box_labels", "int64[]"))
@@ -49,9 +71,14 @@ class CocoSource:
     label_kinds: tuple[str, ...] = ("class", "multi")
 
     # See Source for the members that have no docstring.
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        return tuple(name for _, name in self.classes)
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        """The class of each id: as text, since the ids of a damaged file may be values that can't be hashed."""
+        return {str(number): name for number, name in self.classes}
+
+    @cached_property
+    def _numbers(self) -> Mapping[str, int]:
+        return {name: number for number, name in enumerate(self.class_names or ())}
 
     def pieces(self, limit: int | None) -> list[Any]:
         return [limit]
@@ -60,63 +87,107 @@ class CocoSource:
         document = _load(self.listing)
         marks: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for annotation in document["annotations"]:
-            if isinstance(annotation, dict) and not annotation.get("iscrowd"):
+            if isinstance(annotation, dict):
                 marks[str(annotation.get("image_id"))].append(annotation)
+        ids = Counter(str(image.get("id")) for image in document["images"] if isinstance(image, dict))
+        strays = len(document["annotations"]) - sum(len(marks[number]) for number in ids)
+        if strays:
+            yield LeftOut("annotations_without_image", strays)
         images = islice(document["images"], piece)
-        yield from map_files(lambda image: self._entry(image, marks), images, concurrent=is_url(self.folder))
+        entries = map_files(lambda image: self._entry(image, marks, ids), images, concurrent=is_url(self.folder))
+        for entry, of_image in entries:
+            yield from (LeftOut(what, number) for what, number in of_image.items())
+            yield entry
 
     def read(self, ref: Ref) -> bytes:
         return read_whole(resolve(self.folder, ref.key), ref.size)
 
-    def _entry(self, image: Any, marks: Mapping[str, list[Mapping[str, Any]]]) -> Entry:
+    def _entry(
+        self, image: Any, marks: Mapping[str, list[Mapping[str, Any]]], ids: Mapping[str, int]
+    ) -> tuple[Entry, Mapping[str, int]]:
+        """The entry of an image, and what is left out of it."""
         key = to_cell(image.get("file_name")) if isinstance(image, dict) else ""
         if not key.strip():
-            return Refused("", printable(str(image)[:200]), "bad_row", "The image names no file.")
+            return Refused("", printable(str(image)[:200]), "bad_row", "The image names no file."), {}
+        number = str(image.get("id"))
         try:
-            return self._list_image(key, marks.get(str(image.get("id")), []))
+            if ids[number] > 1 and marks.get(number):
+                detail = f"{ids[number]} images have the id {number}: whose its annotations are can't be told."
+                raise Refusal("bad_row", detail)
+            return self._list_image(key, marks.get(number, []))
         except Refusal as refusal:
-            return refusal.of(printable(key))
+            return refusal.of(printable(key)), {}
 
-    def _list_image(self, key: str, marks: Sequence[Mapping[str, Any]]) -> Listed:
+    def _list_image(self, key: str, marks: Sequence[Mapping[str, Any]]) -> tuple[Listed, Mapping[str, int]]:
         check_names(key)
-        # As text: the ids of a damaged file may be values that can't be hashed.
-        numbers = {str(number): index for index, (number, _) in enumerate(self.classes)}
+        path = resolve(self.folder, key)
+        if "\\" in key and not is_file(path):  # It was written on Windows.
+            key = key.replace("\\", "/")
+            path = resolve(self.folder, key)
+        left_out: Counter[str] = Counter()
         boxes: list[float] = []
-        ids = []
+        ids, without_area, further = [], [], []
         for mark in sorted(marks, key=lambda one: str(one.get("id")).zfill(20)):
-            boxes += _corners(mark.get("bbox"))
+            if mark.get("iscrowd"):
+                left_out["crowds"] += 1
+                continue
+            left_out.update(what for name, what in _NOT_KEPT.items() if mark.get(name))
             category = mark.get("category_id")
-            if str(category) not in numbers:
+            if str(category) not in self._names:
                 detail = f"An annotation has category_id {category!r}, which no category has."
                 raise Refusal("unknown_label", detail)
-            ids.append(numbers[str(category)])
-        label = label_text(self._label(ids))
+            name = self._names[str(category)]
+            if name not in self._numbers:
+                raise Refusal("unknown_label", f"The labels file has no class {name!r}.")
+            number = self._numbers[name]
+            if "bbox" not in mark:
+                further.append(number)
+                continue
+            corners = _corners(mark["bbox"])
+            if corners:
+                boxes += corners
+                ids.append(number)
+            else:
+                left_out["boxes_without_area"] += 1
+                without_area.append(number)
+        label = self._label([*ids, *further] or without_area)
         extras = (" ".join(map(repr, boxes)), " ".join(map(str, ids)))
-        return Listed(key, label, "", Lookup(self.folder).find_exactly(key).size, extras)
+        return Listed(key, label, "", file_size(path), extras), left_out
 
-    def _label(self, ids: Sequence[int]) -> Any:
+    def _label(self, ids: Sequence[int]) -> str:
+        names = self.class_names or ()
         if self.label_kind == "multi":
-            return [self.classes[number][1] for number in set(ids)]
+            return label_text([names[number] for number in set(ids)])
+        if not ids:
+            detail = "No annotation gives the image a class; --label_kind multi takes images without."
+            raise Refusal("empty_label", detail)
         counts = Counter(ids)
-        return self.classes[min(counts, key=lambda number: (-counts[number], number))][1] if counts else None
+        return label_text(names[min(counts, key=lambda number: (-counts[number], number))])
 
 
 def _corners(box: Any) -> list[float]:
-    """x0, y0, x1, y1 of a COCO box, which is x, y, width, height; raises a Refusal where it is not."""
-    if isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box):
+    """x0, y0, x1, y1 of a COCO box, which is x, y, width, height; empty where it has no area as float32 numbers.
+
+    Raises:
+      Refusal: it is no box.
+    """
+    if isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box):
         x, y, width, height = map(float, box)
-        if all(map(math.isfinite, (x, y, width, height))) and width > 0 and height > 0:
-            return [x, y, x + width, y + height]
-    detail = f"An annotation has the bbox {str(box)[:80]}; it is [x, y, width, height] with positive sides."
-    raise Refusal("bad_box", detail)
+        corners = [x, y, x + width, y + height]
+        if all(abs(side) <= LARGEST for side in corners):
+            x0, y0, x1, y1 = np.array(corners, np.float32).tolist()
+            return corners if x1 > x0 and y1 > y0 else []
+    raise Refusal(
+        "bad_box", f"An annotation has the bbox {str(box)[:80]}; it is [x, y, width, height], finite numbers."
+    )
 
 
-def open_coco(listing: str, label_kind: str) -> CocoSource:
+def open_coco(listing: str, options: SourceOptions) -> CocoSource:
     """The source of a COCO file.
 
     Args:
       listing: the file, such as instances_train.json.
-      label_kind: "class" or "multi".
+      options: of the source.
 
     Raises:
       UsageError: it is no COCO file, lists nothing, or its images are not found.
@@ -124,14 +195,27 @@ def open_coco(listing: str, label_kind: str) -> CocoSource:
     listing = absolute(listing)
     document = _load(listing)
     try:
-        classes = tuple(sorted((int(one["id"]), str(one["name"])) for one in document["categories"]))
+        classes = tuple(sorted((int(one["id"]), str(one["name"]).strip()) for one in document["categories"]))
         first = str(document["images"][0]["file_name"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UsageError(f"{listing!r} is not valid COCO: {type(error).__name__}: {error}.") from error
-    names = [name for _, name in classes]
-    if len(set(names)) < len(names) or len({number for number, _ in classes}) < len(classes):
-        raise UsageError(f"Two categories of {listing!r} have one name or one id.")
-    return CocoSource(listing, _image_folder(listing, first), classes, label_kind)
+    _check_categories(listing, classes)
+    folder = image_root(options) or _image_folder(listing, first)
+    names = options.class_names or tuple(name for _, name in classes)
+    return CocoSource(listing, folder, classes, names, options.label_kind)
+
+
+def _check_categories(listing: str, classes: Sequence[tuple[int, str]]) -> None:
+    """Raises a UsageError where two categories can't be told apart by their id or by their name."""
+    by_id: dict[int, str] = {}
+    by_name: dict[str, int] = {}
+    for number, name in classes:
+        if number in by_id:
+            raise UsageError(f"Two categories of {listing!r} have the id {number}: {by_id[number]!r} and {name!r}.")
+        if name in by_name:
+            ids = f"the ids {by_name[name]} and {number}"
+            raise UsageError(f"Two categories of {listing!r} have the name {name!r}: {ids}; rename one of them.")
+        by_id[number], by_name[name] = name, number
 
 
 def _load(listing: str) -> dict[str, Any]:
@@ -155,7 +239,8 @@ def _image_folder(listing: str, first: str) -> str:
         for top in (beside, folder_of(beside))
         for parts in ((), ("images",), (last,), ("images", last))
     ]
-    found = next((folder for folder in folders if is_file(resolve(folder, first))), None)
+    names = dict.fromkeys((first, first.replace("\\", "/")))
+    found = next((folder for folder in folders for name in names if is_file(resolve(folder, name))), None)
     if found is None:
         raise UsageError(f"The first image of {listing!r}, {first!r}, is in none of {folders}.")
     return found

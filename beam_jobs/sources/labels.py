@@ -13,7 +13,7 @@ from typing import Any
 from beam_jobs.sources.listing import BETWEEN_LABELS, Listed, Problem, Refusal, Refused, to_cell
 
 # The largest float32; NaN is not below it.
-_LARGEST = 3.4028234663852886e38
+LARGEST = 3.4028234663852886e38
 # As pandas writes those of a column with empty cells, too: 3.0.
 _WHOLE_NUMBER = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
 
@@ -95,6 +95,6 @@ def _kind_problem(label: str, kind: str) -> Problem | None:
 
 def _is_number(label: str) -> bool:
     try:
-        return abs(float(label)) <= _LARGEST
+        return abs(float(label)) <= LARGEST
     except ValueError:
         return False

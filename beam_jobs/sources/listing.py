@@ -71,7 +71,21 @@ class Refused(NamedTuple):
     detail: str
 
 
-Entry = Listed | Refused
+class LeftOut(NamedTuple):
+    """What belongs to inputs and does not come into the dataset, though its input does; no input of its own.
+
+    It comes before the input that it belongs to, or, of the whole source, first.
+
+    Attributes:
+      what: a plural in snake_case, such as "boxes_without_area".
+      number: how many.
+    """
+
+    what: str
+    number: int = 1
+
+
+Entry = Listed | Refused | LeftOut
 # A reason and a sentence.
 Problem = tuple[str, str]
 EMPTY_FILE: Problem = "empty", "The file has no bytes."
@@ -166,6 +180,16 @@ def round_robin(walks: Iterable[Iterator[Entry]]) -> Iterator[Entry]:
                 yield entry
                 going.append(walk)
         walks = going
+
+
+def first_inputs(entries: Iterable[Entry], limit: int | None) -> Iterator[Entry]:
+    """Yields the first `limit` inputs, with what is left out of them."""
+    taken = 0
+    for entry in entries:
+        yield entry
+        taken += not isinstance(entry, LeftOut)
+        if taken == limit:
+            return
 
 
 def splits_from_names(names: Sequence[str]) -> list[str] | None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from beam_jobs.sources.files import file_bytes, objects_below, resolve
+from beam_jobs.sources.files import absolute, file_bytes, is_folder, objects_below, resolve
 from beam_jobs.sources.listing import EMPTY_FILE, Refusal, file_problem, stat_problem
-from tfpipe.storage import is_url
+from beam_jobs.sources.options import SourceOptions
+from tfpipe.errors import UsageError
+from tfpipe.storage import check_url, is_url, local_path
 
 # The endings of image files: a name without one may be an id.
 IMAGE_ENDINGS = frozenset(
@@ -84,17 +86,17 @@ class Lookup:
         if len(names) > 1:
             detail = f"{len(names)} files have that stem, {names[0]!r} and {names[1]!r} among them."
             raise Refusal("several_files", detail)
-        return Found(cell, names[0], self._file_bytes(names[0]))
+        return Found(cell, names[0], file_size(self.path(names[0])))
 
     def find_exactly(self, cell: str) -> Found:
         r"""The file of a cell, of that name or with the "/" that it has as "\"; raises as `find` does."""
         try:
-            return Found(cell, cell, self._file_bytes(cell))
+            return Found(cell, cell, file_size(self.path(cell)))
         except Refusal as refusal:
             slashed = cell.strip().replace("\\", "/")
             if refusal.reason != "missing" or slashed == cell:
                 raise
-        return Found(slashed, slashed, self._file_bytes(slashed))
+        return Found(slashed, slashed, file_size(self.path(slashed)))
 
     def is_there(self, cell: str, *, stems: bool = False) -> str | None:
         """The path that a cell names, if something is there; with `stems` also the one file of that stem."""
@@ -105,17 +107,22 @@ class Lookup:
         except Refusal as refusal:
             return self.path(cell) if refusal.reason == EMPTY_FILE[0] else None
 
-    def _file_bytes(self, name: str) -> int:
-        path = self.path(name)
-        if "://" in path and is_url(path):
-            return _object_bytes(path)
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError) as error:
-            raise Refusal(*stat_problem(error)) from error
-        if problem := file_problem(status):
-            raise Refusal(*problem)
-        return status.st_size
+
+def file_size(path: str) -> int:
+    """The bytes of a file.
+
+    Raises:
+      Refusal: there is none, or it can't be taken.
+    """
+    if "://" in path and is_url(path):
+        return _object_bytes(path)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise Refusal(*stat_problem(error)) from error
+    if problem := file_problem(status):
+        raise Refusal(*problem)
+    return status.st_size
 
 
 def _object_bytes(url: str) -> int:
@@ -126,6 +133,19 @@ def _object_bytes(url: str) -> int:
     if not size:
         raise Refusal(*EMPTY_FILE)
     return size
+
+
+def image_root(options: SourceOptions) -> str | None:
+    """The folder that --image_root names; None where it is not given.
+
+    Raises:
+      UsageError: there is no such folder.
+    """
+    if options.image_root is None:
+        return None
+    if not is_folder(local_path(check_url(options.image_root))):
+        raise UsageError(f"--image_root {options.image_root!r}: there is no such folder.")
+    return absolute(options.image_root)
 
 
 @lru_cache(1)

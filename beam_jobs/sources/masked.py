@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_jobs.sources.files import absolute, is_file, is_folder, map_files, read_file, resolve
-from beam_jobs.sources.listing import MASK_COLUMN, Entry, Ref, Refused, Source
+from beam_jobs.sources.listing import MASK_COLUMN, Entry, Listed, Ref, Refused, Source
 from tfpipe.errors import UsageError
 from tfpipe.storage import check_url, is_url, local_path
 
@@ -61,7 +61,7 @@ class MaskedSource:
         return read_file(resolve(self.folder, ref.extras[-1]))
 
     def _with_mask(self, entry: Entry) -> Entry:
-        if isinstance(entry, Refused):
+        if not isinstance(entry, Listed):
             return entry
         key = entry.key
         if key.startswith("/") or "://" in key or ".." in key.split("/"):

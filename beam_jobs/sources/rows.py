@@ -16,11 +16,12 @@ from typing import Any
 
 from beam_jobs.sources.box_rows import BoxReader, ImageSize, file_cell, has_area, survey
 from beam_jobs.sources.columns import ColumnFinder, RowColumns, says_yes, split_names
-from beam_jobs.sources.files import absolute, folder_of, is_folder, map_files, peek, read_file
+from beam_jobs.sources.files import absolute, folder_of, map_files, peek, read_file
 from beam_jobs.sources.labels import label_text
 from beam_jobs.sources.listing import (
     MASK_COLUMN,
     Entry,
+    LeftOut,
     Listed,
     Ref,
     Refusal,
@@ -30,12 +31,12 @@ from beam_jobs.sources.listing import (
     read_whole,
     to_cell,
 )
-from beam_jobs.sources.lookup import Found, Lookup
+from beam_jobs.sources.lookup import Found, Lookup, image_root
 from beam_jobs.sources.options import SourceOptions
 from beam_jobs.sources.tables import Row, Table, open_table
 from tfpipe.errors import UsageError
 from tfpipe.images.probe import NotAnImage, probe
-from tfpipe.storage import is_url, local_path
+from tfpipe.storage import is_url
 
 # The rows of one file.
 _Rows = Sequence[Row]
@@ -86,7 +87,11 @@ class RowSource:
     def entries(self, piece: int | None) -> Iterator[Entry]:
         files = self._files_of_boxes() if self.boxes else ([row] for row in self.table.rows())
         first, rows = peek(islice(files, piece))
-        yield from map_files(self._entry, rows, concurrent=first is not None and self._is_remote(first[0][0]))
+        concurrent = first is not None and self._is_remote(first[0][0])
+        for entry, without_area in map_files(self._entry, rows, concurrent=concurrent):
+            if without_area:
+                yield LeftOut("boxes_without_area", without_area)
+            yield entry
 
     def path(self, key: str) -> str:
         """The file that a key names."""
@@ -112,21 +117,22 @@ class RowSource:
 
     # ---- one file
 
-    def _entry(self, rows: _Rows) -> Entry:
+    def _entry(self, rows: _Rows) -> tuple[Entry, int]:
+        """The entry of a file, and how many of its boxes have no area and are left out."""
         row, text = rows[0]
         if isinstance(row, str):
             source = printable(text) if text else self.table.path.rpartition("/")[2]
-            return Refused(self._first_cell(text), source, "bad_row", row)
+            return Refused(self._first_cell(text), source, "bad_row", row), 0
         cell = to_cell(row.get(self.row_columns.file))
         if not cell.strip():
-            return Refused("", printable(text), "bad_row", "The row names no file.")
+            return Refused("", printable(text), "bad_row", "The row names no file."), 0
         try:
             return self._list_file([one for one, _ in rows if not isinstance(one, str)], cell)
         except Refusal as refusal:
-            return refusal.of(printable(cell))
+            return refusal.of(printable(cell)), 0
 
-    def _list_file(self, rows: Sequence[dict[str, Any]], cell: str) -> Listed:
-        row, columns = rows[0], self.row_columns
+    def _list_file(self, rows: Sequence[dict[str, Any]], cell: str) -> tuple[Listed, int]:
+        row, columns, without_area = rows[0], self.row_columns, 0
         self._check_equal(rows)
         found: Found | None = None
         boxes: tuple[str, ...] = ()
@@ -135,7 +141,7 @@ class RowSource:
         else:
             check_names(cell)
             found = self.lookup.find(cell)
-            label, boxes = self._with_boxes(rows, found)
+            label, boxes, without_area = self._with_boxes(rows, found)
         group = to_cell(row.get(columns.group)).strip() if columns.group else ""
         if columns.group and not group:
             raise Refusal("empty_group", f"The row has nothing in the column {columns.group!r}.")
@@ -151,7 +157,7 @@ class RowSource:
         found = found or self.lookup.find(cell)
         key = key or found.key
         locator = found.name if found.name != key else ""
-        return Listed(key, label, split, found.size, (*extras, *boxes), locator, group)
+        return Listed(key, label, split, found.size, (*extras, *boxes), locator, group), without_area
 
     def _check_equal(self, rows: Sequence[dict[str, Any]]) -> None:
         """Raises a Refusal where the rows of one file contradict each other."""
@@ -201,8 +207,8 @@ class RowSource:
 
     # ---- boxes
 
-    def _with_boxes(self, rows: Sequence[dict[str, Any]], found: Found) -> tuple[str, tuple[str, ...]]:
-        """The label of a file by its boxes, and the cells of `boxes` and of all that has a value for each of them."""
+    def _with_boxes(self, rows: Sequence[dict[str, Any]], found: Found) -> tuple[str, tuple[str, ...], int]:
+        """The label of a file by its boxes, the cells with a value for each box, and how many boxes have no area."""
         if self.boxes is None:
             raise ValueError("The listing has no boxes.")
         pairs = [(box, label, row) for row in rows for box, label in self.boxes.read(row)]
@@ -216,7 +222,7 @@ class RowSource:
         for name, dtype in self.boxes.lists:
             values = [to_cell(row.get(name)).strip() for _, _, row in kept]
             cells.append(json.dumps(values) if dtype == "string" else " ".join(value or "nan" for value in values))
-        return label, tuple(cells)
+        return label, tuple(cells), len(pairs) - len(kept)
 
     def _label_of_boxes(self, row: Mapping[str, Any], labels: Sequence[str]) -> str:
         columns, kind = self.row_columns, self.options.label_kind
@@ -257,7 +263,7 @@ def open_rows(listing: str, options: SourceOptions) -> RowSource:
       SetupError: Parquet needs pyarrow.
     """
     listing = absolute(listing)
-    lookup = Lookup(_image_root(listing, options))
+    lookup = Lookup(image_root(options) or folder_of(listing))
     table = open_table(listing, lookup)
     options = _without_header(table, options)
     finder = ColumnFinder(
@@ -272,14 +278,6 @@ def open_rows(listing: str, options: SourceOptions) -> RowSource:
     boxes = survey(table.rows, columns, options, listing, lambda cell: _stored_size(lookup, cell))
     classes = tuple(boxes.ids) if boxes.label and options.label_kind in ("class", "multi") else None
     return replace(source, boxes=boxes, class_names=None if columns.boxes.label else classes)
-
-
-def _image_root(listing: str, options: SourceOptions) -> str:
-    if options.image_root is None:
-        return folder_of(listing)
-    if not is_folder(local_path(options.image_root)):
-        raise UsageError(f"--image_root {options.image_root!r}: there is no such folder.")
-    return absolute(options.image_root)
 
 
 def _without_header(table: Table, options: SourceOptions) -> SourceOptions:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 
 from beam_jobs.sources.files import file_bytes
-from beam_jobs.sources.listing import Entry, chunked
+from beam_jobs.sources.listing import Entry, chunked, first_inputs
 from tfpipe.storage import StorePath, is_url
 
 # Files held open at once, per process; a job of more opens them again, as it does with plain files.
@@ -27,7 +26,7 @@ def file_pieces(count: int, limit: int | None) -> list[FilePiece]:
 def entries_of_files(piece: FilePiece, entries_of: Callable[[int], Iterator[Entry]]) -> Iterator[Entry]:
     """Yields the entries of a piece; `entries_of` gives those of the file of a number."""
     numbers, limit = piece
-    yield from islice((entry for number in numbers for entry in entries_of(number)), limit)
+    yield from first_inputs((entry for number in numbers for entry in entries_of(number)), limit)
 
 
 class Slices:

@@ -64,7 +64,7 @@ class ZipSource:
         if piece is None:
             yield from entries
             return
-        classes: dict[str, list[Entry]] = {}
+        classes: dict[str, list[Listed | Refused]] = {}
         for entry in entries:
             label = entry.label if isinstance(entry, Listed) else entry.key.partition("/")[0]
             classes.setdefault(label, []).append(entry)
@@ -83,7 +83,7 @@ class ZipSource:
             raise Refusal("damaged_member", "The member's bytes do not match their CRC.")
         return data
 
-    def _entry(self, info: zipfile.ZipInfo) -> Entry:
+    def _entry(self, info: zipfile.ZipInfo) -> Listed | Refused:
         problem = _problem(info)
         if problem:
             name = printable(info.orig_filename)

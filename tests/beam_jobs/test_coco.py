@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from coco_files import BOXES, CATEGORIES, coco, mark
 from conversions import assert_accounted, reasons_in, run
-from pictures import files_of, stock_read
+from pictures import files_of, fill_folder, stock_read
 
 import tfpipe
 from beam_jobs.sources import open_source
-from tfpipe.errors import UsageError
+from tfpipe.errors import DataError, UsageError
 
 
 def test_boxes_ride_along_and_the_most_frequent_category_is_the_class(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_every_bad_image_of_a_coco_file_is_refused_with_its_reason(tmp_path: Pat
         "000.jpg": [mark(1, 0, 7)],
         "001.jpg": [mark(2, 1, 8)],
         "002.jpg": [mark(3, 2, 7, None)],
-        "003.jpg": [mark(4, 3, 7, (1, 2, 0, 4))],
+        "003.jpg": [mark(4, 3, 7, (1, 2, 1e39, 4))],
         "004.jpg": [mark(5, 4, 7, (1, 2, float("nan"), 4))],
         "005.jpg": [mark(6, 5, 7, iscrowd=1)],
         "006.jpg": [mark(7, 6, [7])],
@@ -84,13 +84,90 @@ def test_every_bad_image_of_a_coco_file_is_refused_with_its_reason(tmp_path: Pat
     assert tfpipe.load_manifest(tmp_path / "out").num_records() == 1
 
 
+def test_boxes_without_area_are_left_out_and_counted_and_their_images_stay(tmp_path: Path) -> None:
+    marks = [
+        *[mark(1, 0, 7), mark(2, 0, 3, (5, 5, 0, 9)), mark(3, 0, 3, (5, 5, -2, 9))],  # a good box and two without area
+        *[mark(4, 1, 12, (1, 2, 3, 0))],  # nothing but a box without area
+        *[mark(5, 2, 3, (1000, 2, 1e-6, 4)), mark(6, 2, 12)],  # none as float32 numbers
+        *[mark(7, 3, 3, iscrowd=1), mark(8, 3, 7, segmentation=[[1, 2, 3]], keypoints=[1])],
+        *[mark(9, 77, 3), "no annotation"],
+    ]
+    document = {"images": [{"id": i, "file_name": f"{i:03d}.jpg"} for i in range(4)], "annotations": marks}
+    path = coco(tmp_path, {**document, "categories": CATEGORIES})
+    left_out = {"annotations_without_image": 2, "boxes_without_area": 4, "crowds": 1, "keypoints": 1}
+    left_out["segmentations"] = 1
+    outcome = run(path, tmp_path / "out", split={"train": 1})
+    assert outcome.plan.left_out == left_out
+    assert_accounted(outcome, tmp_path / "out")
+    manifest = tfpipe.load_manifest(tmp_path / "out")
+    assert manifest.made_by["left_out"] == left_out
+    spec = {"boxes": tf.io.FixedLenSequenceFeature([4], tf.float32, allow_missing=True)}
+    spec |= {"box_labels": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)}
+    found = {record["key"].decode(): record for record in stock_read(manifest, **spec)}
+    assert {key: record["label"].decode() for key, record in found.items()} == {
+        "000.jpg": "sea",
+        "001.jpg": "cat",
+        "002.jpg": "cat",
+        "003.jpg": "sea",
+    }
+    assert {key: record["box_labels"].tolist() for key, record in found.items()} == {
+        "000.jpg": [1],
+        "001.jpg": [],
+        "002.jpg": [2],
+        "003.jpg": [1],
+    }
+    assert found["000.jpg"]["boxes"].tolist() == [[1, 2, 4, 6.5]]
+    assert run(path, tmp_path / "few", limit=1).plan.left_out == {
+        "annotations_without_image": 2,
+        "boxes_without_area": 2,
+    }
+
+
+def test_annotations_without_boxes_give_their_category(tmp_path: Path) -> None:
+    marks = [{"id": i, "image_id": i, "category_id": 7} for i in range(3)]
+    document = {"images": [{"id": i, "file_name": f"{i:03d}.jpg"} for i in range(3)], "annotations": marks}
+    outcome = run(coco(tmp_path, {**document, "categories": CATEGORIES}), tmp_path / "out", split={"train": 1})
+    assert outcome.refused == {}
+    assert outcome.plan.left_out == {}
+    assert tfpipe.load_manifest(tmp_path / "out").splits["train"].class_counts == (0, 3, 0)
+
+
+def test_an_image_without_annotations_points_to_the_kind_of_label_that_takes_it(tmp_path: Path) -> None:
+    run(coco(tmp_path), tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
+    assert {row["reason"] for row in rows} == {"empty_label"}
+    assert all("--label_kind multi takes images without" in row["detail"] for row in rows)
+    with pytest.raises(DataError, match="--label_kind multi"):
+        run(coco(tmp_path), tmp_path / "strict", max_rejected="0")
+
+
+def test_file_names_of_windows_and_images_of_one_id(tmp_path: Path) -> None:
+    fill_folder(tmp_path, ["train/day"], 3)
+    images = [{"id": i, "file_name": f"train\\day\\{i:03d}.jpg"} for i in range(2)]
+    twins = [{"id": 9, "file_name": f"train/day/{i:03d}.jpg"} for i in (1, 2)]
+    marks = [mark(1, 0, 7), mark(2, 1, 7), mark(3, 9, 7)]
+    run(
+        coco(tmp_path, {"images": [*images[:1], *twins], "annotations": marks, "categories": CATEGORIES}),
+        tmp_path / "out",
+    )
+    manifest = tfpipe.load_manifest(tmp_path / "out")
+    assert [record["key"] for record in stock_read(manifest)] == [b"train/day/000.jpg"]
+    rows = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
+    assert [row["key"] for row in rows] == ["train/day/001.jpg", "train/day/002.jpg"]
+    assert all("2 images have the id 9" in row["detail"] for row in rows)
+
+
 def test_a_file_that_is_no_coco_is_refused_with_one_sentence(tmp_path: Path) -> None:
     image = {"id": 1, "file_name": "away.jpg"}
     cases: list[tuple[dict[str, Any], str]] = [
         ({"images": []}, "is not a COCO file: that is an object with the lists"),
         ({"images": [], "annotations": [], "categories": []}, "is not valid COCO: IndexError"),
         ({"images": [image], "annotations": [], "categories": [{}]}, "is not valid COCO: KeyError: 'id'"),
-        ({"images": [image], "annotations": [], "categories": CATEGORIES * 2}, "Two categories of"),
+        ({"images": [image], "annotations": [], "categories": CATEGORIES * 2}, "have the id 3: 'zebra' and"),
+        (
+            {"images": [image], "annotations": [], "categories": [*CATEGORIES, {"id": 40, "name": " cat"}]},
+            "the name 'cat': the ids 12 and 40; rename one of them",
+        ),
         ({"images": [image], "annotations": [], "categories": CATEGORIES}, "'away.jpg', is in none of"),
     ]
     for document, sentence in cases:

@@ -53,6 +53,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "listed": plan.listed,
         "written": manifest.num_records() if manifest else 0,
         "rejected": dict(outcome.refused),
+        "left_out": dict(plan.left_out),
         "shards": sum(len(split.shards) for split in splits.values()) if manifest else len(plan.shards),
         "resumed_shards": outcome.resumed,
         "bytes": sum(split.num_bytes for split in splits.values()) if manifest else plan.num_bytes,
@@ -73,6 +74,7 @@ def _print_plan(outcome: Outcome) -> None:
         rows.append([name, f"{plan.num_refs(number):,}", f"{shards:,}"])
     print(f"Would write {plan.num_bytes / 1e6:,.1f} MB of {len(plan.class_names)} classes:")
     print_table(["split", "records", "shards"], rows)
+    _print_left_out(plan.left_out)
     _print_refused(outcome.refused, None)
 
 
@@ -83,6 +85,7 @@ def _print_written(output: str, outcome: Outcome, manifest: Manifest) -> None:
     _print_gain(outcome)
     if outcome.resumed:
         print(f"{outcome.resumed} of {len(outcome.plan.shards)} shards were there already.")
+    _print_left_out(outcome.plan.left_out)
     _print_refused(outcome.refused, output)
     for warning in manifest_warnings(manifest):
         print(f"tfpipe: warning: {warning}", file=sys.stderr)
@@ -92,6 +95,11 @@ def _print_gain(outcome: Outcome) -> None:
     if outcome.gain is not None:
         size, speed = outcome.gain
         print(f"Re-encoded: {size:.2f} of the files' bytes, decoded {speed:.1f} times as fast (measured on a sample).")
+
+
+def _print_left_out(left_out: Mapping[str, int]) -> None:
+    if left_out:
+        print("Left out: " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in left_out.items()))
 
 
 def _print_refused(refused: Mapping[str, int], output: str | None) -> None:

@@ -92,9 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind_help = "one class a record, any number of them, or a number for regression (default: class)"
     add("--label_kind", choices=LABEL_KINDS, default="class", help=kind_help)
     add("--file_column", metavar="C", help="the column of a listing that names the file (default: by its name)")
-    add(
-        "--label_column", metavar="C", help="the column with the label; of --label_kind multi also 0/1 columns: A,B"
-    )
+    add("--label_column", metavar="C", help="the column with the label; of --label_kind multi also 0/1 columns: A,B")
     add("--split_column", metavar="C", help="the column with the split; none: no column (default: by its name)")
     add("--group_column", metavar="C", help="records with the same cell, a patient's say, fall into one split")
     add("--label_separator", metavar="S", help="between several labels of one cell, such as '|' or ' '")
