@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from beam_jobs.sources.columns import BoxColumns, RowColumns
+from beam_jobs.sources.columns import BOX_FEATURES, BoxColumns, RowColumns
 from beam_jobs.sources.labels import class_order
 from beam_jobs.sources.listing import Refusal, to_cell
 from beam_jobs.sources.options import SourceOptions
 from beam_jobs.sources.tables import Row
 from tfpipe.errors import UsageError
 
-BOXES, BOX_LABELS = "boxes", "box_labels"
+BOXES, BOX_LABELS = BOX_FEATURES
 # (width, height) of an image as stored.
 ImageSize = tuple[int, int]
 _Numbers = tuple[float, float, float, float]
@@ -38,20 +38,20 @@ class BoxReader:
       label: the column with their classes; None where they have none.
       is_relative: whether the numbers are fractions of the image's sides.
       ids: the number of each class.
-      lists: the additional columns whose cells differ between the rows of a file, and the dtype of each.
+      lists: the additional columns whose cells differ between the rows of a file: column, name in records, dtype.
     """
 
     columns: BoxColumns
     label: str | None
     is_relative: bool
     ids: Mapping[str, int]
-    lists: tuple[tuple[str, str], ...] = ()
+    lists: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
         """The features of boxes, and of columns that have a value for each of them, with their dtypes."""
         labels = ((BOX_LABELS, "int64[]"),) if self.label else ()
-        return ((BOXES, "float32[4]"), *labels, *self.lists)
+        return ((BOXES, "float32[4]"), *labels, *((feature, dtype) for _, feature, dtype in self.lists))
 
     def read(self, row: Mapping[str, Any]) -> list[tuple[_Numbers, str]]:
         """The boxes of a row with their classes, as corners; of classless ones the class is "".
@@ -156,7 +156,7 @@ def survey(
     if options.box_order is None and len(columns.boxes.names) == 1:
         _check_order(found, columns.boxes, listing, image_size)
     names = options.class_names or class_order(found.labels)
-    lists = tuple((name, found.dtype(name)) for name in columns.extras if name in found.differ)
+    lists = tuple((name, columns.feature(name), found.dtype(name)) for name in columns.extras if name in found.differ)
     return BoxReader(columns.boxes, label, found.is_relative, {name: i for i, name in enumerate(names)}, lists)
 
 

@@ -16,6 +16,7 @@ from beam_jobs.sources.listing import GROUP_COLUMN, MASK_COLUMN, check_columns, 
 from beam_jobs.sources.lookup import Lookup
 from beam_jobs.sources.options import SourceOptions
 from tfpipe.errors import UsageError
+from tfpipe.format.schema import RESERVED
 from tfpipe.format.splits import conflicting_words, split_of_word
 
 # The usual names, without what stands between their words. Where several of the files' names occur, files that are
@@ -38,6 +39,7 @@ MASK_NAMES = ("mask", "maskpath", "maskfile", "maskfilename", "maskname")
 BOX_LABEL_NAMES = ("boxlabel", "boxlabels", "bboxlabel", "bboxlabels", "boxclass", "boxclasses")
 # Texts that describe an image, and its size: never its label.
 _NO_LABELS = ("caption", "captions", "text", "description", "prompt", "title", "comment", "width", "height", "depth")
+BOX_FEATURES = ("boxes", "box_labels")
 _SIZE_NAMES = (("width", "imagewidth", "imgwidth"), ("height", "imageheight", "imgheight"))
 # Four columns of one box: their names, and whether the last two are its sides.
 _FOUR_CORNERS = (
@@ -101,7 +103,12 @@ class RowColumns:
     def features(self) -> tuple[str, ...]:
         """The names of the additional columns in records, in the order of their cells."""
         marks = [MASK_COLUMN] * (self.mask is not None) + [GROUP_COLUMN] * (self.group is not None)
-        return (*self.extras, *marks)
+        return (*map(self.feature, self.extras), *marks)
+
+    def feature(self, column: str) -> str:
+        """The name of an additional column in records: its own, unless they use that name for something else."""
+        taken = [*RESERVED, *([GROUP_COLUMN] if self.group else []), *(BOX_FEATURES if self.boxes else [])]
+        return f"column_{column}" if column in taken else column
 
 
 def plain_name(name: str) -> str:
@@ -159,11 +166,9 @@ class ColumnFinder:
         if label is None and not class_columns and given.label_kind != "none":
             label, class_columns = self._labels()
         extras = tuple(name for name in self._names if name not in self._taken)
-        check_columns(extras, self._listing)
-        for name, meant in ((MASK_COLUMN, mask), (GROUP_COLUMN, group)):
-            if meant is not None and name in extras:
-                raise UsageError(f"{self._listing!r} has a column {name!r} besides {meant!r}; rename one of the two.")
-        return RowColumns(str(file), label, class_columns, split, key, mask, group, boxes, extras)
+        columns = RowColumns(str(file), label, class_columns, split, key, mask, group, boxes, extras)
+        check_columns([columns.feature(name) for name in extras], self._listing)
+        return columns
 
     # ---- by the options
 

@@ -275,18 +275,17 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def check_columns(columns: Sequence[str], listing: str, *, masks: bool = False) -> None:
-    """Checks that columns can be features of a record; `masks` allows the one that names mask files.
+def check_columns(columns: Sequence[str], listing: str) -> None:
+    """Checks that columns can be features of a record.
 
     Raises:
       UsageError: it names the first one.
     """
-    taken = [name for name in RESERVED if not masks or name != MASK_COLUMN]
-    bad = [name for name in columns if not name or columns.count(name) > 1 or name in taken or name_problem(name)]
+    bad = [name for name in columns if not name or columns.count(name) > 1 or name in RESERVED or name_problem(name)]
     if bad:
         raise UsageError(
             f"The header of {listing!r} names the column {bad[0]!r}, which is empty, occurs twice, is not UTF-8, "
-            f"or is one that records use themselves: {taken}."
+            f"or is one that records use themselves: {list(RESERVED)}."
         )
 
 

@@ -145,7 +145,7 @@ class RowSource:
         group = to_cell(row.get(columns.group)).strip() if columns.group else ""
         if columns.group and not group:
             raise Refusal("empty_group", f"The row has nothing in the column {columns.group!r}.")
-        per_box = dict(self.boxes.lists) if self.boxes else {}
+        per_box = [name for name, _, _ in self.boxes.lists] if self.boxes else []
         extras = [to_cell(row.get(name)) for name in columns.extras if name not in per_box]
         if columns.mask is not None:
             extras.append(self._mask(row))
@@ -219,7 +219,7 @@ class RowSource:
         cells = [" ".join(map(repr, corners))]
         if self.boxes.label:
             cells.append(" ".join(str(self.boxes.ids[label]) for _, label, _ in kept))
-        for name, dtype in self.boxes.lists:
+        for name, _, dtype in self.boxes.lists:
             values = [to_cell(row.get(name)).strip() for _, _, row in kept]
             cells.append(json.dumps(values) if dtype == "string" else " ".join(value or "nan" for value in values))
         return label, tuple(cells), len(pairs) - len(kept)
