@@ -24,6 +24,8 @@ def label_text(value: Any) -> str:
     Raises:
       Refusal: "bad_label" or "empty_label".
     """
+    if type(value) is str and (text := value.strip()) and BETWEEN_LABELS not in text:
+        return text
     several = isinstance(value, list | tuple)
     parts = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(part, list | tuple | dict) for part in parts):

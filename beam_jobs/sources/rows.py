@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -81,6 +82,12 @@ class RowSource:
         known = [name for name in ("train", "validation", "test") if name in self.split_of.values()]
         return tuple(dict.fromkeys([*known, *sorted(self.split_of.values())]))
 
+    @cached_property
+    def _single_extras(self) -> tuple[str, ...]:
+        """The additional columns with one value for a file."""
+        per_box = [name for name, _, _ in self.boxes.lists] if self.boxes else []
+        return tuple(name for name in self.row_columns.extras if name not in per_box)
+
     def pieces(self, limit: int | None) -> list[Any]:
         return [limit]
 
@@ -133,7 +140,8 @@ class RowSource:
 
     def _list_file(self, rows: Sequence[dict[str, Any]], cell: str) -> tuple[Listed, int]:
         row, columns, without_area = rows[0], self.row_columns, 0
-        self._check_equal(rows)
+        if len(rows) > 1:
+            self._check_equal(rows)
         found: Found | None = None
         boxes: tuple[str, ...] = ()
         if self.boxes is None:
@@ -145,8 +153,7 @@ class RowSource:
         group = to_cell(row.get(columns.group)).strip() if columns.group else ""
         if columns.group and not group:
             raise Refusal("empty_group", f"The row has nothing in the column {columns.group!r}.")
-        per_box = [name for name, _, _ in self.boxes.lists] if self.boxes else []
-        extras = [to_cell(row.get(name)) for name in columns.extras if name not in per_box]
+        extras = [to_cell(row.get(name)) for name in self._single_extras]
         if columns.mask is not None:
             extras.append(self._mask(row))
         if columns.group is not None:
@@ -164,7 +171,7 @@ class RowSource:
         columns = self.row_columns
         label = [columns.label] if self.boxes is None or self.boxes.label != columns.label else []
         for name in (*label, columns.split, columns.key, columns.mask, columns.group, *columns.class_columns):
-            if len(rows) > 1 and name is not None and len(cells := {to_cell(row.get(name)) for row in rows}) > 1:
+            if name is not None and len(cells := {to_cell(row.get(name)) for row in rows}) > 1:
                 one, two = sorted(cells)[:2]
                 raise Refusal("bad_row", f"The rows of the file differ in the column {name!r}: {one!r} and {two!r}.")
 
