@@ -187,10 +187,9 @@ def test_a_label_that_is_not_of_its_kind_is_refused_with_its_reason(images: Path
 
 
 def test_a_source_that_can_t_hold_a_kind_of_label_says_so(images: Path, tmp_path: Path) -> None:
-    csv = listing(images, NUMBERS, "csv")
-    for source, kind in ((images, "multi"), (images, "number"), (csv, "multi")):
+    for kind in ("multi", "number"):
         with pytest.raises(UsageError, match=f"can't hold labels of --label_kind {kind}; it takes one of"):
-            run(source, tmp_path / "out", label_kind=kind)
+            run(images, tmp_path / "out", label_kind=kind)
     with pytest.raises(UsageError, match="--labels lists class names; with --label_kind number there are none"):
         Job(input="in", output="out", label_kind="number", labels="x")
     kinds = r"\['class', 'multi', 'number', 'none'\]"
