@@ -81,7 +81,7 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
     output = to_path(job.output if is_url(job.output) else os.path.abspath(local_path(job.output)))
     finished = job.resume and (output / MANIFEST_NAME).exists() and not (output / STATE_NAME).exists()
     with _spool_folder(job, output, finished) as spool:
-        source = open_source(job.input, SourceOptions(job.label_kind, job.masks, spool))
+        source = open_source(job.input, _source_options(job, spool))
         class_names = _known_classes(job, source)
         _check_places(job, output)
         if job.dry_run:
@@ -92,6 +92,10 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
             if finished:
                 return _verify_finished(job, source, output, class_names)
             return _write(job, source, output, class_names, quiet)
+
+
+def _source_options(job: Job, spool: str | None) -> SourceOptions:
+    return SourceOptions(label_kind=job.label_kind, masks=job.masks, spool=spool, split_folders=job.split_folders)
 
 
 @contextlib.contextmanager

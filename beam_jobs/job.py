@@ -16,6 +16,7 @@ from tfpipe.images.probe import DEFAULT_MAX_PIXELS, ImageHeader
 
 RESIZES = ("pad", "stretch", "crop")
 DTYPES = ("float32", "float16", "uint8")
+SPLIT_FOLDERS = ("auto", "yes", "no")
 RANGES = ("0,1", "0,255", "-1,1")
 DEFAULT_QUALITY = 90
 
@@ -58,6 +59,7 @@ class Job:
       labels: a file with one class name a line; None takes the names that occur, sorted.
       masks: a folder that mirrors the input's, with a mask file for each image; None where there are none, or where a
         column of the listing names them.
+      split_folders: whether folders and files named by split words say the splits: "auto" where all are, "yes", "no".
       label_kind: "class", one class name a record; "multi", any number of them; "number", a float for regression.
       image_size: (height, width) of decoded images; None keeps each image's size.
       resize: "pad", "stretch" or "crop".
@@ -85,6 +87,7 @@ class Job:
     seed: int = 0
     labels: str | None = None
     masks: str | None = None
+    split_folders: str = "auto"
     label_kind: str = "class"
     image_size: tuple[int, int] | None = None
     resize: str = "pad"
@@ -107,6 +110,7 @@ class Job:
         for name, allowed in (
             ("payload", PAYLOADS),
             ("label_kind", LABEL_KINDS),
+            ("split_folders", SPLIT_FOLDERS),
             ("resize", RESIZES),
             ("dtype", DTYPES),
             ("verify", ("none", "decode")),
@@ -182,6 +186,8 @@ class Job:
         options |= {"seed": self.seed, "max_pixels": self.max_pixels, "limit": self.limit}
         if self.label_kind != "class":
             options["label_kind"] = self.label_kind
+        if self.split_folders != "auto":
+            options["split_folders"] = self.split_folders
         if self.payload == "raw":
             options["verify"] = self.verify
             if self.shrink is not None:

@@ -11,6 +11,7 @@ class SourceOptions:
 
     Attributes:
       label_kind: "class", "multi" or "number": which of the classes of an image's boxes a COCO file gives as its label.
+      split_folders: "auto", "yes" or "no": whether folders and files named by split words say the split.
       masks: a folder that mirrors the source's, with a mask file for each image.
       spool: a folder that a source may fill while it is listed, with images that it can't read in place later.
     """
@@ -18,3 +19,4 @@ class SourceOptions:
     label_kind: str = "class"
     masks: str | None = None
     spool: str | None = None
+    split_folders: str = "auto"
