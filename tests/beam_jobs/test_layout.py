@@ -1,4 +1,4 @@
-"""Split folders: honoured by one table of words in a folder, a store, a zip and a tar, or refused with both readings."""
+"""Split folders and files: honoured by one table of words, or refused with both readings; WebDataset samples."""
 
 from __future__ import annotations
 
@@ -74,11 +74,8 @@ JUNK = ("__MACOSX/train/._1.jpg", ".git/x/1.jpg", "@eaDir/x/1.jpg", "$RECYCLE.BI
 def test_split_folders_of_any_spelling_are_honoured_below_wrappers_and_beside_leftovers(
     place: Any, words: tuple[str, ...], splits: tuple[str, ...], top: str
 ) -> None:
-    names = {
-        f"{top}{word}/{label}/1.jpg": (label, split)
-        for word, split in zip(words, splits, strict=True)
-        for label in "ab"
-    }
+    pairs = [(word, split, label) for word, split in zip(words, splits, strict=True) for label in "ab"]
+    names = {f"{top}{word}/{label}/1.jpg": (label, split) for word, split, label in pairs}
     leftovers = ("Thumbs.db", "desktop.ini", ".DS_Store", "a/Thumbs.DB", "a/x/Desktop.ini", "a/__MACOSX/1.jpg")
     below = [f"{top}{words[0]}/{name}" for name in leftovers]
     assert found(place(*names, *JUNK, *below)) == names
@@ -98,7 +95,7 @@ def test_split_folders_of_any_spelling_are_honoured_below_wrappers_and_beside_le
         (("data/train_images/a/1.jpg", "data/test_images/a/1.jpg"), "/data' may be splits"),
         (
             ("train/1.jpg", "test/1.jpg"),
-            "named like splits but hold no class folders; --split_folders no takes them as",
+            "but hold no class folders; --split_folders no takes them as classes",
         ),
         (("data/train/1.jpg", "data/test/1.jpg"), "named like splits but hold no class folders"),
         (("train/a/1.jpg", "dev/a/1.jpg", "eval/a/1.jpg"), "'dev' and 'eval' of .* both name the split 'validation'"),
@@ -352,7 +349,7 @@ def test_columns_of_bytes_beside_the_image_of_a_parquet_file_are_counted(tmp_pat
 
 
 def test_headers_of_every_form_of_tar_are_read_as_tarfile_reads_them(tmp_path: Path) -> None:
-    long = "a/" + "x" * 120 + ".jpg"
+    long = "a/" + "x" * 90 + "/" + "y" * 90 + ".jpg"
     for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         path = tmp_path / f"{form}.tar"
         with tarfile.open(path, "w", format=form) as tar:
