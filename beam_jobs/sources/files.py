@@ -27,7 +27,10 @@ _Out = TypeVar("_Out")
 
 # What file managers, archivers and storage systems leave beside images, in lower case.
 _LEFTOVERS = frozenset(
-    ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information")
+    (
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r", "__macosx"),
+        *("@eadir", "#recycle", "@recycle", "@__thumb", "$recycle.bin", "system volume information", "lost+found"),
+    )
 )
 
 

@@ -168,7 +168,8 @@ def open_folder(root: str, split_folders: str = "auto") -> FolderSource:
     if bad:
         raise UsageError(f"The folder name {printable(bad[0])!r} in {root!r} is not UTF-8; rename it.")
     above = ["/".join(layout.top.split("/")[:depth]) for depth in range(layout.top.count("/"))]
-    places = {*(f"{folder}/" if folder else "" for folder in above), layout.top, *(top for top, _ in tops)}
+    others = [f"{layout.top}{name}/" for name in layout.others]
+    places = {*(f"{folder}/" if folder else "" for folder in above), layout.top, *(top for top, _ in tops), *others}
     outside = sum(not c.is_folder and looks_like_image(c.name) for place in places for c in inside(place))
     return FolderSource(root, folders, outside)
 

@@ -26,17 +26,19 @@ class Layout:
 
     Attributes:
       top: the folders above splits and classes, such as "flowers/"; "" where there are none.
-      splits: the split that each folder in `top` names; empty where these folders are the classes.
+      splits: the split of each folder in `top` that holds classes; empty where these folders are the classes.
+      others: the folders that are named by split words too, and hold no classes.
     """
 
     top: str = ""
     splits: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
     def place(self, path: str) -> tuple[str, str] | None:
         """The class and the split of a file, "" where the hash decides; None where it is in no class folder."""
         parts = path.removeprefix(self.top).split("/")
         depth = 2 if self.splits else 1
-        if len(parts) <= depth or not path.startswith(self.top):
+        if len(parts) <= depth or not path.startswith(self.top) or (self.splits and parts[0] not in self.splits):
             return None
         return parts[depth - 1], self.splits[parts[0]] if self.splits else ""
 
@@ -61,7 +63,8 @@ def find_layout(folders_in: Callable[[str], Sequence[str]], mode: str, where: st
     # From the innermost outwards: a folder of the name "training_data" may hold train/ and test/.
     for top, names in reversed(levels):
         if all(map(split_of_word, names)):
-            return Layout(top, _checked(top, names, folders_in, where))
+            _check_classes(top, names, folders_in, where)
+            return _layout(top, {name: split_of_word(name) or "" for name in names}, folders_in)
         _refuse_lookalikes(names, f"{where}/{top}".rstrip("/"))
     _refuse_splits_within(levels[0][1], folders_in, where)
     return Layout()
@@ -78,10 +81,13 @@ def _levels(folders_in: Callable[[str], Sequence[str]]) -> list[tuple[str, Seque
     return levels
 
 
-def _checked(
-    top: str, names: Sequence[str], folders_in: Callable[[str], Sequence[str]], where: str
-) -> Mapping[str, str]:
-    """The split of each folder, where all are named by split words; refuses those that may be classes."""
+def _layout(top: str, splits: Mapping[str, str], folders_in: Callable[[str], Sequence[str]]) -> Layout:
+    held = {name: split for name, split in splits.items() if folders_in(f"{top}{name}/")}
+    return Layout(top, held, tuple(sorted(splits.keys() - held)))
+
+
+def _check_classes(top: str, names: Sequence[str], folders_in: Callable[[str], Sequence[str]], where: str) -> None:
+    """Refuses folders that are all named by split words but may be classes."""
     place = f"{where}/{top}".rstrip("/")
     _refuse_conflict(names, place)
     classes = {label for name in names for label in folders_in(f"{top}{name}/")}
@@ -95,7 +101,6 @@ def _checked(
             f"The folders {_shown(names)} of {place!r} hold {_shown(classes)}, and all are named like splits; "
             "--split_folders yes takes the outer ones as splits, --split_folders no as classes."
         )
-    return {name: split_of_word(name) or "" for name in names}
 
 
 def _forced(
@@ -113,7 +118,7 @@ def _forced(
                     f"--split_folders yes: the folders {_shown(names)} of {place!r} hold no class folders; "
                     f"as splits they hold {names[0]}/CLASS/image.jpg."
                 )
-            return Layout(top, splits)
+            return _layout(top, splits, folders_in)
     top, names = next((level for level in reversed(levels) if any(map(split_words_in, level[1]))), levels[0])
     strange = [name for name in names if len(_words_of(name)) != 1]
     raise UsageError(
@@ -124,10 +129,10 @@ def _forced(
 
 def split_folders_only(names: Sequence[str], mode: str, where: str) -> Layout:
     """The layout where folders say nothing but the split; without splits where not all do."""
-    wanted = {"auto": split_of_word, "yes": _words_of}.get(mode)
-    if wanted is None or not names or not all(map(wanted, names)):
-        if mode == "yes":
-            raise UsageError(f"--split_folders yes: the folders {_shown(names)} of {where!r} name no split.")
+    are_splits = all(len(_words_of(name)) == 1 if mode == "yes" else split_of_word(name) for name in names)
+    if mode == "yes" and not (names and are_splits):
+        raise UsageError(f"--split_folders yes: neither the name of {where!r} nor all folders in it say a split.")
+    if mode == "no" or not names or not are_splits:
         return Layout()
     _refuse_conflict([word for name in names for word in _words_of(name)], where)
     return Layout(splits={name: SPLIT_WORDS[_words_of(name)[0]] for name in names})

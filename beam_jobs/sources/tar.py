@@ -240,7 +240,7 @@ def _splits_of(
     if has_samples:
         # Their label is in a text: folders say nothing but a split.
         top = any("" in folders for folders in found.folders)
-        return splits, Layout() if top else split_folders_only(folders_in(""), mode, where)
+        return splits, split_folders_only([] if top else folders_in(""), mode, where)
     layout = find_layout(folders_in, mode, where)
     for name, split, folders in zip(names, splits, found.folders, strict=True):
         inside = {place[1] for folder in folders if (place := layout.place(f"{folder}/"))} - {""}

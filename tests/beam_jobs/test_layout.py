@@ -171,6 +171,15 @@ def test_images_outside_the_class_folders_are_counted_and_texts_are_not(place: A
     assert len([entry for entry in limited if isinstance(entry, Listed)]) == 1
 
 
+def test_a_split_folder_without_classes_is_none_and_its_images_are_counted(place: Any) -> None:
+    location = place("train/cat/1.jpg", "train/dog/1.jpg", "test/1.jpg", "test/2.jpg")
+    source = open_source(location)
+    entries = [entry for piece in source.pieces(None) for entry in source.entries(piece)]
+    assert source.splits == ("train",)
+    assert sum(entry.number for entry in entries if isinstance(entry, LeftOut)) == 2
+    assert found(location) == {"train/cat/1.jpg": ("cat", "train"), "train/dog/1.jpg": ("dog", "train")}
+
+
 def test_the_option_is_recorded_only_where_it_is_given(tmp_path: Path) -> None:
     images = {f"{top}_set/{name}": data for top in ("training", "test") for name, data in JPEGS.items()}
     path = write_zip(tmp_path / "in.zip", images.items())
@@ -340,6 +349,13 @@ def test_split_folders_around_samples_are_honoured(tmp_path: Path) -> None:
     assert {name: manifest.num_records(name) for name in manifest.splits} == {"train": 24, "validation": 24}
     assert manifest.class_names == ("a", "b")
     assert found(str(tmp_path / "in.tar"), "no")["train/a/000.jpg"] == ("a", "")
+    flat = write_tar(tmp_path / "flat.tar", [member for name in "ab" for member in sample(name, cls=b"x")])
+    for path in (flat, write_tar(tmp_path / "mixed.tar", [*members, *sample("top", cls=b"x")])):
+        assert {split for _, split in found(str(path)).values()} == {""}
+        with pytest.raises(UsageError, match="neither the name of .* nor all folders in it say a split"):
+            found(str(path), "yes")
+    named = write_tar(tmp_path / "training.tar", sample("a", cls=b"x"))
+    assert found(str(named), "yes") == {"a.jpg": ("x", "train")}
 
 
 def test_columns_of_bytes_beside_the_image_of_a_parquet_file_are_counted(tmp_path: Path) -> None:
