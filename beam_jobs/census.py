@@ -83,7 +83,7 @@ def find_duplicates(content_digests: Mapping[str, np.ndarray]) -> dict[str, int]
 def warnings_of(
     class_names: Sequence[str], counts: Mapping[str, Sequence[int]], duplicates: Mapping[str, int]
 ) -> list[str]:
-    """Warnings about problems for training: missing, near-empty and unbalanced classes, and leaks between splits.
+    """Warnings about problems for training: missing, near-empty, unbalanced and lonely classes, leaks between splits.
 
     Args:
       class_names: the classes.
@@ -100,6 +100,8 @@ def warnings_of(
     if few:
         found.append(f"fewer than {_FEW_RECORDS} records of {_join_names(few)}.")
     present = {name: total for name, total in totals.items() if total}
+    if len(class_names) == 1 and present:
+        found.append(f"all records are of one class, {class_names[0]!r}; if its folders are the classes, convert it.")
     if present and max(present.values()) >= _IMBALANCE * min(present.values()):
         most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
         found.append(f"{most!r} has {present[most]} records, {least!r} has {present[least]}: classes are unbalanced.")

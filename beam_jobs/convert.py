@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from beam_jobs.engines.workers import num_helpers, prestarted_helpers
 from beam_jobs.job import Job, read_labels, rejected_limit
 from beam_jobs.plan import Plan, RecordSize, listing_refusals, lowest_refs, make_listing_scan, make_plan
 from beam_jobs.publish import publish, remove_stale, versions
+from beam_jobs.replaced import Changes, changes_of
 from beam_jobs.shards import ShardStats
 from beam_jobs.sources import Refused, Source, open_source
 from beam_jobs.sources.listing import MASK_COLUMN
@@ -57,6 +58,8 @@ class Outcome:
       refused: how many inputs were refused, by reason.
       resumed: how many shards an earlier run had finished.
       gain: the gain of re-encoding, measured on a sample; None where nothing is re-encoded.
+      replaces: what changes against the dataset that is or was in the output folder, see beam_jobs.replaced; None where
+        there is none.
     """
 
     plan: Plan
@@ -64,14 +67,16 @@ class Outcome:
     refused: Mapping[str, int]
     resumed: int = 0
     gain: Gain | None = None
+    replaces: Changes | None = None
 
 
-def convert(job: Job, *, quiet: bool = True) -> Outcome:
+def convert(job: Job, *, quiet: bool = True, announce: Callable[[Changes], None] = lambda _: None) -> Outcome:
     """Runs a conversion.
 
     Args:
       job: the conversion.
       quiet: show no progress bar.
+      announce: is called, before anything is written, with what changes against a dataset that is replaced.
 
     Raises:
       UsageError: the job contradicts itself or the files at its paths.
@@ -87,12 +92,13 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
         _check_places(job, output)
         if job.dry_run:
             planned = _plan_aside(job, source, output, class_names)
-            return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain)
+            replaces = _announce_changes(job, output, planned, announce)
+            return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain, replaces=replaces)
         # On another runner the workers are other processes, with helpers of their own.
         with lock_output(output), prestarted_helpers(0 if job.beam_args else num_helpers(job)):
             if finished:
                 return _verify_finished(job, source, output, class_names)
-            return _write(job, source, output, class_names, quiet)
+            return _write(job, source, output, class_names, quiet, announce)
 
 
 @contextlib.contextmanager
@@ -112,8 +118,8 @@ def _spool_folder(job: Job, output: AnyPath, finished: bool) -> Iterator[str | N
 
 
 def _source_options(job: Job, spool: str | None, class_names: tuple[str, ...] | None) -> SourceOptions:
-    listing = {name: getattr(job, name) for name in LISTING_OPTIONS}
-    return SourceOptions(job.label_kind, job.masks, spool, class_names, **listing)
+    names = ("label_kind", "masks", "split_folders", *LISTING_OPTIONS)
+    return SourceOptions(spool=spool, class_names=class_names, **{name: getattr(job, name) for name in names})
 
 
 def _known_classes(job: Job, source: Source, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -185,7 +191,28 @@ def _recorded(job: Job, source: Source, plan: Plan, embedder: Embedder | None, s
     return recorded
 
 
-def _write(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
+def _announce_changes(
+    job: Job, output: AnyPath, planned: _Planned, announce: Callable[[Changes], None]
+) -> Changes | None:
+    """What the plan changes against the dataset that is there, once it was announced; None where there is none."""
+    try:
+        old = load_manifest(output)
+    except (FileNotFoundError, ValueError):
+        return None
+    changes = changes_of(old, planned.plan, planned.recorded, versions(job))
+    if changes:
+        announce(changes)
+    return changes
+
+
+def _write(
+    job: Job,
+    source: Source,
+    output: AnyPath,
+    class_names: tuple[str, ...] | None,
+    quiet: bool,
+    announce: Callable[[Changes], None],
+) -> Outcome:
     if job.overwrite and (output / STATE_NAME).exists():
         remove_stale(output)
     with open_state(output) as state:
@@ -193,6 +220,7 @@ def _write(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ..
             draft.unlink()
         try:
             planned = _plan(job, source, state, class_names)
+            replaces = _announce_changes(job, output, planned, announce)
             _match_earlier_plan(output / STATE_NAME / "plan.json", planned)
             refusals = list(listing_refusals(str(state.folder / "runs")))
             _check_refusals(job, output, planned.plan, refusals)
@@ -207,7 +235,7 @@ def _write(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ..
             refusals += ShardStats.load(state.folder / f"{shard.name}.json").refused
         _check_refusals(job, output, plan, refusals)
         manifest = publish(output, state.folder, job, plan, refusals, planned.recorded)
-    return Outcome(plan, manifest, manifest.rejected, resumed=len(written), gain=planned.gain)
+    return Outcome(plan, manifest, manifest.rejected, len(written), planned.gain, replaces)
 
 
 def _write_missing(missing: Sequence[int], job: Job, plan: Plan, source: Source, state: State, quiet: bool) -> None:

@@ -16,6 +16,7 @@ from tfpipe.images.probe import DEFAULT_MAX_PIXELS, ImageHeader
 
 RESIZES = ("pad", "stretch", "crop")
 DTYPES = ("float32", "float16", "uint8")
+SPLIT_FOLDERS = ("auto", "yes", "no")
 RANGES = ("0,1", "0,255", "-1,1")
 BOX_ORDERS = ("xyxy", "xywh")
 DEFAULT_QUALITY = 90
@@ -66,6 +67,7 @@ class Job:
       label_separator: what stands between several labels of a cell.
       box_order: "xyxy" or "xywh": the numbers of a listing's boxes; None goes by the columns' names.
       image_root: the folder that a listing's relative paths start from; None is its own folder.
+      split_folders: whether folders and files named by split words say the splits: "auto" where all are, "yes", "no".
       image_size: (height, width) of decoded images; None keeps each image's size.
       resize: "pad", "stretch" or "crop".
       dtype: of decoded images.
@@ -92,6 +94,7 @@ class Job:
     seed: int = 0
     labels: str | None = None
     masks: str | None = None
+    split_folders: str = "auto"
     label_kind: str = "class"
     file_column: str | None = None
     label_column: str | None = None
@@ -121,6 +124,7 @@ class Job:
         for name, allowed in (
             ("payload", PAYLOADS),
             ("label_kind", LABEL_KINDS),
+            ("split_folders", SPLIT_FOLDERS),
             ("resize", RESIZES),
             ("dtype", DTYPES),
             ("verify", ("none", "decode")),
@@ -211,6 +215,8 @@ class Job:
             options["label_kind"] = self.label_kind
         columns = ("file_column", "label_column", "split_column", "group_column", "label_separator", "box_order")
         options |= {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
+        if self.split_folders != "auto":
+            options["split_folders"] = self.split_folders
         if self.payload == "raw":
             options["verify"] = self.verify
             if self.shrink is not None:

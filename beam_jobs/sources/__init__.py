@@ -67,6 +67,7 @@ def _open_location(location: str, options: SourceOptions) -> Source:
     if is_folder(location):
         return _open_directory(location, options)
     if is_file(location) and location.lower().endswith(".json"):
+        _refuse_split_folders(location, options)
         return open_coco(location, options)
     if is_file(location):
         return _open_files([location], [os.path.basename(location)], location, options)
@@ -80,13 +81,21 @@ def _open_location(location: str, options: SourceOptions) -> Source:
 
 def _open_directory(location: str, options: SourceOptions) -> Source:
     if is_file(os.path.join(location, MANIFEST_NAME)):
+        _refuse_split_folders(location, options)
         return open_dataset(location)
     inside = children(location)
     if not any(child.is_folder for child in inside):
         names = [child.name for child in inside if _family(child.name) in _SEVERAL]
         if names:
             return _open_files([os.path.join(location, name) for name in names], names, location, options)
-    return open_folder(location)
+    return open_folder(location, options.split_folders)
+
+
+def _refuse_split_folders(location: str, options: SourceOptions) -> None:
+    if options.split_folders != "auto":
+        raise UsageError(
+            f"--split_folders goes with folders and with archives and files named by splits; {location!r} is neither."
+        )
 
 
 # The endings of file names, and the family that reads each.
@@ -117,13 +126,14 @@ def _open_files(paths: Sequence[str], names: Sequence[str], location: str, optio
     if len(paths) > 1 and family not in _SEVERAL:
         raise UsageError(f"{location!r} names {len(paths)} files; of {family} --input takes one.")
     if family == "tar":
-        return open_tars(paths, names)
+        return open_tars(paths, names, options.split_folders)
     if family == "tfrecord":
         return open_records(paths)
     if family == "parquet":
         return _open_parquet(paths, names, options)
     if family == "zip":
-        return open_zip(paths[0])
+        return open_zip(paths[0], options.split_folders)
+    _refuse_split_folders(location, options)
     return open_rows(paths[0], options)
 
 
@@ -132,7 +142,8 @@ def _open_parquet(paths: Sequence[str], names: Sequence[str], options: SourceOpt
     with open_parquet(paths[0]) as file:
         embedded = image_column(file.schema_arrow) is not None
     if embedded:
-        return open_embedded(paths, names, options.spool)
+        return open_embedded(paths, names, options.spool, options.split_folders)
     if len(paths) > 1:
         raise UsageError(f"{paths[0]!r} holds no images; of Parquet listings --input takes one.")
+    _refuse_split_folders(paths[0], options)
     return open_rows(paths[0], options)

@@ -44,6 +44,8 @@ from beam_jobs.sources.options import SourceOptions
 from tfpipe.errors import UsageError
 from tfpipe.storage import is_url
 
+# This many images are looked for until one shows their folder.
+_TRIED = 16
 # What an annotation may hold besides its box and category, and how it is counted.
 _NOT_KEPT = {"segmentation": "segmentations", "keypoints": "keypoints"}
 
@@ -74,7 +76,7 @@ class CocoSource:
     @cached_property
     def _names(self) -> Mapping[str, str]:
         """The class of each id: as text, since the ids of a damaged file may be values that can't be hashed."""
-        return {str(number): name for number, name in self.classes}
+        return {_id(number): name for number, name in self.classes}
 
     @cached_property
     def _numbers(self) -> Mapping[str, int]:
@@ -88,8 +90,8 @@ class CocoSource:
         marks: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for annotation in document["annotations"]:
             if isinstance(annotation, dict):
-                marks[str(annotation.get("image_id"))].append(annotation)
-        ids = Counter(str(image.get("id")) for image in document["images"] if isinstance(image, dict))
+                marks[_id(annotation.get("image_id"))].append(annotation)
+        ids = Counter(_id(image.get("id")) for image in document["images"] if isinstance(image, dict))
         strays = len(document["annotations"]) - sum(len(marks[number]) for number in ids)
         if strays:
             yield LeftOut("annotations_without_image", strays)
@@ -109,7 +111,7 @@ class CocoSource:
         key = to_cell(image.get("file_name")) if isinstance(image, dict) else ""
         if not key.strip():
             return Refused("", printable(str(image)[:200]), "bad_row", "The image names no file."), {}
-        number = str(image.get("id"))
+        number = _id(image.get("id"))
         try:
             if ids[number] > 1 and marks.get(number):
                 detail = f"{ids[number]} images have the id {number}: whose its annotations are can't be told."
@@ -132,11 +134,11 @@ class CocoSource:
                 left_out["crowds"] += 1
                 continue
             left_out.update(what for name, what in _NOT_KEPT.items() if mark.get(name))
-            category = mark.get("category_id")
-            if str(category) not in self._names:
-                detail = f"An annotation has category_id {category!r}, which no category has."
+            category = _id(mark.get("category_id"))
+            if category not in self._names:
+                detail = f"An annotation has category_id {category}, which no category has."
                 raise Refusal("unknown_label", detail)
-            name = self._names[str(category)]
+            name = self._names[category]
             if name not in self._numbers:
                 raise Refusal("unknown_label", f"The labels file has no class {name!r}.")
             number = self._numbers[name]
@@ -163,6 +165,11 @@ class CocoSource:
             raise Refusal("empty_label", detail)
         counts = Counter(ids)
         return label_text(names[min(counts, key=lambda number: (-counts[number], number))])
+
+
+def _id(value: Any) -> str:
+    """An id as text: those of a damaged file may be values that can't be hashed, and some programs write 3 as 3.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _corners(box: Any) -> list[float]:
@@ -196,13 +203,14 @@ def open_coco(listing: str, options: SourceOptions) -> CocoSource:
     document = _load(listing)
     try:
         classes = tuple(sorted((int(one["id"]), str(one["name"]).strip()) for one in document["categories"]))
-        first = str(document["images"][0]["file_name"])
+        named = [one for one in document["images"][:_TRIED] if isinstance(one, dict) and "file_name" in one]
+        names = [str(one["file_name"]) for one in named or [document["images"][0]]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UsageError(f"{listing!r} is not valid COCO: {type(error).__name__}: {error}.") from error
     _check_categories(listing, classes)
-    folder = image_root(options) or _image_folder(listing, first)
-    names = options.class_names or tuple(name for _, name in classes)
-    return CocoSource(listing, folder, classes, names, options.label_kind)
+    folder = image_root(options) or _image_folder(listing, names)
+    class_names = options.class_names or tuple(name for _, name in classes)
+    return CocoSource(listing, folder, classes, class_names, options.label_kind)
 
 
 def _check_categories(listing: str, classes: Sequence[tuple[int, str]]) -> None:
@@ -230,8 +238,8 @@ def _load(listing: str) -> dict[str, Any]:
     return document
 
 
-def _image_folder(listing: str, first: str) -> str:
-    """The first folder that holds the first image: beside the file, images/, or the end of the file's name."""
+def _image_folder(listing: str, names: Sequence[str]) -> str:
+    """The first folder that holds one of the images: beside the file, images/, or the end of the file's name."""
     beside = folder_of(listing)
     last = os.path.splitext(os.path.basename(listing))[0].rpartition("_")[2]
     folders = [
@@ -239,8 +247,8 @@ def _image_folder(listing: str, first: str) -> str:
         for top in (beside, folder_of(beside))
         for parts in ((), ("images",), (last,), ("images", last))
     ]
-    names = dict.fromkeys((first, first.replace("\\", "/")))
-    found = next((folder for folder in folders for name in names if is_file(resolve(folder, name))), None)
+    forms = dict.fromkeys(form for name in names for form in (name, name.replace("\\", "/")))
+    found = next((folder for name in forms for folder in folders if is_file(resolve(folder, name))), None)
     if found is None:
-        raise UsageError(f"The first image of {listing!r}, {first!r}, is in none of {folders}.")
+        raise UsageError(f"The first image of {listing!r}, {names[0]!r}, is in none of {folders}.")
     return found

@@ -15,10 +15,12 @@ from typing import IO, Any
 
 from beam_jobs.sources.files import absolute
 from beam_jobs.sources.labels import label_text, name_classes
+from beam_jobs.sources.layout import file_splits
 from beam_jobs.sources.listing import (
     FILE_COLUMNS,
     LABEL_COLUMNS,
     Entry,
+    LeftOut,
     Listed,
     Ref,
     Refusal,
@@ -26,7 +28,6 @@ from beam_jobs.sources.listing import (
     check_names,
     ordered_splits,
     printable,
-    splits_from_names,
     to_cell,
 )
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
@@ -48,6 +49,7 @@ class EmbeddedSource:
       label: the column of labels.
       spool: the folder that images are copied to while they are listed; None copies none, and each read costs a row
         group.
+      left_out: of each row.
     """
 
     files: tuple[str, ...]
@@ -59,6 +61,7 @@ class EmbeddedSource:
     file_splits: tuple[str, ...]
     spool: str | None
     spooled: Slices
+    left_out: tuple[LeftOut, ...] = ()
     dtypes: tuple[tuple[str, str], ...] = ()
     label_kinds: tuple[str, ...] = ("class", "multi", "number")
 
@@ -99,6 +102,7 @@ class EmbeddedSource:
                 row = 0
                 for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=wanted):
                     for values in batch.to_pylist():
+                        yield from self.left_out
                         data, path = image_of(values[self.image])
                         if spool is None:
                             locator = f"row:{number}:{group}:{row}"
@@ -148,16 +152,19 @@ def _is_bytes(kind: Any) -> bool:
     return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
 
 
-def open_embedded(paths: Sequence[str], names: Sequence[str], spool: str | None) -> EmbeddedSource:
+def open_embedded(
+    paths: Sequence[str], names: Sequence[str], spool: str | None, split_folders: str = "auto"
+) -> EmbeddedSource:
     """The source of one or several Parquet files with images inside.
 
     Args:
       paths: the files.
       names: the name of each in keys.
       spool: a folder that images are copied to while they are listed; see EmbeddedSource.
+      split_folders: whether the names say the splits: "auto", "yes" or "no"; see layout.file_splits.
 
     Raises:
-      UsageError: the files differ in their columns, or have no image or no label.
+      UsageError: the files differ in their columns, have no image or no label, or some name a split and others none.
     """
     paths = tuple(absolute(path) for path in paths)
     schemas = [_schema(path) for path in paths]
@@ -169,13 +176,14 @@ def open_embedded(paths: Sequence[str], names: Sequence[str], spool: str | None)
     if image is None or label is None:
         missing = "images, {bytes, path}" if image is None else f"labels, one of {list(LABEL_COLUMNS)}"
         raise UsageError(f"{paths[0]!r} has the columns {first.names}; it needs a column of {missing}.")
-    columns = tuple(
-        field.name for field in first if field.name not in (image, label, "key") and not _holds_bytes(field.type)
-    )
+    further = [field for field in first if field.name not in (image, label, "key")]
+    columns = tuple(field.name for field in further if not _holds_bytes(field.type))
+    left_out = tuple(LeftOut(f"{field.name}_cells") for field in further if _holds_bytes(field.type))
     check_columns(columns, paths[0])
-    splits = tuple(splits_from_names(paths) or [""] * len(paths))
+    splits = file_splits(names, split_folders)
     spooled = Slices(tuple(f"{spool}/{number:05d}" for number in range(len(paths))))
-    return EmbeddedSource(paths, tuple(names), image, label, columns, _hub_names(first, label), splits, spool, spooled)
+    classes = _hub_names(first, label)
+    return EmbeddedSource(paths, tuple(names), image, label, columns, classes, splits, spool, spooled, left_out)
 
 
 def _schema(path: str) -> Any:

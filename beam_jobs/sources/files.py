@@ -25,6 +25,20 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
+# What file managers, archivers and storage systems leave beside images, in lower case.
+_LEFTOVERS = frozenset(
+    (
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r", "__macosx"),
+        *("@eadir", "#recycle", "@recycle", "@__thumb", "$recycle.bin", "system volume information", "lost+found"),
+    )
+)
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder of that name is not listed: a dot file, or what a system left behind."""
+    return (name.startswith(".") and name not in (".", "..")) or name.lower() in _LEFTOVERS
+
+
 class Child(NamedTuple):
     """A file or folder directly in a folder."""
 
@@ -108,7 +122,7 @@ def _encoding(start: bytes) -> tuple[str, str]:
 
 
 def children(folder: str) -> list[Child]:
-    """The files and folders directly in a folder, by name; dot files are left out."""
+    """The files and folders directly in a folder, by name, without those that are ignored."""
     if not is_url(folder):
         with os.scandir(folder) as found:
             listed = [Child(child.name, child.is_dir()) for child in found]
@@ -117,28 +131,31 @@ def children(folder: str) -> list[Child]:
         with naming(folder):
             rows = fs.ls(path, detail=True)
         listed = [Child(_last(row["name"]), row["type"] == "directory") for row in rows]
-    return sorted(child for child in listed if child.name and not child.name.startswith("."))
+    return sorted(child for child in listed if child.name and not is_ignored(child.name))
 
 
 def matches(pattern: str) -> list[str]:
-    """The files that a pattern such as shards/*.tar names, sorted."""
+    """The files that a pattern such as shards/*.tar names, sorted; what is ignored only where it is written out."""
     if not is_url(pattern):
-        return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
-    fs, path = open_store(pattern)
-    with naming(pattern):
-        found = fs.glob(path, detail=True)
-    return sorted(_url(pattern, name) for name, row in found.items() if row["type"] == "file")
+        paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
+    else:
+        fs, path = open_store(pattern)
+        with naming(pattern):
+            found = fs.glob(path, detail=True)
+        paths = [_url(pattern, name) for name, row in found.items() if row["type"] == "file"]
+    written = set(pattern.split("/"))
+    return sorted(path for path in paths if not any(map(is_ignored, set(path.split("/")) - written)))
 
 
 def objects_below(folder: str) -> list[tuple[str, int]]:
-    """The path below a folder of a store and the size of every object there, sorted; dot files are left out."""
+    """The path below a folder of a store and the size of every object there that is not ignored, sorted."""
     fs, path = open_store(folder)
     with naming(folder):
         found = fs.find(path, detail=True)
     begin = len(path.rstrip("/")) + 1
     pairs = [(name[begin:], int(row["size"])) for name, row in found.items()]
     # Some programs leave an empty object FOLDER/ that marks a folder.
-    return sorted((n, size) for n, size in pairs if n and n[-1] != "/" and not any(p[0] == "." for p in n.split("/")))
+    return sorted((n, size) for n, size in pairs if n and n[-1] != "/" and not any(map(is_ignored, n.split("/"))))
 
 
 def _last(name: str) -> str:

@@ -6,19 +6,23 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cache
 from typing import Any, NamedTuple
 
-from beam_jobs.sources.files import absolute, children, objects_below
+from beam_jobs.sources.files import Child, absolute, children, is_ignored, objects_below
+from beam_jobs.sources.layout import find_layout
 from beam_jobs.sources.listing import (
     EMPTY_FILE,
-    SPLIT_FOLDERS,
+    OUTSIDE,
     Entry,
+    LeftOut,
     Listed,
     Ref,
     Refused,
     chunked,
     file_problem,
+    first_inputs,
+    looks_like_image,
     name_problem,
     ordered_splits,
     printable,
@@ -40,10 +44,19 @@ class ClassFolder(NamedTuple):
 
 @dataclass(frozen=True)
 class FolderSource:
-    """ROOT/CLASS/**/file, or ROOT/SPLIT/CLASS/**/file. Dot files and files directly in ROOT are not listed."""
+    """ROOT/CLASS/**/file, or ROOT/SPLIT/CLASS/**/file.
+
+    Files outside the class folders are not listed, nor what files.is_ignored names.
+
+    Attributes:
+      root: the folder.
+      folders: those of the classes.
+      outside: how many images lie outside them.
+    """
 
     root: str
     folders: tuple[ClassFolder, ...]
+    outside: int = 0
     columns: tuple[str, ...] = ()
     dtypes: tuple[tuple[str, str], ...] = ()
     class_names: tuple[str, ...] | None = None
@@ -61,13 +74,15 @@ class FolderSource:
 
     def entries(self, piece: tuple[Sequence[ClassFolder], int | None]) -> Iterator[Entry]:
         folders, limit = piece
+        if self.outside and folders[0] == self.folders[0]:
+            yield LeftOut(OUTSIDE, self.outside)
         walk_of = self._walk_store if is_url(self.root) else self._walk
         walks = [walk_of(folder) for folder in folders]
         if limit is None:
             for walk in walks:
                 yield from walk
         else:
-            yield from islice(round_robin(walks), limit)
+            yield from first_inputs(round_robin(walks), limit)
 
     def path(self, key: str) -> str:
         """The file or object that a key names."""
@@ -92,7 +107,7 @@ class FolderSource:
             directory, ancestors = waiting.pop()
             try:
                 with os.scandir(directory) as found:
-                    children = sorted((c for c in found if not c.name.startswith(".")), key=lambda c: c.name)
+                    children = sorted((c for c in found if not is_ignored(c.name)), key=lambda c: c.name)
             except OSError as error:
                 yield self._refuse(directory, "unreadable", f"The folder can't be read: {error.strerror}.")
                 continue
@@ -126,35 +141,44 @@ class FolderSource:
         return Refused(key, key, reason, detail)
 
 
-def open_folder(root: str) -> FolderSource:
+def open_folder(root: str, split_folders: str = "auto") -> FolderSource:
     """The source of a folder that holds a folder per class, or split folders that do.
 
+    Args:
+      root: the folder.
+      split_folders: which folders are splits: "auto", "yes" or "no"; see layout.find_layout.
+
     Raises:
-      UsageError: it holds no folders, or one whose name is not UTF-8.
+      UsageError: it holds no folders, one whose name is not UTF-8, or some that may be splits or classes.
     """
     root = absolute(root)
-    return FolderSource(root, class_folders(root))
+    inside = cache(lambda folder: _children(f"{root}/{folder}".rstrip("/")))
 
+    def folders_in(folder: str) -> list[str]:
+        return [child.name for child in inside(folder) if child.is_folder]
 
-def class_folders(root: str) -> tuple[ClassFolder, ...]:
-    """The folders of all classes below a path or a URL, each with its split; see open_folder."""
-    names = _folders_in(root)
-    if not names:
+    if not folders_in(""):
         raise UsageError(f"{root!r} holds no folders; it takes one folder of images per class: {root}/CLASS/image.jpg.")
-    if set(names) <= set(SPLIT_FOLDERS) and any(_folders_in(f"{root}/{name}") for name in names):
-        parts = [
-            (f"{name}/{label}", label, SPLIT_FOLDERS[name]) for name in names for label in _folders_in(f"{root}/{name}")
-        ]
-    else:
-        parts = [(name, name, "") for name in names]
-    bad = [path for path, _, _ in parts if name_problem(path)]
+    layout = find_layout(folders_in, split_folders, root)
+    tops = [(f"{layout.top}{name}/", split) for name, split in layout.splits.items()] or [(layout.top, "")]
+    folders = tuple(
+        ClassFolder(f"{top}{label}", label, split) for top, split in sorted(tops) for label in folders_in(top)
+    )
+    bad = [folder.path for folder in folders if name_problem(folder.path)]
     if bad:
         raise UsageError(f"The folder name {printable(bad[0])!r} in {root!r} is not UTF-8; rename it.")
-    return tuple(ClassFolder(*part) for part in parts)
+    above = ["/".join(layout.top.split("/")[:depth]) for depth in range(layout.top.count("/"))]
+    others = [f"{layout.top}{name}/" for name in layout.others]
+    places = {*(f"{folder}/" if folder else "" for folder in above), layout.top, *(top for top, _ in tops), *others}
+    outside = sum(not c.is_folder and looks_like_image(c.name) for place in places for c in inside(place))
+    return FolderSource(root, folders, outside)
 
 
-def _folders_in(directory: str) -> list[str]:
-    return [child.name for child in children(directory) if child.is_folder]
+def _children(folder: str) -> list[Child]:
+    try:
+        return children(folder)
+    except OSError:  # It is named when its files are listed.
+        return []
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

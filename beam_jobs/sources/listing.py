@@ -18,10 +18,10 @@ from tfpipe.errors import UsageError
 from tfpipe.format.schema import RESERVED
 from tfpipe.storage import StorePath
 
-# Folders of these names directly in ROOT are splits where ROOT holds no other folders.
-SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 # Each worker reads whole pieces; more of them would only give more files to merge.
 MAX_PIECES = 16
+# More different columns are a listing that isn't one.
+MOST_COLUMNS = 1000
 # The columns that may name the image's file, and those that may hold its label, the first that occurs.
 FILE_COLUMNS = ("image", "file", "path", "filename", "file_name", "uri", "url")
 LABEL_COLUMNS = ("label", "labels")
@@ -29,6 +29,15 @@ LABEL_COLUMNS = ("label", "labels")
 MASK_COLUMN = "mask"
 # The column with the group of a record, where groups are kept in one split.
 GROUP_COLUMN = "group"
+# Of files that are taken for images before they are read.
+IMAGE_ENDINGS = frozenset(
+    (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "ico", "tga"),
+        *("ppm", "pgm", "pbm", "pnm", "avif", "jp2", "j2k"),
+    )
+)
+# How images that lie beside or above the class folders are counted; other files there are not.
+OUTSIDE = "images_outside_class_folders"
 # Between the class names of a record with several. No name may hold it; NUL separates the fields of a reference.
 BETWEEN_LABELS = "\x1f"
 
@@ -164,6 +173,11 @@ class MaskReader(Protocol):
         """The bytes of an image's mask file; raises what Source.read raises."""
 
 
+def mask_dtypes(columns: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The dtypes of columns that the cells do not decide: that of masks."""
+    return ((MASK_COLUMN, MASK_COLUMN),) if MASK_COLUMN in columns else ()
+
+
 def chunked(items: Sequence[Any], *, most: int = MAX_PIECES) -> list[tuple[Any, ...]]:
     """The items cut into at most `most` groups of neighbours."""
     step = -(-len(items) // most) or 1
@@ -192,13 +206,9 @@ def first_inputs(entries: Iterable[Entry], limit: int | None) -> Iterator[Entry]
             return
 
 
-def splits_from_names(names: Sequence[str]) -> list[str] | None:
-    """The split that each file's name begins with, as in train-00000-of-00004.parquet.
-
-    None where a name begins with none, or where all are of one split: then the hash is to decide.
-    """
-    found = [SPLIT_FOLDERS.get(os.path.basename(name).partition("-")[0], "") for name in names]
-    return found if all(found) and len(set(found)) > 1 else None
+def looks_like_image(name: str) -> bool:
+    """Whether a file's name ends as an image's does."""
+    return name.rpartition(".")[2].lower() in IMAGE_ENDINGS
 
 
 def ordered_splits(found: Iterable[str]) -> tuple[str, ...]:

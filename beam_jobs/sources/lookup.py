@@ -8,36 +8,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from beam_jobs.sources.files import absolute, file_bytes, is_folder, objects_below, resolve
-from beam_jobs.sources.listing import EMPTY_FILE, Refusal, file_problem, stat_problem
+from beam_jobs.sources.listing import EMPTY_FILE, IMAGE_ENDINGS, Refusal, file_problem, stat_problem
 from beam_jobs.sources.options import SourceOptions
 from tfpipe.errors import UsageError
 from tfpipe.storage import check_url, is_url, local_path
-
-# The endings of image files: a name without one may be an id.
-IMAGE_ENDINGS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".gif",
-        ".bmp",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ico",
-        ".tga",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".heic",
-    ]
-)
 
 
 class Found(NamedTuple):
@@ -77,7 +51,7 @@ class Lookup:
         try:
             return self.find_exactly(cell)
         except Refusal as refusal:
-            if refusal.reason != "missing" or os.path.splitext(cell)[1].lower() in IMAGE_ENDINGS:
+            if refusal.reason != "missing" or _ending(cell) in IMAGE_ENDINGS:
                 raise
             missing = refusal
         names = _stems(self.folder).get(cell, ())
@@ -167,4 +141,8 @@ def _images_below(folder: str) -> list[str]:
         for path, folders, files in os.walk(folder):
             folders[:] = [one for one in folders if not one.startswith(".")]
             names += [os.path.relpath(os.path.join(path, file), folder) for file in files if not file.startswith(".")]
-    return [name for name in names if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS]
+    return [name for name in names if _ending(name) in IMAGE_ENDINGS]
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()[1:]

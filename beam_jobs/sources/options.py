@@ -17,6 +17,7 @@ class SourceOptions:
     Attributes:
       label_kind: "class", "multi", "number" or "none". It decides which of the classes of an image's boxes is its
         label, and whether columns of 0 and 1 are classes.
+      split_folders: "auto", "yes" or "no": whether folders and files named by split words say the split.
       masks: a folder that mirrors the source's, with a mask file for each image.
       spool: a folder that a source may fill while it is listed, with images that it can't read in place later.
       class_names: the classes in the order of their ids, of a labels file; None where there is none.
@@ -38,3 +39,4 @@ class SourceOptions:
     label_separator: str | None = None
     box_order: str | None = None
     image_root: str | None = None
+    split_folders: str = "auto"

@@ -28,6 +28,7 @@ from beam_jobs.sources.listing import (
     Refusal,
     Refused,
     check_names,
+    mask_dtypes,
     printable,
     read_whole,
     to_cell,
@@ -74,8 +75,7 @@ class RowSource:
 
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
-        mask = ((MASK_COLUMN, MASK_COLUMN),) if self.row_columns.mask else ()
-        return (*mask, *(self.boxes.dtypes if self.boxes else ()))
+        return (*mask_dtypes(self.columns), *(self.boxes.dtypes if self.boxes else ()))
 
     @property
     def splits(self) -> tuple[str, ...]:

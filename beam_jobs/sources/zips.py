@@ -13,18 +13,21 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-from beam_jobs.sources.files import absolute, file_bytes, open_binary
+from beam_jobs.sources.files import absolute, file_bytes, is_ignored, open_binary
+from beam_jobs.sources.layout import Layout, find_layout, folders_of_paths
 from beam_jobs.sources.listing import (
-    SPLIT_FOLDERS,
+    OUTSIDE,
     Entry,
+    LeftOut,
     Listed,
     Problem,
     Ref,
     Refusal,
     Refused,
+    first_inputs,
+    looks_like_image,
     member_problem,
     ordered_splits,
     printable,
@@ -45,22 +48,29 @@ _ENCRYPTED = 1
 
 @dataclass(frozen=True)
 class ZipSource:
-    """CLASS/**/file, or SPLIT/CLASS/**/file; dot files and files at the top are not listed."""
+    """CLASS/**/file, or SPLIT/CLASS/**/file, as in a folder; see FolderSource."""
 
     slices: Slices
-    has_splits: bool
-    splits: tuple[str, ...]
+    layout: Layout
     columns: tuple[str, ...] = ()
     dtypes: tuple[tuple[str, str], ...] = ()
     class_names: tuple[str, ...] | None = None
     label_kinds: tuple[str, ...] = ("class",)
 
     # See Source for the members that have no docstring.
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ordered_splits(self.layout.splits.values())
+
     def pieces(self, limit: int | None) -> list[Any]:
         return [limit]
 
     def entries(self, piece: int | None) -> Iterator[Entry]:
-        entries = (self._entry(info) for info in _images(self.slices.paths[0]))
+        infos = list(_files(self.slices.paths[0]))
+        outside = sum(not self._is_listed(info) and looks_like_image(info.filename) for info in infos)
+        if outside:
+            yield LeftOut(OUTSIDE, outside)
+        entries = (self._entry(info) for info in infos if self._is_listed(info))
         if piece is None:
             yield from entries
             return
@@ -68,7 +78,7 @@ class ZipSource:
         for entry in entries:
             label = entry.label if isinstance(entry, Listed) else entry.key.partition("/")[0]
             classes.setdefault(label, []).append(entry)
-        yield from islice(round_robin(iter(part) for part in classes.values()), piece)
+        yield from first_inputs(round_robin(iter(part) for part in classes.values()), piece)
 
     def read(self, ref: Ref) -> bytes:
         offset, size, method, checksum = map(int, ref.locator.split(":"))
@@ -90,29 +100,32 @@ class ZipSource:
             return Refused(name, name, *problem)
         key = _name(info)
         locator = f"{info.header_offset}:{info.compress_size}:{info.compress_type}:{info.CRC}"
-        parts = key.split("/")
-        split = SPLIT_FOLDERS[parts[0]] if self.has_splits else ""
-        return Listed(key, parts[self.has_splits], split, info.file_size, (), locator)
+        label, split = self.layout.place(key) or ("", "")
+        return Listed(key, label, split, info.file_size, (), locator)
+
+    def _is_listed(self, info: zipfile.ZipInfo) -> bool:
+        return bool(member_problem(info.orig_filename) or self.layout.place(_name(info)))
 
 
-def open_zip(path: str) -> ZipSource:
+def open_zip(path: str, split_folders: str = "auto") -> ZipSource:
     """The source of a zip archive.
 
+    Args:
+      path: the archive.
+      split_folders: which folders are splits: "auto", "yes" or "no"; see layout.find_layout.
+
     Raises:
-      UsageError: it is no zip, or has no folders.
+      UsageError: it is no zip, has no folders, or some that may be splits or classes.
     """
     path = absolute(path)
-    folders = {tuple(_name(info).split("/")[:-1]) for info in _images(path) if not _problem(info)}
-    if not folders:
+    folders_in = folders_of_paths(_name(info).rpartition("/")[0] for info in _files(path) if not _problem(info))
+    if not folders_in(""):
         raise UsageError(f"{path!r} holds no folders; a zip archive holds CLASS/image.jpg.")
-    tops = {folder[0] for folder in folders}
-    has_splits = tops <= set(SPLIT_FOLDERS) and all(len(folder) > 1 for folder in folders)
-    splits = ordered_splits(SPLIT_FOLDERS[top] for top in tops) if has_splits else ()
-    return ZipSource(Slices((path,)), has_splits, splits)
+    return ZipSource(Slices((path,)), find_layout(folders_in, split_folders, path))
 
 
-def _images(path: str) -> Iterator[zipfile.ZipInfo]:
-    """Yields the members that are listed: no folders, no dot files, none at the top."""
+def _files(path: str) -> Iterator[zipfile.ZipInfo]:
+    """Yields the members that are files and not ignored."""
     try:
         with open_binary(path) as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
@@ -121,10 +134,9 @@ def _images(path: str) -> Iterator[zipfile.ZipInfo]:
     if sum(info.compress_size for info in infos) > file_bytes(path):
         raise UsageError(f"The members of {path!r} overlap: together they are larger than the archive.")
     for info in infos:
-        name = _name(info)
-        hidden = name.rpartition("/")[2].startswith(".")
-        if member_problem(info.orig_filename) or ("/" in name and not info.is_dir() and not hidden):
-            yield info
+        if info.is_dir() or any(map(is_ignored, _name(info).split("/"))):
+            continue
+        yield info
 
 
 def _name(info: zipfile.ZipInfo) -> str:

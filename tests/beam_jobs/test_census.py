@@ -84,3 +84,9 @@ def test_a_conversion_finds_files_that_leak_between_splits(tmp_path, threads):
         manifest
     )
     assert manifest.statistics["height"] == {"smallest": 30.0, "median": pytest.approx(30, rel=0.05), "largest": 30.0}
+
+
+def test_a_single_class_is_said():
+    assert warnings_of(["flowers"], {"train": [50], "test": [20]}, {}) == [
+        "all records are of one class, 'flowers'; if its folders are the classes, convert it."
+    ]

@@ -132,6 +132,19 @@ def test_annotations_without_boxes_give_their_category(tmp_path: Path) -> None:
     assert tfpipe.load_manifest(tmp_path / "out").splits["train"].class_counts == (0, 3, 0)
 
 
+def test_ids_that_another_program_wrote_as_floats_and_a_first_image_that_is_gone(tmp_path: Path) -> None:
+    images = [
+        {"id": 1, "file_name": "gone.jpg"},
+        {"id": 2, "file_name": "000.jpg"},
+        {"id": 3.0, "file_name": "001.jpg"},
+    ]
+    marks = [mark(1, 1.0, 7), mark(2, 2.0, 3.0), mark(3, 3, 12)]
+    run(coco(tmp_path, {"images": images, "annotations": marks, "categories": CATEGORIES}), tmp_path / "out")
+    assert reasons_in(tmp_path / "out") == {"gone.jpg": "missing"}
+    records = stock_read(tfpipe.load_manifest(tmp_path / "out"))
+    assert {record["key"]: record["label"] for record in records} == {b"000.jpg": b"zebra", b"001.jpg": b"cat"}
+
+
 def test_an_image_without_annotations_points_to_the_kind_of_label_that_takes_it(tmp_path: Path) -> None:
     run(coco(tmp_path), tmp_path / "out")
     rows = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
@@ -161,7 +174,7 @@ def test_a_file_that_is_no_coco_is_refused_with_one_sentence(tmp_path: Path) -> 
     image = {"id": 1, "file_name": "away.jpg"}
     cases: list[tuple[dict[str, Any], str]] = [
         ({"images": []}, "is not a COCO file: that is an object with the lists"),
-        ({"images": [], "annotations": [], "categories": []}, "is not valid COCO: IndexError"),
+        ({"images": [], "annotations": [], "categories": []}, "is not valid COCO: KeyError: 'file_name'"),
         ({"images": [image], "annotations": [], "categories": [{}]}, "is not valid COCO: KeyError: 'id'"),
         ({"images": [image], "annotations": [], "categories": CATEGORIES * 2}, "have the id 3: 'zebra' and"),
         (

@@ -33,7 +33,9 @@ def test_a_folder_in_a_store_gives_the_bytes_of_the_folder_here(
     photos: Path, tmp_path: Path, store: str, payload: dict[str, Any]
 ) -> None:
     upload(photos, f"{store}/in")
-    upload(photos / "cat/000.jpg", f"{store}/in/top.jpg")
+    upload(photos / "cat/000.jpg", f"{store}/in/top.txt")
+    upload(photos / "cat/000.jpg", f"{store}/in/dog/Thumbs.db")
+    upload(photos / "cat/000.jpg", f"{store}/in/__MACOSX/dog/000.jpg")
     upload(photos / "cat/000.jpg", f"{store}/in/dog/.hidden")
     for slash in ("", "/"):
         there = converted(f"{store}/in{slash}", tmp_path / f"there{slash and 1}", **payload)

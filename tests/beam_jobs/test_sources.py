@@ -139,17 +139,6 @@ def test_split_folders_keep_their_split(tmp_path: Path) -> None:
     assert open_source(str(tmp_path)).splits == ("train", "validation", "test")
 
 
-@pytest.mark.parametrize(
-    "names", [("train/cat/1.jpg", "other/cat/2.jpg"), ("train/1.jpg", "test/2.jpg")], ids=["beside others", "flat"]
-)
-def test_folders_named_like_splits_are_classes_where_they_can_t_be_splits(
-    tmp_path: Path, names: tuple[str, ...]
-) -> None:
-    touch(tmp_path, *names)
-    assert open_source(str(tmp_path)).splits == ()
-    assert listed(tmp_path) == {name: name.partition("/")[0] for name in names}
-
-
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(1, 30))
 def test_a_limit_takes_of_each_class_in_turn(counts: list[int], limit: int) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -78,6 +78,8 @@ def test_convert_s_json_is_one_document(tfpipe: Run, photos: Path, raw_dataset: 
         "listed": 43,
         "written": 42,
         "rejected": {"empty": 1},
+        "left_out": {},
+        "replaces": None,
         "shards": len(shards),
         "resumed_shards": 0,
         "bytes": sum(shard.num_bytes for shard in shards),
@@ -89,6 +91,29 @@ def test_convert_s_json_is_one_document(tfpipe: Run, photos: Path, raw_dataset: 
     }
     code, out, _ = tfpipe(*arguments, "--resume")
     assert (code, json.loads(out)["resumed_shards"]) == (0, len(shards))
+
+
+def test_convert_says_what_it_leaves_out_and_what_changes(tfpipe: Run, photos: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(photos, tmp_path / "in/Training")
+    shutil.copy(source / "cat/000.jpg", source / "loose.jpg")
+    convert = ["convert", "--input", tmp_path / "in", "--output", tmp_path / "out"]
+    code, out, _ = tfpipe(*convert, "--split_folders", "no")
+    assert code == 0
+    assert "Left out" not in out
+    code, out, err = tfpipe(*convert, "--dry_run")
+    assert code == 0
+    assert "Left out: 1 images outside class folders" in out.splitlines()
+    assert err.splitlines()[0] == f"tfpipe: {tmp_path}/out holds a dataset that differs from the one to be written:"
+    assert any(line.startswith("tfpipe:   class ids: Training 0 -> none, cat none -> 0") for line in err.splitlines())
+    code, out, err_of_json = tfpipe(*convert, "--overwrite", "--json")
+    assert (code, err_of_json) == (0, err)
+    document = json.loads(out)
+    assert document["left_out"] == {"images_outside_class_folders": 1}
+    assert document["replaces"]["class_ids"]["dog"] == [None, 1]
+    assert load_manifest(tmp_path / "out").made_by["left_out"] == document["left_out"]
+    code, out, err = tfpipe(*convert, "--overwrite")
+    assert (code, err) == (0, "")
+    assert "Left out: 1 images outside class folders" in out.splitlines()
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.sources import Entry, Listed, open_source
+from beam_jobs.sources import Entry, LeftOut, Listed, open_source
 
 
 def entries_of(location: Path, limit: int | None = None) -> list[Entry]:
@@ -21,7 +21,7 @@ def entries_of(location: Path, limit: int | None = None) -> list[Entry]:
 
 def listed(location: Path, limit: int | None = None) -> dict[str, Any]:
     """Key to label for what can be read, to reason for what is refused."""
-    found = entries_of(location, limit)
+    found = [entry for entry in entries_of(location, limit) if not isinstance(entry, LeftOut)]
     outcome = {entry.key: entry.label if isinstance(entry, Listed) else entry.reason for entry in found}
     assert len(outcome) == len(found)
     return outcome

@@ -13,6 +13,7 @@ from typing import Any
 
 from beam_jobs.census import manifest_warnings
 from beam_jobs.convert import Outcome, convert
+from beam_jobs.replaced import Changes, change_lines
 from tfpipe.cli import INTERRUPTED
 from tfpipe.cli.convert_options import EXAMPLES as EXAMPLES
 from tfpipe.cli.convert_options import add_arguments as add_arguments
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _stop_at_once)
     job = job_from_arguments(arguments, arguments.beam_args)
-    outcome = convert(job, quiet=arguments.json)
+    outcome = convert(job, quiet=arguments.json, announce=lambda changes: _print_changes(job.output, changes))
     if arguments.json:
         print(json.dumps(_document(outcome)))
         return 0
@@ -60,10 +61,17 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "records": {name: split.num_records for name, split in splits.items()}
         or {name: plan.num_refs(i) for i, name in enumerate(plan.splits)},
         "gain": outcome.gain._asdict() if outcome.gain else None,
+        "replaces": outcome.replaces,
         "warnings": manifest_warnings(manifest) if manifest else [],
         "class_names": list(plan.class_names),
         "fingerprint": manifest.fingerprint() if manifest else None,
     }
+
+
+def _print_changes(output: str, changes: Changes) -> None:
+    print(f"tfpipe: {output} holds a dataset that differs from the one to be written:", file=sys.stderr)
+    for line in change_lines(changes):
+        print(f"tfpipe:   {line}", file=sys.stderr, flush=True)
 
 
 def _print_plan(outcome: Outcome) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from beam_jobs.job import BOX_ORDERS, DEFAULT_QUALITY, DTYPES, RANGES, RESIZES, Job
+from beam_jobs.job import BOX_ORDERS, DEFAULT_QUALITY, DTYPES, RANGES, RESIZES, SPLIT_FOLDERS, Job
 from tfpipe.format.schema import LABEL_KINDS, PAYLOADS, parse_size
 from tfpipe.format.sharding import DEFAULT_TARGET_BYTES, parse_split
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS
@@ -19,6 +19,8 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 EXAMPLES = """examples:
   tfpipe convert --input photos --output photos_tfrecord
       photos/CLASS/**/file to raw shards: 80 % train, 10 % validation, 10 % test
+  tfpipe convert --input photos --output out --split_folders yes
+      photos/training_set/CLASS/**/file and photos/test_set/CLASS/**/file keep their splits; "no" takes them as classes
   tfpipe convert --input labels.csv --output out --payload decoded --image_size 224,224 --dtype uint8
       a listing of FILE,LABEL rows, to pixels
   tfpipe convert --input labels.jsonl --output out --label_kind multi
@@ -86,6 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--payload", choices=PAYLOADS, default="raw", help="file bytes, pixels, or a model's vectors (default: raw)")
     split_help = "default: train=0.8,validation=0.1,test=0.1, or the input's own split folders"
     add("--split", type=_argument(parse_split), metavar="NAME=PART,...", help=split_help)
+    folders_help = "whether folders and files named train, Testing, dev, ... are splits (default: auto: where all are)"
+    add("--split_folders", choices=SPLIT_FOLDERS, default="auto", help=folders_help)
     target_help = "of a shard (default: 64MB)"
     add("--target_bytes", type=parse_bytes, default=DEFAULT_TARGET_BYTES, metavar="SIZE", help=target_help)
     add("--seed", type=int, default=0, help="of the split and the order (default: 0)")

@@ -2,6 +2,7 @@
 
 split_of_word("Training")                               # "train"
 split_of_file("eval-00000-of-00004.tfrecord")           # "validation"
+split_words_in("my_train_images")                       # ["train"]
 """
 
 from __future__ import annotations
@@ -21,11 +22,21 @@ _FAMILIES = (
 )
 SPLIT_WORDS = {word: split for split, words in _FAMILIES for word in words}
 _FAMILY_OF = {word: words[0] for _, words in _FAMILIES for word in words}
+# What is written onto a split word without anything between: trainset, testdata, valimgs.
+_GLUED = re.compile(r"(?:sets?|data|images?|imgs?|pics|photos|split|folder|dir)$")
 
 
 def split_of_word(word: str) -> str | None:
     """The split that a word names, in any case, also written as "hold-out" or "hold_out"; None where it names none."""
-    return SPLIT_WORDS.get(_plain(word))
+    return SPLIT_WORDS.get(plain_word(word))
+
+
+def split_words_in(name: str) -> list[str]:
+    """The split words within a name: of "training_set", "TestImages", "trainset", "train2"; none of "testament"."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = re.findall(r"[a-z]+", re.sub(r"(held|hold)[-_ ]out", r"\1out", apart.lower()))
+    stems = [word if word in SPLIT_WORDS else _GLUED.sub("", word) for word in words]
+    return [stem for stem in stems if stem in SPLIT_WORDS]
 
 
 def split_of_file(name: str) -> str | None:
@@ -33,8 +44,7 @@ def split_of_file(name: str) -> str | None:
 
     None where it holds none, or words of several splits.
     """
-    words = re.findall(r"[a-z]+", re.sub(r"(held|hold)[-_ ]out", r"\1out", name.lower()))
-    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    found = {SPLIT_WORDS[word] for word in split_words_in(name)}
     return found.pop() if len(found) == 1 else None
 
 
@@ -45,10 +55,11 @@ def conflicting_words(words: Iterable[str]) -> tuple[str, str] | None:
         split = split_of_word(word)
         if split is not None:
             other = first.setdefault(split, word)
-            if _FAMILY_OF[_plain(other)] != _FAMILY_OF[_plain(word)]:
+            if _FAMILY_OF[plain_word(other)] != _FAMILY_OF[plain_word(word)]:
                 return other, word
     return None
 
 
-def _plain(word: str) -> str:
+def plain_word(word: str) -> str:
+    """A word in lower case, without blanks, dashes and underscores."""
     return re.sub(r"[\s_-]", "", word.strip().lower())
