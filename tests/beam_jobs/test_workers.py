@@ -16,6 +16,7 @@ from beam_jobs.engines.workers import ListingTask, WritingTask, num_helpers, pre
 from beam_jobs.job import Job
 from beam_jobs.plan import RecordSize, list_piece, make_listing_scan, make_plan
 from beam_jobs.sources import open_source
+from tfpipe.errors import SetupError
 
 TARGET = 8_000
 
@@ -123,5 +124,5 @@ def test_a_helper_that_is_killed_is_a_problem(writing, monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr(WritingTask, "run", write)
-    with pytest.raises(ChildProcessError, match="a worker process ended with -9"):
+    with pytest.raises(SetupError, match="A worker process was killed by SIGKILL; the system does so where memory"):
         run_all(writing, range(len(writing.plan.shards)), helpers=2)
