@@ -182,7 +182,7 @@ def _recorded(job: Job, source: Source, plan: Plan, embedder: Embedder | None, s
 def _write(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ...] | None, quiet: bool) -> Outcome:
     if job.overwrite and (output / STATE_NAME).exists():
         remove_stale(output, fsync=job.fsync)
-    with open_state(output) as state:
+    with open_state(output, fsync=job.fsync) as state:
         try:
             planned = _plan(job, source, state, class_names)
             _match_earlier_plan(output / STATE_NAME / "plan.json", planned, fsync=job.fsync)

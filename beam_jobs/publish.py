@@ -8,7 +8,6 @@ whose manifest still is.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -40,7 +39,7 @@ from tfpipe.format.manifest import (
     save_manifest,
 )
 from tfpipe.format.schema import ImageSpec, Schema, record_schema
-from tfpipe.storage import AnyPath, StorePath, replace_file, sync_path
+from tfpipe.storage import AnyPath, StorePath, rename_drafts, replace_file, sync_path
 
 # In the state folder: the shards that a run renames into place or replaces.
 _JOURNAL_NAME = "files.json"
@@ -71,8 +70,8 @@ def publish(
     manifest = _manifest(job, plan, stats, index, refusals, recorded, duplicates)
     shards = _all_shards(manifest)
     _extend_journal(output, _shard_files(output) | {shard.path for shard in shards}, fsync=job.fsync)
-    for one, shard in zip(stats, shards, strict=True):
-        _rename_into_place(output / STATE_NAME / f"{one.name}.tfrecord", output / shard.path, fsync=job.fsync)
+    names = {one.name: shard.path for one, shard in zip(stats, shards, strict=True)}
+    _rename_shards(output, names, fsync=job.fsync)
     replace_file(output / INDEX_NAME, index, fsync=job.fsync)
     replace_file(output / REJECTED_NAME, rejected_lines(refusals), fsync=job.fsync)
     save_manifest(manifest, output, fsync=job.fsync)
@@ -96,20 +95,25 @@ def load_stats(state: Path, plan: Plan, recorded: dict[str, Any]) -> list[ShardS
     return [stats for stats in found if stats is not None]
 
 
-def _rename_into_place(draft: AnyPath, target: AnyPath, *, fsync: bool) -> None:
-    """Gives a shard its final name, where a killed run has not. A store copies it; remove_stale removes the draft.
+def _rename_shards(output: AnyPath, names: Mapping[str, str], *, fsync: bool) -> None:
+    """Gives shards their final names, where a killed run has not. A store copies them; remove_stale removes the drafts.
 
-    The shard is synced once more, since the run that wrote it may have been one with --no_fsync.
+    With `fsync` all are synced once more: the run that wrote one may have been one with --no_fsync.
+
+    Args:
+      output: the folder or URL.
+      names: for each planned name, the final path in the output.
+      fsync: see storage.rename_drafts.
     """
-    if isinstance(draft, StorePath):
-        draft.copy_to(StorePath(str(target)))
+    if isinstance(output, StorePath):
+        for name, path in names.items():
+            (output / STATE_NAME / f"{name}.tfrecord").copy_to(output / path)
         return
-    final = Path(str(target))
-    if not draft.exists():
-        draft = final
-    if fsync:
-        sync_path(draft)
-    os.replace(draft, final)
+    drafts = {}
+    for name, path in names.items():
+        draft = output / STATE_NAME / f"{name}.tfrecord"
+        drafts[draft if draft.exists() else output / path] = output / path
+    rename_drafts(drafts, fsync=fsync)
 
 
 def remove_stale(output: AnyPath, *, fsync: bool = True) -> None:

@@ -28,7 +28,7 @@ from beam_jobs.engines.threads import map_ordered
 from beam_jobs.sources import Ref, Refused
 from tfpipe.format.framing import Chunks
 from tfpipe.images.moments import Moments
-from tfpipe.storage import begin_sync, draft_path, rename_drafts, replace_file
+from tfpipe.storage import begin_sync, draft_path, rename_drafts
 
 _WRITE_BYTES = 1 << 18
 # The kernel takes up to 1024 chunks in one call.
@@ -71,13 +71,13 @@ class ShardStats:
     refused: list[Refused] = field(default_factory=list)
     plan: str | None = None
 
-    def save(self, path: Path, *, fsync: bool = True) -> None:
-        """Writes the sidecar by rename."""
-        replace_file(path, json.dumps(vars(self)).encode(), fsync=fsync)
+    def to_bytes(self) -> bytes:
+        """The content of the sidecar."""
+        return json.dumps(vars(self)).encode()
 
     @classmethod
     def load(cls, path: Path) -> ShardStats:
-        """The stats that `save` wrote."""
+        """The stats in a sidecar."""
         fields: dict[str, Any] = json.loads(path.read_text())
         fields["class_counts"] = {int(label): count for label, count in fields["class_counts"].items()}
         fields["refused"] = [Refused(*refusal) for refusal in fields["refused"]]
@@ -120,13 +120,15 @@ def write_shard(
       refused: inputs that are refused already, to be listed in the sidecar.
       threads: how many batches are encoded at once.
       plan: the digest of the plan.
-      fsync: the sidecar is written once all else is on the disk, and is there itself on return.
+      fsync: wait until everything is on the disk; the sidecar gets its name after that.
 
     Raises:
       OSError: the disk is full or the folder gone; the unfinished shard is removed.
     """
-    drafts = {draft_path(path): path for path in (state / f"{name}.{end}" for end in ("tfrecord", "index", "contents"))}
-    shard, index, contents = drafts
+    # The sidecar is renamed last: it makes the shard count.
+    paths = [state / f"{name}.{ending}" for ending in ("tfrecord", "index", "contents", "json")]
+    drafts = {draft_path(path): path for path in paths}
+    shard, index, contents, sidecar = drafts
     builder, all_refused = _StatsBuilder(), list(refused)
     try:
         with open(shard, "wb", buffering=0) as file:
@@ -141,8 +143,8 @@ def write_shard(
             stats = builder.build(name, digest=writer.finish(), refused=all_refused, plan=plan)
         index.write_bytes(builder.offsets().tobytes())
         contents.write_bytes(builder.content_digests)
+        sidecar.write_bytes(stats.to_bytes())
         rename_drafts(drafts, fsync=fsync)
-        stats.save(state / f"{name}.json", fsync=fsync)
     except BaseException:
         for draft in drafts:
             draft.unlink(missing_ok=True)

@@ -71,7 +71,8 @@ def test_drafts_get_their_names_between_their_bytes_and_the_folder(tmp_path: Pat
     for draft in drafts:
         draft.write_bytes(b"1")
     rename_drafts(drafts)
-    assert synced == [*map(str, drafts), str(tmp_path)]
+    assert sorted(synced[:2]) == sorted(map(str, drafts))
+    assert synced[2:] == [str(tmp_path)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
@@ -84,7 +85,7 @@ def test_a_new_folder_is_named_on_the_disk_in_each_folder_above(tmp_path: Path, 
     assert (tmp_path / "c").is_dir()
 
 
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EIO])
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EIO])
 def test_a_folder_that_the_file_system_can_not_sync_is_no_error_but_a_file_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

@@ -22,6 +22,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -41,10 +42,11 @@ STORES = {
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _FILE = "file://"
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{16}\.draft")
-# What fsync of a folder fails with where the file system has no such thing.
-_NO_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP)
+# What syncing a folder fails with where that is not possible.
+_NO_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EACCES)
 _SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None)
 _BEGIN_WRITING = 2
+_SYNCS = 8
 # A draft this old has no writer, where files are small and written as a whole.
 STALE_SECONDS = 3600
 
@@ -320,15 +322,16 @@ def draft_path(path: Path) -> Path:
 
 
 def rename_drafts(drafts: Mapping[Path, Path], *, fsync: bool = True) -> None:
-    """Gives finished files their final names, in place of earlier files.
+    """Gives finished files their final names, one after the other, in place of earlier files.
 
     Args:
       drafts: for each draft, the final path.
       fsync: rename once all bytes are on the disk, and wait until the names are there too.
     """
-    if fsync:
-        for draft in drafts:
-            sync_path(draft)
+    if fsync and drafts:
+        # Together: a journal is then written once for several of them.
+        with ThreadPoolExecutor(min(len(drafts), _SYNCS)) as pool:
+            list(pool.map(sync_path, drafts))
     for draft, path in drafts.items():
         os.replace(draft, path)
     if fsync:
@@ -361,15 +364,16 @@ def make_folder(path: Path, *, fsync: bool = True) -> None:
 
 def sync_path(path: Path) -> None:
     """Waits until the bytes of a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
     except OSError as error:
-        # Some network and FUSE file systems can't sync a folder.
+        # Some network and FUSE file systems can't sync a folder, and one that may not be read can't be opened.
         if error.errno not in _NO_FOLDERS or not path.is_dir():
             raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        os.close(handle)
 
 
 def begin_sync(handle: int, begin: int, end: int) -> None:

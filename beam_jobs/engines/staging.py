@@ -33,7 +33,7 @@ from beam_jobs.publish import shard_is_written
 from beam_jobs.shards import find_stats
 from beam_jobs.sources.files import objects_below
 from tfpipe.format.manifest import STATE_NAME
-from tfpipe.storage import AnyPath, StorePath, replace_file
+from tfpipe.storage import AnyPath, StorePath, make_folder, replace_file
 
 # The files of a shard once it is written; the sidecar comes last, and makes the shard count.
 _ENDINGS = (".tfrecord", ".index", ".contents", ".json")
@@ -62,11 +62,11 @@ class State(Protocol):
 
 
 @contextlib.contextmanager
-def open_state(output: AnyPath) -> Iterator[State]:
-    """The state of the conversion into an output."""
+def open_state(output: AnyPath, *, fsync: bool = True) -> Iterator[State]:
+    """The state of the conversion into an output; a new folder for it survives a power cut, where `fsync` is set."""
     if isinstance(output, Path):
         local = LocalState(output / STATE_NAME)
-        local.folder.mkdir(exist_ok=True)
+        make_folder(local.folder, fsync=fsync)
         yield local
         return
     state = StoreState(output / STATE_NAME)

@@ -359,12 +359,13 @@ def load_manifest(path: str | os.PathLike[str] | StorePath) -> Manifest:
 def save_manifest(manifest: Manifest, directory: str | os.PathLike[str] | StorePath, *, fsync: bool = True) -> None:
     """Writes dataset.json in one step, so that readers see the old or the new one.
 
-    With `fsync` it survives a power cut, as do the names of the shards in its folder; their bytes are the caller's to
-    sync before. Drafts that killed writers left there more than an hour ago are removed.
+    With `fsync` it survives a power cut, as do the names of the shards in its folder and the folder's own; the bytes of
+    the shards are the caller's to sync before. Drafts that killed writers left there more than an hour ago are removed.
     """
     signed = {**manifest.to_json(), "digest": digest_bytes(manifest_text(manifest).encode())}
     folder = to_path(directory)
     if fsync and isinstance(folder, Path):
+        sync_path(folder.parent)
         sync_path(folder)
     replace_file(folder / MANIFEST_NAME, _document_text(signed).encode(), fsync=fsync)
     if isinstance(folder, Path):
