@@ -27,15 +27,14 @@ from beam_jobs.encode.embedding import open_embedder
 from beam_jobs.encode.models import Embedder
 from beam_jobs.encode.shrink import Gain
 from beam_jobs.encode.sizes import needs_sample, record_size, shrink_gain
-from beam_jobs.engines.locks import LOCK_NAME, lock_output
+from beam_jobs.engines.locks import LOCK_NAME, SPOOL_NAME, lock_output
 from beam_jobs.engines.progress import WatchedProgress
 from beam_jobs.engines.staging import LocalState, State, open_state
 from beam_jobs.engines.workers import num_helpers, prestarted_helpers
 from beam_jobs.job import Job, read_labels, rejected_limit
 from beam_jobs.plan import Plan, RecordSize, listing_refusals, lowest_refs, make_listing_scan, make_plan
-from beam_jobs.publish import publish, remove_stale, versions
+from beam_jobs.publish import load_stats, publish, remove_stale, versions
 from beam_jobs.replaced import Changes, changes_of
-from beam_jobs.shards import ShardStats
 from beam_jobs.sources import Refused, Source, open_source
 from beam_jobs.sources.listing import MASK_COLUMN
 from beam_jobs.sources.options import LISTING_OPTIONS, SourceOptions
@@ -95,7 +94,8 @@ def convert(job: Job, *, quiet: bool = True, announce: Callable[[Changes], None]
             replaces = _announce_changes(job, output, planned, announce)
             return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain, replaces=replaces)
         # On another runner the workers are other processes, with helpers of their own.
-        with lock_output(output), prestarted_helpers(0 if job.beam_args else num_helpers(job)):
+        helpers = 0 if job.beam_args else num_helpers(job)
+        with lock_output(output, fsync=job.fsync), prestarted_helpers(helpers):
             if finished:
                 return _verify_finished(job, source, output, class_names)
             return _write(job, source, output, class_names, quiet, announce)
@@ -111,7 +111,7 @@ def _spool_folder(job: Job, output: AnyPath, finished: bool) -> Iterator[str | N
     if job.dry_run or finished or (job.beam_args and not isinstance(output, Path)):
         yield None
     elif isinstance(output, Path):
-        yield str(output / STATE_NAME / "spool")
+        yield str(output / STATE_NAME / SPOOL_NAME)
     else:
         with tempfile.TemporaryDirectory(prefix="tfpipe-spool-") as folder:
             yield folder
@@ -214,14 +214,12 @@ def _write(
     announce: Callable[[Changes], None],
 ) -> Outcome:
     if job.overwrite and (output / STATE_NAME).exists():
-        remove_stale(output)
-    with open_state(output) as state:
-        for draft in state.folder.glob("*.draft"):  # Of a run that was killed.
-            draft.unlink()
+        remove_stale(output, fsync=job.fsync)
+    with open_state(output, fsync=job.fsync) as state:
         try:
             planned = _plan(job, source, state, class_names)
             replaces = _announce_changes(job, output, planned, announce)
-            _match_earlier_plan(output / STATE_NAME / "plan.json", planned)
+            _match_earlier_plan(output / STATE_NAME / "plan.json", planned, fsync=job.fsync)
             refusals = list(listing_refusals(str(state.folder / "runs")))
             _check_refusals(job, output, planned.plan, refusals)
         except UsageError:
@@ -230,15 +228,18 @@ def _write(
         plan = planned.plan
         written = state.written_shards(plan, planned.recorded)
         missing = [i for i, shard in enumerate(plan.shards) if shard.name not in written]
-        _write_missing(missing, job, plan, source, state, quiet)
-        for shard in plan.shards:
-            refusals += ShardStats.load(state.folder / f"{shard.name}.json").refused
+        _write_missing(missing, job, planned, source, state, quiet)
+        for stats in load_stats(state.folder, plan, planned.recorded):
+            refusals += stats.refused
         _check_refusals(job, output, plan, refusals)
         manifest = publish(output, state.folder, job, plan, refusals, planned.recorded)
     return Outcome(plan, manifest, manifest.rejected, len(written), planned.gain, replaces)
 
 
-def _write_missing(missing: Sequence[int], job: Job, plan: Plan, source: Source, state: State, quiet: bool) -> None:
+def _write_missing(
+    missing: Sequence[int], job: Job, planned: _Planned, source: Source, state: State, quiet: bool
+) -> None:
+    plan = planned.plan
     is_local = isinstance(state.place, Path)
     if is_local:
         _check_space(state.folder.parent, plan, len(missing))
@@ -247,7 +248,7 @@ def _write_missing(missing: Sequence[int], job: Job, plan: Plan, source: Source,
 
         # The bar looks at the folder's size; in a store each look would be a request.
         with WatchedProgress(state.folder, plan.num_bytes, plan.listed, quiet=quiet or not is_local):
-            write_shards(missing, job, plan, source, state)
+            write_shards(missing, job, plan, source, state, planned.recorded["plan"])
 
 
 def _verify_finished(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ...] | None) -> Outcome:
@@ -303,7 +304,7 @@ def _remove_if_unused(output: AnyPath) -> None:
         (output / STATE_NAME).remove_tree()
 
 
-def _match_earlier_plan(path: AnyPath, planned: _Planned) -> None:
+def _match_earlier_plan(path: AnyPath, planned: _Planned, *, fsync: bool) -> None:
     """Raises a UsageError where the shards are of another plan; writes the plan where there is none yet."""
     document = {"recorded": planned.recorded, "plan": planned.plan.to_json()}
     if path.exists():
@@ -314,7 +315,7 @@ def _match_earlier_plan(path: AnyPath, planned: _Planned) -> None:
                 f"{path.parent.parent} holds an unfinished conversion of another kind: {found}; "
                 "run it with the same options and input, or take --overwrite."
             )
-    replace_file(path, json.dumps(document).encode())
+    replace_file(path, json.dumps(document).encode(), fsync=fsync)
 
 
 def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -344,7 +345,7 @@ def _check_refusals(job: Job, output: AnyPath, plan: Plan, refusals: Sequence[Re
     allowed = rejected_limit(job.max_rejected, plan.listed)
     if len(refusals) <= allowed and len(refusals) < plan.listed:
         return
-    replace_file(output / REJECTED_NAME, rejected_lines(refusals))
+    replace_file(output / REJECTED_NAME, rejected_lines(refusals), fsync=job.fsync)
     reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(r.reason for r in refusals).most_common())
     first = min(refusals)
     raise DataError(

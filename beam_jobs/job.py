@@ -83,6 +83,8 @@ class Job:
       dry_run: plan, and write nothing.
       resume: go on with an unfinished conversion.
       overwrite: replace the contents of the output folder.
+      fsync: shards are on the disk before the manifest names them. Without it a power cut may leave a manifest whose
+        shards are not there; a killed process does no harm either way.
       beam_args: Beam's pipeline options.
     """
 
@@ -118,6 +120,7 @@ class Job:
     dry_run: bool = False
     resume: bool = False
     overwrite: bool = False
+    fsync: bool = True
     beam_args: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ the number of images.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
+from beam_jobs.engines.failures import check_pieces
 from beam_jobs.job import Job
 from beam_jobs.sources import LeftOut, Listed, Ref, Refused, Source
 from beam_jobs.sources.labels import class_order, label_problem, names_in
@@ -118,13 +120,14 @@ class _SortedRun:
         # A sum does not depend on the order of what is listed.
         self.digest += xxhash.xxh3_128_intdigest(data + b"\0%d\0%d" % (size, number))
 
-    def save(self, stem: Path) -> None:
+    def save(self, stem: Path, *, last: bool) -> None:
+        """Saves the run; `last` says that it is the last of its piece."""
         if self.rows:
             self._save_refs(stem)
         facts = {"labels": self.labels, "kinds": self.kinds, "refused": self.refused, "digest": self.digest}
         facts |= {"left_out": self.left_out} if self.left_out else {}
-        # Last, by rename: a run without it does not count.
-        replace_file(stem.with_suffix(".json"), json.dumps(facts).encode(), fsync=False, shared=True)
+        # After the others: a run without it does not count. Not synced: every run of a conversion lists anew.
+        replace_file(stem.with_suffix(".json"), json.dumps({**facts, "last": last}).encode(), fsync=False)
 
     def _save_refs(self, stem: Path) -> None:
         table = np.empty(len(self.rows), _RUN_DTYPE)
@@ -133,8 +136,10 @@ class _SortedRun:
         table["split"], table["order"], table["size"], table["place"] = rows[positions].T
         refs_bytes = [self.refs_bytes[position] for position in positions]
         table["begin"] = np.cumsum([0, *map(len, refs_bytes)])[:-1]
-        stem.with_suffix(".blob").write_bytes(b"".join(refs_bytes))
-        np.save(stem.with_suffix(".npy"), table)
+        saved = io.BytesIO()
+        np.save(saved, table)
+        replace_file(stem.with_suffix(".blob"), b"".join(refs_bytes), fsync=False)
+        replace_file(stem.with_suffix(".npy"), saved.getvalue(), fsync=False)
 
 
 def list_piece(scan: ListingScan, number: int, piece: Any) -> None:
@@ -154,9 +159,9 @@ def list_piece(scan: ListingScan, number: int, piece: Any) -> None:
         else:
             run.refused.append(entry)
         if len(run.rows) + len(run.refused) == RUN_REFS:
-            run.save(Path(scan.sorted_runs, f"{number:04d}-{saved:05d}"))
+            run.save(Path(scan.sorted_runs, f"{number:04d}-{saved:05d}"), last=False)
             run, saved = _SortedRun(), saved + 1
-    run.save(Path(scan.sorted_runs, f"{number:04d}-{saved:05d}"))
+    run.save(Path(scan.sorted_runs, f"{number:04d}-{saved:05d}"), last=True)
 
 
 def _cell_kind(cell: str) -> int:
@@ -252,8 +257,14 @@ class RecordSize:
 
 
 def make_plan(job: Job, scan: ListingScan, size: RecordSize) -> Plan:
-    """The plan for all runs: a pure function of the listed inputs and the options, not of the cuts between runs."""
-    facts = [json.loads(path.read_text()) for path in sorted(Path(scan.sorted_runs).glob("*.json"))]
+    """The plan for all runs: a pure function of the listed inputs and the options, not of the cuts between runs.
+
+    Raises:
+      SetupError: the runs are not those of every piece of the source.
+    """
+    runs = {path.stem: json.loads(path.read_text()) for path in sorted(Path(scan.sorted_runs).glob("*.json"))}
+    check_pieces(runs, len(scan.source.pieces(job.limit)))
+    facts = list(runs.values())
     sizes, counts = _order_histogram(scan, size)
     labels = {name for fact in facts for label in fact["labels"] for name in names_in(label, scan.label_kind)}
     refused = Counter(refusal[2] for fact in facts for refusal in fact["refused"])

@@ -1,12 +1,13 @@
 """From finished shards to a dataset: final names, records.index, rejected.jsonl, and last of all the manifest.
 
-Every step can be repeated: after a kill in the middle, the next run finds the finished steps and goes on.
+Every step can be repeated: after a kill in the middle, the next run finds the finished steps and goes on. And each is
+on the disk before the next one begins: a power cut leaves no manifest whose shards are not there, nor a removed shard
+whose manifest still is.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -21,9 +22,11 @@ from beam_jobs.encode.columns import extra_features
 from beam_jobs.encode.masks import has_masks
 from beam_jobs.job import Job
 from beam_jobs.plan import Plan
-from beam_jobs.shards import ShardStats, merge_counts, sidecar_bytes, sum_moments
+from beam_jobs.shards import CONTENT_BYTES, ShardStats, find_stats, merge_counts, sum_moments
 from beam_jobs.sources import Refused
 from tfpipe import __version__
+from tfpipe.errors import SetupError
+from tfpipe.format.framing import INDEX_ENTRY_BYTES
 from tfpipe.format.manifest import (
     INDEX_NAME,
     REJECTED_NAME,
@@ -36,7 +39,7 @@ from tfpipe.format.manifest import (
     save_manifest,
 )
 from tfpipe.format.schema import ImageSpec, Schema, record_schema
-from tfpipe.storage import AnyPath, StorePath, replace_file
+from tfpipe.storage import AnyPath, StorePath, rename_drafts, replace_file, sync_path
 
 # In the state folder: the shards that a run renames into place or replaces.
 _JOURNAL_NAME = "files.json"
@@ -57,30 +60,63 @@ def publish(
 
     Returns:
       The manifest, as it was written.
+
+    Raises:
+      SetupError: a shard is missing.
     """
-    stats = [ShardStats.load(state / f"{shard.name}.json") for shard in plan.shards]
+    stats = load_stats(state, plan, recorded)
     index = b"".join((state / f"{one.name}.index").read_bytes() for one in stats)
     duplicates = find_duplicates(_content_digests(state, plan))
     manifest = _manifest(job, plan, stats, index, refusals, recorded, duplicates)
-    _extend_journal(output, _shard_files(output) | {shard.path for shard in _all_shards(manifest)})
-    for one, shard in zip(stats, _all_shards(manifest), strict=True):
-        _rename_into_place(output / STATE_NAME / f"{one.name}.tfrecord", output / shard.path)
-    replace_file(output / INDEX_NAME, index)
-    replace_file(output / REJECTED_NAME, rejected_lines(refusals))
-    save_manifest(manifest, output)
-    remove_stale(output)
+    shards = _all_shards(manifest)
+    _extend_journal(output, _shard_files(output) | {shard.path for shard in shards}, fsync=job.fsync)
+    names = {one.name: shard.path for one, shard in zip(stats, shards, strict=True)}
+    _rename_shards(output, names, fsync=job.fsync)
+    replace_file(output / INDEX_NAME, index, fsync=job.fsync)
+    replace_file(output / REJECTED_NAME, rejected_lines(refusals), fsync=job.fsync)
+    save_manifest(manifest, output, fsync=job.fsync)
+    remove_stale(output, fsync=job.fsync)
     return load_manifest(output)
 
 
-def _rename_into_place(draft: AnyPath, target: AnyPath) -> None:
-    """Gives a shard its final name, where a killed run has not. A store copies it; remove_stale removes the draft."""
-    if isinstance(draft, StorePath):
-        draft.copy_to(StorePath(str(target)))
-    elif draft.exists():
-        os.replace(draft, str(target))
+def load_stats(state: Path, plan: Plan, recorded: dict[str, Any]) -> list[ShardStats]:
+    """The stats of every shard of a plan, in its order.
+
+    Raises:
+      SetupError: a sidecar is missing or damaged, or another plan's.
+    """
+    found = [find_stats(state / f"{shard.name}.json", recorded["plan"]) for shard in plan.shards]
+    lost = [shard.name for shard, stats in zip(plan.shards, found, strict=True) if stats is None]
+    if lost:
+        raise SetupError(
+            f"{len(lost)} of {len(found)} shards are not in {state} as a worker leaves them, the first is {lost[0]}; "
+            "--resume writes them again; nothing else may write there meanwhile."
+        )
+    return [stats for stats in found if stats is not None]
 
 
-def remove_stale(output: AnyPath) -> None:
+def _rename_shards(output: AnyPath, names: Mapping[str, str], *, fsync: bool) -> None:
+    """Gives shards their final names, where a killed run has not. A store copies them; remove_stale removes the drafts.
+
+    With `fsync` all are synced once more: the run that wrote one may have been one with --no_fsync.
+
+    Args:
+      output: the folder or URL.
+      names: for each planned name, the final path in the output.
+      fsync: see storage.rename_drafts.
+    """
+    if isinstance(output, StorePath):
+        for name, path in names.items():
+            (output / STATE_NAME / f"{name}.tfrecord").copy_to(output / path)
+        return
+    drafts = {}
+    for name, path in names.items():
+        draft = output / STATE_NAME / f"{name}.tfrecord"
+        drafts[draft if draft.exists() else output / path] = output / path
+    rename_drafts(drafts, fsync=fsync)
+
+
+def remove_stale(output: AnyPath, *, fsync: bool = True) -> None:
     """Removes the state folder, and every shard of an earlier dataset or of one that was never finished.
 
     Only files of the journal are removed, and none that the manifest lists.
@@ -92,15 +128,20 @@ def remove_stale(output: AnyPath) -> None:
             (output / path).unlink(missing_ok=True)
     if isinstance(state, StorePath):
         state.remove_tree()
-    else:
-        shutil.rmtree(state, ignore_errors=True)
+        return
+    # Before the journal goes: it would be missed if a power cut brought the shards back.
+    if fsync:
+        sync_path(state.parent)
+    shutil.rmtree(state, ignore_errors=True)
+    if fsync:
+        sync_path(state.parent)
 
 
-def _extend_journal(output: AnyPath, paths: set[str]) -> None:
+def _extend_journal(output: AnyPath, paths: set[str], *, fsync: bool) -> None:
     """Adds the shards that are about to come or go, before the first rename, to those that a killed run recorded."""
     journal = output / STATE_NAME / _JOURNAL_NAME
     earlier = json.loads(journal.read_text()) if journal.exists() else []
-    replace_file(journal, json.dumps(sorted(paths | set(earlier))).encode())
+    replace_file(journal, json.dumps(sorted(paths | set(earlier))).encode(), fsync=fsync)
 
 
 def _content_digests(state: Path, plan: Plan) -> dict[str, np.ndarray]:
@@ -108,7 +149,7 @@ def _content_digests(state: Path, plan: Plan) -> dict[str, np.ndarray]:
     digests = {}
     for number, name in enumerate(plan.splits):
         parts = [(state / f"{shard.name}.contents").read_bytes() for shard in plan.shards if shard.split == number]
-        digests[name] = np.frombuffer(b"".join(parts), "S16")
+        digests[name] = np.frombuffer(b"".join(parts), f"S{CONTENT_BYTES}")
     return digests
 
 
@@ -123,10 +164,15 @@ def _content_tag(recorded: dict[str, Any], stats: Sequence[ShardStats]) -> str:
 
 
 def shard_is_written(state: Path, plan: Plan, name: str, recorded: dict[str, Any]) -> bool:
-    """Whether a shard of the plan is complete: its sidecar is there, and its file, renamed already or not."""
-    size = sidecar_bytes(state / f"{name}.json")
-    paths = (state / f"{name}.tfrecord", _published_path(state, plan, name, recorded))
-    return size is not None and size in map(_size, paths)
+    """Whether a shard of the plan is complete: its sidecar is there, and its files, renamed already or not."""
+    stats = find_stats(state / f"{name}.json", recorded["plan"])
+    if stats is None or _size(state / f"{name}.index") != INDEX_ENTRY_BYTES * stats.num_records:
+        return False
+    if _size(state / f"{name}.contents") != CONTENT_BYTES * stats.num_records:
+        return False
+    return _size(state / f"{name}.tfrecord") == stats.num_bytes or (
+        _size(_published_path(state, plan, name, recorded)) == stats.num_bytes
+    )
 
 
 def _published_path(state: Path, plan: Plan, name: str, recorded: dict[str, Any]) -> Path | None:

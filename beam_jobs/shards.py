@@ -1,7 +1,7 @@
 """Writes one shard, and a sidecar with its statistics.
 
-In the output's `_state` folder a shard is stored under its planned name; a sidecar, renamed into place after it, makes
-it count. A resumed run finds the sidecars and writes only the shards that have none.
+In the output's `_state` folder a shard is stored under its planned name; a sidecar, renamed into place once the shard
+is on the disk, makes it count. A resumed run finds the sidecars and writes only the shards that have none.
 """
 
 from __future__ import annotations
@@ -28,11 +28,15 @@ from beam_jobs.engines.threads import map_ordered
 from beam_jobs.sources import Ref, Refused
 from tfpipe.format.framing import Chunks
 from tfpipe.images.moments import Moments
-from tfpipe.storage import replace_file
+from tfpipe.storage import begin_sync, draft_path, rename_drafts
 
 _WRITE_BYTES = 1 << 18
 # The kernel takes up to 1024 chunks in one call.
 _WRITE_CHUNKS = 1000
+# The disk writes so much of a shard at a time, while the next part is encoded.
+_SYNC_BYTES = 8 << 20
+# Of the digest of a record's file, in NAME.contents.
+CONTENT_BYTES = 16
 
 
 @dataclass
@@ -50,6 +54,7 @@ class ShardStats:
       moments: of all pixels; None where none were decoded.
       source_digest: the sum of the records' digests.
       refused: inputs that could not become records.
+      plan: the digest of the plan that it was written for; None in sidecars of versions that did not note it.
     """
 
     name: str
@@ -64,14 +69,15 @@ class ShardStats:
     moments: Moments | None = None
     source_digest: int = 0
     refused: list[Refused] = field(default_factory=list)
+    plan: str | None = None
 
-    def save(self, path: Path) -> None:
-        """Writes the sidecar by rename."""
-        replace_file(path, json.dumps(vars(self)).encode(), fsync=False, shared=True)
+    def to_bytes(self) -> bytes:
+        """The content of the sidecar."""
+        return json.dumps(vars(self)).encode()
 
     @classmethod
     def load(cls, path: Path) -> ShardStats:
-        """The stats that `save` wrote."""
+        """The stats in a sidecar."""
         fields: dict[str, Any] = json.loads(path.read_text())
         fields["class_counts"] = {int(label): count for label, count in fields["class_counts"].items()}
         fields["refused"] = [Refused(*refusal) for refusal in fields["refused"]]
@@ -82,59 +88,67 @@ class ShardStats:
         return cls(**fields)
 
 
-def sidecar_bytes(path: Path) -> int | None:
-    """The size that a sidecar states for its shard; None where the sidecar is missing or damaged."""
+def find_stats(path: Path, plan: str) -> ShardStats | None:
+    """The stats in a sidecar; None where it is missing, damaged or of another plan, given by its digest."""
     try:
-        return ShardStats.load(path).num_bytes
+        stats = ShardStats.load(path)
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    return stats if stats.plan in (None, plan) else None
 
 
 def write_shard(
-    state: Path, name: str, refs: Sequence[Ref], payload: Payload, *, refused: Sequence[Refused] = (), threads: int = 1
+    state: Path,
+    name: str,
+    refs: Sequence[Ref],
+    payload: Payload,
+    *,
+    refused: Sequence[Refused] = (),
+    threads: int = 1,
+    plan: str | None = None,
+    fsync: bool = True,
 ) -> ShardStats:
-    """Writes a shard's file, offsets and sidecar into the state folder.
+    """Writes a shard's file, offsets (NAME.index), digests of its files (NAME.contents) and sidecar.
+
+    Several processes may write the same shard: each writes drafts of its own, and the last renames count.
 
     Args:
-      state: the folder.
+      state: the state folder.
       name: the planned name.
       refs: the references that become records, in order.
       payload: turns them into records.
       refused: inputs that are refused already, to be listed in the sidecar.
       threads: how many batches are encoded at once.
+      plan: the digest of the plan.
+      fsync: wait until everything is on the disk; the sidecar gets its name after that.
 
     Raises:
       OSError: the disk is full or the folder gone; the unfinished shard is removed.
     """
-    # The process's own name: a process that a killed run left behind may still write the same shard.
-    draft = state / f"{name}.{os.getpid()}.draft"
+    # The sidecar is renamed last: it makes the shard count.
+    paths = [state / f"{name}.{ending}" for ending in ("tfrecord", "index", "contents", "json")]
+    drafts = {draft_path(path): path for path in paths}
+    shard, index, contents, sidecar = drafts
+    builder, all_refused = _StatsBuilder(), list(refused)
     try:
-        with open(draft, "wb", buffering=0) as file:
+        with open(shard, "wb", buffering=0) as file:
+            writer = _Writer(file, begins_sync=fsync)
             batches = map_ordered(payload.encode, _batches(refs, payload, threads), threads=threads, ahead=2 * threads)
-            stats = _write_records(file, name, batches, refused, state)
-        os.replace(draft, state / f"{name}.tfrecord")
-        stats.save(state / f"{name}.json")
-    except OSError:
-        draft.unlink(missing_ok=True)
+            for results in batches:
+                records = [result for result in results if isinstance(result, Encoded)]
+                if len(records) < len(results):
+                    all_refused += [result for result in results if isinstance(result, Refused)]
+                writer.write([chunk for record in records for chunk in record.chunks])
+                builder.add(records)
+            stats = builder.build(name, digest=writer.finish(), refused=all_refused, plan=plan)
+        index.write_bytes(builder.offsets().tobytes())
+        contents.write_bytes(builder.content_digests)
+        sidecar.write_bytes(stats.to_bytes())
+        rename_drafts(drafts, fsync=fsync)
+    except BaseException:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
         raise
-    return stats
-
-
-def _write_records(
-    file: Any, name: str, batches: Iterable[list[Encoded | Refused]], refused: Sequence[Refused], state: Path
-) -> ShardStats:
-    """Writes the records, and beside them NAME.index (their offsets) and NAME.contents (their files' digests)."""
-    writer, builder = _Writer(file), _StatsBuilder()
-    refused = list(refused)
-    for results in batches:
-        records = [result for result in results if isinstance(result, Encoded)]
-        if len(records) < len(results):
-            refused += [result for result in results if isinstance(result, Refused)]
-        writer.write([chunk for record in records for chunk in record.chunks])
-        builder.add(records)
-    stats = builder.build(name, digest=writer.finish(), refused=refused)
-    builder.offsets().tofile(state / f"{name}.index")
-    (state / f"{name}.contents").write_bytes(builder.content_digests)
     return stats
 
 
@@ -144,8 +158,9 @@ class _Writer:
     A thread for it made raw records slower, not faster: 70 us against 58, since Python's lock then changed hands.
     """
 
-    def __init__(self, file: Any) -> None:
-        self._handle = file.fileno()
+    def __init__(self, file: Any, *, begins_sync: bool) -> None:
+        self._handle, self._begins_sync = file.fileno(), begins_sync
+        self._written = self._begun = 0
         self._pending: Chunks = []
         self._pending_bytes = 0
         self._digest = xxhash.xxh3_128()
@@ -167,7 +182,11 @@ class _Writer:
     def _flush(self) -> None:
         for i in range(0, len(self._pending), _WRITE_CHUNKS):
             _write_whole(self._handle, self._pending[i : i + _WRITE_CHUNKS])
+        self._written += self._pending_bytes
         self._pending, self._pending_bytes = [], 0
+        if self._begins_sync and self._written - self._begun >= _SYNC_BYTES:
+            begin_sync(self._handle, self._begun, self._written)
+            self._begun = self._written
 
 
 def _write_whole(handle: int, chunks: Chunks) -> None:
@@ -208,7 +227,7 @@ class _StatsBuilder:
         self.content_digests += b"".join(contents)
         self._source_digest += sum(digests)
 
-    def build(self, name: str, *, digest: str, refused: list[Refused]) -> ShardStats:
+    def build(self, name: str, *, digest: str, refused: list[Refused], plan: str | None) -> ShardStats:
         """The stats of all records that were added."""
         sizes = np.array(self._sizes, np.int64).reshape(-1, 2)
         return ShardStats(
@@ -224,6 +243,7 @@ class _StatsBuilder:
             moments=self._moments,
             source_digest=self._source_digest,
             refused=refused,
+            plan=plan,
         )
 
     def offsets(self) -> np.ndarray:

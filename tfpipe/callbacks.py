@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.reader.options import ReadOptions
-from tfpipe.storage import rename_draft, replace_file
+from tfpipe.storage import STALE_SECONDS, remove_drafts, rename_drafts, replace_file
 from tfpipe.tf_internals import CountedDataset
 
 _POSITION, _WEIGHTS = "position.json", ".weights.h5"
@@ -195,11 +195,12 @@ class Resume(keras.callbacks.Callback):
         name = f"step-{step}-epoch-{epoch}{_WEIGHTS}"
         temporary = self._directory / f"unfinished{_WEIGHTS}"
         self.model.save_weights(temporary, overwrite=True)
-        rename_draft(temporary, self._directory / name)
+        rename_drafts({temporary: self._directory / name})
         generators = tuple(tuple(map(int, variable.numpy())) for variable in _generators(self.model))
         position = dataclasses.replace(self._now, epoch=epoch, weights=name, generators=generators)
         text = json.dumps(dataclasses.asdict(position)) + "\n"
         replace_file(self._directory / _POSITION, text.encode())
+        remove_drafts(self._directory, older_than=STALE_SECONDS)
         for old in self._directory.glob(f"*{_WEIGHTS}"):
             if old.name != name:
                 old.unlink()

@@ -14,11 +14,15 @@ disk. Retries are the driver's task: gcsfs and s3fs repeat requests that fail fo
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -37,6 +41,14 @@ STORES = {
 }
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _FILE = "file://"
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{16}\.draft")
+# What syncing a folder fails with where that is not possible.
+_NO_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EACCES)
+_SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None)
+_BEGIN_WRITING = 2
+_SYNCS = 8
+# A draft this old has no writer, where files are small and written as a whole.
+STALE_SECONDS = 3600
 
 
 # ---- URLs
@@ -281,33 +293,90 @@ def local_copy(path: AnyPath) -> Iterator[Path]:
         yield Path(folder, path.name)
 
 
-def replace_file(path: AnyPath, data: bytes, *, fsync: bool = True, shared: bool = False) -> None:
-    """Writes a file, in place of an earlier one, whole or not at all.
+def replace_file(path: AnyPath, data: bytes, *, fsync: bool = True) -> None:
+    """Writes a file, in place of an earlier one, whole or not at all; several writers do not disturb each other.
 
     Args:
       path: of the file.
       data: its bytes.
-      fsync: wait until the bytes are on the disk, so that the file survives a power cut.
-      shared: several processes may write the file at once; one that is killed then leaves its draft behind.
+      fsync: wait until the bytes and the name are on the disk, so that the file survives a power cut.
     """
     if isinstance(path, StorePath):
         path.write_bytes(data)
         return
-    # A file with one writer has one name for drafts, so that the next run overwrites the draft of a killed one. With
-    # several writers each needs its own, and process ids do not do: containers that share a folder have equal ones.
-    unique = f".{secrets.token_hex(8)}" if shared else ""
-    draft = path.with_name(f".{path.name}{unique}.tmp")
+    draft = draft_path(path)
     try:
         draft.write_bytes(data)
-        rename_draft(draft, path, fsync=fsync)
+        rename_drafts({draft: path}, fsync=fsync)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
 
 
-def rename_draft(draft: Path, path: Path, *, fsync: bool = True) -> None:
-    """Gives a finished file its final name, in place of an earlier file; with `fsync`, once its bytes are on disk."""
+def draft_path(path: Path) -> Path:
+    """A new name beside a file, under which its bytes are written before they get its own.
+
+    No two writers get the same. Process ids would not do: containers that share a folder have equal ones.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.draft")
+
+
+def rename_drafts(drafts: Mapping[Path, Path], *, fsync: bool = True) -> None:
+    """Gives finished files their final names, one after the other, in place of earlier files.
+
+    Args:
+      drafts: for each draft, the final path.
+      fsync: rename once all bytes are on the disk, and wait until the names are there too.
+    """
+    if fsync and drafts:
+        # Together: a journal is then written once for several of them.
+        with ThreadPoolExecutor(min(len(drafts), _SYNCS)) as pool:
+            list(pool.map(sync_path, drafts))
+    for draft, path in drafts.items():
+        os.replace(draft, path)
     if fsync:
-        with open(draft, "rb") as file:
-            os.fsync(file.fileno())
-    os.replace(draft, path)
+        for folder in {path.parent for path in drafts.values()}:
+            sync_path(folder)
+
+
+def remove_drafts(folder: Path, *, older_than: float = 0) -> None:
+    """Removes the drafts that killed writers left in a folder.
+
+    Args:
+      folder: it may be missing.
+      older_than: leave drafts that were written to in so many seconds: where no lock says that nobody is writing.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if _DRAFT.fullmatch(path.name) and time.time() - path.stat().st_mtime >= older_than:
+                    path.unlink()
+
+
+def make_folder(path: Path, *, fsync: bool = True) -> None:
+    """Makes a folder and those above it, where they are missing; with `fsync`, their names survive a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    if fsync:
+        for folder in missing:
+            sync_path(folder.parent)
+
+
+def sync_path(path: Path) -> None:
+    """Waits until the bytes of a file, or the names in a folder, are on the disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        # Some network and FUSE file systems can't sync a folder, and one that may not be read can't be opened.
+        if error.errno not in _NO_FOLDERS or not path.is_dir():
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def begin_sync(handle: int, begin: int, end: int) -> None:
+    """Has the kernel begin to write a part of a file, so that fsync waits for little; only a hint, on Linux."""
+    if _SYNC_FILE_RANGE is not None:
+        _SYNC_FILE_RANGE(handle, ctypes.c_int64(begin), ctypes.c_int64(end - begin), _BEGIN_WRITING)

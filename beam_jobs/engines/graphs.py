@@ -23,7 +23,7 @@ from beam_jobs.engines.workers import WorkerTask, WritingTask, num_helpers, run_
 from beam_jobs.job import Job
 from beam_jobs.plan import ListingScan, Plan
 from beam_jobs.sources import Source
-from tfpipe.errors import SetupError, UsageError
+from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.storage import AnyPath, to_path
 
 _PROBLEM_NAME = "problem.txt"
@@ -57,11 +57,10 @@ def _note_problems(state: AnyPath) -> Iterator[None]:
     """Leaves the message of an expected error in the state folder: runners return a traceback as one long text."""
     try:
         yield
-    except (OSError, SetupError, UsageError) as error:
+    except (OSError, DataError, SetupError, UsageError) as error:
         text = str(error)
         if isinstance(error, OSError):
-            # NumPy's error has no number where the disk takes only part of an array.
-            text = f"{error.filename or state.parent}: {error.strerror or f'No space left on device ({error})'}"
+            text = f"{error.filename or state.parent}: {error.strerror or error}"
         note = json.dumps({"kind": type(error).__name__, "text": text[:_MOST_TEXT]}, ensure_ascii=False)
         _leave_note(state / _PROBLEM_NAME, note.encode("utf-8", "backslashreplace").ljust(_PROBLEM_BYTES))
         raise
@@ -92,9 +91,12 @@ def run_listing(pieces: Sequence[Any], scan: ListingScan, job: Job, state: State
         _run("List", list(enumerate(pieces)), shared, job.beam_args, state.place)
 
 
-def write_shards(numbers: Sequence[int], job: Job, plan: Plan, source: Source, state: State) -> None:
-    """Runs the second graph: writes the shards of those numbers, each in one call; their sidecars are in the folder."""
-    with state.writing(WritingTask(job, plan, source, str(state.folder))) as task:
+def write_shards(numbers: Sequence[int], job: Job, plan: Plan, source: Source, state: State, digest: str) -> None:
+    """Runs the second graph: writes the shards of those numbers, each in one call; their sidecars are in the folder.
+
+    `digest` is the plan's, which the sidecars carry.
+    """
+    with state.writing(WritingTask(job, plan, source, str(state.folder), digest)) as task:
         shared = RunTask(task, str(state.place), num_helpers(job))
         _run("Write", list(numbers), shared, job.beam_args, state.place)
 
@@ -153,5 +155,5 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 def _noted_problem(note: bytes) -> Exception:
     noted = json.loads(note)
-    kind = UsageError if noted["kind"] == "UsageError" else SetupError
+    kind = {"UsageError": UsageError, "DataError": DataError}.get(noted["kind"], SetupError)
     return kind(f"{noted['text'].rstrip('.')}.")

@@ -18,26 +18,31 @@ from pathlib import Path
 from typing import Any
 
 from tfpipe.errors import SetupError
-from tfpipe.storage import AnyPath, StorePath
+from tfpipe.format.manifest import STATE_NAME
+from tfpipe.storage import AnyPath, StorePath, make_folder, remove_drafts
 
 LOCK_NAME = "_lock.json"
+# In the state: the folder that a source may copy its images into first.
+SPOOL_NAME = "spool"
 
 
 @contextlib.contextmanager
-def lock_output(output: AnyPath) -> Iterator[None]:
-    """Holds an output against other writers.
+def lock_output(output: AnyPath, *, fsync: bool = True) -> Iterator[None]:
+    """Holds an output against other writers, and removes the drafts of those that were killed.
+
+    A folder is made where there is none; with `fsync`, as make_folder does.
 
     Raises:
       SetupError: another conversion holds it.
     """
-    with _lock_folder(output) if isinstance(output, Path) else _lock_store(output):
+    with _lock_folder(output, fsync) if isinstance(output, Path) else _lock_store(output):
         yield
 
 
 @contextlib.contextmanager
-def _lock_folder(output: Path) -> Iterator[None]:
+def _lock_folder(output: Path, fsync: bool) -> Iterator[None]:
     """Holds a folder; the lock goes with the process, even when that is killed."""
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output, fsync=fsync)
     handle = os.open(output, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,6 +51,8 @@ def _lock_folder(output: Path) -> Iterator[None]:
             f"Another conversion is writing to {output}; wait for it, or choose another --output."
         ) from error
     else:
+        for folder in (output, output / STATE_NAME, output / STATE_NAME / SPOOL_NAME):
+            remove_drafts(folder)
         yield
     finally:
         os.close(handle)

@@ -30,10 +30,10 @@ from typing import Any, Protocol
 from beam_jobs.engines.workers import ListingTask, WorkerTask, WritingTask
 from beam_jobs.plan import ListingScan, Plan, list_piece
 from beam_jobs.publish import shard_is_written
-from beam_jobs.shards import sidecar_bytes
+from beam_jobs.shards import find_stats
 from beam_jobs.sources.files import objects_below
 from tfpipe.format.manifest import STATE_NAME
-from tfpipe.storage import AnyPath, StorePath, replace_file
+from tfpipe.storage import AnyPath, StorePath, make_folder, replace_file
 
 # The files of a shard once it is written; the sidecar comes last, and makes the shard count.
 _ENDINGS = (".tfrecord", ".index", ".contents", ".json")
@@ -62,11 +62,11 @@ class State(Protocol):
 
 
 @contextlib.contextmanager
-def open_state(output: AnyPath) -> Iterator[State]:
-    """The state of the conversion into an output."""
+def open_state(output: AnyPath, *, fsync: bool = True) -> Iterator[State]:
+    """The state of the conversion into an output; a new folder for it survives a power cut, where `fsync` is set."""
     if isinstance(output, Path):
         local = LocalState(output / STATE_NAME)
-        local.folder.mkdir(exist_ok=True)
+        make_folder(local.folder, fsync=fsync)
         yield local
         return
     state = StoreState(output / STATE_NAME)
@@ -132,8 +132,8 @@ class StoreState:
         sizes = dict(objects_below(str(self.place)))
         finished = [shard.name for shard in plan.shards if all(f"{shard.name}{end}" in sizes for end in _ENDINGS)]
         self._fetch_sidecars(finished)
-        stated = {name: sidecar_bytes(self.folder / f"{name}.json") for name in finished}
-        return {name for name in finished if stated[name] == sizes[f"{name}.tfrecord"]}
+        stats = {name: find_stats(self.folder / f"{name}.json", recorded["plan"]) for name in finished}
+        return {name for name, one in stats.items() if one and one.num_bytes == sizes[f"{name}.tfrecord"]}
 
     def fetch_runs(self) -> None:
         """Fetches all runs into the working folder, where they are not there yet."""
@@ -172,7 +172,7 @@ def _fetch(paths: list[StorePath], folder: Path) -> None:
     """Copies objects into a folder, several at once; each appears whole."""
 
     def fetch(path: StorePath) -> None:
-        replace_file(folder / path.name, path.read_bytes(), fsync=False, shared=True)
+        replace_file(folder / path.name, path.read_bytes(), fsync=False)
 
     with ThreadPoolExecutor(_REQUESTS) as pool:
         for _ in pool.map(fetch, paths):
@@ -221,7 +221,8 @@ class StoreWritingTask:
         """Writes the shard of that number."""
         if self._here is None:
             self.state.fetch_runs()
-            task = self.task
-            self._here = WritingTask(task.job, task.plan, task.source, str(self.state.folder))
+            # Only the store has to outlive a power cut, not this folder.
+            job = replace(self.task.job, fsync=False)
+            self._here = replace(self.task, job=job, state=str(self.state.folder))
         self._here.run(item)
         self.state.put_shard(self.task.plan.shards[item].name)

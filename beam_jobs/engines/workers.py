@@ -27,13 +27,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from beam_jobs.encode.payloads import Payload, open_payload
+from beam_jobs.engines.failures import Failure
 from beam_jobs.job import Job
 from beam_jobs.plan import ListingScan, Plan, list_piece, refused_keys, shard_refs
 from beam_jobs.shards import write_shard
 from beam_jobs.sources import Source
+from tfpipe.errors import SetupError
 from tfpipe.storage import scheme_of
 
 _PR_SET_PDEATHSIG = 1
@@ -72,12 +74,14 @@ class WritingTask:
       plan: its plan.
       source: its source.
       state: the state folder.
+      digest: the plan's, for the sidecars.
     """
 
     job: Job
     plan: Plan
     source: Source
     state: str
+    digest: str | None = None
     _payload: Payload | None = field(default=None, init=False)
     _refused: Counter[str] | None = field(default=None, init=False)
 
@@ -94,7 +98,16 @@ class WritingTask:
         shard = self.plan.shards[item]
         refs, repeated = shard_refs(runs, shard, refused=self._refused)
         threads = self.job.threads if self.job.needs_tensorflow else 1
-        write_shard(Path(self.state), shard.name, refs, self._payload, refused=repeated, threads=threads)
+        write_shard(
+            Path(self.state),
+            shard.name,
+            refs,
+            self._payload,
+            refused=repeated,
+            threads=threads,
+            plan=self.digest,
+            fsync=self.job.fsync,
+        )
 
 
 def num_helpers(job: Job) -> int:
@@ -131,22 +144,46 @@ def run_all(task: WorkerTask, items: Sequence[Any], *, helpers: int) -> None:
 
 def _feed_helper(waiting: queue.SimpleQueue[Any], task: WorkerTask, problems: list[BaseException]) -> None:
     """Gives one helper process item after item, until none waits or somebody has a problem."""
-    helper = _PRESTARTED.pop() if _PRESTARTED else _Helper()
+    try:
+        helper = _take_helper()
+    except OSError as error:
+        problems.append(SetupError(f"No further worker process can be started: {error}; try a smaller --threads."))
+        return
     try:
         helper.send(task)
         while not problems:
-            answer = helper.ask(waiting.get_nowait())
-            if answer is not None:
-                problems.append(answer)
+            failure = helper.ask(waiting.get_nowait())
+            if failure is not None:
+                problems.append(failure.to_error())
     except queue.Empty:
         pass
-    except (EOFError, OSError) as error:
-        problems.append(ChildProcessError(f"a worker process ended with {helper.close()}: {error}"))
+    except (EOFError, OSError):
+        problems.append(SetupError(f"A worker process {_end_of(helper.close())}; --resume goes on."))
+        return
+    except BaseException as error:  # An item was taken: that this thread ends in silence would lose it.
+        problems.append(error)
+        helper.close()
         return
     if helper.reusable:
         _PRESTARTED.append(helper)
     else:
         helper.close()
+
+
+def _take_helper() -> _Helper:
+    try:
+        return _PRESTARTED.pop()
+    except IndexError:
+        return _Helper()
+
+
+def _end_of(status: int) -> str:
+    """How a process ended, by its exit status."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    name = signal.Signals(-status).name
+    hint = "; the system does so where memory runs out, and a smaller --threads takes less"
+    return f"was killed by {name}" + (hint if name == "SIGKILL" else "")
 
 
 class _Helper:
@@ -164,17 +201,18 @@ class _Helper:
         pipe = self._process.stdin
         if pipe is None:
             raise RuntimeError("a process started with pipes has them")
-        pickle.dump(value, pipe)
+        pipe.write(pickle.dumps(value))
         pipe.flush()
 
-    def ask(self, item: object) -> BaseException | None:
-        """Has it do an item; returns the problem that it had.
+    def ask(self, item: object) -> Failure | None:
+        """Has it do an item; returns the error that it had.
 
         Raises:
           EOFError, OSError: it is gone.
         """
         self.send((item,))
-        return pickle.load(self._process.stdout)  # type: ignore[arg-type]
+        answer = pickle.load(self._process.stdout)  # type: ignore[arg-type]
+        return None if answer is None else Failure(*answer)
 
     def close(self) -> int:
         """Ends it, and waits until it has; returns its exit status."""
@@ -208,8 +246,8 @@ def main() -> None:
     if sys.argv[1:] != [str(os.getppid())]:
         return  # It was killed before prctl was called; its first item may be in the pipe all the same.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pipe, answers = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # Nothing else may be printed between the answers.
+    pipe, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Nothing else may be printed between the answers, by no library.
     gc.freeze()
     task: Any = None
     while True:
@@ -217,16 +255,24 @@ def main() -> None:
             message = pickle.load(pipe)
         except EOFError:
             return
+        except Exception as error:  # Of a class that this process can't load; what follows in the pipe is lost.
+            _answer(answers, Failure.of(error))
+            pipe.read()
+            return
         if not isinstance(message, tuple):
             task = message
             continue
         try:
             task.run(*message)
-            answer = None
-        except Exception as error:
-            answer = error
-        pickle.dump(answer, answers)
-        answers.flush()
+            answer: Failure | None = None
+        except BaseException as error:  # SystemExit too: it would end the process without a word.
+            answer = Failure.of(error)
+        _answer(answers, answer)
+
+
+def _answer(answers: IO[bytes], failure: Failure | None) -> None:
+    answers.write(pickle.dumps(failure and tuple(failure)))
+    answers.flush()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from beam_jobs.sources.files import absolute
@@ -33,6 +34,7 @@ from beam_jobs.sources.listing import (
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from beam_jobs.sources.tables import open_parquet
 from tfpipe.errors import UsageError
+from tfpipe.storage import draft_path
 
 # Rows that are unpacked into Python values at a time.
 _BATCH_ROWS = 64
@@ -89,8 +91,13 @@ class EmbeddedSource:
             yield from self._rows(number, None)
             return
         os.makedirs(self.spool, exist_ok=True)
-        with open(self.spooled.paths[number], "wb") as spool:
-            yield from self._rows(number, spool)
+        path = Path(self.spooled.paths[number])
+        draft = draft_path(path)  # Another worker may list the same file, and this one's be read already.
+        try:
+            with open(draft, "wb") as spool:
+                yield from self._rows(number, spool)
+        finally:
+            os.replace(draft, path)
 
     def _rows(self, number: int, spool: IO[bytes] | None) -> Iterator[Entry]:
         wanted = [self.image, self.label, *self.columns]

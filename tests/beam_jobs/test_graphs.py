@@ -14,7 +14,7 @@ import pytest
 from beam_jobs.engines import graphs
 from beam_jobs.engines.graphs import RunTask
 from beam_jobs.engines.runners import RUNNERS, open_runner
-from tfpipe.errors import SetupError, UsageError
+from tfpipe.errors import DataError, SetupError, UsageError
 
 
 @pytest.mark.parametrize("name", [None, "FnApiRunner", "fnapirunner", "FnApi", RUNNERS["FnApiRunner"]])
@@ -74,7 +74,8 @@ class Raising(beam.DoFn):
         (UsageError("The listing is odd."), UsageError, "The listing is odd."),
         (SetupError("größe " * 2000), SetupError, "größe größe"),
         (OSError(28, os.strerror(28), "a.blob"), SetupError, "a.blob: No space left on device."),
-        (OSError("12000 requested and 7201 written"), SetupError, "No space left on device (12000 requested"),
+        (OSError("12000 requested and 7201 written"), SetupError, "12000 requested and 7201 written."),
+        (DataError("The records are odd."), DataError, "The records are odd."),
     ],
 )
 def test_an_error_of_a_worker_comes_back_with_its_sentence(

@@ -157,14 +157,14 @@ def test_overwriting_shows_a_reader_the_old_or_the_new_and_never_a_mix(
     real = publish_module.save_manifest
     checked: list[str] = []
 
-    def save(manifest: Manifest, directory: Path) -> None:
+    def save(manifest: Manifest, directory: Path, **options: Any) -> None:
         for name, expected in (("old", old), ("new", manifest)):
             seen = load_manifest(output)
             problems = {problem.file for problem in check_dataset(seen)}
             assert (seen, problems - {"records.index"}) == (expected, set())
             assert name == "new" or all_offsets(seen) == old_offsets
             checked.append(name)
-            real(manifest, directory)
+            real(manifest, directory, **options)
 
     monkeypatch.setattr(publish_module, "save_manifest", save)
     new = converted(own_photos, output, overwrite=True, **options)

@@ -33,6 +33,7 @@ from beam_jobs.plan import (
     shard_refs,
 )
 from beam_jobs.sources import Entry, Listed, Refused, open_source
+from tfpipe.errors import SetupError
 from tfpipe.format.sharding import key_hashes, pick_split
 
 JOB = Job(input="in", output="out", target_bytes=20_000)
@@ -209,6 +210,37 @@ def test_refusals_of_the_source_and_of_labels_are_counted_and_kept(tmp_path: Pat
     unknown = Refused("b", "b", "unknown_label", "The labels file has no class 'owl'.")
     assert sorted(listing_refusals(str(tmp_path / "runs"))) == [unknown, bad]
     assert (plan.listed, plan.refused, plan.class_names) == (3, {"missing": 1, "unknown_label": 1}, ("dog", "cat"))
+
+
+@pytest.mark.parametrize(
+    ("lost", "text"),
+    [
+        ("0001-00000.json", "1 of its 3 pieces, the first is number 1, are not"),
+        ("0002-*.json", "the first is number 2"),
+        ("0000-00000.json", "the first is number 0"),
+        ("0000-00001.json", "the first is number 0"),
+        ("0000-00002.json", "the first is number 0"),
+        ("*.json", "3 of its 3 pieces, the first is number 0"),
+    ],
+)
+def test_a_piece_that_a_worker_left_out_stops_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str, text: str
+) -> None:
+    monkeypatch.setattr(plan_module, "RUN_REFS", 2)
+    source = MadeSource((tuple(entries_of(5)), (), (Listed("z", "cat", "", 5),)))
+    scan = indexed(tmp_path / "runs", source)
+    assert make_plan(JOB, scan, RecordSize()).listed == 6
+    for path in (tmp_path / "runs").glob(lost):
+        path.unlink()
+    with pytest.raises(SetupError, match=f"The listing is not whole: .*{text}.*; --resume lists them again"):
+        make_plan(JOB, scan, RecordSize())
+
+
+def test_a_piece_of_another_listing_stops_the_job(tmp_path: Path) -> None:
+    scan = indexed(tmp_path / "runs", MadeSource((tuple(entries_of(5)),)))
+    list_piece(scan, 1, scan.source.pieces(None)[0])
+    with pytest.raises(SetupError, match="the first is number 1"):
+        make_plan(JOB, scan, RecordSize())
 
 
 def test_a_listing_of_nothing_but_refusals_has_a_plan_without_shards(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from beam_jobs import shards
 from beam_jobs.census import count_sizes
 from beam_jobs.encode.record import Encoded
 from beam_jobs.plan import Ref
-from beam_jobs.shards import ShardStats, merge_counts, write_shard
+from beam_jobs.shards import ShardStats, find_stats, merge_counts, write_shard
 from beam_jobs.sources import Refused
 from tfpipe.format.framing import frame, scan
 from tfpipe.format.manifest import digest_bytes
@@ -141,8 +143,11 @@ def test_large_records_are_written_as_they_come(tmp_path: Path, monkeypatch: pyt
     assert small.digest == write_shard(tmp_path, "b", refs_of(*KEYS), MadePayload()).digest
 
 
-def test_a_full_disk_leaves_nothing_of_the_shard(tmp_path: Path) -> None:
-    (tmp_path / f"train-0.{os.getpid()}.draft").symlink_to("/dev/full")  # where every write finds the disk full
+@pytest.mark.parametrize("ending", ["tfrecord", "index", "contents", "json"])
+def test_a_full_disk_leaves_nothing_of_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "0123456789abcdef")
+    draft = shards.draft_path(tmp_path / f"train-0.{ending}")
+    draft.symlink_to("/dev/full")  # where every write finds the disk full
     with pytest.raises(OSError, match="No space left on device"):
         write_shard(tmp_path, "train-0", refs_of("a"), MadePayload())
     assert os.listdir(tmp_path) == []
@@ -157,6 +162,77 @@ def test_an_error_of_the_payload_leaves_no_sidecar(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="bug"):
             write_shard(tmp_path, "train-0", refs_of("a", "b"), Broken(), threads=threads)
     assert not (tmp_path / "train-0.json").exists()
+
+
+def test_two_workers_with_one_process_id_write_one_shard_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers that share a folder: neither takes the other's draft, and no file is seen half written."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    (tmp_path / "alone").mkdir()
+    write_shard(tmp_path / "alone", "train-0", refs_of(*KEYS), MadePayload())
+    whole = files_of(tmp_path / "alone")
+    (tmp_path / "both").mkdir()
+    for _ in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            work = [
+                pool.submit(write_shard, tmp_path / "both", "train-0", refs_of(*KEYS), MadePayload(seconds=0.001))
+                for _ in range(4)
+            ]
+            while not all(one.done() for one in work):
+                seen = {path.name: path.read_bytes() for path in (tmp_path / "both").glob("train-0.*")}
+                assert seen == {name: whole[name] for name in seen}
+        assert [one.result() for one in work] == [work[0].result()] * 4
+        assert files_of(tmp_path / "both") == whole
+
+
+def test_a_shard_is_on_the_disk_before_its_sidecar_counts_and_its_sidecar_on_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = list[str]()
+
+    def kind(path: str) -> str:
+        return "folder" if path == str(tmp_path) else path.partition("train-0.")[2].partition(".")[0]
+
+    sync, rename = os.fsync, os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (steps.append("sync " + kind(os.readlink(f"/proc/self/fd/{handle}"))), sync(handle))
+    )
+    monkeypatch.setattr(
+        os, "replace", lambda draft, path: (steps.append(f"name {kind(str(path))}"), rename(draft, path))
+    )
+    write_shard(tmp_path, "train-0", refs_of(*KEYS), MadePayload())
+    files = ["tfrecord", "index", "contents", "json"]
+    assert sorted(steps[:4]) == sorted(f"sync {file}" for file in files)
+    assert steps[4:] == [*(f"name {file}" for file in files), "sync folder"]
+    steps.clear()
+    write_shard(tmp_path, "train-0", refs_of(*KEYS), MadePayload(), fsync=False)
+    assert not [step for step in steps if step.startswith("sync")]
+
+
+def test_the_disk_begins_to_write_a_large_shard_while_it_is_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = list[tuple[int, int]]()
+    monkeypatch.setattr(shards, "_WRITE_BYTES", 100)
+    monkeypatch.setattr(shards, "_SYNC_BYTES", 500)
+    monkeypatch.setattr(shards, "begin_sync", lambda _, begin, end: begun.append((begin, end)))
+    facts = write_shard(tmp_path, "train-0", refs_of(*KEYS), MadePayload())
+    assert len(begun) > 3
+    assert [begin for begin, _ in begun] == [0, *(end for _, end in begun[:-1])]
+    assert facts.num_bytes - 1000 < begun[-1][1] <= facts.num_bytes
+    begun.clear()
+    write_shard(tmp_path, "train-0", refs_of(*KEYS), MadePayload(), fsync=False)
+    assert begun == []
+
+
+def test_a_sidecar_counts_for_its_own_plan_only(tmp_path: Path) -> None:
+    facts = write_shard(tmp_path, "train-0", refs_of(*KEYS), MadePayload(), plan="a")
+    assert find_stats(tmp_path / "train-0.json", "a") == facts
+    assert find_stats(tmp_path / "train-0.json", "b") is None
+    assert find_stats(tmp_path / "train-1.json", "a") is None
+    (tmp_path / "train-0.json").write_bytes(bytes(100))
+    assert find_stats(tmp_path / "train-0.json", "a") is None
 
 
 def test_counts_are_merged() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -9,13 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+from failing import ERRORS, FailingTask, UnknownTask, UnpicklableItem
 
 from beam_jobs.convert import convert
 from beam_jobs.engines import workers
+from beam_jobs.engines.failures import Failure, WorkerError
 from beam_jobs.engines.workers import ListingTask, WritingTask, num_helpers, prestarted_helpers, run_all
 from beam_jobs.job import Job
 from beam_jobs.plan import RecordSize, list_piece, make_listing_scan, make_plan
 from beam_jobs.sources import open_source
+from tfpipe.errors import DataError, SetupError, UsageError
 
 TARGET = 8_000
 
@@ -123,5 +127,77 @@ def test_a_helper_that_is_killed_is_a_problem(writing, monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr(WritingTask, "run", write)
-    with pytest.raises(ChildProcessError, match="a worker process ended with -9"):
+    with pytest.raises(SetupError, match="A worker process was killed by SIGKILL; the system does so where memory"):
         run_all(writing, range(len(writing.plan.shards)), helpers=2)
+
+
+RAISED = {
+    "two arguments": (WorkerError, r"^TwoArgumentsError: a has 2$"),
+    "odd usage": (UsageError, "^a has 2$"),
+    "unpicklable": (WorkerError, "^UnpicklableError: text$"),
+    "silent": (WorkerError, "^SilentError: an error that can't be shown$"),
+    "text class": (WorkerError, "^TextClassError: its own text$"),
+    "local class": (WorkerError, "LocalError: of a function$"),
+    "usage": (UsageError, "^usage$"),
+    "data": (DataError, "^data$"),
+    "setup": (SetupError, "^setup$"),
+    "number": (WorkerError, "^ValueError: not ours$"),
+    "unicode": (WorkerError, "^UnicodeDecodeError: .* invalid start byte$"),
+    "full disk": (OSError, r"^\[Errno 28\] No space left on device: 'a.draft'$"),
+    "folder": (IsADirectoryError, "'a.index'$"),
+    "no number": (OSError, "^no number$"),
+    "module": (ModuleNotFoundError, "^No module named 'pyarrow'$"),
+    "exit": (WorkerError, "^SystemExit: 4$"),
+    "interrupt": (KeyboardInterrupt, "^$"),
+    "leaves": (SetupError, "^A worker process ended with exit status 9; --resume goes on.$"),
+    "prints": (DataError, "^printed$"),
+}
+
+
+@pytest.fixture
+def marker(tmp_path, monkeypatch):
+    """A file that says that a helper has begun; helpers find the tasks of this test."""
+    support = Path(__file__).parent.parent / "support"
+    monkeypatch.setenv("PYTHONPATH", f"{support}:{os.environ.get('PYTHONPATH', '')}")
+    return str(tmp_path / "marker")
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_whatever_a_helper_raises_is_raised_here(marker, error):
+    kind, text = RAISED[error]
+    with pytest.raises(kind) as raised:
+        run_all(FailingTask(error, marker), range(8), helpers=1)
+    assert re.search(text, str(raised.value))
+    if error != "leaves":
+        (note,) = raised.value.__notes__
+        assert "failing.py" in note
+    if error == "module":
+        assert raised.value.name == "pyarrow"
+
+
+def test_an_error_of_ours_keeps_its_exit_code_and_no_other_class_is_taken_for_one():
+    for kind in (UsageError, DataError, SetupError):
+        error = Failure.of(kind("text")).to_error()
+        assert (type(error), error.exit_code) == (kind, kind.exit_code)
+    assert type(Failure.of(ValueError("text")).to_error()) is WorkerError
+
+
+def test_a_task_that_does_not_load_in_a_helper_is_a_problem(marker):
+    with pytest.raises(WorkerError, match="TwoArgumentsError: state has 1"):
+        run_all(UnknownTask("data", marker), range(8), helpers=1)
+
+
+def test_an_item_that_can_not_be_sent_is_a_problem(marker):
+    items = [UnpicklableItem(marker) for _ in range(8)]
+    with pytest.raises(TypeError, match="this item can't be sent"):
+        run_all(FailingTask("data", marker), items, helpers=1)
+
+
+def test_a_helper_that_can_not_start_is_a_problem(marker, monkeypatch):
+    def fail(*_, **__):
+        Path(marker).touch()
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    with pytest.raises(SetupError, match="No further worker process can be started: .* try a smaller --threads"):
+        run_all(FailingTask("data", marker), range(8), helpers=1)

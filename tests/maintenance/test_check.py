@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from opened import opened_files
 
 from tfpipe.format.framing import frame, scan_bytes
 from tfpipe.format.manifest import INDEX_NAME, Manifest, Shard, load_manifest
@@ -170,11 +171,22 @@ def test_a_stale_or_missing_index_is_named_and_the_shards_are_still_checked(data
     data = index.read_bytes()
     for stale in (b"", data[:-8], data[:-1], data + bytes(8), data[8:] + data[:8], bytes(len(data))):
         index.write_bytes(stale)
-        for quick in (False, True):
-            assert problem_of(dataset, quick=quick) == (INDEX_NAME, None, "its digest is not the manifest's.")
+        assert problem_of(dataset) == (INDEX_NAME, None, "its digest is not the manifest's.")
+        text = f"it has {len(stale)} bytes, the manifest says {len(data)}."
+        by_size = [] if len(stale) == len(data) else [(INDEX_NAME, None, text)]
+        assert check_dataset(dataset, quick=True) == by_size
     index.unlink()
     dataset.shard_path(shards_of(dataset)[0]).unlink()
-    assert [problem.text for problem in check_dataset(dataset)] == ["the file is missing."] * 2
+    for quick in (False, True):
+        assert [problem.text for problem in check_dataset(dataset, quick=quick)] == ["the file is missing."] * 2
+
+
+def test_a_quick_check_opens_no_file_but_the_manifest(dataset: Manifest) -> None:
+    with opened_files() as opened:
+        assert check_dataset(dataset, quick=True) == []
+    assert [path for path in opened if path.startswith(str(dataset.directory))] == [
+        str(dataset.directory / "dataset.json")
+    ]
 
 
 def test_a_shard_that_is_a_folder_can_t_be_read(dataset: Manifest) -> None:

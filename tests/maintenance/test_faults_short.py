@@ -12,6 +12,7 @@ import pytest
 from damage import survey_cuts, survey_flips, survey_manifest_flips, survey_records, survey_shards
 from kill_points import TARGET_BYTES, Killer, resume_under_fire, rewrite_under_fire
 from pictures import files_of
+from power_cut import cut_conversion
 from processes import digests_of, fill_with_links, finish, kill, killed_in_the_end, run, start, wait_for_state
 
 from beam_jobs import convert as convert_module
@@ -50,6 +51,30 @@ def test_a_rewrite_killed_anywhere_leaves_the_old_or_the_new(
         left = rewrite_under_fire(killer, photos, tmp_path / "old", raw_dataset.directory, step=5)
     assert left["old"] > 2
     assert left["new"] >= 1
+
+
+@pytest.mark.parametrize("is_rewrite", [False, True], ids=["conversion", "rewrite"])
+def test_a_power_cut_leaves_no_manifest_the_old_or_the_new_whole(
+    photos: Path, raw_dataset: Manifest, tmp_path: Path, is_rewrite: bool
+) -> None:
+    old = tmp_path / "old" if is_rewrite else None
+    if old is not None:
+        convert(Job(input=str(photos), output=str(old), target_bytes=TARGET_BYTES, seed=1))
+    with Killer() as killer:
+        survey = cut_conversion(killer, photos, raw_dataset.directory, tmp_path / "root", step=7, every=12, old=old)
+    assert survey.unsound == []
+    assert survey.left["old" if is_rewrite else "none"] > 20
+    assert survey.left["new"] >= 1
+
+
+def test_without_fsync_a_power_cut_is_seen_by_the_same_test(
+    photos: Path, raw_dataset: Manifest, tmp_path: Path
+) -> None:
+    with Killer() as killer:
+        survey = cut_conversion(
+            killer, photos, raw_dataset.directory, tmp_path / "root", "--no_fsync", step=50, every=1000
+        )
+    assert survey.unsound != []
 
 
 def test_a_killed_process_takes_its_helpers_along_and_locks_nothing(many: Path, tmp_path: Path) -> None:

@@ -41,6 +41,21 @@ def test_settings_that_change_what_is_kept_change_the_folder(raw_dataset, tmp_pa
     assert len(folders(tmp_path)) == 4
 
 
+@pytest.mark.parametrize("place", ["records", "batches"])
+@pytest.mark.parametrize("changed", ["tfpipe", "tensorflow"])
+def test_a_cache_of_another_version_is_not_read(raw_dataset, tmp_path, monkeypatch, place, changed):
+    """What is kept was decoded by that version, whose pixels may be others."""
+    options = {"cache": "disk", "cache_dir": str(tmp_path), "cache_place": place}
+    list(a_dataset(raw_dataset, **options))
+    assert len(folders(tmp_path)) == 1
+    if changed == "tfpipe":
+        monkeypatch.setattr(caching, "__version__", "0.0.7")
+    else:
+        monkeypatch.setattr(caching.tf.version, "VERSION", "2.0.0")
+    list(a_dataset(raw_dataset, **options))
+    assert len(folders(tmp_path)) == 2
+
+
 def test_a_complete_disk_cache_is_read_by_the_next_run_without_the_shards(raw_dataset, tmp_path, monkeypatch):
     disk = {"cache": "disk", "cache_dir": str(tmp_path)}
     first = keys(a_dataset(raw_dataset, **disk))

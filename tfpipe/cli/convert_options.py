@@ -52,6 +52,8 @@ EXAMPLES = """examples:
       what would be written
   tfpipe convert --input photos --output out --resume
       goes on where a killed run stopped
+  tfpipe convert --input photos --output /scratch/out --no_fsync
+      does not wait for the disk: for data that is soon converted again
   tfpipe convert --input photos --output out -- --runner=FlinkRunner --flink_master=localhost:8081
       Beam's own options follow the --
 """
@@ -125,6 +127,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dry_run", action="store_true", help="show the plan, write nothing")
     add("--resume", action="store_true", help="go on with a conversion that was stopped")
     add("--overwrite", action="store_true", help="replace the dataset there once the new one is complete")
+    hasty_help = "do not wait for the disk: faster, but a power cut may leave a dataset whose shards are not there"
+    add("--no_fsync", dest="fsync", action="store_false", help=hasty_help)
 
 
 def job_from_arguments(arguments: argparse.Namespace, beam_args: tuple[str, ...]) -> Job:

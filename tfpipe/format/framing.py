@@ -148,6 +148,10 @@ def valid_payload(data: bytes | mmap.mmap, *, begin: int = 0, end: int | None = 
     return payload if matches_crc(payload, data[end - FOOTER_BYTES : end]) else None
 
 
+# Of each record's offset in records.index.
+INDEX_ENTRY_BYTES = 8
+
+
 def load_index(path: str | os.PathLike[str]) -> np.ndarray:
     """The offsets in a records.index file: [N] uint64.
 

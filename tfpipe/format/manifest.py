@@ -23,7 +23,16 @@ import xxhash
 from tfpipe import __version__
 from tfpipe.format.framing import parse_index, scan
 from tfpipe.format.schema import Schema
-from tfpipe.storage import AnyPath, StorePath, local_copy, replace_file, to_path
+from tfpipe.storage import (
+    STALE_SECONDS,
+    AnyPath,
+    StorePath,
+    local_copy,
+    remove_drafts,
+    replace_file,
+    sync_path,
+    to_path,
+)
 
 # It rises only if an older reader would read wrongly; see docs/format.md. New optional keys do not raise it.
 FORMAT_VERSION = 1
@@ -347,10 +356,20 @@ def load_manifest(path: str | os.PathLike[str] | StorePath) -> Manifest:
     return parse_manifest(text, file.parent)
 
 
-def save_manifest(manifest: Manifest, directory: str | os.PathLike[str] | StorePath) -> None:
-    """Writes dataset.json in one step, so that readers see the old or the new one, and it survives a power cut."""
+def save_manifest(manifest: Manifest, directory: str | os.PathLike[str] | StorePath, *, fsync: bool = True) -> None:
+    """Writes dataset.json in one step, so that readers see the old or the new one.
+
+    With `fsync` it survives a power cut, as do the names of the shards in its folder and the folder's own; the bytes of
+    the shards are the caller's to sync before. Drafts that killed writers left there more than an hour ago are removed.
+    """
     signed = {**manifest.to_json(), "digest": digest_bytes(manifest_text(manifest).encode())}
-    replace_file(to_path(directory) / MANIFEST_NAME, _document_text(signed).encode())
+    folder = to_path(directory)
+    if fsync and isinstance(folder, Path):
+        sync_path(folder.parent)
+        sync_path(folder)
+    replace_file(folder / MANIFEST_NAME, _document_text(signed).encode(), fsync=fsync)
+    if isinstance(folder, Path):
+        remove_drafts(folder, older_than=STALE_SECONDS)
 
 
 def digest_bytes(data: bytes) -> str:

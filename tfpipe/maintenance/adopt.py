@@ -39,7 +39,7 @@ from tfpipe.format.manifest import (
 from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
 from tfpipe.maintenance.foreign import ParsedRecord, SchemaInference, match_features
-from tfpipe.storage import is_url, replace_file
+from tfpipe.storage import is_url, make_folder, replace_file, sync_path
 
 # A word in a file's name: the split that it means.
 SPLIT_WORDS = {
@@ -136,7 +136,7 @@ def _manifest_folder(files: Sequence[Path], output: str | os.PathLike[str] | Non
 
 
 def _link_files(files: Sequence[Path], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for path in files:
         link = folder / path.name
         if link.exists() and link.samefile(path):
@@ -302,6 +302,8 @@ def _class_counts(scans: Sequence[ShardScan], names: Sequence[str]) -> tuple[int
 
 def _write_manifest(schema: Schema, inference: SchemaInference, scans: Sequence[ShardScan], folder: Path) -> None:
     names = _class_names(scans)
+    for scan in scans:
+        sync_path(scan.path)  # Who wrote it may not have waited for the disk.
     order = list(dict.fromkeys(SPLIT_WORDS.values()))
     splits, offsets, start = {}, [np.zeros(0, np.uint64)], 0
     for split in sorted({split_of(scan.path.name) for scan in scans}, key=order.index):

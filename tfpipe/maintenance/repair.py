@@ -42,7 +42,7 @@ from tfpipe.format.wire import parse_example
 from tfpipe.maintenance.adopt import find_files, index
 from tfpipe.maintenance.check import check_shard
 from tfpipe.maintenance.rescue import Extent, LostRecord, find_extents, find_gaps, find_keys, identify_lost, rescue
-from tfpipe.storage import StorePath, replace_file
+from tfpipe.storage import StorePath, make_folder, replace_file, sync_path
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def repair(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Re
 
 
 def _repair_dataset(manifest: Manifest, folder: Path) -> Repair:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     starts = _trusted_index(manifest)
     repairs: list[ShardRepair] = []
     splits: dict[str, Split] = {}
@@ -191,6 +191,7 @@ def _link_or_copy(path: Path, target: Path) -> None:
         os.link(path.resolve(), target)
     except OSError:
         shutil.copyfile(path, target)
+    sync_path(target)  # The linked one too: who wrote it may not have waited for the disk.
 
 
 def _new_name(name: str) -> str:
@@ -223,7 +224,7 @@ def _publish(
         replace_file(folder / INDEX_NAME, data)
     rejected = Path(str(manifest.directory)) / REJECTED_NAME
     if rejected.exists():
-        shutil.copyfile(rejected, folder / REJECTED_NAME)
+        replace_file(folder / REJECTED_NAME, rejected.read_bytes())
     new = dataclasses.replace(
         manifest,
         splits=splits,
@@ -260,7 +261,7 @@ def _class_counts(manifest: Manifest, shards: Sequence[Shard], folder: Path) -> 
 
 def _repair_files(files: Sequence[Path], folder: Path) -> Repair:
     """Saves the valid records of every file, and adopts the result."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     repairs = [repaired for path in files if (repaired := _repair_file(path, folder)) is not None]
     if not any(folder.iterdir()):
         raise DataError(f"No record of {len(files)} files can be saved; {repairs[0].problem}")

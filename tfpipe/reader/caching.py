@@ -19,6 +19,7 @@ from pathlib import Path
 import tensorflow as tf
 import xxhash
 
+from tfpipe import __version__
 from tfpipe.reader.request import Request
 
 _LOG = logging.getLogger("tfpipe")
@@ -88,7 +89,9 @@ def _clear(folder: Path) -> None:
 
 def _cache_name(request: Request) -> str:
     """A name that depends on the data and on every setting that changes what is cached."""
-    settings = {**vars(request), **vars(request.options), "tensorflow": tf.version.VERSION}
+    # The versions: of what decodes, by TensorFlow and by tfpipe.
+    versions = {"tensorflow": tf.version.VERSION, "tfpipe": __version__}
+    settings = {**vars(request), **vars(request.options), **versions}
     left_out = {"manifest", "sources", "groups", "options", "transforms", *_ONLY_SPEED}
     if request.options.cache_place == "records":
         left_out.update(_ONLY_BATCHES)

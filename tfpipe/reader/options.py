@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.storage import replace_file
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -197,7 +199,7 @@ class ReadOptions:
     def save(self, path: str | os.PathLike[str], *, measured: dict[str, Any] | None = None) -> None:
         """Writes {"options": all settings, "measured": the argument}, a file that make_dataset(options=path) takes."""
         document = {"options": dataclasses.asdict(self), **({"measured": measured} if measured else {})}
-        Path(path).write_text(json.dumps(document, indent=2) + "\n")
+        replace_file(Path(path), (json.dumps(document, indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ReadOptions:
