@@ -51,7 +51,7 @@ def split_labels(label: str) -> list[str]:
 
 def names_in(label: str, kind: str) -> list[str]:
     """The class names in a label of a kind."""
-    if kind == "number":
+    if kind in ("number", "none"):
         return []
     return split_labels(label) if kind == "multi" else [label]
 
