@@ -23,7 +23,7 @@ from beam_jobs.engines.workers import WorkerTask, WritingTask, num_helpers, run_
 from beam_jobs.job import Job
 from beam_jobs.plan import ListingScan, Plan
 from beam_jobs.sources import Source
-from tfpipe.errors import SetupError, UsageError
+from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.storage import AnyPath, to_path
 
 _PROBLEM_NAME = "problem.txt"
@@ -57,12 +57,15 @@ def _note_problems(state: AnyPath) -> Iterator[None]:
     """Leaves the message of an expected error in the state folder: runners return a traceback as one long text."""
     try:
         yield
-    except (OSError, SetupError, UsageError) as error:
+    except (OSError, DataError, SetupError, UsageError, MemoryError) as error:
         text = str(error)
-        if isinstance(error, OSError):
+        if isinstance(error, MemoryError):
+            text = f"There is not enough memory: {text or 'a smaller --threads takes less'}"
+        elif isinstance(error, OSError) and not isinstance(error, DataError | UsageError):
             # NumPy's error has no number where the disk takes only part of an array.
             text = f"{error.filename or state.parent}: {error.strerror or f'No space left on device ({error})'}"
-        note = json.dumps({"kind": type(error).__name__, "text": text[:_MOST_TEXT]}, ensure_ascii=False)
+        kind = next((kind for kind in (DataError, UsageError) if isinstance(error, kind)), SetupError)
+        note = json.dumps({"kind": kind.__name__, "text": text[:_MOST_TEXT]}, ensure_ascii=False)
         _leave_note(state / _PROBLEM_NAME, note.encode("utf-8", "backslashreplace").ljust(_PROBLEM_BYTES))
         raise
 
@@ -153,5 +156,5 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 def _noted_problem(note: bytes) -> Exception:
     noted = json.loads(note)
-    kind = UsageError if noted["kind"] == "UsageError" else SetupError
-    return kind(f"{noted['text'].rstrip('.')}.")
+    kinds = {kind.__name__: kind for kind in (DataError, UsageError, SetupError)}
+    return kinds[noted["kind"]](f"{noted['text'].rstrip('.')}.")

@@ -19,6 +19,7 @@ from pathlib import Path
 import tensorflow as tf
 import xxhash
 
+from tfpipe.errors import UsageError
 from tfpipe.reader.memory import free_memory
 from tfpipe.reader.request import Request
 
@@ -121,7 +122,7 @@ def _part_bytes(part: tf.TypeSpec, per_batch: bool) -> int | None:
 
 def _check_room(needed: int, free: int, where: str, instead: str) -> None:
     if needed > _MOST_PART * free:
-        raise ValueError(
+        raise UsageError(
             f"The cache would take {needed / 1e6:,.0f} MB, and {where} has {free / 1e6:,.0f} MB free, of which it may "
             f"take {_MOST_PART:.0%}: use {instead}, a smaller image_size, or cache='none'."
         )
