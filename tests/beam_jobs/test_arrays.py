@@ -366,3 +366,38 @@ def test_the_manifest_says_how_it_was_made(tmp_path: Path) -> None:
         "source": "arrays",
         "channels": 1,
     }
+
+
+# ---- training
+
+
+@pytest.mark.parametrize("channels", [(), (3,)], ids=["gray", "colour"])
+def test_a_model_learns_from_arrays_as_keras_has_them(tmp_path: Path, channels: tuple[int, ...]) -> None:
+    """The lines of README and docs/sources.md, on digits whose class is where the light is."""
+    import keras
+
+    labels = DRAW.integers(0, 4, (600, 1)).astype(np.uint8)
+    images = DRAW.integers(0, 80, (600, 12, 12, *channels), np.uint8)
+    for number, label in enumerate(labels[:, 0]):
+        images[number, 3 * label : 3 * label + 3] += 150
+    manifest = tfpipe.from_arrays(images, labels, tmp_path / "out", split={"train": 0.9, "validation": 0.1})
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(4, activation="softmax")]
+    model = keras.Sequential([keras.Input((12, 12, *(channels or (1,)))), *layers])
+    model.compile(keras.optimizers.Adam(0.01), "categorical_crossentropy", metrics=["accuracy"])
+    train = tfpipe.make_dataset(manifest, batch_size=32)
+    validation = tfpipe.make_dataset(manifest, "validation", batch_size=32)
+    history = model.fit(train, validation_data=validation, epochs=5, shuffle=False, verbose=0)
+    assert history.history["val_accuracy"][-1] > 0.95
+
+
+@pytest.mark.parametrize("resize", ["pad", "stretch", "crop", tfpipe.RandomResizedCrop()], ids=str)
+@pytest.mark.parametrize("antialias", [False, True])
+def test_gray_images_are_resized_as_gray(tmp_path: Path, resize: Any, antialias: bool) -> None:
+    images = np.repeat(DRAW.integers(0, 256, (4, 9, 12, 1), np.uint8), 3, 3)
+    gray = tfpipe.from_arrays(images[..., 0], None, tmp_path / "gray", split=ALL)
+    colour = tfpipe.from_arrays(images, None, tmp_path / "colour", split=ALL)
+    settings = {"image_size": (6, 7), "resize": resize, "antialias": antialias}
+    expected = read(colour, **settings)
+    for key, record in read(gray, **settings).items():
+        np.testing.assert_array_equal(record["image"], expected[key]["image"][..., :1], strict=True)

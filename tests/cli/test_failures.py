@@ -392,6 +392,7 @@ def test_inspect_names_a_damaged_record_and_its_key(command: Run, damaged: Path)
         (["serve", "--workers", "0"], 2, "A service takes at least one worker"),
         (["serve", "--port", "99999"], 2, "a port in [0, 65535]"),
         (["serve", "--port", "{port}"], 3, "The port {port} can't be taken: Address already in use."),
+        (["demo", "--output", "{}/demo", "--epochs", "0"], 2, "--epochs is 0; it must be at least 1."),
         (["index", "{}/none-*"], 2, "No file matches "),
         (["repair", "{}/none-*", "--output", "{}/new"], 2, "No manifest "),
         (["repair", "{}", "--output", "{}"], 2, "is not empty"),
