@@ -91,6 +91,10 @@ def convert(job: Job, *, quiet: bool = True, announce: Callable[[Changes], None]
         _check_places(job, output)
         if job.dry_run:
             planned = _plan_aside(job, source, output, class_names)
+            if sum(planned.plan.refused.values()) == planned.plan.listed:
+                raise DataError(
+                    f"{_refused_text(planned.plan.refused, planned.plan.listed)}: there is nothing to write."
+                )
             replaces = _announce_changes(job, output, planned, announce)
             return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain, replaces=replaces)
         # On another runner the workers are other processes, with helpers of their own.
@@ -338,20 +342,28 @@ def _check_space(output: Path, plan: Plan, missing: int) -> None:
         raise SetupError(f"{output} has {free:,} bytes free; about {needed:,} are needed.")
 
 
+def _refused_text(reasons: Mapping[str, int], listed: int) -> str:
+    """How many inputs were refused, and why, as the beginning of a sentence."""
+    total = sum(reasons.values())
+    count = f"All {total}" if total == listed else f"{total} of {listed}"
+    return f"{count} inputs were refused ({', '.join(f'{number} {reason}' for reason, number in reasons.items())})"
+
+
 def _check_refusals(job: Job, output: AnyPath, plan: Plan, refusals: Sequence[Refused]) -> None:
-    """Raises a DataError where too many inputs were refused; rejected.jsonl then lists them."""
+    """Raises a DataError where too many inputs were refused, or all; rejected.jsonl then lists them."""
     from beam_jobs.publish import rejected_lines
 
     allowed = rejected_limit(job.max_rejected, plan.listed)
     if len(refusals) <= allowed and len(refusals) < plan.listed:
         return
     replace_file(output / REJECTED_NAME, rejected_lines(refusals), fsync=job.fsync)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(r.reason for r in refusals).most_common())
+    text = _refused_text(dict(Counter(refusal.reason for refusal in refusals).most_common()), plan.listed)
     first = min(refusals)
+    details = f"the first is {first.key!r}: {first.detail} All are in {output / REJECTED_NAME}."
+    if len(refusals) == plan.listed:
+        raise DataError(f"{text}: there is nothing to write; {details}")
     raise DataError(
-        f"{len(refusals)} of {plan.listed} inputs were refused ({reasons}), {allowed} may be "
-        f"(--max_rejected {job.max_rejected}); "
-        f"the first is {first.key!r}: {first.detail} All are in {output / REJECTED_NAME}. "
+        f"{text}, {allowed} may be (--max_rejected {job.max_rejected}); {details} "
         "Correct them, or go on with --resume and a higher --max_rejected."
     )
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ import xxhash
 from beam_jobs.engines.failures import check_pieces
 from beam_jobs.job import Job
 from beam_jobs.sources import LeftOut, Listed, Ref, Refused, Source
+from beam_jobs.sources.cells import cell_kind, column_dtype
 from beam_jobs.sources.labels import class_order, label_problem, names_in
 from tfpipe.format.sharding import cut_order, key_hashes, num_shards, pick_split, split_bounds
 from tfpipe.storage import replace_file
@@ -45,11 +45,6 @@ _PARTS = 1 << _PART_BITS
 _RECORD_OVERHEAD = 110
 
 _RUN_DTYPE = np.dtype([("order", "<u8"), ("size", "<i8"), ("begin", "<u8"), ("place", "<u4"), ("split", "u1")])
-_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
-_NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
-_INT, _FLOAT, _TEXT, _EMPTY, _LARGE = 1, 2, 4, 8, 16
-# float32 holds every integer up to here.
-_MOST_EXACT = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ class _SortedRun:
         if scan.label_kind not in ("number", "none"):
             self.labels[label] += 1
         if extras:
-            self.kinds = [a | b for a, b in zip(self.kinds or [0] * len(extras), map(_cell_kind, extras), strict=True)]
+            self.kinds = [a | b for a, b in zip(self.kinds or [0] * len(extras), map(cell_kind, extras), strict=True)]
         # A sum does not depend on the order of what is listed.
         self.digest += xxhash.xxh3_128_intdigest(data + b"\0%d\0%d" % (size, number))
 
@@ -162,25 +157,6 @@ def list_piece(scan: ListingScan, number: int, piece: Any) -> None:
             run.save(Path(scan.sorted_runs, f"{number:04d}-{saved:05d}"), last=False)
             run, saved = _SortedRun(), saved + 1
     run.save(Path(scan.sorted_runs, f"{number:04d}-{saved:05d}"), last=True)
-
-
-def _cell_kind(cell: str) -> int:
-    if not cell:
-        return _EMPTY
-    if _INTEGER.fullmatch(cell):
-        return _INT if abs(int(cell)) <= _MOST_EXACT else _INT | _LARGE
-    # 007 and numbers beyond int64 are names, not quantities.
-    return _FLOAT if _NUMBER.fullmatch(cell) and not cell.lstrip("-").isdecimal() else _TEXT
-
-
-def _column_dtype(kinds: int) -> str:
-    """int64 where every cell is an integer; float32 where each is a number or empty (NaN); else string.
-
-    A column whose integers float32 would change is kept as string.
-    """
-    if kinds & ~_LARGE == _INT:
-        return "int64"
-    return "float32" if kinds & (_INT | _FLOAT) and not kinds & (_TEXT | _LARGE) else "string"
 
 
 # ---- the plan
@@ -314,7 +290,7 @@ def _type_columns(facts: list[dict[str, Any]], source: Source) -> tuple[tuple[st
     known, kinds = dict(source.dtypes), [0] * len(source.columns)
     for fact in facts:
         kinds = [a | b for a, b in zip(kinds, fact["kinds"] or [0] * len(kinds), strict=True)]
-    return tuple((name, known.get(name) or _column_dtype(k)) for name, k in zip(source.columns, kinds, strict=True))
+    return tuple((name, known.get(name) or column_dtype(k)) for name, k in zip(source.columns, kinds, strict=True))
 
 
 def listing_refusals(sorted_runs: str) -> Iterator[Refused]:

@@ -221,7 +221,12 @@ def _manifest(
         mean=total and total.mean,
         std=total and total.std,
         statistics=census_json([one.image_sizes for one in stats], duplicates),
-        made_by={**recorded, **left_out, "source_digest": f"xxh3_128_sum:{digest:032x}", "versions": versions(job)},
+        made_by={
+            **recorded,
+            **left_out,
+            "source_digest": f"xxh3_128_sum:{digest:032x}",
+            "versions": recorded.get("versions") or versions(job),
+        },
     )
 
 
@@ -248,6 +253,7 @@ def _schema(job: Job, plan: Plan, stats: Sequence[ShardStats], recorded: dict[st
         jpeg_only=all(set(one.formats) <= {"jpeg"} for one in stats),
         turned=any(one.turned for one in stats),
         masked=has_masks(plan.columns),
+        channels=recorded["options"].get("channels", 3),
     )
     size = recorded.get("model", {}).get("embedding_size")
     extras = extra_features(plan.columns)

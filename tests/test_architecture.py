@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import tfpipe
+
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("tfpipe/**/*.py"), *ROOT.glob("beam_jobs/**/*.py")])
 
@@ -107,6 +109,25 @@ def _all_imports(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+def test_only_from_arrays_leads_from_the_library_to_beam_jobs():
+    """By name, as tfpipe/__init__ hands its names out: no import shows it."""
+    homes = {name: home for name, home in tfpipe._HOMES.items() if not home.startswith("tfpipe.")}
+    assert homes == {"from_arrays": "beam_jobs.arrays"}
+
+
+# Where the command line comes to: an error that it is to tell from an accident has a class of tfpipe.errors.
+REACHED = ("format", "images", "reader", "timing", "maintenance", "report", "cli", "storage", "quiet")
+
+
+def test_errors_that_the_command_line_meets_say_whose_mistake_they_are():
+    for name, path in MODULES.items():
+        if name.startswith("beam_jobs") or name.removeprefix("tfpipe.").split(".")[0] in REACHED:
+            for node in ast.walk(ast.parse(path.read_text())):
+                raised = node.exc.func if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) else None
+                plain = isinstance(raised, ast.Name) and raised.id in ("ValueError", "FileNotFoundError", "OSError")
+                assert not plain, f"{path}:{node.lineno}: raise a DataError, UsageError or SetupError"
 
 
 def test_private_parts_of_tensorflow_are_used_in_one_module():

@@ -70,7 +70,8 @@ def test_the_package_and_its_policies_do_not_even_load_numpy(code: str) -> None:
 
 def test_the_names_of_the_package_load_no_more_than_they_need() -> None:
     code = (
-        f"import tfpipe; tfpipe.load_manifest, tfpipe.Manifest, tfpipe.Schema, tfpipe.Feature, tfpipe.index; {LOADED}"
+        f"import tfpipe; tfpipe.load_manifest, tfpipe.Manifest, tfpipe.Schema, tfpipe.Feature, tfpipe.index, "
+        f"tfpipe.from_arrays; {LOADED}"
     )
     assert process("-c", code).stdout == "[]\n"
 

@@ -20,6 +20,8 @@ _HOMES = {
     "load_manifest": "tfpipe.format.manifest",
     "Manifest": "tfpipe.format.manifest",
     "index": "tfpipe.maintenance.adopt",
+    # With the command line, the only way from tfpipe to beam_jobs.
+    "from_arrays": "beam_jobs.arrays",
     "make_dataset": "tfpipe.reader.dataset",
     "class_weights": "tfpipe.reader.mixtures",
     "RandomResizedCrop": "tfpipe.reader.crops",

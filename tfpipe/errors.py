@@ -1,7 +1,7 @@
-"""Three kinds of failure, each with its exit code on the command line.
+"""The kinds of failure, each with its exit code on the command line.
 
-Wrong arguments of library functions raise plain `ValueError`, `TypeError` and `FileNotFoundError`; these classes
-refine them for the command line, which has to distinguish the cases.
+Every ValueError and FileNotFoundError that tfpipe raises itself, where the command line can reach it, is one of these:
+what else comes to the command line was expected by nobody, and has another exit code.
 """
 
 from __future__ import annotations
@@ -13,10 +13,18 @@ class DataError(ValueError):
     exit_code = 1
 
 
+class ShardNotFound(DataError, FileNotFoundError):
+    """A shard that the manifest lists is missing. Exit code 1."""
+
+
 class UsageError(ValueError):
-    """The request contradicts itself or the existing files. Exit code 2."""
+    """The request contradicts itself or the existing files, or an argument is out of range. Exit code 2."""
 
     exit_code = 2
+
+
+class InputNotFound(UsageError, FileNotFoundError):
+    """There is nothing at a path that was asked for. Exit code 2."""
 
 
 class SetupError(RuntimeError):

@@ -373,7 +373,8 @@ def sync_path(path: Path) -> None:
     except OSError as error:
         # Some network and FUSE file systems can't sync a folder, and one that may not be read can't be opened.
         if error.errno not in _NO_FOLDERS or not path.is_dir():
-            raise OSError(error.errno, error.strerror, str(path)) from error
+            error.filename = str(path)
+            raise
 
 
 def begin_sync(handle: int, begin: int, end: int) -> None:

@@ -38,7 +38,8 @@ class Encoded(NamedTuple):
     """A record, ready to be written.
 
     Attributes:
-      classes: the ids of its classes: one, several with --label_kind multi, none where the label is a number.
+      classes: the ids of its classes: one, several with --label_kind multi, none where the label is a number or
+        there is none.
       chunks: its whole frame.
       header: the header of the image file.
       size: (height, width) of the image that a reader gets; None for an embedding.
@@ -194,6 +195,8 @@ class Packer:
 
     def _add_label(self, label: str, values: dict[str, Any]) -> tuple[int, ...]:
         """Adds the label's features to a record's values; returns the ids of its classes."""
+        if self._label_kind == "none":
+            return ()
         if self._label_kind == "class":
             values["label"], values["label_int"] = label, self._class_ids[label]
             return (values["label_int"],)

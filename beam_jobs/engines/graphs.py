@@ -57,11 +57,15 @@ def _note_problems(state: AnyPath) -> Iterator[None]:
     """Leaves the message of an expected error in the state folder: runners return a traceback as one long text."""
     try:
         yield
-    except (OSError, DataError, SetupError, UsageError) as error:
+    except (OSError, DataError, SetupError, UsageError, MemoryError) as error:
         text = str(error)
-        if isinstance(error, OSError):
-            text = f"{error.filename or state.parent}: {error.strerror or error}"
-        note = json.dumps({"kind": type(error).__name__, "text": text[:_MOST_TEXT]}, ensure_ascii=False)
+        if isinstance(error, MemoryError):
+            text = f"There is not enough memory: {text or 'a smaller --threads takes less'}"
+        elif isinstance(error, OSError) and not isinstance(error, DataError | UsageError):
+            # NumPy's error has no number where the disk takes only part of an array.
+            text = f"{error.filename or state.parent}: {error.strerror or f'No space left on device ({error})'}"
+        kind = next((kind for kind in (DataError, UsageError) if isinstance(error, kind)), SetupError)
+        note = json.dumps({"kind": kind.__name__, "text": text[:_MOST_TEXT]}, ensure_ascii=False)
         _leave_note(state / _PROBLEM_NAME, note.encode("utf-8", "backslashreplace").ljust(_PROBLEM_BYTES))
         raise
 

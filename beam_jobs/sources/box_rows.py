@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from beam_jobs.sources.cells import cell_kind, column_dtype
 from beam_jobs.sources.columns import BOX_FEATURES, BoxColumns, RowColumns
 from beam_jobs.sources.labels import class_order
 from beam_jobs.sources.listing import Refusal, to_cell
@@ -128,6 +129,7 @@ def has_area(box: _Numbers) -> bool:
 def survey(
     rows: Callable[[], Iterable[Row]],
     columns: RowColumns,
+    boxes: BoxColumns,
     options: SourceOptions,
     listing: str,
     image_size: Callable[[str], ImageSize | None],
@@ -136,7 +138,8 @@ def survey(
 
     Args:
       rows: yields the rows.
-      columns: of the listing, which has boxes.
+      columns: of the listing.
+      boxes: those of its columns that hold boxes.
       options: of the source.
       listing: the file, for messages.
       image_size: the size of the image in the file that a cell names, for a few of them; None where it has none.
@@ -144,29 +147,25 @@ def survey(
     Raises:
       UsageError: the boxes could be of two orders.
     """
-    if columns.boxes is None:
-        raise ValueError("The listing has no boxes.")
-    label = columns.boxes.label or columns.label
-    if options.label_kind == "number" and columns.boxes.label is None:
-        label = None
-    found = _Survey(columns, label)
+    label = boxes.label or (None if options.label_kind == "number" else columns.label)
+    found = _Survey(columns, boxes, label)
     for row, _ in rows():
         if not isinstance(row, str):
             found.add(row)
-    if options.box_order is None and len(columns.boxes.names) == 1:
-        _check_order(found, columns.boxes, listing, image_size)
+    if options.box_order is None and len(boxes.names) == 1:
+        _check_order(found, boxes, listing, image_size)
     names = options.class_names or class_order(found.labels)
     lists = tuple((name, columns.feature(name), found.dtype(name)) for name in columns.extras if name in found.differ)
-    return BoxReader(columns.boxes, label, found.is_relative, {name: i for i, name in enumerate(names)}, lists)
+    return BoxReader(boxes, label, found.is_relative, {name: i for i, name in enumerate(names)}, lists)
 
 
 class _Survey:
     """What is to be known of all rows before the first record is made."""
 
-    def __init__(self, columns: RowColumns, label: str | None) -> None:
-        self._columns, self._label = columns, label
+    def __init__(self, columns: RowColumns, boxes: BoxColumns, label: str | None) -> None:
+        self._columns, self._boxes, self._label = columns, boxes, label
         self._first: dict[str, tuple[str, ...]] = {}
-        self._kinds: dict[str, set[type]] = {name: set() for name in columns.extras}
+        self._kinds = dict.fromkeys(columns.extras, 0)
         self.labels: set[str] = set()
         self.differ: set[str] = set()
         self.sample: list[tuple[str, _Numbers]] = []
@@ -179,14 +178,14 @@ class _Survey:
         cells = tuple(to_cell(row.get(name)) for name in self._columns.extras)
         known = self._first.setdefault(file, cells)
         for name, cell, first in zip(self._columns.extras, cells, known, strict=True):
-            self._kinds[name].add(_number_kind(cell))
+            self._kinds[name] |= cell_kind(cell.strip())
             if cell != first:
                 self.differ.add(name)
         value = row.get(self._label) if self._label else None
         labels = value if isinstance(value, list) else [value]
         self.labels.update(text for one in labels if (text := to_cell(one).strip()))
         try:
-            boxes = numbers_of(row, self._columns.boxes.names) if self._columns.boxes else []
+            boxes = numbers_of(row, self._boxes.names)
         except Refusal:
             return
         self.num_boxes += len(boxes)
@@ -200,18 +199,8 @@ class _Survey:
 
     def dtype(self, name: str) -> str:
         """The dtype of a column with a value for each row."""
-        kinds = self._kinds[name]
-        return "int64[]" if kinds == {int} else "string" if str in kinds else "float32[]"
-
-
-def _number_kind(cell: str) -> type:
-    if re.fullmatch(r"-?\d{1,15}", cell):
-        return int
-    try:
-        float(cell or "nan")
-    except ValueError:
-        return str
-    return float
+        dtype = column_dtype(self._kinds[name])
+        return dtype if dtype == "string" else f"{dtype}[]"
 
 
 def _check_order(

@@ -149,7 +149,7 @@ class RowSource:
         else:
             check_names(cell)
             found = self.lookup.find(cell)
-            label, boxes, without_area = self._with_boxes(rows, found)
+            label, boxes, without_area = self._with_boxes(self.boxes, rows, found)
         group = to_cell(row.get(columns.group)).strip() if columns.group else ""
         if columns.group and not group:
             raise Refusal("empty_group", f"The row has nothing in the column {columns.group!r}.")
@@ -214,41 +214,38 @@ class RowSource:
 
     # ---- boxes
 
-    def _with_boxes(self, rows: Sequence[dict[str, Any]], found: Found) -> tuple[str, tuple[str, ...], int]:
+    def _with_boxes(
+        self, reader: BoxReader, rows: Sequence[dict[str, Any]], found: Found
+    ) -> tuple[str, tuple[str, ...], int]:
         """The label of a file by its boxes, the cells with a value for each box, and how many boxes have no area."""
-        if self.boxes is None:
-            raise ValueError("The listing has no boxes.")
-        pairs = [(box, label, row) for row in rows for box, label in self.boxes.read(row)]
+        pairs = [(box, label, row) for row in rows for box, label in reader.read(row)]
         kept = [pair for pair in pairs if has_area(pair[0])]
-        label = self._label_of_boxes(rows[0], [label for _, label, _ in kept or pairs])
-        width, height = self._image_size(rows[0], found) if self.boxes.is_relative and kept else (1, 1)
+        label = self._label_of_boxes(reader, rows[0], [label for _, label, _ in kept or pairs])
+        width, height = self._image_size(rows[0], reader, found) if reader.is_relative and kept else (1, 1)
         corners = [n * side for box, _, _ in kept for n, side in zip(box, (width, height) * 2, strict=True)]
         cells = [" ".join(map(repr, corners))]
-        if self.boxes.label:
-            cells.append(" ".join(str(self.boxes.ids[label]) for _, label, _ in kept))
-        for name, _, dtype in self.boxes.lists:
+        if reader.label:
+            cells.append(" ".join(str(reader.ids[label]) for _, label, _ in kept))
+        for name, _, dtype in reader.lists:
             values = [to_cell(row.get(name)).strip() for _, _, row in kept]
             cells.append(json.dumps(values) if dtype == "string" else " ".join(value or "nan" for value in values))
         return label, tuple(cells), len(pairs) - len(kept)
 
-    def _label_of_boxes(self, row: Mapping[str, Any], labels: Sequence[str]) -> str:
+    def _label_of_boxes(self, reader: BoxReader, row: Mapping[str, Any], labels: Sequence[str]) -> str:
         columns, kind = self.row_columns, self.options.label_kind
-        if self.boxes is None or kind == "none" or (columns.label and columns.label != self.boxes.label):
+        if kind in ("none", "number") or (columns.label and columns.label != reader.label):
             return self._label(row)
-        if kind == "number":
-            return self._label(row)
-        if not labels and self.boxes.label and to_cell(row.get(self.boxes.label)).strip() not in ("", "[]"):
+        if not labels and reader.label and to_cell(row.get(reader.label)).strip() not in ("", "[]"):
             return self._label(row)  # An image without boxes may have a label all the same.
         if kind == "multi":
             return label_text(list(labels))
         if not labels:
             raise Refusal("empty_label", "The image has no boxes and no label; --label_kind multi takes such images.")
-        return self.boxes.frequent(labels)
+        return reader.frequent(labels)
 
-    def _image_size(self, row: Mapping[str, Any], found: Found) -> ImageSize:
+    def _image_size(self, row: Mapping[str, Any], reader: BoxReader, found: Found) -> ImageSize:
         """The size that the row or the file's header states."""
-        names = self.boxes.columns.size if self.boxes else None
-        cells = [to_cell(row.get(name)) for name in names] if names else []
+        cells = [to_cell(row.get(name)) for name in reader.columns.size or ()]
         if cells and all(cell.isdecimal() and int(cell) > 0 for cell in cells):
             return int(cells[0]), int(cells[1])
         try:
@@ -282,7 +279,7 @@ def open_rows(listing: str, options: SourceOptions) -> RowSource:
     _check_separator(source)
     if columns.boxes is None:
         return source
-    boxes = survey(table.rows, columns, options, listing, lambda cell: _stored_size(lookup, cell))
+    boxes = survey(table.rows, columns, columns.boxes, options, listing, lambda cell: _stored_size(lookup, cell))
     classes = tuple(boxes.ids) if boxes.label and options.label_kind in ("class", "multi") else None
     return replace(source, boxes=boxes, class_names=None if columns.boxes.label else classes)
 

@@ -290,7 +290,7 @@ def test_too_many_refusals_stop_before_the_manifest_and_a_higher_limit_goes_on(
 def test_a_dataset_of_refusals_alone_is_never_written(tmp_path: Path) -> None:
     (tmp_path / "in/cat").mkdir(parents=True)
     (tmp_path / "in/cat/1.jpg").write_bytes(b"<html>")
-    with pytest.raises(DataError, match="1 of 1 inputs were refused"):
+    with pytest.raises(DataError, match=r"All 1 inputs were refused \(1 not_an_image\): there is nothing to write; "):
         run(tmp_path / "in", tmp_path / "out", max_rejected="100%")
     assert not (tmp_path / "out/dataset.json").exists()
 

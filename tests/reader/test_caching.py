@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -129,13 +128,3 @@ def test_a_disk_cache_beyond_the_disk_is_refused(raw_dataset, tmp_path, monkeypa
     monkeypatch.setattr(caching.shutil, "disk_usage", lambda _: caching.shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(ValueError, match=r"has 0 MB free, of which it may take 80%: use another cache_dir"):
         a_dataset(raw_dataset, cache="disk", cache_dir=str(tmp_path))
-
-
-def test_the_limit_of_a_container_counts_page_cache_as_free(tmp_path):
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 500\n")
-    assert caching._cgroup_free(tmp_path) == 800
-    (tmp_path / "memory.max").write_text("max\n")
-    assert caching._cgroup_free(tmp_path) is None
-    assert caching._cgroup_free(Path("/nowhere")) is None

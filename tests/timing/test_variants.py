@@ -10,6 +10,7 @@ import tensorflow as tf
 import tfpipe
 from beam_jobs.convert import convert
 from beam_jobs.job import Job
+from tfpipe.reader import caching
 from tfpipe.reader.options import ReadOptions
 from tfpipe.timing import Pass, summarize, tuning, variants
 from tfpipe.timing.benchmark import Benchmark, compare_variants, sample_task
@@ -87,6 +88,21 @@ def test_caches_without_room_are_left_out_with_the_sizes(datasets, monkeypatch, 
     fitting, left_out = fitting_variants(task_of(datasets, "raw"), cache_dir=str(tmp_path / "not_there_yet"))
     assert {name for name in fitting if name.startswith("cache")} == {"cache_disk_records", "cache_disk_batches"}
     assert left_out["cache_memory_batches"].endswith("0.0 GB of memory are free")
+
+
+def test_caches_and_their_variants_ask_for_the_same_free_memory(datasets, monkeypatch):
+    """What tune recommends is not refused by make_dataset: in a container of 4 GB neither sees the machine's 64."""
+    assert variants.free_memory is caching.free_memory
+    task = task_of(datasets, "raw")
+    for module in (variants, caching):
+        monkeypatch.setattr(module, "free_memory", lambda: int(cache_bytes(task) / 0.5))
+    assert not [name for name in fitting_variants(task)[0] if name.startswith("cache")]
+    for module in (variants, caching):
+        monkeypatch.setattr(module, "free_memory", lambda: cache_bytes(task) * 3)
+    found = [options for name, options in fitting_variants(task)[0].items() if name.startswith("cache")]
+    assert len(found) == 2
+    for options in found:
+        task.build(options)
 
 
 def test_a_cache_holds_images_as_batches_do(datasets):

@@ -1,7 +1,8 @@
 """The command line: `tfpipe VERB ...`. Each verb is a module with `add_arguments(parser)` and `run(arguments) -> int`.
 
-Exit codes: 0 ok, 1 problems in the data, 2 usage, 3 the environment, 130 interrupted. Results go to stdout, progress
-and errors to stderr. Beam's options follow a literal `--`; an unknown option is an error everywhere.
+Exit codes: 0 ok, 1 problems in the data, 2 usage, 3 the environment, 70 unexpected, 130 interrupted, 141 where nobody
+reads stdout any more. Results go to stdout, progress and errors to stderr. Beam's options follow a literal `--`; an
+unknown option is an error everywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from absl import app, logging
 from absl.flags import argparse_flags
 
 from tfpipe import __version__
-from tfpipe.errors import DataError, SetupError, UsageError
+from tfpipe.cli.failures import exit_code
+from tfpipe.errors import UsageError
 
 # For each verb: its module, and its line in --help.
 VERBS = {
@@ -33,8 +35,6 @@ VERBS = {
     "version": ("tfpipe.cli.version", "show the versions of tfpipe and of its dependencies"),
 }
 
-INTERRUPTED = 130
-
 
 def main(verb: str | None = None) -> None:
     """Runs the command line of this process and exits; `verb`, if given, comes before its arguments."""
@@ -45,40 +45,14 @@ def main(verb: str | None = None) -> None:
     def parse(_: Sequence[str]) -> argparse.Namespace:
         parsed = _build_parser(arguments).parse_args(arguments)
         if beam_args and parsed.verb != "convert":
-            raise SystemExit(_fail(f"tfpipe {parsed.verb} takes nothing after --.", UsageError.exit_code))
+            raise UsageError(f"tfpipe {parsed.verb} takes nothing after --.")
         parsed.beam_args = tuple(beam_args)
         return parsed
 
-    app.run(lambda parsed: sys.exit(run(parsed)), flags_parser=parse, argv=[sys.argv[0]])
+    def run_verb(parsed: argparse.Namespace) -> None:
+        sys.exit(_module(parsed.verb).run(parsed))
 
-
-def run(arguments: argparse.Namespace) -> int:
-    """Runs the parsed verb; an error becomes a line on stderr and an exit code."""
-    try:
-        return _module(arguments.verb).run(arguments)
-    except (DataError, UsageError, SetupError) as error:
-        return _fail(str(error), error.exit_code)
-    except (FileNotFoundError, ValueError) as error:
-        return _fail(str(error), UsageError.exit_code)
-    except ModuleNotFoundError as error:
-        return _fail(_missing_module(error), SetupError.exit_code)
-    except OSError as error:
-        return _fail(f"{error.filename or ''}: {error.strerror or error}", SetupError.exit_code)
-    except KeyboardInterrupt:
-        print("\ntfpipe: interrupted.", file=sys.stderr, flush=True)
-        return INTERRUPTED
-
-
-def _fail(text: str, code: int) -> int:
-    print(f"tfpipe: error: {text}", file=sys.stderr)
-    return code
-
-
-def _missing_module(error: ModuleNotFoundError) -> str:
-    demo = dict.fromkeys(("mlxtend", "skimage", "PIL"), "demo")
-    extras = {"apache_beam": "beam", "tensorflow_hub": "hub", "matplotlib": "report", **demo}
-    extra = extras.get((error.name or "").partition(".")[0])
-    return f"{error}; pip install 'tfpipe[{extra}]'" if extra else str(error)
+    sys.exit(exit_code(lambda: app.run(run_verb, flags_parser=parse, argv=[sys.argv[0]]), command))
 
 
 def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

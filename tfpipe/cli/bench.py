@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.cli.failures import first_line
 from tfpipe.cli.progress import progress
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
@@ -97,9 +98,11 @@ def run(arguments: argparse.Namespace) -> int:
     _check_plot(arguments.plot)
     task = whole_task(arguments)
     load_tensorflow()
+    from tfpipe.reader.damage import naming_damage
     from tfpipe.timing.benchmark import compare_variants
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(naming_damage(task.manifest, task.split))
         folder = arguments.cache_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="tfpipe_bench_"))
         benchmark = make_benchmark(arguments, task)
         builds, left_out = _builds(arguments, task, benchmark, folder)
@@ -138,31 +141,61 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
         raise UsageError(f"--image_size is {text!r}; it takes H,W, such as 224,224.") from None
 
 
+def _parse_batch_sizes(text: str | None) -> list[int]:
+    sizes = text.split(",") if text else []
+    if not all(size.strip().isdecimal() and int(size) for size in sizes):
+        raise UsageError(f"--batch_sizes is {text!r}; it takes N,N,..., such as 32,128.")
+    return [int(size) for size in sizes]
+
+
 def make_benchmark(arguments: argparse.Namespace, task: Task) -> Benchmark:
     """The benchmark that the command line describes, on a sample of the task."""
     from tfpipe.timing.benchmark import Benchmark, sample_task
 
     if arguments.model and not arguments.fit:
         raise UsageError("--model goes with --fit.")
+    if not 0 < arguments.seconds < float("inf"):
+        raise UsageError(f"--seconds is {arguments.seconds}; it must be a number above 0.")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UsageError(f"--limit is {arguments.limit}; it must be at least 1.")
     sample = sample_task(task, limit=arguments.limit, seconds=arguments.seconds)
     return Benchmark(
         sample,
         fit=arguments.fit,
-        model=_load_model(arguments.model),
+        model=_load_model(arguments.model, sample),
         repeats=arguments.repeats,
         page_cache=arguments.page_cache,
         seed=arguments.seed,
     )
 
 
-def _load_model(path: str | None) -> Any:
+def _load_model(path: str | None, task: Task) -> Any:
+    """The model in a file, once it has taken one batch of the task.
+
+    Raises:
+      UsageError: it can't be loaded, is not compiled, or takes other batches.
+    """
     if path is None:
         return None
     import keras
 
-    model = keras.saving.load_model(path)
+    from tfpipe.reader.options import ReadOptions
+    from tfpipe.timing.consumers import Fit, blank_batches
+
+    # A model runs code of its user, and Keras raises anything: which class says nothing.
+    try:
+        model = keras.saving.load_model(path)
+    except Exception as error:
+        raise UsageError(f"--model {path} can't be loaded: {first_line(error)}") from error
     if not model.compiled:
         raise UsageError(f"The model in {path} is not compiled: save it after model.compile(...).")
+    batches = task.build(ReadOptions())
+    try:
+        Fit(batches, task.manifest.schema.label_kind, model=model)(blank_batches(batches.element_spec))
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"--model {path} does not take these batches: {first_line(error)}") from error
     return model
 
 
@@ -179,7 +212,7 @@ def _builds(
     if arguments.variants:
         variants = _select(variants, left_out, arguments.variants.split(","))
     builds: dict[str, Build] = {name: partial(benchmark.task.build, options) for name, options in variants.items()}
-    for size in map(int, arguments.batch_sizes.split(",") if arguments.batch_sizes else ()):
+    for size in _parse_batch_sizes(arguments.batch_sizes):
         builds[f"batch_{size}"] = partial(dataclasses.replace(benchmark.task, batch_size=size).build, ReadOptions())
     if arguments.options:
         builds["options"] = partial(benchmark.task.build, ReadOptions.load(arguments.options))

@@ -14,10 +14,10 @@ from typing import Any
 from beam_jobs.census import manifest_warnings
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.replaced import Changes, change_lines
-from tfpipe.cli import INTERRUPTED
 from tfpipe.cli.convert_options import EXAMPLES as EXAMPLES
 from tfpipe.cli.convert_options import add_arguments as add_arguments
 from tfpipe.cli.convert_options import job_from_arguments
+from tfpipe.cli.failures import INTERRUPTED
 from tfpipe.cli.tables import print_split_table, print_table
 from tfpipe.format.manifest import Manifest
 

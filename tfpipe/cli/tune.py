@@ -44,10 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
     _check_output(arguments.output)
     task = whole_task(arguments)
     load_tensorflow()
+    from tfpipe.reader.damage import naming_damage
     from tfpipe.timing.tuning import tune
 
-    benchmark = make_benchmark(arguments, task)
-    with pass_bar("tuning") as on_pass:
+    with naming_damage(task.manifest, task.split), pass_bar("tuning") as on_pass:
+        benchmark = make_benchmark(arguments, task)
         tuning = tune(task, benchmark, order=arguments.order, cache_dir=arguments.cache_dir, on_pass=on_pass)
     document = _document(arguments, benchmark, tuning)
     if arguments.output:
@@ -63,6 +64,8 @@ def _check_output(path: str | None) -> None:
     """Rejects, before minutes of timing, a file that could not be written afterwards."""
     if path is not None and not Path(path).absolute().parent.is_dir():
         raise UsageError(f"--output is {path!r}, but there is no folder {Path(path).absolute().parent}.")
+    if path is not None and Path(path).is_dir():
+        raise UsageError(f"--output is {path!r}, which is a folder; it takes a file.")
 
 
 def _document(arguments: argparse.Namespace, benchmark: Benchmark, tuning: Tuning) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Iterator
 
+from tfpipe.errors import DataError
 from tfpipe.format.framing import (
     FOOTER_BYTES,
     FRAME_BYTES,
@@ -77,12 +78,12 @@ def _read_record(file: gzip.GzipFile) -> bytes | None:
         return None
     length = valid_length(head)
     if length is None:
-        raise ValueError("its length does not match its CRC")
+        raise DataError("its length does not match its CRC")
     body = _read_bytes(file, length + FOOTER_BYTES)
     if len(body) < length + FOOTER_BYTES:
-        raise ValueError(f"it should take {FRAME_BYTES + length} bytes, the file ends after {HEADER_BYTES + len(body)}")
+        raise DataError(f"it should take {FRAME_BYTES + length} bytes, the file ends after {HEADER_BYTES + len(body)}")
     if not matches_crc(body[:length], body[length:]):
-        raise ValueError(f"the {length} bytes of its payload do not match their CRC")
+        raise DataError(f"the {length} bytes of its payload do not match their CRC")
     return body[:length]
 
 

@@ -22,6 +22,8 @@ from typing import NamedTuple
 import google_crc32c
 import numpy as np
 
+from tfpipe.errors import DataError
+
 Chunks = list[bytes]
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4
@@ -36,7 +38,7 @@ _HEADER = struct.Struct("<QI")
 SMALL_BYTES = 1024
 
 
-class DamagedRecord(ValueError):
+class DamagedRecord(DataError):
     """A shard contains bytes that are not a valid record.
 
     Attributes:
@@ -164,5 +166,5 @@ def load_index(path: str | os.PathLike[str]) -> np.ndarray:
 def parse_index(data: bytes, path: str) -> np.ndarray:
     """The offsets in the bytes of a records.index; `path` is used in errors only. See load_index."""
     if len(data) % 8:
-        raise ValueError(f"{path} has {len(data)} bytes, which is not a multiple of 8.")
+        raise DataError(f"{path} has {len(data)} bytes, which is not a multiple of 8.")
     return np.frombuffer(data, "<u8")

@@ -21,6 +21,7 @@ import numpy as np
 import xxhash
 
 from tfpipe import __version__
+from tfpipe.errors import DataError, InputNotFound, UsageError
 from tfpipe.format.framing import parse_index, scan
 from tfpipe.format.schema import Schema
 from tfpipe.storage import (
@@ -125,7 +126,7 @@ class Manifest:
           ValueError: there is none; the message lists the known ones.
         """
         if name not in self.splits:
-            raise ValueError(f"No split {name!r} in {self.directory}; it has {list(self.splits)}.")
+            raise UsageError(f"No split {name!r} in {self.directory}; it has {list(self.splits)}.")
         return self.splits[name]
 
     def num_records(self, split: str | None = None) -> int:
@@ -146,7 +147,7 @@ class Manifest:
         """
         path = self.shard_path(shard)
         if isinstance(path, StorePath):
-            raise ValueError(f"{path} is in a store; this needs a dataset on this machine: copy it here first.")
+            raise UsageError(f"{path} is in a store; this needs a dataset on this machine: copy it here first.")
         return path
 
     def offsets(self, split: str) -> list[np.ndarray]:
@@ -164,7 +165,7 @@ class Manifest:
         for shard, start in starts:
             part = self._scan_offsets(shard) if index is None else index[start : start + shard.num_records]
             if len(part) != shard.num_records:
-                raise ValueError(
+                raise DataError(
                     f"{self.shard_path(shard)} has {len(part)} records, the manifest says {shard.num_records}; "
                     "run tfpipe check."
                 )
@@ -178,7 +179,7 @@ class Manifest:
     @staticmethod
     def _index_start(shard: Shard) -> int:
         if shard.index_start is None:
-            raise ValueError(f"{shard.path} is compressed: its records have no offsets.")
+            raise UsageError(f"{shard.path} is compressed: its records have no offsets.")
         return shard.index_start
 
     def _own_index(self) -> np.ndarray | None:
@@ -256,25 +257,25 @@ def parse_manifest(text: str, directory: AnyPath) -> Manifest:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from error
+        raise DataError(f"{path} is not JSON: {error}.") from error
     if not isinstance(document, dict) or "format_version" not in document:
-        raise ValueError(f"{path} is not a tfpipe manifest: it has no format_version.")
+        raise UsageError(f"{path} is not a tfpipe manifest: it has no format_version.")
     _check_version(document, path)
     try:
         return _from_document(document, directory)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} is not a valid manifest: {type(error).__name__}: {error}.") from error
+        raise DataError(f"{path} is not a valid manifest: {type(error).__name__}: {error}.") from error
 
 
 def _check_version(document: Mapping[str, Any], path: AnyPath) -> None:
     """Refuses a format that is newer than this reader; every older one is read."""
     version = document["format_version"]
     if type(version) is not int or version < 1:
-        raise ValueError(f"{path} is not a tfpipe manifest: its format_version is {version!r}.")
+        raise UsageError(f"{path} is not a tfpipe manifest: its format_version is {version!r}.")
     if version > FORMAT_VERSION:
         needed = document.get("read_by")
         remedy = f"install tfpipe {needed} or newer" if isinstance(needed, str) else "install a newer tfpipe"
-        raise ValueError(
+        raise UsageError(
             f"{path} has format version {version}; tfpipe {__version__} reads up to {FORMAT_VERSION}: {remedy}."
         )
 
@@ -287,9 +288,9 @@ def _from_document(document: Mapping[str, Any], directory: AnyPath) -> Manifest:
         counts = tuple(_check_type(count, int) for count in part["class_counts"])
         splits[name] = Split(shards, counts)
         if (splits[name].num_records, splits[name].num_bytes) != (part["num_records"], part["num_bytes"]):
-            raise ValueError(f"the shards of split {name!r} do not sum to its totals")
+            raise DataError(f"the shards of split {name!r} do not sum to its totals")
         if len(counts) != len(classes):
-            raise ValueError(f"split {name!r} counts {len(counts)} classes, there are {len(classes)}")
+            raise DataError(f"split {name!r} counts {len(counts)} classes, there are {len(classes)}")
     mean, std = document["mean"], document["std"]
     return Manifest(
         schema=Schema.from_json(document["schema"]),
@@ -316,11 +317,11 @@ def _shard(fields: Mapping[str, Any]) -> Shard:
     )
     # A manifest from elsewhere must not make a reader open other files.
     if shard.path != os.path.basename(shard.path) or shard.path in ("", ".", ".."):
-        raise ValueError(f"the shard path {shard.path!r} is not a plain file name")
+        raise DataError(f"the shard path {shard.path!r} is not a plain file name")
     if shard.num_records < 0 or shard.num_bytes < 0 or (shard.index_start or 0) < 0:
-        raise ValueError(f"the shard {shard.path!r} has a negative number")
+        raise DataError(f"the shard {shard.path!r} has a negative number")
     if shard.compression not in (None, "GZIP") or (shard.compression and shard.index_start is not None):
-        raise ValueError(f"the shard {shard.path!r} has compression {shard.compression!r}; known: null, GZIP unindexed")
+        raise DataError(f"the shard {shard.path!r} has compression {shard.compression!r}; known: null, GZIP unindexed")
     return shard
 
 
@@ -350,9 +351,9 @@ def load_manifest(path: str | os.PathLike[str] | StorePath) -> Manifest:
         hint = (
             "its conversion has not finished: run it again with --resume" if unfinished else "tfpipe convert writes one"
         )
-        raise FileNotFoundError(f"No manifest {file}; {hint}.") from error
+        raise InputNotFound(f"No manifest {file}; {hint}.") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not JSON: {error}.") from error
+        raise DataError(f"{file} is not JSON: {error}.") from error
     return parse_manifest(text, file.parent)
 
 

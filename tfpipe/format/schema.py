@@ -18,6 +18,8 @@ from typing import Any
 
 import xxhash
 
+from tfpipe.errors import UsageError
+
 DTYPES = ("string", "int64", "float32", "float16", "uint8")
 PAYLOADS = ("raw", "decoded", "embedding")
 # class: one class name per record; multi: any number of them; number: a float, for regression; none: no label at all.
@@ -54,19 +56,19 @@ class Feature:
 
     def __post_init__(self) -> None:
         if not self.name or not isinstance(self.name, str):
-            raise ValueError(f"A feature needs a name, not {self.name!r}.")
+            raise UsageError(f"A feature needs a name, not {self.name!r}.")
         if self.dtype not in DTYPES:
-            raise ValueError(f"Feature {self.name!r} has dtype {self.dtype!r}; known dtypes: {list(DTYPES)}.")
+            raise UsageError(f"Feature {self.name!r} has dtype {self.dtype!r}; known dtypes: {list(DTYPES)}.")
         if self.codec not in CODECS:
-            raise ValueError(f"Feature {self.name!r} has codec {self.codec!r}; known codecs: {list(CODECS)}.")
+            raise UsageError(f"Feature {self.name!r} has codec {self.codec!r}; known codecs: {list(CODECS)}.")
         if self.codec == "plain" and self.dtype in ("float16", "uint8"):
-            raise ValueError(f"Feature {self.name!r}: {self.dtype} is stored with the codec 'pixels', not 'plain'.")
+            raise UsageError(f"Feature {self.name!r}: {self.dtype} is stored with the codec 'pixels', not 'plain'.")
         if self.codec in ("jpeg", "image") and self.dtype != "uint8":
-            raise ValueError(f"Feature {self.name!r}: an encoded image decodes to uint8, not {self.dtype!r}.")
+            raise UsageError(f"Feature {self.name!r}: an encoded image decodes to uint8, not {self.dtype!r}.")
         if not all(size is None or (isinstance(size, int) and size >= 0) for size in self.shape):
-            raise ValueError(f"Feature {self.name!r} has shape {self.shape!r}; sizes are integers or None.")
+            raise UsageError(f"Feature {self.name!r} has shape {self.shape!r}; sizes are integers or None.")
         if self.stored_as is not None and (not self.stored_as or not isinstance(self.stored_as, str)):
-            raise ValueError(f"Feature {self.name!r} is stored as {self.stored_as!r}; it takes a name or None.")
+            raise UsageError(f"Feature {self.name!r} is stored as {self.stored_as!r}; it takes a name or None.")
 
     @property
     def stored_name(self) -> str:
@@ -101,15 +103,15 @@ class Schema:
 
     def __post_init__(self) -> None:
         if self.payload not in PAYLOADS:
-            raise ValueError(f"Unknown payload {self.payload!r}; known payloads: {list(PAYLOADS)}.")
+            raise UsageError(f"Unknown payload {self.payload!r}; known payloads: {list(PAYLOADS)}.")
         names = [feature.name for feature in self.features]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"Feature names occur twice in the schema: {twice}.")
+            raise UsageError(f"Feature names occur twice in the schema: {twice}.")
         stored = [feature.stored_name for feature in self.features]
         twice = sorted({name for name in stored if stored.count(name) > 1})
         if twice:
-            raise ValueError(f"Two features of the schema are stored under one name: {twice}.")
+            raise UsageError(f"Two features of the schema are stored under one name: {twice}.")
         object.__setattr__(self, "features", tuple(sorted(self.features, key=lambda feature: feature.name)))
 
     def __contains__(self, name: object) -> bool:
@@ -158,7 +160,7 @@ class Schema:
             )
             return cls(document["payload"], features)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"Not a schema: {type(error).__name__}: {error}.") from error
+            raise UsageError(f"Not a schema: {type(error).__name__}: {error}.") from error
 
     def fingerprint(self) -> str:
         """32 hex digits that change with any part of the schema."""
@@ -210,7 +212,7 @@ def record_schema(
     """
     taken = sorted({extra.name for extra in extras} & set(RESERVED))
     if taken:
-        raise ValueError(f"Columns {taken} have names that records use themselves; rename them in the listing.")
+        raise UsageError(f"Columns {taken} have names that records use themselves; rename them in the listing.")
     features = [Feature("key", "string"), *_label_features(label_kind), *extras]
     if payload == "embedding":
         features.append(Feature("embedding", "float32", (embedding_size,)))
@@ -252,5 +254,5 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+),(\d+)", text.replace(" ", ""))
     if match is None or not int(match[1]) or not int(match[2]):
-        raise ValueError(f"{text!r} is not HEIGHT,WIDTH such as 224,224")
+        raise UsageError(f"{text!r} is not HEIGHT,WIDTH such as 224,224")
     return int(match[1]), int(match[2])

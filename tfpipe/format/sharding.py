@@ -18,6 +18,8 @@ from fractions import Fraction
 import numpy as np
 import xxhash
 
+from tfpipe.errors import UsageError
+
 DEFAULT_SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
 DEFAULT_TARGET_BYTES = 64_000_000
 
@@ -49,9 +51,9 @@ def parse_split(text: str) -> dict[str, float]:
             equals, fraction = "", 0.0
         name = name.strip()
         if not equals or not name:
-            raise ValueError(f"{part.strip()!r} in {text!r} is not NAME=FRACTION, such as train=0.8.")
+            raise UsageError(f"{part.strip()!r} in {text!r} is not NAME=FRACTION, such as train=0.8.")
         if name in fractions:
-            raise ValueError(f"The split {name!r} occurs twice in {text!r}.")
+            raise UsageError(f"The split {name!r} occurs twice in {text!r}.")
         fractions[name] = fraction
     split_bounds(fractions)
     return fractions
@@ -65,13 +67,13 @@ def split_bounds(fractions: Mapping[str, float]) -> list[int]:
     """
     for name, fraction in fractions.items():
         if not name.replace("_", "").isalnum() or not name.isascii():
-            raise ValueError(f"A split's name has letters, digits and _ only, not {name!r}.")
+            raise UsageError(f"A split's name has letters, digits and _ only, not {name!r}.")
         if not 0 <= fraction <= 1:
-            raise ValueError(f"The fraction of split {name!r} is {fraction}; it must be in [0, 1].")
+            raise UsageError(f"The fraction of split {name!r} is {fraction}; it must be in [0, 1].")
     # limit_denominator reads 0.1 as exactly one tenth, so that ten tenths sum to exactly one.
     exact = [Fraction(fraction).limit_denominator(10**9) for fraction in fractions.values()]
     if sum(exact) != 1:
-        raise ValueError(f"The fractions of {dict(fractions)} sum to {float(sum(exact))}; they must sum to 1.")
+        raise UsageError(f"The fractions of {dict(fractions)} sum to {float(sum(exact))}; they must sum to 1.")
     return [int(sum(exact[: i + 1]) * (1 << _HALF)) for i in range(len(exact))]
 
 
@@ -86,7 +88,7 @@ def num_shards(num_bytes: int, *, target_bytes: int = DEFAULT_TARGET_BYTES) -> i
     Rounding keeps every shard between 2/3 and 3/2 of the target, so 43-96 MB for 64 MB, wherever the split is larger.
     """
     if target_bytes <= 0:
-        raise ValueError(f"target_bytes is {target_bytes}; it must be positive.")
+        raise UsageError(f"target_bytes is {target_bytes}; it must be positive.")
     return max(1, (2 * num_bytes + target_bytes) // (2 * target_bytes))
 
 
@@ -121,5 +123,5 @@ def host_batches(num_batches: int, *, host_index: int, host_count: int) -> range
       ValueError: host_index is not in [0, host_count).
     """
     if not 0 <= host_index < host_count:
-        raise ValueError(f"host_index is {host_index}; with host_count={host_count} it must be in [0, {host_count}).")
+        raise UsageError(f"host_index is {host_index}; with host_count={host_count} it must be in [0, {host_count}).")
     return range(host_index, num_batches // host_count * host_count, host_count)

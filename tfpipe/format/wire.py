@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tfpipe.errors import DataError
 from tfpipe.format.framing import SMALL_BYTES, Chunks
 
 # A message in two parts: bytes packed here, and a value that is passed on without a copy (or b"").
@@ -140,7 +141,7 @@ def pack_example(features: Mapping[str, Packed]) -> Chunks:
     return join_entries([pack_entry(name, features[name]) for name in sorted(features, key=map_order)])
 
 
-class NotAnExample(ValueError):
+class NotAnExample(DataError):
     """Bytes that are not a serialized tf.train.Example."""
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfpipe.errors import UsageError
+
 RESIZES = ("pad", "stretch", "crop")
 
 
@@ -104,7 +106,7 @@ def resize_image(image: tf.Tensor, size: tuple[int, int], *, resize: str = "pad"
       [height, width, C] of the same dtype; uint8 is rounded half up.
     """
     if resize not in RESIZES:
-        raise ValueError(f"Unknown resize {resize!r}; known: {list(RESIZES)}.")
+        raise UsageError(f"Unknown resize {resize!r}; known: {list(RESIZES)}.")
     if tuple(image.shape[:2]) == tuple(size):
         return image
     inner = _inner_size(tf.shape(image)[:2], size, resize)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
+from tfpipe.errors import UsageError
 from tfpipe.images.antialias import RATIOS, DecodedImage, resize_antialiased
 from tfpipe.images.decode import (
     RESIZES,
@@ -58,7 +59,7 @@ class Resize:
 
     def __post_init__(self) -> None:
         if self.mode not in RESIZES:
-            raise ValueError(f"Unknown resize {self.mode!r}; known: {list(RESIZES)}.")
+            raise UsageError(f"Unknown resize {self.mode!r}; known: {list(RESIZES)}.")
 
     def decode(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
         """The pixels of an encoded image file, upright, in this size.

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from tfpipe import __version__
-from tfpipe.errors import DataError, UsageError
+from tfpipe.errors import DataError, InputNotFound, UsageError
 from tfpipe.format.compressed import compression_of, scan_shard
 from tfpipe.format.framing import DamagedRecord
 from tfpipe.format.manifest import (
@@ -111,7 +111,7 @@ def find_files(pattern: str | os.PathLike[str]) -> list[Path]:
     files = sorted(path for path in found if path.is_file() and path.name not in (MANIFEST_NAME, INDEX_NAME))
     if not files:
         hint = "; of a folder, files with 'tfrecord' in their name are used" if folder.is_dir() else ""
-        raise FileNotFoundError(f"No file matches {os.fspath(pattern)!r}{hint}.")
+        raise InputNotFound(f"No file matches {os.fspath(pattern)!r}{hint}.")
     return files
 
 
@@ -229,7 +229,7 @@ class ShardScan:
 
     def _add(self, number: int, features: ParsedRecord) -> None:
         if not self.required <= features.keys():
-            raise ValueError(f"it lacks {sorted(self.required - features.keys())}; it has {sorted(features)}")
+            raise DataError(f"it lacks {sorted(self.required - features.keys())}; it has {sorted(features)}")
         known = self.inference.unreadable
         self.inference.add(features)
         if self.inference.unreadable != known:
@@ -243,7 +243,7 @@ class ShardScan:
         found = features.get(names.get("label", ""), [])
         texts = [text.decode("utf-8", "replace") for text in found] if isinstance(found, list) else []
         if ids and max(ids) >= MOST_CLASSES:
-            raise ValueError(f"its label is {max(ids)}; class ids are below {MOST_CLASSES:,}")
+            raise DataError(f"its label is {max(ids)}; class ids are below {MOST_CLASSES:,}")
         self.ids.update(number for number in ids if number >= 0)
         # The test sets of TensorFlow Datasets store -1 for a missing label.
         self.num_unlabelled += bool(ids) and max(ids) < 0

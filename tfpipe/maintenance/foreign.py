@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tfpipe.errors import DataError, UsageError
 from tfpipe.format.schema import Feature, Schema
 from tfpipe.images.probe import NotAnImage, probe
 
@@ -144,7 +145,7 @@ class SchemaInference:
         for name in ("image", "label_int"):
             stored = self.feature_names.get(name)
             if stored and not _fits(name, stored, features):
-                raise ValueError(f"it has no {name} of one value under {stored!r}; it has {sorted(features)}")
+                raise DataError(f"it has no {name} of one value under {stored!r}; it has {sorted(features)}")
         if "image" in self.feature_names:
             self._add_image(features)
 
@@ -153,7 +154,7 @@ class SchemaInference:
         shape = tuple(int(size) for size in features.get(self.feature_names.get("shape", ""), ()))
         if not isinstance(image, list):
             if len(shape) != 3 or math.prod(shape) != len(image):
-                raise ValueError(f"its image has {len(image)} floats, its shape is {shape or 'not stored'}")
+                raise DataError(f"its image has {len(image)} floats, its shape is {shape or 'not stored'}")
             self._add_shape(shape)
             return
         try:
@@ -196,7 +197,7 @@ class SchemaInference:
         if features:
             payload = "raw" if features[0].codec in ("jpeg", "image") else "decoded"
         elif "embedding" not in self.feature_names:
-            raise ValueError(
+            raise UsageError(
                 f"No feature is known as an image or an embedding; the records have {sorted(self._seen)}, "
                 f"known are {[*KNOWN_NAMES['image'], *KNOWN_NAMES['embedding']]}; give schema= with stored_as=."
             )
@@ -229,7 +230,7 @@ class SchemaInference:
         if not self._formats and len(self._item_bytes) == 1 and self._item_bytes <= set(_PIXEL_DTYPES):
             dtype = _PIXEL_DTYPES[next(iter(self._item_bytes))]
             return Feature("image", dtype, sizes, "pixels", None, stored_as)
-        raise ValueError(
+        raise UsageError(
             f"The images under {self.feature_names['image']!r} are neither files, nor floats or pixels with a shape: "
             f"{self.unreadable or 'they are stored in several ways'}"
         )

@@ -8,6 +8,7 @@ from tfpipe.format.example import decode_record
 from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import Schema
 from tfpipe.images.moments import Moments, image_moments
+from tfpipe.reader.damage import naming_damage
 from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.records import read_in_order
 
@@ -16,6 +17,9 @@ def dataset_moments(manifest: Manifest) -> Moments:
     """The moments of all images of all splits, decoded exactly, at their stored size.
 
     They equal those that `tfpipe convert --verify decode` records.
+
+    Raises:
+      DataError: an image can't be read or decoded; its shard, record and key are named.
     """
     features = [feature for feature in manifest.schema.features if feature.name in ("image", "orientation")]
     schema = Schema(manifest.schema.payload, tuple(features))
@@ -27,6 +31,7 @@ def dataset_moments(manifest: Manifest) -> Moments:
     for name, split in manifest.splits.items():
         if split.num_records:
             images = read_in_order(manifest, name, ReadOptions()).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-            for image in images.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-                total = total.plus(image_moments(image))
+            with naming_damage(manifest, name):
+                for image in images.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+                    total = total.plus(image_moments(image))
     return total

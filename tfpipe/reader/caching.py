@@ -20,6 +20,8 @@ import tensorflow as tf
 import xxhash
 
 from tfpipe import __version__
+from tfpipe.errors import UsageError
+from tfpipe.reader.memory import free_memory
 from tfpipe.reader.request import Request
 
 _LOG = logging.getLogger("tfpipe")
@@ -123,40 +125,14 @@ def _part_bytes(part: tf.TypeSpec, per_batch: bool) -> int | None:
 
 def _check_room(needed: int, free: int, where: str, instead: str) -> None:
     if needed > _MOST_PART * free:
-        raise ValueError(
+        raise UsageError(
             f"The cache would take {needed / 1e6:,.0f} MB, and {where} has {free / 1e6:,.0f} MB free, of which it may "
             f"take {_MOST_PART:.0%}: use {instead}, a smaller image_size, or cache='none'."
         )
 
 
 def _cache_memory(request: Request) -> int:
-    """The smallest of what the machine has free, what its control group allows, and ram_budget."""
-    limits: list[int | None] = [free_memory(), _cgroup_free()]
-    if request.options.ram_budget is not None:
-        # A budget is meant for the cache alone, without the margin.
-        limits.append(int(request.options.ram_budget / _MOST_PART))
-    return min(limit for limit in limits if limit is not None)
-
-
-def free_memory() -> int:
-    """The bytes that this machine has free without swapping; only unused pages count where the system says no more."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The bytes that a container may still take, its page cache counted as free; None where there is no limit."""
-    for limit, usage, statistics, cache in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
-    ):
-        try:
-            most, used = (root / limit).read_text().strip(), int((root / usage).read_text())
-            pairs = dict(line.split() for line in (root / statistics).read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        return None if most == "max" else max(0, int(most) - used + int(pairs.get(cache, 0)))
-    return None
+    """The smaller of what is free for this process, and of ram_budget."""
+    budget = request.options.ram_budget
+    # A budget is meant for the cache alone, without the margin.
+    return free_memory() if budget is None else min(free_memory(), int(budget / _MOST_PART))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from tfpipe.errors import UsageError
 from tfpipe.images.decode import decode_file, turn_upright
 from tfpipe.images.fit import Resize
 from tfpipe.reader.order import CROP_STREAM, keyed_bits
@@ -62,7 +63,7 @@ class PaddedCrop:
 
     def __post_init__(self) -> None:
         if not 0 < self.crop_ratio <= 1:
-            raise ValueError(f"crop_ratio is {self.crop_ratio}; it takes numbers in (0, 1].")
+            raise UsageError(f"crop_ratio is {self.crop_ratio}; it takes numbers in (0, 1].")
 
     def for_evaluation(self, size: tuple[int, int], *, antialias: bool) -> CornerCrop:
         """The resizer of images in evaluation."""
@@ -188,4 +189,4 @@ def _uniform(seed: int, draw: tf.Tensor, count: int) -> tf.Tensor:
 def _check_range(name: str, ends: tuple[float, float], most: float) -> None:
     if len(ends) != 2 or not 0 < ends[0] <= ends[1] <= most:
         limit = "positive numbers" if most == math.inf else f"numbers in (0, {most:g}]"
-        raise ValueError(f"{name} is {ends}; it takes (least, most), {limit}.")
+        raise UsageError(f"{name} is {ends}; it takes (least, most), {limit}.")

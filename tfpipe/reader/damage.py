@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
 
+from tfpipe.errors import DataError
+from tfpipe.format.example import decode_record
 from tfpipe.format.framing import FOOTER_BYTES, HEADER_BYTES, valid_payload
+from tfpipe.format.manifest import Manifest
+from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
-from tfpipe.reader.records import RecordTable
+from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.records import RecordTable, open_records, read_in_order
 
 Features = dict[str, Any]
 
@@ -39,15 +45,55 @@ def explain(table: RecordTable, number: int, *, decode: Callable[[tf.Tensor], An
     except tf.errors.OpError as error:
         return f"{where} cannot be read: {error.message}"
     payload = frame[HEADER_BYTES:-FOOTER_BYTES]
-    where = f"{where} (key {_key(payload)}, byte {table.begins[number]})"
+    where = f"{where} (key {_key(payload, table)}, byte {table.begins[number]})"
     if valid_payload(frame) is None:
         return f"{where} is damaged: its checksum is wrong"
     return f"{where} cannot be decoded{_reason(payload, decode)}"
 
 
-def _key(payload: bytes) -> str:
+@contextlib.contextmanager
+def naming_damage(manifest: Manifest, split: str) -> Iterator[None]:
+    """Turns an error of TensorFlow inside the block into a DataError that names the record behind it.
+
+    Raises:
+      DataError: an image of the split can't be read or decoded.
+      OpError: the images are in order; the error has another reason.
+    """
     try:
-        return parse_example(payload)["key"][0].decode()
+        yield
+    except tf.errors.OpError as error:
+        sentence = _first_damage(manifest, split)
+        if sentence is None:
+            raise
+        ways = "tfpipe repair saves the other records of a damaged shard, ReadOptions(on_error='skip') reads on"
+        raise DataError(f"{sentence}; {ways}.") from error
+
+
+def _first_damage(manifest: Manifest, split: str) -> str | None:
+    """The sentence on the first record of a split whose image can't be read or decoded; None if all can."""
+    schema = manifest.schema
+    names = ("embedding",) if schema.payload == "embedding" else ("image", "shape", "orientation")
+    parts = Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in names))
+
+    def decode(serialized: tf.Tensor) -> tf.Tensor:
+        # A value of it: TensorFlow decodes nothing of which only the shape is wanted.
+        return tf.reshape(decode_record(parts, serialized, exact=True)[parts.names[0]], [-1])[:1]
+
+    in_order = read_in_order(manifest, split, ReadOptions(parallel_reads=1))
+    number = 0
+    try:
+        for _ in in_order.map(decode, num_parallel_calls=tf.data.AUTOTUNE):
+            number += 1
+    except tf.errors.OpError:
+        return explain(open_records([(manifest, split)]), number, decode=decode)
+    return None
+
+
+def _key(payload: bytes, table: RecordTable) -> str:
+    # All sources of a table have one schema.
+    schema = table.sources[0][0].schema
+    try:
+        return parse_example(payload)[schema["key"].stored_name][0].decode()
     except (NotAnExample, KeyError, IndexError, UnicodeDecodeError, AttributeError):
         return "unknown"
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfpipe.errors import UsageError
 from tfpipe.format.example import decode_batch, decode_record
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.boxes import fit_boxes, turn_boxes
@@ -139,7 +140,7 @@ def _sources(source: DatasetLike | Mapping[DatasetLike, float]) -> tuple[list[Ma
     if not isinstance(source, Mapping):
         return [_manifest(source)], None
     if not source:
-        raise ValueError("A mixture takes at least one source: {source: weight}.")
+        raise UsageError("A mixture takes at least one source: {source: weight}.")
     return [_manifest(one) for one in source], [float(weight) for weight in source.values()]
 
 

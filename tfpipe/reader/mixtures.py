@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 import tensorflow as tf
 
+from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import Feature, Schema
 from tfpipe.reader.options import ReadOptions
@@ -36,7 +37,7 @@ def class_weights(manifest: Manifest, split: str = "train") -> dict[int, float]:
     counts = manifest.split(split).class_counts
     present = sum(count > 0 for count in counts)
     if not present:
-        raise ValueError(f"Split {split!r} of {manifest.directory} has no records with classes to weigh.")
+        raise UsageError(f"Split {split!r} of {manifest.directory} has no records with classes to weigh.")
     return {label: sum(counts) / (present * count) if count else 0.0 for label, count in enumerate(counts)}
 
 
@@ -52,12 +53,12 @@ def common_manifest(sources: Sequence[Manifest], split: str) -> Manifest:
     first = sources[0]
     for other in sources[1:]:
         if other.class_names != first.class_names:
-            raise ValueError(
+            raise UsageError(
                 f"The classes of {other.directory} are not those of {first.directory}: "
                 f"{list(other.class_names)[:10]} and {list(first.class_names)[:10]}."
             )
         if (other.schema.payload, other.schema.label_kind) != (first.schema.payload, first.schema.label_kind):
-            raise ValueError(
+            raise UsageError(
                 f"{other.directory} holds {other.schema.payload} records with {other.schema.label_kind} labels, "
                 f"{first.directory} {first.schema.payload} with {first.schema.label_kind}: they can't be mixed."
             )
@@ -84,7 +85,7 @@ def _common_feature(sources: Sequence[Manifest], name: str) -> Feature:
         codecs = {first.codec, feature.codec}
         same_files = codecs <= {"jpeg", "image"} and feature.dtype == first.dtype
         if not same_files or len(feature.shape) != len(first.shape):
-            raise ValueError(f"Feature {name!r} of {source.directory} is {feature}, in {sources[0].directory} {first}.")
+            raise UsageError(f"Feature {name!r} of {source.directory} is {feature}, in {sources[0].directory} {first}.")
         shape = tuple(a if a == b else None for a, b in zip(first.shape, feature.shape, strict=True))
         first = replace(first, codec="jpeg" if codecs == {"jpeg"} else "image", shape=shape)
     return first
@@ -99,9 +100,9 @@ def source_groups(sources: Sequence[Manifest], split: str, weights: Sequence[flo
     sizes = [source.num_records(split) for source in sources]
     for source, weight, size in zip(sources, weights, sizes, strict=True):
         if not (weight > 0 and math.isfinite(weight)):
-            raise ValueError(f"The weight of {source.directory} is {weight}; it must be positive and finite.")
+            raise UsageError(f"The weight of {source.directory} is {weight}; it must be positive and finite.")
         if not size:
-            raise ValueError(f"Split {split!r} of {source.directory} has no records to draw from.")
+            raise UsageError(f"Split {split!r} of {source.directory} has no records to draw from.")
     return Groups(np.arange(sum(sizes)), tuple(sizes), _quotas(sum(sizes), weights))
 
 
@@ -129,7 +130,7 @@ def class_groups(sources: Sequence[Manifest], split: str, weights: Sequence[floa
     start = 0
     for source, weight in zip(sources, weights or [1.0] * len(sources), strict=True):
         if source.schema.label_kind != "class" or "label_int" not in source.schema:
-            raise ValueError(f"balance_classes takes one class a record; {source.directory} has none or several.")
+            raise UsageError(f"balance_classes takes one class a record; {source.directory} has none or several.")
         labels = _labels_of(_LabelKey(source, split))
         groups = [start + np.flatnonzero(labels == value) for value in np.unique(labels)]
         members += groups

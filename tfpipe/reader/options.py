@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.errors import UsageError
 from tfpipe.storage import replace_file
 
 if TYPE_CHECKING:
@@ -125,26 +126,26 @@ class ReadOptions:
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it takes one of {list(allowed)}.")
+                raise UsageError(f"{name} is {getattr(self, name)!r}; it takes one of {list(allowed)}.")
         for name, (least, automatic) in _BOUNDS.items():
             value = getattr(self, name)
             if value is not None and value < least and not (automatic and value == AUTOTUNE):
                 choice = ", or -1 to have it chosen" if automatic else ""
-                raise ValueError(f"{name} is {value}; it must be at least {least}{choice}.")
+                raise UsageError(f"{name} is {value}; it must be at least {least}{choice}.")
         if (self.cache == "disk") != (self.cache_dir is not None):
-            raise ValueError(
+            raise UsageError(
                 f"cache='disk' goes with a cache_dir; cache is {self.cache!r}, cache_dir {self.cache_dir!r}."
             )
         if not 0 <= self.host_index < self.host_count:
-            raise ValueError(f"host_index is {self.host_index}; it must be in [0, host_count={self.host_count}).")
+            raise UsageError(f"host_index is {self.host_index}; it must be in [0, host_count={self.host_count}).")
         if self.host_count > 1 and (self.cache != "none" or self.shuffle == "buffer"):
-            raise ValueError(
+            raise UsageError(
                 "With host_count > 1 every host seeks its own records: cache must be 'none', shuffle not 'buffer'."
             )
         if self.balance_classes and (self.cache != "none" or self.shuffle != "global"):
-            raise ValueError("balance_classes samples records by seeking: cache must be 'none', shuffle 'global'.")
+            raise UsageError("balance_classes samples records by seeking: cache must be 'none', shuffle 'global'.")
         if self.service is not None and (self.host_count > 1 or self.cache != "none" or self.start_step):
-            raise ValueError(
+            raise UsageError(
                 "The workers of a service share the batches: host_count must be 1, cache 'none', "
                 f"start_step 0; they are {self.host_count}, {self.cache!r}, {self.start_step}."
             )
@@ -211,12 +212,12 @@ class ReadOptions:
         """
         try:
             settings = json.loads(Path(path).read_text())["options"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f'{path} is no file of read options: {{"options": {{...}}}} is expected.') from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f'{path} is no file of read options: {{"options": {{...}}}} is expected.') from error
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(settings) - set(known))
         if unknown:
-            raise ValueError(f"{path} has unknown settings {unknown}; known: {known}.")
+            raise UsageError(f"{path} has unknown settings {unknown}; known: {known}.")
         return cls(**settings)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tfpipe.errors import DataError, ShardNotFound, UsageError
 from tfpipe.format.example import is_vectorizable
 from tfpipe.format.manifest import Manifest, Shard
 from tfpipe.format.schema import Schema
@@ -261,17 +262,17 @@ def size_to_make(manifest: Manifest, image_size: tuple[int, int] | None, resize:
     """The (height, width) to resize to; None where nothing is resized."""
     if manifest.schema.payload == "embedding":
         if image_size is not None:
-            raise ValueError(f"image_size is {image_size}, but {manifest.directory} holds embeddings, not images.")
+            raise UsageError(f"image_size is {image_size}, but {manifest.directory} holds embeddings, not images.")
         return None
     stored = manifest.schema["image"].shape[:2]
     if image_size is None:
         stored_height, stored_width = stored
         if stored_height is None or stored_width is None:
-            raise ValueError(f"The images in {manifest.directory} differ in size; give image_size=(height, width).")
+            raise UsageError(f"The images in {manifest.directory} differ in size; give image_size=(height, width).")
         return None if isinstance(resize, str) else (stored_height, stored_width)
     height, width = image_size
     if height < 1 or width < 1:
-        raise ValueError(f"image_size is {image_size}; height and width must be at least 1.")
+        raise UsageError(f"image_size is {image_size}; height and width must be at least 1.")
     return None if stored == (height, width) and isinstance(resize, str) else (int(height), int(width))
 
 
@@ -280,36 +281,36 @@ def check_request(request: Request) -> None:
     for source in request.sources:
         source.split(request.split)
     if request.batch_size < 1:
-        raise ValueError(f"batch_size is {request.batch_size}; it must be at least 1.")
+        raise UsageError(f"batch_size is {request.batch_size}; it must be at least 1.")
     _check_resize(request)
     if request.labels not in LABELS:
-        raise ValueError(f"labels is {request.labels!r}; it takes one of {list(LABELS)}.")
+        raise UsageError(f"labels is {request.labels!r}; it takes one of {list(LABELS)}.")
     if request.options.host_count > 1 and not request.is_seekable:
-        raise ValueError(
+        raise UsageError(
             f"host_count is {request.options.host_count}, but split {request.split!r} has compressed shards: "
             "each host seeks its own records, and compressed shards have no offsets."
         )
     if request.options.service is not None and not (request.has_random_access and not request.has_partial_batch):
-        raise ValueError(
+        raise UsageError(
             "The workers of a service read whole batches by random access: not with compressed shards, "
             "shuffle='buffer', or an evaluation that ends in a partial batch."
         )
     kind = request.manifest.schema.label_kind
     if request.labels is not None and kind == "none":
-        raise ValueError(
+        raise UsageError(
             f"labels is {request.labels!r}, but the records in {request.manifest.directory} have no labels; "
             "labels=None gives dicts of their features."
         )
     if request.labels == "int" and kind != "class":
         what = "floats" if kind == "number" else "several classes a record"
-        raise ValueError(f"labels is 'int', but the labels are {what}; 'one_hot' gives them as float32.")
+        raise UsageError(f"labels is 'int', but the labels are {what}; 'one_hot' gives them as float32.")
     if request.labels is not None and kind != "number" and "label_int" not in request.schema:
-        raise ValueError(
+        raise UsageError(
             f"The records in {request.manifest.directory} have no label_int; labels=None gives dicts of their features."
         )
     if request.num_batches == 0:
         share = f" for each of {request.options.host_count} hosts" if request.options.host_count > 1 else ""
-        raise ValueError(
+        raise UsageError(
             f"Split {request.split!r} has {request.num_records} records: not one batch of {request.batch_size}{share}."
         )
 
@@ -317,21 +318,21 @@ def check_request(request: Request) -> None:
 def _check_resize(request: Request) -> None:
     if isinstance(request.resize, str):
         if request.resize not in RESIZES:
-            raise ValueError(
+            raise UsageError(
                 f"Unknown resize {request.resize!r}; known: {list(RESIZES)}, RandomResizedCrop() and PaddedCrop()."
             )
         return
     name = type(request.resize).__name__
     if request.image_size is None:
-        raise ValueError(f"{name} crops images; the records of {request.manifest.directory} hold embeddings.")
+        raise UsageError(f"{name} crops images; the records of {request.manifest.directory} hold embeddings.")
     moved = [part for part in ("mask", "boxes") if part in request.schema]
     if moved:
-        raise ValueError(
+        raise UsageError(
             f"{name} does not move {' and '.join(moved)}; transforms=[augment.random_resized_crop(...)] does."
         )
     options = request.options
     if request.has_random_crop and not (request.has_random_access and options.cache == "none" and not options.service):
-        raise ValueError(
+        raise UsageError(
             f"{name} is drawn where records have random access: not with a cache, shuffle='buffer', a service or "
             "compressed shards; transforms=[augment.random_resized_crop(...)] crops batches from anywhere."
         )
@@ -343,9 +344,9 @@ def check_files(request: Request) -> None:
     for manifest, shard in request.shards:
         path = manifest.shard_path(shard)
         if not path.exists():
-            raise FileNotFoundError(f"The shard {path} is missing; tfpipe check {manifest.directory} tells more.")
+            raise ShardNotFound(f"The shard {path} is missing; tfpipe check {manifest.directory} tells more.")
         if path.stat().st_size != shard.num_bytes:
-            raise ValueError(
+            raise DataError(
                 f"The shard {path} has {path.stat().st_size} bytes, the manifest says {shard.num_bytes}; "
                 f"tfpipe check {manifest.directory} tells more."
             )
@@ -361,7 +362,7 @@ def _check_scheme(manifest: Manifest) -> None:
     known = tf.io.gfile.get_registered_schemes()
     if scheme not in known:
         readable = sorted(name for name in known if name not in ("", "ram", "file"))
-        raise ValueError(
+        raise UsageError(
             f"{manifest.directory}: TensorFlow reads records from the stores {readable}, not from {scheme}://; "
             "copy the dataset to a folder or to one of those (tensorflow-io adds s3)."
         )

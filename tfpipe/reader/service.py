@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfpipe.errors import SetupError, UsageError
 from tfpipe.reader.order import Order, epochs
 from tfpipe.tf_internals import stop_server
 
@@ -39,10 +40,12 @@ class Service:
           host: the name by which other machines reach this one.
 
         Raises:
-          ValueError: workers is below 1, or the port is out of range.
+          UsageError: workers is below 1, the port is out of range, or nobody knows the host.
+          SetupError: another program has the port.
         """
         if workers < 1 or not 0 <= port < 65536:
-            raise ValueError(f"A service takes at least one worker and a port in [0, 65535], not {workers} and {port}.")
+            raise UsageError(f"A service takes at least one worker and a port in [0, 65535], not {workers} and {port}.")
+        _check_address(host, port)
         # The dispatcher must know its workers first: only then does each get a share of its own.
         names = [f"{host}:{free}" for free in _free_ports(workers)]
         service = tf.data.experimental.service
@@ -69,6 +72,20 @@ class Service:
 
     def __exit__(self, *_: Any) -> None:
         self.stop()
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raises for an address of which TensorFlow would say nothing: it waits for ever, or shares the port."""
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError as error:
+        raise UsageError(f"The host is {host!r}, of which this machine knows no address: {error.strerror}.") from error
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # A port that was just given back is free.
+        try:
+            one.bind(("", port))
+        except OSError as error:
+            raise SetupError(f"The port {port} can't be taken: {error.strerror}.") from error
 
 
 def _free_ports(count: int) -> list[int]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfpipe.errors import UsageError
 from tfpipe.reader.options import ReadOptions
 from tfpipe.timing.consumers import Fit, ThresholdMean, blank_batches, decode_only, synthetic_ceiling
 from tfpipe.timing.passes import Pass, Row, compare, drop_files, time_pass, warm_files
@@ -51,9 +52,9 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         if self.page_cache not in PAGE_CACHES:
-            raise ValueError(f"page_cache is {self.page_cache!r}; it takes one of {list(PAGE_CACHES)}.")
+            raise UsageError(f"page_cache is {self.page_cache!r}; it takes one of {list(PAGE_CACHES)}.")
         if self.repeats < 1:
-            raise ValueError(f"repeats is {self.repeats}; it must be at least 1.")
+            raise UsageError(f"repeats is {self.repeats}; it must be at least 1.")
 
 
 class _RunningVariant(NamedTuple):

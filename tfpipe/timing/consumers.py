@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfpipe.errors import UsageError
 from tfpipe.format.example import decode_batch, decode_record, is_vectorizable
 from tfpipe.timing.variants import Task, images_of
 
@@ -64,7 +65,7 @@ class Fit:
 
     def __init__(self, batches: tf.data.Dataset, label_kind: str, *, model: Any = None) -> None:
         if not isinstance(batches.element_spec, tuple):
-            raise ValueError("The records have no label to train on; leave out --fit.")
+            raise UsageError("The records have no label to train on; leave out --fit.")
         self.model = model or linear_model(batches, label_kind)
 
     def __call__(self, batches: tf.data.Dataset) -> int:

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfpipe.errors import UsageError
+
 # Two runs of one pipeline on an otherwise idle machine differ by about this fraction.
 NOISE = 0.05
 
@@ -103,7 +105,7 @@ def compare(
       ValueError: there is no variant, or repeats is below 1.
     """
     if not variants or repeats < 1:
-        raise ValueError(f"compare takes at least one variant and one repeat, not {len(variants)} and {repeats}.")
+        raise UsageError(f"compare takes at least one variant and one repeat, not {len(variants)} and {repeats}.")
     pipelines = {name: build() for name, build in variants.items()}
     passes: dict[str, list[Pass]] = {name: [] for name in variants}
     draw = random.Random(seed)
@@ -124,7 +126,7 @@ def summarize(passes: Mapping[str, list[Pass]]) -> list[Row]:
     """
     short = [name for name, some in passes.items() if len(some) < 2]
     if short:
-        raise ValueError(f"Each variant needs a first pass and at least one more; {short} have fewer.")
+        raise UsageError(f"Each variant needs a first pass and at least one more; {short} have fewer.")
     base = _median_rate(next(iter(passes.values()))[1:])
     return [_row(name, some[0], some[1:], base) for name, some in passes.items()]
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tfpipe.errors import UsageError
 from tfpipe.reader.options import ReadOptions
 from tfpipe.timing.benchmark import Benchmark, compare_variants
 from tfpipe.timing.passes import NOISE, Pass, Row
@@ -95,7 +96,7 @@ def tune(
       ValueError: order is unknown.
     """
     if order not in ORDERS:
-        raise ValueError(f"order is {order!r}; it takes one of {list(ORDERS)}.")
+        raise UsageError(f"order is {order!r}; it takes one of {list(ORDERS)}.")
     candidates = _candidates(task, cache_dir, order)
     first = _time(benchmark, candidates, on_pass)
     setting, gain = _best_change(candidates, first)

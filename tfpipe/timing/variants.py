@@ -21,8 +21,8 @@ import tensorflow as tf
 from tfpipe.format.example import is_vectorizable
 from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import Schema
-from tfpipe.reader.caching import free_memory
 from tfpipe.reader.dataset import make_dataset
+from tfpipe.reader.memory import free_memory
 from tfpipe.reader.options import AUTOTUNE, ReadOptions
 
 # Of the free memory or disk: the rest is for the model, and for the other variant that caches at the same time.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple, NoReturn
 
+from tfpipe.errors import DataError
+
 FORMATS = "jpeg, png, gif, bmp, webp"
 
 
-class NotAnImage(ValueError):
+class NotAnImage(DataError):
     """Says why bytes can't be a valid image.
 
     Attributes:
