@@ -21,6 +21,7 @@ _HOMES = {
     "Manifest": "tfpipe.format.manifest",
     "index": "tfpipe.maintenance.adopt",
     "make_dataset": "tfpipe.reader.dataset",
+    "load_image": "tfpipe.reader.images",
     "class_weights": "tfpipe.reader.mixtures",
     "RandomResizedCrop": "tfpipe.reader.crops",
     "PaddedCrop": "tfpipe.reader.crops",
