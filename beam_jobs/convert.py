@@ -45,6 +45,8 @@ from tfpipe.storage import AnyPath, is_url, local_path, replace_file, to_path
 
 # How many images, the first by hash, are measured where only a sample tells the size of records.
 _SAMPLE = 64
+# Part of the plan of images that get a size: shards of an earlier meaning are not gone on with. See tfpipe.images.fit.
+_PIXELS = "pixels 2"
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ def _known_classes(job: Job, source: Source, names: tuple[str, ...] | None) -> t
         raise UsageError(f"{job.input!r} can't hold labels of --label_kind {job.label_kind}; it takes one of {kinds}.")
     if MASK_COLUMN in source.columns and job.payload == "embedding":
         raise UsageError(f"{job.input!r} has masks; they go with --payload raw or decoded: an embedding has no pixels.")
+    if job.mask_fill and MASK_COLUMN not in source.columns:
+        raise UsageError(f"--mask_fill is {job.mask_fill}, but {job.input!r} has no masks; --masks names their folder.")
     if names is not None:
         return names
     return None if job.label_kind in ("number", "none") else source.class_names
@@ -191,6 +195,8 @@ def _recorded(job: Job, source: Source, plan: Plan, embedder: Embedder | None, s
         recorded["model"] = {**embedder.recorded(), "resize": job.resize, "embedding_size": size.fixed // 4}
     # The shards too: where images keep their sizes, a sample of their headers decides the cuts.
     identity = [recorded, plan.class_names, plan.columns, plan.splits, plan.shards, plan.source_digest, versions(job)]
+    if job.payload == "embedding" or job.image_size is not None:
+        identity.append(_PIXELS)
     recorded["plan"] = xxhash.xxh3_128_hexdigest(json.dumps(identity, sort_keys=True).encode())
     return recorded
 

@@ -13,6 +13,7 @@ from tfpipe.errors import UsageError
 from tfpipe.format.schema import LABEL_KINDS, PAYLOADS
 from tfpipe.format.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, split_bounds
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS, ImageHeader
+from tfpipe.images.sizes import as_size
 
 RESIZES = ("pad", "stretch", "crop")
 DTYPES = ("float32", "float16", "uint8")
@@ -68,8 +69,9 @@ class Job:
       box_order: "xyxy" or "xywh": the numbers of a listing's boxes; None goes by the columns' names.
       image_root: the folder that a listing's relative paths start from; None is its own folder.
       split_folders: whether folders and files named by split words say the splits: "auto" where all are, "yes", "no".
-      image_size: (height, width) of decoded images; None keeps each image's size.
+      image_size: (height, width) of decoded images, or one number for a square; None keeps each image's size.
       resize: "pad", "stretch" or "crop".
+      mask_fill: what "pad" puts around a mask, and what the reader then takes by default: 0 to 255.
       dtype: of decoded images.
       model: for embedding: a SavedModel folder, a .keras file, a keras.applications name, or a TF-Hub handle.
       model_range: the values the model takes: "0,1", "0,255" or "-1,1"; None depends on the kind of model.
@@ -107,6 +109,7 @@ class Job:
     image_root: str | None = None
     image_size: tuple[int, int] | None = None
     resize: str = "pad"
+    mask_fill: int = 0
     dtype: str = "float32"
     model: str | None = None
     model_range: str | None = None
@@ -139,8 +142,8 @@ class Job:
                 raise UsageError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit is {self.limit}; it must be at least 1.")
-        if self.image_size is not None and min(self.image_size) < 1:
-            raise UsageError(f"--image_size is {self.image_size}; both sides must be at least 1.")
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", _checked_size(self.image_size))
         if self.resume and self.overwrite:
             raise UsageError("--resume goes on with what is there, --overwrite replaces it; take one of the two.")
         if not 0 <= self.seed < 2**64:
@@ -181,6 +184,13 @@ class Job:
         if self.payload != "raw" and (self.max_side or self.quality):
             raise UsageError(
                 f"--max_side and --quality go with --payload raw; for {self.payload} there is --image_size."
+            )
+        if not 0 <= self.mask_fill <= 255:
+            raise UsageError(f"--mask_fill is {self.mask_fill}; a mask holds 0 to 255.")
+        if self.payload != "decoded" and self.mask_fill:
+            raise UsageError(
+                f"--mask_fill goes with --payload decoded, whose masks get their size here, not {self.payload}; "
+                "for raw records, make_dataset(mask_fill=...) says what surrounds a mask."
             )
         if self.max_side is not None and self.max_side < 1:
             raise UsageError(f"--max_side is {self.max_side}; it must be at least 1.")
@@ -228,7 +238,16 @@ class Job:
             options |= {"image_size": list(self.image_size) if self.image_size else None, "resize": self.resize}
         if self.payload == "decoded":
             options["dtype"] = self.dtype
+            if self.mask_fill:
+                options["mask_fill"] = self.mask_fill
         return options
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    try:
+        return as_size(size, "--image_size")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def rejected_limit(text: str, listed: int) -> int:

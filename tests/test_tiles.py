@@ -147,6 +147,10 @@ def test_tiles_are_labelled_inside_a_graph() -> None:
     assert {name: value.shape[0] for name, value in found.items()} == {"image": 4, "mask": 4, "label": 4}
 
 
+def test_one_number_is_a_square() -> None:
+    assert Tiles(4, 2).grid(8) == Tiles((4, 4), (2, 2)).grid((8, 8)) == Grid(8, 4, 2)
+
+
 # ---- errors
 
 
@@ -155,7 +159,8 @@ def test_tiles_are_labelled_inside_a_graph() -> None:
     [
         (lambda: Grid((4, 4), (5, 2), (1, 1)), r"The tile \(5, 2\) is larger than the image \(4, 4\)"),
         (lambda: Grid((9, 9), (2, 2), (3, 2)), r"The stride \(3, 2\) is longer than the tile \(2, 2\).*whole=False"),
-        (lambda: Grid((9, 9), (0, 2), (1, 1)), r"tile is \(0, 2\); it takes \(height, width\) of at least 1"),
+        (lambda: Grid((9, 9), (0, 2), (1, 1)), r"tile is \(0, 2\); it takes \(height, width\), or one"),
+        (lambda: Tiles(2.5), r"tile is 2.5; it takes \(height, width\), or one number for a square"),
         (lambda: Grid((4, 4), (2, 2), (1, 1)).cut(tf.zeros([1, 5, 4, 1])), r"for images \[B, 4, 4, C\], not \(1, 5"),
         (lambda: Grid((4, 6), (2, 2), (1, 1)).label(MASK, "most"), r"Unknown label 'most'; known: \['any'"),
         (lambda: Grid((2, 2), (2, 2), (1, 1)).label(tf.zeros([1, 2, 2, 1]), "majority"), "counts integers.*float32"),

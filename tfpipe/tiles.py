@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from tfpipe.images.sizes import as_size
+
 LABELS = ("any", "majority", "sum")
 Size = tuple[int, int]
 
@@ -28,7 +30,7 @@ class Grid:
     """The positions of an image's tiles: rows of tiles from its upper left corner on.
 
     Attributes:
-      image: (height, width) of the images.
+      image: (height, width) of the images, or one number for squares; the other sizes likewise.
       tile: (height, width) of a tile.
       stride: (down, right), pixels from one tile to the next.
       whole: append a last tile at the lower or right edge where strides leave pixels over, so that every pixel is in
@@ -42,9 +44,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         for name in ("image", "tile", "stride"):
-            size = getattr(self, name)
-            if len(size) != 2 or min(size) < 1:
-                raise ValueError(f"{name} is {size}; it takes (height, width) of at least 1 each.")
+            object.__setattr__(self, name, as_size(getattr(self, name), name))
         if self.tile[0] > self.image[0] or self.tile[1] > self.image[1]:
             raise ValueError(f"The tile {self.tile} is larger than the image {self.image}.")
         if self.whole and (self.stride[0] > self.tile[0] or self.stride[1] > self.tile[1]):
@@ -139,8 +139,9 @@ class Tiles:
     """A transform for make_dataset(labels=None, ...): batches of images become batches of tiles.
 
     Attributes:
-      tile: (height, width).
-      stride: (down, right); None takes half a tile, so that an object that one tile cuts is whole in another.
+      tile: (height, width), or one number for a square.
+      stride: (down, right), or one number for both; None takes half a tile, so that an object that one tile cuts is
+        whole in another.
       label: how a tile's `label` comes from its `mask`: "any", "majority" or "sum", see Grid.label; None repeats every
         other feature of the image for each of its tiles.
       whole: see Grid.
@@ -154,11 +155,14 @@ class Tiles:
     def __post_init__(self) -> None:
         if self.label not in (*LABELS, None):
             raise ValueError(f"Unknown label {self.label!r}; known: {list(LABELS)} or None.")
+        object.__setattr__(self, "tile", as_size(self.tile, "tile"))
+        if self.stride is not None:
+            object.__setattr__(self, "stride", as_size(self.stride, "stride"))
 
     def grid(self, image: Size) -> Grid:
         """The tiles of images of one size, for cutting and stitching at inference."""
         stride = self.stride or (max(1, self.tile[0] // 2), max(1, self.tile[1] // 2))
-        return Grid((int(image[0]), int(image[1])), self.tile, stride, self.whole)
+        return Grid(as_size(image, "image"), self.tile, stride, self.whole)
 
     def __call__(self, batch: dict[str, tf.Tensor], seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """The tiles of a batch, image by image.

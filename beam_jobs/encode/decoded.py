@@ -29,6 +29,7 @@ class DecodedPayload:
     resize: str
     dtype: str
     boxes_column: int | None = None
+    mask_fill: int = 0
     small_batches_help: bool = True
 
     @property
@@ -47,7 +48,7 @@ class DecodedPayload:
         ref, _, header, _, pixels = decoded
         if self.boxes_column is not None:
             decoded = decoded._replace(ref=move_boxes(ref, self.boxes_column, header, self.image_size, self.resize))
-        mask = decode_mask(decoded, size=self.image_size, resize=self.resize)
+        mask = decode_mask(decoded, size=self.image_size, resize=self.resize, fill=self.mask_fill)
         values = {"image": to_dtype(pixels, self.dtype), "shape": pixels.shape, "mask": mask}
         return self.packer.pack(decoded, values, size=(pixels.shape[0], pixels.shape[1]), moments=image_moments(pixels))
 

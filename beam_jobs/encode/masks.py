@@ -160,7 +160,9 @@ def read_mask(reader: MaskReader, ref: Ref, image: ImageHeader, *, max_pixels: i
     return stored_mask(data, image, max_pixels=max_pixels)
 
 
-def mask_pixels(data: bytes, image: ImageHeader, size: tuple[int, int] | None, resize: str) -> np.ndarray:
+def mask_pixels(
+    data: bytes, image: ImageHeader, size: tuple[int, int] | None, resize: str, *, fill: int = 0
+) -> np.ndarray:
     """The values of a mask, upright, at a size where one is given: uint8 [H, W, 1].
 
     Args:
@@ -168,6 +170,7 @@ def mask_pixels(data: bytes, image: ImageHeader, size: tuple[int, int] | None, r
       image: the header of its image, for the EXIF orientation.
       size: (height, width) to fit it to, as its image; None keeps its own.
       resize: "pad", "stretch" or "crop".
+      fill: the value of the borders that "pad" adds.
 
     Raises:
       Refusal: "undecodable_mask".
@@ -181,7 +184,7 @@ def mask_pixels(data: bytes, image: ImageHeader, size: tuple[int, int] | None, r
             pixels = decode_mask(data)
             if image.orientation > 1:
                 pixels = turn_upright(pixels, tf.constant(image.orientation, tf.int64))
-            return (pixels if size is None else resize_mask(pixels, size, resize=resize)).numpy()
+            return (pixels if size is None else resize_mask(pixels, size, resize=resize, fill=fill)).numpy()
     except tf.errors.OpError as error:
         said = str(getattr(error, "message", error)).splitlines()[0]
         raise Refusal("undecodable_mask", f"The decoder refuses the mask: {said}.") from error

@@ -45,7 +45,7 @@ def open_payload(job: Job, plan: Plan, source: Source) -> Payload:
     if job.payload == "raw":
         return RawPayload(files, packer, job.verify == "decode", job.shrink, boxes)
     if job.payload == "decoded":
-        return DecodedPayload(files, packer, job.image_size, job.resize, job.dtype, boxes)
+        return DecodedPayload(files, packer, job.image_size, job.resize, job.dtype, boxes, job.mask_fill)
     return EmbeddingPayload(files, packer, open_embedder(job), job.resize)
 
 

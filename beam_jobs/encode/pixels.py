@@ -3,7 +3,7 @@
 Called one by one, the dozen operations of an image held Python's lock between them: two threads did 1.2 times the work
 of one. Compiled, an image of 224 x 224 takes 2.2 ms instead of 3.7, and the lock is held for a twentieth of it. There
 is a function for each kind of file and each way of resizing, compiled when it first occurs; it takes images of any
-size.
+size. How an image gets its size is one for converter and reader: tfpipe.images.fit.
 
     pixels = decode_pixels(data, probe(data), (224, 224), "pad")
     batch = decode_batch([(data, probe(data)), ...], (224, 224), "pad")
@@ -31,7 +31,7 @@ def decode_pixels(data: bytes, header: ImageHeader, size: tuple[int, int] | None
       data: the file.
       header: its header, from probe.
       size: (height, width) to fit it to; None keeps its own.
-      resize: how; see tfpipe.images.decode.resize_image.
+      resize: how; see tfpipe.images.fit.Resize.
 
     Returns:
       uint8 [H, W, 3], read-only.
@@ -102,13 +102,7 @@ def _decoder(jpeg: bool, turned: bool, size: tuple[int, int] | None, resize: str
     """A compiled function from a file and its EXIF orientation to its pixels."""
     import tensorflow as tf
 
-    from tfpipe.images.decode import resize_image
-
-    def decode(data: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-        pixels = _decode_upright(data, orientation, jpeg=jpeg, turned=turned)
-        return pixels if size is None else resize_image(pixels, size, resize=resize, antialias=True)
-
-    return _compile(decode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64))
+    return _compile(_decode_one(jpeg, turned, size, resize), tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64))
 
 
 @lru_cache(maxsize=64)
@@ -116,18 +110,32 @@ def _batch_decoder(jpeg: bool, turned: bool, size: tuple[int, int], resize: str)
     """A compiled function from files and their EXIF orientations to their pixels; it decodes them sequentially."""
     import tensorflow as tf
 
-    from tfpipe.images.decode import resize_image
-
-    def decode_one(file: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        pixels = _decode_upright(*file, jpeg=jpeg, turned=turned)
-        return resize_image(pixels, size, resize=resize, antialias=True)
+    decode_one = _decode_one(jpeg, turned, size, resize)
 
     def decode(data: tf.Tensor, orientations: tf.Tensor) -> tf.Tensor:
         spec = tf.TensorSpec((*size, 3), tf.uint8)
         # One at a time: the threads of a job are those that call this.
-        return tf.map_fn(decode_one, (data, orientations), fn_output_signature=spec, parallel_iterations=1)
+        return tf.map_fn(
+            lambda file: decode_one(*file), (data, orientations), fn_output_signature=spec, parallel_iterations=1
+        )
 
     return _compile(decode, tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64))
+
+
+def _decode_one(jpeg: bool, turned: bool, size: tuple[int, int] | None, resize: str) -> Callable[[Any, Any], Any]:
+    """A function from a file and its EXIF orientation, as tensors, to its pixels."""
+    import tensorflow as tf
+
+    from tfpipe.images.decode import decode_upright
+    from tfpipe.images.fit import Resize
+
+    def decode(data: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+        turn = orientation if turned else None
+        if size is None:
+            return decode_upright(data, jpeg_only=jpeg, orientation=turn, exact=True)
+        return Resize(size, resize, antialias=True).decode(data, jpeg_only=jpeg, orientation=turn)
+
+    return decode
 
 
 @lru_cache(maxsize=64)
@@ -135,28 +143,17 @@ def _encoder(jpeg: bool, turned: bool, shrinks: bool, quality: int) -> Callable[
     """A compiled function from a file, its EXIF orientation and a size to a JPEG of that size."""
     import tensorflow as tf
 
+    from tfpipe.images.decode import stretch_image
+
+    decode = _decode_one(jpeg, turned, None, "pad")
+
     def encode(data: tf.Tensor, orientation: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        pixels = _decode_upright(data, orientation, jpeg=jpeg, turned=turned)
+        pixels = decode(data, orientation)
         if shrinks:
-            # As resize_image rounds, which takes no size that changes from call to call.
-            values = tf.floor(tf.image.resize(pixels, size, antialias=True) + 0.5)
-            pixels = tf.cast(tf.clip_by_value(values, 0, 255), tf.uint8)
+            pixels = stretch_image(pixels, size)
         return tf.io.encode_jpeg(pixels, quality=quality, optimize_size=True)
 
     return _compile(encode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32))
-
-
-def _decode_upright(data: Any, orientation: Any, *, jpeg: bool, turned: bool) -> Any:
-    import tensorflow as tf
-
-    from tfpipe.images.decode import decode_file, turn_upright
-
-    if jpeg:
-        pixels = decode_file(data, jpeg_only=True, exact=True)
-    else:
-        pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
-        pixels.set_shape([None, None, 3])
-    return turn_upright(pixels, orientation) if turned else pixels
 
 
 def _compile(function: Callable[..., Any], *specs: Any) -> Callable[..., Any]:

@@ -152,9 +152,9 @@ def decode_all(loaded: Sequence[Loaded | Refused], size: tuple[int, int] | None,
     return keep_refusals(with_pixels, loaded)
 
 
-def decode_mask(loaded: Loaded, size: tuple[int, int] | None, resize: str) -> np.ndarray | None:
-    """The values of the mask, resized as its image; None where there is none."""
-    return None if loaded.mask is None else mask_pixels(loaded.mask, loaded.header, size, resize)
+def decode_mask(loaded: Loaded, size: tuple[int, int] | None, resize: str, *, fill: int = 0) -> np.ndarray | None:
+    """The values of the mask, resized as its image, with fill around it; None where there is none."""
+    return None if loaded.mask is None else mask_pixels(loaded.mask, loaded.header, size, resize, fill=fill)
 
 
 def undecodable(error: Exception) -> Refusal:

@@ -254,7 +254,7 @@ REFUSED = {
     "side is -3": lambda: augment.cutout(-3),
     "hue is 0.6; it must be at least 0 and at most 0.5": lambda: augment.color_jitter(hue=0.6),
     "factor is 0": lambda: augment.zoom(0),
-    r"size of random_crop is 224; it takes \(height, width\)": lambda: augment.random_crop(224),
+    r"size of random_crop is 22.4; it takes \(height, width\)": lambda: augment.random_crop(22.4),
     "scale is ": lambda: augment.random_resized_crop(scale=(0.5, 1.5)),
     "windows of 30 x 30, but the images have 9 x 12": lambda: augment.center_crop((30, 30))(
         {"image": images()}, (0, 0)

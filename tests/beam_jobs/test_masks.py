@@ -323,6 +323,105 @@ def test_masks_that_cannot_be_are_refused_at_the_start(tree: Path) -> None:
         run(tree / "list.csv", tree / "out", payload="embedding", model="MobileNetV2")
 
 
+# ---- what comes in from outside
+
+
+def padded(key: str, size: tuple[int, int], fill: int) -> np.ndarray:
+    """The mask of a key of the tree, padded to a size."""
+    covered = resize_mask(tf.constant(np.ones_like(upright(key))[..., None]), size).numpy()[..., 0]
+    return np.where(covered == 1, resize_mask(tf.constant(upright(key)[..., None]), size).numpy()[..., 0], fill)
+
+
+def assert_masks(found: dict[str, np.ndarray], size: tuple[int, int], fill: int) -> None:
+    assert len(found) == 24
+    for key, mask in found.items():
+        np.testing.assert_array_equal(mask, padded(key, size, fill), err_msg=key)
+
+
+def test_the_reader_surrounds_a_padded_mask_with_its_mask_fill(tree: Path) -> None:
+    manifest = run(tree / "in", tree / "out", masks=str(tree / "masks")).manifest
+    for fill in (0, 9, 255):
+        assert_masks(masks_of(manifest, image_size=(50, 41), mask_fill=fill), (50, 41), fill)
+    assert_masks(masks_of(manifest, image_size=(50, 41)), (50, 41), 0)
+    for mask in masks_of(manifest, image_size=(50, 41), resize="crop", mask_fill=255).values():
+        assert mask.max() <= 7
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_the_mask_fill_of_a_conversion_is_in_the_pixels_and_is_the_reader_s_default(tree: Path, dtype: str) -> None:
+    options = {"masks": str(tree / "masks"), "payload": "decoded", "dtype": dtype, "image_size": 40}
+    manifest = run(tree / "in", tree / "out", mask_fill=255, **options).manifest
+    assert manifest is not None
+    assert manifest.made_by["options"]["mask_fill"] == 255
+    assert_masks(masks_of(manifest), (40, 40), 255)
+    wide = masks_of(manifest, image_size=(40, 70))
+    assert all((mask[:, :15] == 255).all() and (mask[:, 55:] == 255).all() for mask in wide.values())
+    other = masks_of(manifest, image_size=(40, 70), mask_fill=17)
+    assert all((mask[:, :15] == 17).all() and (mask[:, 55:] == 17).all() for mask in other.values())
+    plain = run(tree / "in", tree / "plain", **options).manifest
+    assert plain is not None
+    assert "mask_fill" not in plain.made_by["options"]
+    assert_masks(masks_of(plain), (40, 40), 0)
+    arguments = {"batch_size": 2, "labels": None, "image_size": (40, 70)}
+    with pytest.raises(ValueError, match=r"different values of mask_fill: 255 \(.*out\) and 0 \(.*plain\); give one"):
+        tfpipe.make_dataset({manifest.directory: 1, plain.directory: 1}, **arguments)
+    tfpipe.make_dataset({manifest.directory: 1, plain.directory: 1}, mask_fill=0, **arguments)
+
+
+@pytest.mark.parametrize("crop", [tfpipe.RandomResizedCrop(area=(0.2, 0.6)), tfpipe.PaddedCrop(0.6)], ids=str)
+def test_a_drawn_crop_moves_the_mask_with_its_image(tmp_path: Path, crop: Any) -> None:
+    for part in ("in/a", "masks/a"):
+        (tmp_path / part).mkdir(parents=True)
+    for i in range(16):
+        exif = Image.Exif()
+        exif[EXIF_ORIENTATION] = 1 + i % 8
+        mask = np.full((60, 80), 200, np.uint8)
+        mask[4 * i // 3 : 40, 10 + i : 60] = 60
+        data = file_bytes(np.repeat(mask[..., None], 3, 2), "JPEG", quality=95, exif=exif.tobytes())
+        (tmp_path / f"in/a/{i}.jpg").write_bytes(data)
+        (tmp_path / f"masks/a/{i}.png").write_bytes(file_bytes(mask, "PNG"))
+    manifest = run(tmp_path / "in", tmp_path / "out", masks=str(tmp_path / "masks"), split={"train": 1.0}).manifest
+    train = tfpipe.make_dataset(
+        manifest, batch_size=8, image_size=(40, 48), resize=crop, labels=None, mask_fill=0, seed=5
+    )
+    values_seen, batches = set(), list(train)
+    for batch in batches:
+        image, mask = batch["image"].numpy()[..., 0].astype(int), batch["mask"].numpy()[..., 0].astype(int)
+        # Where nothing is near that has another value, the image shows that of its mask.
+        clear = np.abs(image[..., None] - [0, 60, 200]).min(-1) < 12
+        agree = np.abs(image - mask)[clear] < 12
+        assert clear.mean() > 0.7
+        assert agree.mean() > 0.97
+        values_seen |= set(np.unique(mask))
+    assert values_seen == ({0, 60, 200} if isinstance(crop, tfpipe.PaddedCrop) else {60, 200})
+    filled = tfpipe.make_dataset(
+        manifest, batch_size=8, image_size=(40, 48), resize=crop, labels=None, mask_fill=255, seed=5
+    )
+    for one, other in zip(batches, filled, strict=True):
+        np.testing.assert_array_equal(np.where(one["mask"] == 0, 255, one["mask"]), other["mask"])
+
+
+def test_a_mask_fill_that_nothing_takes_is_refused(tree: Path) -> None:
+    manifest = run(tree / "in", tree / "out", masks=str(tree / "masks")).manifest
+    plain = run(tree / "in", tree / "plain").manifest
+    for given, labels, source, sentence in (
+        (256, None, manifest, "mask_fill is 256; it takes an integer from 0 to 255"),
+        (-1, None, manifest, "mask_fill is -1; it takes"),
+        (2.5, None, manifest, "mask_fill is 2.5; it takes"),
+        (True, None, manifest, "mask_fill is True; it takes"),
+        (255, "one_hot", manifest, "mask_fill is 255, but the batches have no mask; labels=None"),
+        (255, None, plain, "mask_fill is 255, but the batches have no mask"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            tfpipe.make_dataset(source, batch_size=2, image_size=8, labels=labels, mask_fill=given)
+    with pytest.raises(UsageError, match="--mask_fill is 256; a mask holds 0 to 255"):
+        Job(input="in", output="out", payload="decoded", masks="masks", mask_fill=256)
+    with pytest.raises(UsageError, match=r"--mask_fill goes with --payload decoded, .*, not raw"):
+        Job(input="in", output="out", masks="masks", mask_fill=255)
+    with pytest.raises(UsageError, match=r"--mask_fill is 255, but '.*in' has no masks; --masks names their folder"):
+        run(tree / "in", tree / "new", payload="decoded", image_size=(8, 8), mask_fill=255)
+
+
 # ---- training
 
 

@@ -79,7 +79,7 @@ def test_bench_prints_a_table_and_draws_it(command, raw_dataset, tmp_path):
     [
         (("--plot", "bench.pdf"), r"its name must end in one of ['.png', '.svg']"),
         (("--plot", "/nowhere/bench.png"), "there is no folder /nowhere"),
-        (("--image_size", "24"), "--image_size is '24'; it takes H,W"),
+        (("--image_size", "24,"), "--image_size is '24,'; it takes H,W"),
         (("--image_size", "0,0"), "--image_size is '0,0'; it takes H,W"),
         (("--model", "m.keras"), "--model goes with --fit"),
         (("--split", "tests"), "No split 'tests'"),

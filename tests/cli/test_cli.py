@@ -217,8 +217,8 @@ def test_rejected_inputs_and_empty_classes_are_reported(tfpipe: Run, tmp_path: P
             "unrecognized arguments: --runner=DirectRunner",
         ),
         (
-            ["convert", "--input", "{photos}", "--output", "{out}", "--image_size", "5"],
-            "'5' is not HEIGHT,WIDTH such as 224,224",
+            ["convert", "--input", "{photos}", "--output", "{out}", "--image_size", "5,"],
+            "'5,' is not HEIGHT,WIDTH such as 224,224",
         ),
         (
             ["convert", "--input", "{photos}", "--output", "{out}", "--target_bytes", "big"],
@@ -406,12 +406,12 @@ def test_text_that_is_no_size_is_rejected(text: str) -> None:
         parse_bytes(text)
 
 
-@pytest.mark.parametrize(("text", "size"), [("224,256", (224, 256)), ("1, 2", (1, 2))])
+@pytest.mark.parametrize(("text", "size"), [("224,256", (224, 256)), ("1, 2", (1, 2)), ("224", (224, 224))])
 def test_an_image_size_is_height_and_width(text: str, size: tuple[int, int]) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "224", "0,224", "224,0", "-1,5", "1.5,2", "2,2,3", "a,b"])
+@pytest.mark.parametrize("text", ["", "0", "224,", ",224", "2x4", "0,224", "224,0", "-1,5", "1.5,2", "2,2,3", "a,b"])
 def test_what_is_no_image_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not HEIGHT,WIDTH such as 224,224"):
         parse_size(text)

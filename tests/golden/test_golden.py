@@ -32,7 +32,10 @@ def make(case: dict) -> tf.data.Dataset:
     case = {"source": "raw", "image_size": (12, 16), "labels": None, "batch_size": 4, **case}
     source, size = case.pop("source"), case.pop("image_size")
     source = {DATA / name: weight for name, weight in source.items()} if isinstance(source, dict) else DATA / source
-    options = tfpipe.ReadOptions(**case.pop("options", {}))
+    # The defaults of that commit, where antialias came with the exact DCT.
+    case = {"antialias": False, **case}
+    dct = "exact" if case["antialias"] else "fast"
+    options = tfpipe.ReadOptions(dct=dct, **case.pop("options", {}))
     return tfpipe.make_dataset(source, image_size=size and tuple(size), options=options, **case)
 
 

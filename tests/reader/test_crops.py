@@ -12,6 +12,7 @@ import tfpipe
 from beam_jobs.convert import convert
 from beam_jobs.job import Job
 from tfpipe.format.manifest import load_manifest
+from tfpipe.images.decode import decode_upright, decode_window, resize_image
 from tfpipe.images.fit import Resize
 from tfpipe.reader.crops import PaddedCrop, RandomResizedCrop
 from tfpipe.reader.dataset import make_dataset
@@ -36,9 +37,7 @@ def stream(manifest, resize, batch_size=4, iterations=1, **options):
 
 def windows(crop, sides, count=400):
     """Row, column, height, width of many draws."""
-    window = tf.function(
-        lambda draw: crop.for_training(SIZE, antialias=False, seed=3, draw=draw)._window(tf.constant(sides))
-    )
+    window = tf.function(lambda draw: crop.for_training(Resize(SIZE), seed=3, draw=draw)._window(tf.constant(sides)))
     return np.array([window(tf.constant(number, tf.int64)).numpy() for number in range(count)])
 
 
@@ -68,19 +67,44 @@ def test_where_no_window_fits_the_largest_in_the_middle_is_taken():
 
 
 def test_a_window_of_a_jpeg_is_what_cutting_the_whole_gives():
+    """To the last column: there the decoder would smooth chroma without the pixels beside the window."""
     data = tf.constant(file_bytes(photo(1, 61, 83), "JPEG"))
-    whole = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_FAST")
-    for number in range(20):
-        resizer = RandomResizedCrop().for_training(SIZE, antialias=False, seed=1, draw=tf.constant(number, tf.int64))
+    whole = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True)
+    for number in range(40):
+        fit = Resize(SIZE, antialias=number % 2 == 0)
+        resizer = RandomResizedCrop().for_training(fit, seed=1, draw=tf.constant(number, tf.int64))
         found = resizer.decode(data, jpeg_only=True).numpy()
         np.testing.assert_array_equal(found, resizer.resize(whole).numpy())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_window_of_a_turned_jpeg_is_one_of_the_upright_image(orientation, subsampling):
+    data = tf.constant(file_bytes(photo(4, 47, 66), "JPEG", quality=85, subsampling=subsampling))
+    turn = tf.constant(orientation, tf.int64)
+    upright = decode_upright(data, jpeg_only=True, orientation=turn, exact=True)
+    how = {"jpeg_only": False, "orientation": turn, "exact": True}
+    for top, left, height, width in ((0, 0, 7, 9), (3, 16, 20, 16), (11, 15, 30, 25), (5, 1, 9, 46), (0, 30, 47, 17)):
+        found = decode_window(data, lambda size, w=(top, left, height, width): tf.constant(w), **how)
+        np.testing.assert_array_equal(found, upright[top : top + height, left : left + width])
+
+
+def test_the_fast_window_is_that_of_earlier_versions():
+    data = tf.constant(file_bytes(photo(1, 61, 83), "JPEG"))
+    fit = Resize(SIZE, dct="fast")
+    for number in range(10):
+        resizer = RandomResizedCrop().for_training(fit, seed=1, draw=tf.constant(number, tf.int64))
+        window = resizer._window(tf.constant([61, 83]))
+        cut = tf.image.decode_and_crop_jpeg(data, window, channels=3, dct_method="INTEGER_FAST")
+        expected = resize_image(cut, SIZE, resize="stretch")
+        np.testing.assert_array_equal(resizer.decode(data, jpeg_only=True), expected)
 
 
 def test_turned_files_and_pngs_are_cut_too():
     picture = photo(2, 20, 30)
     for number in range(6):
-        resizer = RandomResizedCrop(area=(1, 1), aspect=(1.5, 1.5)).for_training(
-            (30, 20), antialias=False, seed=1, draw=tf.constant(number, tf.int64)
+        resizer = RandomResizedCrop(area=(1, 1), aspect=(2 / 3, 2 / 3)).for_training(
+            Resize((30, 20)), seed=1, draw=tf.constant(number, tf.int64)
         )
         found = resizer.decode(
             tf.constant(file_bytes(picture, "PNG")), jpeg_only=False, orientation=tf.constant(6, tf.int64)
@@ -93,7 +117,7 @@ def test_turned_files_and_pngs_are_cut_too():
 
 def test_the_middle_of_the_padded_image_is_taken_in_evaluation():
     picture = tf.constant(photo(3, 40, 20))
-    found = PaddedCrop(0.5).for_evaluation(SIZE, antialias=False).resize(picture).numpy()
+    found = PaddedCrop(0.5).for_evaluation(Resize(SIZE)).resize(picture).numpy()
     padded = Resize((24, 20), "pad").resize(picture).numpy()
     np.testing.assert_array_equal(found, padded[6:18, 5:15])
 
@@ -103,7 +127,7 @@ def test_in_training_every_corner_comes():
     padded = picture.numpy()
     corners = set()
     for number in range(300):
-        resizer = PaddedCrop(0.5).for_training(SIZE, antialias=False, seed=0, draw=tf.constant(number, tf.int64))
+        resizer = PaddedCrop(0.5).for_training(Resize(SIZE), seed=0, draw=tf.constant(number, tf.int64))
         found = resizer.resize(picture).numpy()
         corners_found = [
             (row, column)

@@ -7,11 +7,13 @@
 
 A transform takes ({"image": ..., "label": ...}, seed int32 [2]) and returns such a dict. The same seed gives the same
 pixels inside make_dataset, inside a Keras layer (tfpipe.layers) and under tf.function(jit_compile=True). Images are
-uint8 [B, H, W, C], or float32 or float16 in [0, 1].
+uint8 [B, H, W, C], or float32 or float16 in [0, 1]. An op that has no function of its own is op("rotate", (-30, 30)).
 """
 
+from typing import NoReturn
+
 from tfpipe.augment.conditional import choose_n, compose, one_of, select, sometimes
-from tfpipe.augment.crop import center_crop, normalize, random_crop, random_resized_crop
+from tfpipe.augment.crops import center_crop, normalize, random_crop, random_resized_crop
 from tfpipe.augment.deepaugment import deep_augment
 from tfpipe.augment.forms.apply import apply_choices, apply_op
 from tfpipe.augment.mixing import cutmix, mixup
@@ -35,6 +37,7 @@ from tfpipe.augment.single import (
     salt_and_pepper,
     zoom,
 )
+from tfpipe.augment.spelling import explain_name
 from tfpipe.augment.transform import BatchTransform, OpTransform, Transform
 
 __all__ = [
@@ -80,3 +83,9 @@ __all__ = [
     "trivial_augment_wide",
     "zoom",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name.startswith("_"):  # Asked for by tools, not by people.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(explain_name(name, __all__))

@@ -175,8 +175,8 @@ class _Parts:
         distinct = _distinct_renderings(self.parts)
         if len(distinct) > 1:
             raise ValueError(
-                f"The parts of {what} differ in fill, interpolation, form or check_values: {distinct}; they share one "
-                "pass over the pixels, so give them the same."
+                f"The parts of {what} differ in fill, interpolation, form, check_values or mask_fill: {distinct}; they "
+                "share one pass over the pixels, so give them the same."
             )
         self.rendering = distinct[0] if distinct else None
         self.ops = tuple(dict.fromkeys([OPS["identity"], *(op for part in self.parts for op in part.ops)]))

@@ -21,7 +21,7 @@ from dataclasses import replace
 from tfpipe.augment.conditional import Part, compose, one_of, sometimes
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.single import coarse_dropout, flip_left_right, flip_up_down, op
-from tfpipe.augment.transform import OpTransform, record_call
+from tfpipe.augment.transform import OpTransform, Rendering, record_call
 
 NamedMagnitude = tuple[str, float]
 _LEFT_OUT = ("fog", "clouds")
@@ -74,12 +74,15 @@ DEEP_AUGMENT: dict[str, Callable[[float], OpTransform | list[OpTransform]]] = {
 
 
 @record_call
-def deep_augment(sub_policies: Sequence[Sequence[NamedMagnitude]], *, original: bool = True) -> OpTransform:
+def deep_augment(
+    sub_policies: Sequence[Sequence[NamedMagnitude]], *, original: bool = True, mask_fill: int = 0
+) -> OpTransform:
     """One of DeepAugment's sub-policies for each image, all equally likely.
 
     Args:
       sub_policies: each some (name, magnitude), applied in order; DeepAugment's policies are five of two.
       original: an image is left as it is as often as it gets any one sub-policy, as in DeepAugment's training sets.
+      mask_fill: what comes into masks from outside, such as the value that a loss ignores.
 
     Raises:
       ValueError: there is no sub-policy, a name is unknown or left out, or a magnitude is not in [0, 1].
@@ -91,7 +94,10 @@ def deep_augment(sub_policies: Sequence[Sequence[NamedMagnitude]], *, original: 
         # The image as it is. Wrapped once more than it needs, so that a saved transform draws the seeds it always drew.
         parts.append(sometimes(op("identity"), 0.0))
     written = [[[name, magnitude] for name, magnitude in steps] for steps in sub_policies]
-    return replace(one_of(parts), arguments={"sub_policies": written})
+    made = replace(one_of(parts), arguments={"sub_policies": written})
+    if mask_fill == 0:
+        return made
+    return replace(made, rendering=replace(made.rendering or Rendering(), mask_fill=mask_fill))
 
 
 def _sub_policy(steps: Sequence[NamedMagnitude]) -> OpTransform:

@@ -49,6 +49,7 @@ def rand_augment(
     max_translate_rel: float | None = None,
     form: str = "auto",
     check_values: bool = False,
+    mask_fill: int = 0,
 ) -> OpTransform:
     """RandAugment: each image gets n ops, drawn with replacement, all at magnitude bin m.
 
@@ -69,6 +70,7 @@ def rand_augment(
         which are DALI's 100 px at 224).
       form: "loop", "dense" or "auto".
       check_values: assert inside graphs that float images are in [0, 1].
+      mask_fill: what comes into masks from outside, such as the value that a loss ignores.
 
     Raises:
       ValueError: a number is out of range, or a name unknown.
@@ -84,7 +86,7 @@ def rand_augment(
     bins = _noisy_bins(m, num_magnitude_bins, magnitude_noise)
     return OpTransform(
         *from_suite(members, n, _op_weights(members, weights), bins),
-        Rendering(fill, interpolation, form, check_values),
+        Rendering(fill, interpolation, form, check_values, mask_fill),
     )
 
 
@@ -102,6 +104,7 @@ def trivial_augment_wide(
     max_translate_rel: float | None = None,
     form: str = "auto",
     check_values: bool = False,
+    mask_fill: int = 0,
 ) -> OpTransform:
     """TrivialAugment (wide): each image gets one op at a bin drawn uniformly.
 
@@ -116,7 +119,7 @@ def trivial_augment_wide(
     members = _members(suite, ops, excluded)
     return OpTransform(
         *from_suite(members, 1, _op_weights(members, weights), np.ones(num_magnitude_bins)),
-        Rendering(fill, interpolation, form, check_values),
+        Rendering(fill, interpolation, form, check_values, mask_fill),
     )
 
 
@@ -131,6 +134,7 @@ def auto_augment(
     max_translate_rel: float | None = None,
     form: str = "auto",
     check_values: bool = False,
+    mask_fill: int = 0,
 ) -> OpTransform:
     """AutoAugment: each image gets one sub-policy, and each of its steps with the step's probability.
 
@@ -145,6 +149,7 @@ def auto_augment(
       max_translate_rel: the largest shift as a fraction of the side.
       form: as for rand_augment.
       check_values: as for rand_augment.
+      mask_fill: as for rand_augment.
 
     Raises:
       ValueError: the policy or the table is unknown, a bin is beyond the table's, or max_translate is given for a
@@ -157,7 +162,7 @@ def auto_augment(
         policy = replace(policy, table=table, num_magnitude_bins=AUTO_BINS.get(table, policy.num_magnitude_bins))
     return OpTransform(
         *from_policies([policy], [1], (), (max_translate_abs, max_translate_rel)),
-        Rendering(fill, interpolation, form, check_values),
+        Rendering(fill, interpolation, form, check_values, mask_fill),
     )
 
 
@@ -172,6 +177,7 @@ def policy(
     max_translate_rel: float | None = None,
     form: str = "auto",
     check_values: bool = False,
+    mask_fill: int = 0,
 ) -> OpTransform:
     """A policy as a transform.
 
@@ -184,6 +190,7 @@ def policy(
       max_translate_rel: the largest shift as a fraction of the side, instead of the table's.
       form: as for rand_augment.
       check_values: as for rand_augment.
+      mask_fill: as for rand_augment.
 
     Raises:
       ValueError: an op is unknown, or a step lacks the magnitude that its op needs.
@@ -192,7 +199,7 @@ def policy(
     _warn_of_idle_steps(loaded, ops)
     return OpTransform(
         *from_policies([loaded], [1], ops, (max_translate_abs, max_translate_rel)),
-        Rendering(fill, interpolation, form, check_values),
+        Rendering(fill, interpolation, form, check_values, mask_fill),
         arguments={"source": loaded},
     )
 
@@ -209,6 +216,7 @@ def pba(
     interpolation: str = "nearest",
     form: str = "auto",
     check_values: bool = False,
+    mask_fill: int = 0,
 ) -> OpTransform:
     """Population Based Augmentation: a policy that changes with the epoch.
 
@@ -222,6 +230,7 @@ def pba(
       interpolation: as for rand_augment.
       form: as for rand_augment.
       check_values: as for rand_augment.
+      mask_fill: as for rand_augment.
 
     Raises:
       ValueError: the schedule is unknown or one of its ops is; when drawing, there is no epoch.
@@ -236,7 +245,7 @@ def pba(
     lengths = [segment.epochs for segment in stretched.segments]
     return OpTransform(
         *from_policies(policies, lengths, ops, (None, None), epoch=epoch, flatten=flatten),
-        Rendering(fill, interpolation, form, check_values),
+        Rendering(fill, interpolation, form, check_values, mask_fill),
         arguments={} if isinstance(schedule, str) else {"schedule": loaded},
     )
 

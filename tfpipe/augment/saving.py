@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfpipe.augment import conditional, crop, deepaugment, mixing, policies, single
+from tfpipe.augment import conditional, crops, deepaugment, mixing, policies, single
 from tfpipe.augment.ops.op import Op
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.transform import BatchTransform, OpTransform, Transform
@@ -23,7 +23,7 @@ FACTORIES: dict[str, Callable[..., Transform]] = {
     factory.__name__: factory
     for factory in (
         *(conditional.choose_n, conditional.compose, conditional.one_of, conditional.select, conditional.sometimes),
-        *(crop.center_crop, crop.normalize, crop.random_crop, crop.random_resized_crop),
+        *(crops.center_crop, crops.normalize, crops.random_crop, crops.random_resized_crop),
         *(deepaugment.deep_augment, mixing.cutmix, mixing.mixup),
         *(policies.auto_augment, policies.pba, policies.policy, policies.rand_augment, policies.trivial_augment_wide),
         *(single.coarse_dropout, single.color_jitter, single.cutout, single.flip_left_right, single.flip_up_down),

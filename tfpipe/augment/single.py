@@ -69,6 +69,7 @@ def op(
     interpolation: str = "nearest",
     form: str = "auto",
     check_values: bool = False,
+    mask_fill: int = 0,
 ) -> OpTransform:
     """One op, with values drawn per image.
 
@@ -81,6 +82,7 @@ def op(
       interpolation: "nearest" or "bilinear".
       form: "loop", "dense" or "auto".
       check_values: assert inside graphs that float images are in [0, 1].
+      mask_fill: what comes into masks from outside, such as the value that a loss ignores.
 
     Raises:
       ValueError: the op is unknown, p is no probability, or there are not as many values as the op takes.
@@ -88,7 +90,7 @@ def op(
     known = name if isinstance(name, Op) else find_op(name)
     if values and len(values) != known.num_values:
         raise ValueError(f"op {known.name!r} takes {known.num_values} values; it got {len(values)}.")
-    rendering = Rendering(fill, interpolation, form, check_values)
+    rendering = Rendering(fill, interpolation, form, check_values, mask_fill)
     if not values:
         return _single(known, lambda shape: _range_of_op(known, shape), p, rendering)
     spread = ValueRange(tuple(_range(known.name, value) for value in values))
@@ -108,8 +110,8 @@ def flip_up_down(p: float = 0.5) -> OpTransform:
 
 
 @record_call
-def pad_and_crop(padding: int = 4, *, fill: Fill = 0, form: str = "auto") -> OpTransform:
-    """A window of the image's own size out of the image with `padding` pixels of fill around it.
+def pad_and_crop(padding: int = 4, *, fill: Fill = 0, form: str = "auto", mask_fill: int = 0) -> OpTransform:
+    """A window of the image's own size out of the image with `padding` pixels of fill (mask_fill in masks) around it.
 
     All 2 * padding + 1 offsets a side are equally likely; PBA's code never takes the last.
 
@@ -119,12 +121,12 @@ def pad_and_crop(padding: int = 4, *, fill: Fill = 0, form: str = "auto") -> OpT
     if not is_integer(padding, 0):
         raise ValueError(f"padding is {padding!r}; it must be an integer of at least 0.")
     spread = ValueRange(((-padding, padding),) * 2, whole=True)
-    return _single(OPS["crop"], lambda shape: spread, 1.0, Rendering(fill, form=form))
+    return _single(OPS["crop"], lambda shape: spread, 1.0, Rendering(fill, form=form, mask_fill=mask_fill))
 
 
 @record_call
 def cutout(side: Values = 16, *, p: float = 1.0, fill: Fill = 128, form: str = "auto") -> OpTransform:
-    """A square of fill about a uniformly drawn centre, cut off at the border.
+    """A square of fill about a uniformly drawn centre, cut off at the border. Masks stay as they are.
 
     Args:
       side: in pixels, or, below 1, in fractions of the shorter side; a number or (low, high).
@@ -145,14 +147,20 @@ def cutout(side: Values = 16, *, p: float = 1.0, fill: Fill = 128, form: str = "
 
 @record_call
 def zoom(
-    factor: Values = (1.0, 1.5), *, p: float = 1.0, fill: Fill = 128, interpolation: str = "nearest", form: str = "auto"
+    factor: Values = (1.0, 1.5),
+    *,
+    p: float = 1.0,
+    fill: Fill = 128,
+    interpolation: str = "nearest",
+    form: str = "auto",
+    mask_fill: int = 0,
 ) -> OpTransform:
-    """Enlarges by a factor about a uniformly drawn point; a factor below 1 shrinks, with fill around."""
+    """Enlarges by a factor about a uniformly drawn point; below 1 it shrinks, with fill (mask_fill in masks) around."""
     low, high = _range("zoom", factor)
     if low <= 0:
         raise ValueError(f"factor is {factor}; it must be positive.")
     spread = ValueRange(((low, high), (0, 1), (0, 1)))
-    return _single(OPS["zoom"], lambda shape: spread, p, Rendering(fill, interpolation, form))
+    return _single(OPS["zoom"], lambda shape: spread, p, Rendering(fill, interpolation, form, mask_fill=mask_fill))
 
 
 @record_call

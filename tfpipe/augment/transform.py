@@ -24,12 +24,14 @@ from typing import Any, ParamSpec, TypeVar
 import tensorflow as tf
 
 from tfpipe.augment.draw.candidates import BatchShape
-from tfpipe.augment.forms.apply import Fill, apply_to_batch, check_images, check_rendering
+from tfpipe.augment.forms.apply import Fill, apply_to_batch, check_images, check_mask_fill, check_rendering
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.policy import is_number
 
 Batch = dict[str, tf.Tensor]
 Arguments = ParamSpec("Arguments")
+# Arguments that came later, with their defaults.
+_ADDED = {"mask_fill": 0}
 Made = TypeVar("Made", bound="OpTransform | BatchTransform")
 
 
@@ -42,14 +44,17 @@ class Rendering:
       interpolation: "nearest" or "bilinear".
       form: "loop", "dense" or "auto".
       check_values: assert inside graphs, too, that float images are in [0, 1]; it costs a pass over them.
+      mask_fill: what comes into masks from outside, in their own unit; such as 255 where a loss ignores that.
     """
 
     fill: Fill = 128
     interpolation: str = "nearest"
     form: str = "auto"
     check_values: bool = False
+    mask_fill: int = 0
 
     def __post_init__(self) -> None:
+        check_mask_fill(self.mask_fill)
         if isinstance(self.fill, list):
             object.__setattr__(self, "fill", tuple(self.fill))
         values = self.fill if isinstance(self.fill, tuple) else (self.fill,)
@@ -91,7 +96,15 @@ class OpTransform:
         if len(self.ops) == 1 or self.num_stages == 0:
             return batch
         choices = self.choose(_seed(seed), shape)
-        return apply_to_batch(batch, choices, self.ops, fill=how.fill, interpolation=how.interpolation, form=how.form)
+        return apply_to_batch(
+            batch,
+            choices,
+            self.ops,
+            fill=how.fill,
+            interpolation=how.interpolation,
+            form=how.form,
+            mask_fill=how.mask_fill,
+        )
 
 
 @dataclass(frozen=True)
@@ -123,8 +136,8 @@ Transform = OpTransform | BatchTransform
 def record_call(factory: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
     """A factory whose transforms know the call that made them, as saving.py writes it.
 
-    All arguments are recorded, defaults too; where the factory puts one into the transform itself (a policy that it
-    loaded), that one counts.
+    All arguments are recorded, defaults too, but for those of _ADDED, which older versions do not read; where the
+    factory puts one into the transform itself (a policy that it loaded), that one counts.
     """
     signature = inspect.signature(factory)
 
@@ -133,7 +146,10 @@ def record_call(factory: Callable[Arguments, Made]) -> Callable[Arguments, Made]
         transform = factory(*args, **kwargs)
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
-        return replace(transform, factory=factory.__name__, arguments={**given.arguments, **transform.arguments})
+        arguments = {
+            name: value for name, value in given.arguments.items() if name not in _ADDED or value != _ADDED[name]
+        }
+        return replace(transform, factory=factory.__name__, arguments={**arguments, **transform.arguments})
 
     return make
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   tfpipe bench photos_tfrecord --batch_size 128 --image_size 224,224
+  tfpipe bench photos_tfrecord --image_size 224 --no-antialias --dct fast
+      what the faster pixels gain: the four nearest, and a quicker JPEG decoder
   tfpipe bench photos_tfrecord --image_size 224,224 --fit
       trains on the batches: the gain of each pipeline while a model works, too
   tfpipe bench photos_tfrecord --fit --model classifier.keras --plot bench.svg
@@ -71,12 +73,22 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="train", help="the split to read (default: train)")
     parser.add_argument("--batch_size", type=int, default=32, metavar="N", help="records in a batch (default: 32)")
     parser.add_argument(
-        "--image_size", metavar="H,W", help="resize to this (default: the stored size, or 224,224 if sizes differ)"
+        "--image_size",
+        metavar="H,W|N",
+        help="resize to this; N is a square (default: the stored size, or 224 if sizes differ)",
     )
     parser.add_argument(
         "--resize", default="pad", choices=["pad", "stretch", "crop"], help="pad, stretch or crop (default: pad)"
     )
-    parser.add_argument("--antialias", action="store_true", help="average over source pixels when shrinking")
+    parser.add_argument(
+        "--antialias",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="average over source pixels when shrinking (default: yes)",
+    )
+    parser.add_argument(
+        "--dct", default="exact", choices=["exact", "fast"], help="how JPEG files are decoded (default: exact)"
+    )
     parser.add_argument("--fit", action="store_true", help="train a Keras model instead of only reading")
     parser.add_argument("--model", metavar="FILE", help="a compiled model for --fit (default: one linear layer)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="passes after the first (default: 3)")
@@ -129,7 +141,9 @@ def whole_task(arguments: argparse.Namespace) -> Task:
     load_tensorflow()
     from tfpipe.timing.variants import Task
 
-    return Task(manifest, arguments.split, arguments.batch_size, size, arguments.resize, arguments.antialias)
+    return Task(
+        manifest, arguments.split, arguments.batch_size, size, arguments.resize, arguments.antialias, arguments.dct
+    )
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
@@ -138,7 +152,9 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     try:
         return parse_size(text)
     except ValueError:
-        raise UsageError(f"--image_size is {text!r}; it takes H,W, such as 224,224.") from None
+        raise UsageError(
+            f"--image_size is {text!r}; it takes H,W, such as 224,224, or one number for a square."
+        ) from None
 
 
 def _parse_batch_sizes(text: str | None) -> list[int]:
@@ -213,7 +229,7 @@ def _builds(
         variants = _select(variants, left_out, arguments.variants.split(","))
     builds: dict[str, Build] = {name: partial(benchmark.task.build, options) for name, options in variants.items()}
     for size in _parse_batch_sizes(arguments.batch_sizes):
-        builds[f"batch_{size}"] = partial(dataclasses.replace(benchmark.task, batch_size=size).build, ReadOptions())
+        builds[f"batch_{size}"] = partial(dataclasses.replace(benchmark.task, batch_size=size).build, task.options)
     if arguments.options:
         builds["options"] = partial(benchmark.task.build, ReadOptions.load(arguments.options))
     return builds, left_out
@@ -247,6 +263,8 @@ def _document(
         "images": task.num_records // task.batch_size * task.batch_size,
         "batch_size": task.batch_size,
         "image_size": task.image_size,
+        "antialias": task.antialias,
+        "dct": task.dct,
         "mode": "fit" if benchmark.fit else "loop",
         "repeats": benchmark.repeats,
         "page_cache": benchmark.page_cache,

@@ -43,6 +43,8 @@ EXAMPLES = """examples:
       a tfpipe dataset with new shards; 'old/*.tfrecord' gives it new splits too
   tfpipe convert --input photos --output out --masks masks
       photos/cat/1.jpg with its mask masks/cat/1.png; in a listing, a column `mask` names the file
+  tfpipe convert --input photos --output out --masks masks --payload decoded --image_size 224 --mask_fill 255
+      pixels and masks of 224 x 224, the aspect kept; 255 around the masks
   tfpipe convert --input gs://bucket/photos --output gs://bucket/out
       folders in a store: gs:// takes tfpipe[gcp], s3:// takes tfpipe[aws]
   tfpipe convert --input photos --output out --payload embedding --model saved_model_folder
@@ -106,9 +108,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--image_root", metavar="DIR", help="where a listing's files are (default: its own folder)")
     add("--labels", metavar="FILE", help="class names, one a line, in the order of their ids (default: sorted)")
     add("--masks", metavar="DIR", help="a folder with a mask for each image: the input's folders, .png or .bmp")
-    size_help = "resize to this (default: keep each size; for embedding: the model's)"
-    add("--image_size", type=_argument(parse_size), metavar="H,W", help=size_help)
+    size_help = "resize to this; N is a square (default: keep each size; for embedding: the model's)"
+    add("--image_size", type=_argument(parse_size), metavar="H,W|N", help=size_help)
     add("--resize", choices=RESIZES, default="pad", help="how images that have another shape fit (default: pad)")
+    fill_help = "what surrounds a padded mask, such as 255 for pixels that a loss ignores (default: 0)"
+    add("--mask_fill", type=int, default=0, metavar="N", help=fill_help)
     add("--dtype", choices=DTYPES, default="float32", help="of decoded images (default: float32, in [0, 1])")
     model_help = "a SavedModel folder, .keras file, keras.applications name or TF-Hub handle; loading one runs its code"
     add("--model", metavar="HANDLE", help=model_help)

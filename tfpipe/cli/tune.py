@@ -75,6 +75,7 @@ def _document(arguments: argparse.Namespace, benchmark: Benchmark, tuning: Tunin
         "images": benchmark.task.num_records,
         "batch_size": benchmark.task.batch_size,
         "image_size": benchmark.task.image_size,
+        "antialias": benchmark.task.antialias,
         "mode": "fit" if benchmark.fit else "loop",
         "page_cache": benchmark.page_cache,
         "cores": len(os.sched_getaffinity(0)),

@@ -129,8 +129,8 @@ def decode_record(
     Args:
       schema: the features to read.
       serialized: scalar string.
-      exact: decode image files exactly rather than fast; see tfpipe.images.decode.decode_file.
-      resizer: resizes `image` and its `mask`; None keeps their stored size.
+      exact: decode image files exactly rather than fast, where no resizer does; see tfpipe.images.decode.decode_file.
+      resizer: decodes and resizes `image`, and resizes its `mask`; None keeps their stored size.
 
     Returns:
       Every feature of the schema under its name: images upright as [H, W, 3], the others in their shape and dtype.
@@ -197,7 +197,7 @@ def _decode_file(
     from tfpipe.images.decode import decode_file, decode_mask, turn_upright
 
     jpeg_only = feature.codec == "jpeg"
-    if resizer is not None and feature.name == "image" and not exact:
+    if resizer is not None and feature.name == "image":
         return resizer.decode(data, jpeg_only=jpeg_only, orientation=orientation)
     is_mask = feature.shape[-1] == 1
     image = decode_mask(data) if is_mask else decode_file(data, jpeg_only=jpeg_only, exact=exact)

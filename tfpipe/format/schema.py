@@ -247,12 +247,13 @@ def _image_features(payload: str, image: ImageSpec) -> list[Feature]:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """The (height, width) that a text such as "224,224" names.
+    """The (height, width) that a text such as "224,224" names; "224" is a square.
 
     Raises:
-      ValueError: it is not two integers, or one of them is 0.
+      ValueError: it is not one or two integers, or one of them is 0.
     """
-    match = re.fullmatch(r"(\d+),(\d+)", text.replace(" ", ""))
-    if match is None or not int(match[1]) or not int(match[2]):
-        raise UsageError(f"{text!r} is not HEIGHT,WIDTH such as 224,224")
-    return int(match[1]), int(match[2])
+    match = re.fullmatch(r"(\d+)(?:,(\d+))?", text.replace(" ", ""))
+    height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not height or not width:
+        raise UsageError(f"{text!r} is not HEIGHT,WIDTH such as 224,224, or one number for a square")
+    return height, width

@@ -31,6 +31,9 @@ _CAPACITY = 9 / 4
 RATIOS = (1, 2, 4, 8)
 _BLURS = tuple(6 * (r * r - 1) / 12 / r**2 for r in RATIOS)
 _ONE = 256  # A weight of 1.
+# Weights are float64, and what would lie exactly between two is moved up: one processor fuses a product and a sum that
+# another rounds twice, and both must come to the same weight.
+_ASIDE = 2.0**-20
 
 
 class DecodedImage(NamedTuple):
@@ -142,27 +145,29 @@ class _Axis(NamedTuple):
 def _taps(axis: _Axis, length: int, taps: int) -> _Taps:
     """The weights of every pixel along an axis; all 0 on a black border."""
     position = tf.range(length) - axis.offset
+    wide = tf.float64
     # The last pixel of a reduced image may cover less than `ratio` pixels: the scale is that of the full image.
-    extent = tf.cast(axis.full, tf.float32) / tf.cast(axis.ratio, tf.float32)
-    scale = extent / tf.cast(axis.inner, tf.float32)
-    blur = tf.gather(tf.constant(_BLURS), tf.reduce_sum(tf.cast(axis.ratio > tf.constant(RATIOS), tf.int32)))
+    extent = tf.cast(axis.full, wide) / tf.cast(axis.ratio, wide)
+    scale = extent / tf.cast(axis.inner, wide)
+    blur = tf.gather(tf.constant(_BLURS, wide), tf.reduce_sum(tf.cast(axis.ratio > tf.constant(RATIOS), tf.int32)))
     half = tf.clip_by_value(tf.sqrt(tf.maximum(scale * scale - blur, 1.0)), 1.0, taps / 2)
-    begin = (tf.cast(axis.pixels, tf.float32) - extent) * tf.cast(axis.mirrored, tf.float32)
-    centre = begin + (tf.cast(position, tf.float32) + 0.5) * scale
+    begin = (tf.cast(axis.pixels, wide) - extent) * tf.cast(axis.mirrored, wide)
+    centre = begin + (tf.cast(position, wide) + 0.5) * scale
     first = tf.cast(tf.floor(centre - half + 0.5), tf.int32)
     first = tf.clip_by_value(first, 0, tf.maximum(axis.pixels - taps, 0))
     source = first[:, None] + tf.range(taps)
-    weights = tf.maximum(0.0, 1 - tf.abs(tf.cast(source, tf.float32) + 0.5 - centre[:, None]) / half)
-    weights = tf.where(source < axis.pixels, weights, 0.0)
+    weights = tf.nn.relu(1 - tf.abs(tf.cast(source, wide) + 0.5 - centre[:, None]) / half)
+    weights = tf.where(source < axis.pixels, weights, tf.zeros([], wide))
     inside = (position >= 0) & (position < axis.inner)
     return _Taps(first, tf.where(inside[:, None], _quantize(weights), tf.constant(0, tf.uint16)))
 
 
 def _quantize(weights: tf.Tensor) -> tf.Tensor:
     """Weights [n, taps] as uint16 whose rows sum to 256: the largest one absorbs the rounding errors."""
-    rounded = tf.floor(weights / tf.reduce_sum(weights, 1, keepdims=True) * _ONE + 0.5)
+    exact = weights / tf.reduce_sum(weights, 1, keepdims=True)
+    rounded = tf.floor(exact * _ONE + 0.5 + _ASIDE)
     missing = _ONE - tf.reduce_sum(rounded, 1, keepdims=True)
-    largest = tf.one_hot(tf.argmax(weights, 1), weights.shape[1])
+    largest = tf.one_hot(tf.argmax(tf.floor(exact / _ASIDE + 0.25), 1), weights.shape[1], dtype=tf.float64)
     return tf.cast(rounded + missing * largest, tf.uint16)
 
 

@@ -9,12 +9,12 @@ any parallelism, on any number of hosts, after a resume.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
 from tfpipe.errors import UsageError
-from tfpipe.images.decode import decode_file, turn_upright
+from tfpipe.images.decode import cut_window, decode_window
 from tfpipe.images.fit import Resize
 from tfpipe.reader.order import CROP_STREAM, keyed_bits
 
@@ -42,13 +42,13 @@ class RandomResizedCrop:
         _check_range("area", self.area, 1.0)
         _check_range("aspect", self.aspect, math.inf)
 
-    def for_evaluation(self, size: tuple[int, int], *, antialias: bool) -> Resize:
-        """The resizer of images in evaluation."""
-        return Resize(size, "crop", antialias)
+    def for_evaluation(self, fit: Resize) -> Resize:
+        """The resizer of images in evaluation; of fit all but the mode counts."""
+        return replace(fit, mode="crop")
 
-    def for_training(self, size: tuple[int, int], *, antialias: bool, seed: int, draw: tf.Tensor) -> WindowCrop:
+    def for_training(self, fit: Resize, *, seed: int, draw: tf.Tensor) -> WindowCrop:
         """The resizer of one record's image in training; draw is its int64 number in all epochs."""
-        return WindowCrop(self, Resize(size, "stretch", antialias), _uniform(seed, draw, 2 * _TRIES + 2))
+        return WindowCrop(self, replace(fit, mode="stretch"), _uniform(seed, draw, 2 * _TRIES + 2))
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,17 @@ class PaddedCrop:
         if not 0 < self.crop_ratio <= 1:
             raise UsageError(f"crop_ratio is {self.crop_ratio}; it takes numbers in (0, 1].")
 
-    def for_evaluation(self, size: tuple[int, int], *, antialias: bool) -> CornerCrop:
-        """The resizer of images in evaluation."""
-        return CornerCrop(self._resize_padded(size, antialias), size, tf.constant([0.5, 0.5]))
+    def for_evaluation(self, fit: Resize) -> CornerCrop:
+        """The resizer of images in evaluation; of fit all but the mode counts."""
+        return CornerCrop(self._around(fit), fit.size, tf.constant([0.5, 0.5]))
 
-    def for_training(self, size: tuple[int, int], *, antialias: bool, seed: int, draw: tf.Tensor) -> CornerCrop:
+    def for_training(self, fit: Resize, *, seed: int, draw: tf.Tensor) -> CornerCrop:
         """The resizer of one record's image in training; draw is its int64 number in all epochs."""
-        return CornerCrop(self._resize_padded(size, antialias), size, _uniform(seed, draw, 2))
+        return CornerCrop(self._around(fit), fit.size, _uniform(seed, draw, 2))
 
-    def _resize_padded(self, size: tuple[int, int], antialias: bool) -> Resize:
-        height, width = (max(side, round(side / self.crop_ratio)) for side in size)
-        return Resize((height, width), "pad", antialias)
+    def _around(self, fit: Resize) -> Resize:
+        height, width = (max(side, round(side / self.crop_ratio)) for side in fit.size)
+        return replace(fit, size=(height, width), mode="pad")
 
 
 Crop = RandomResizedCrop | PaddedCrop
@@ -97,29 +97,18 @@ class WindowCrop:
 
     def decode(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
         """The pixels of a window of an encoded image file, upright, in the size; see Resize.decode."""
-
-        def jpeg() -> tf.Tensor:
-            window = self._window(tf.io.extract_jpeg_shape(data)[:2])
-            return tf.image.decode_and_crop_jpeg(data, window, channels=3, dct_method="INTEGER_FAST")
-
-        def other() -> tf.Tensor:
-            return self._cut(decode_file(data, jpeg_only=False))
-
-        pixels = jpeg() if jpeg_only else tf.cond(tf.io.is_jpeg(data), jpeg, other)
-        pixels = tf.ensure_shape(pixels, [None, None, 3])
-        return self.resizer.resize(turn_upright(pixels, orientation))
+        exact = self.resizer.dct == "exact"
+        return self.resizer.resize(
+            decode_window(data, self._window, jpeg_only=jpeg_only, orientation=orientation, exact=exact)
+        )
 
     def resize(self, image: tf.Tensor) -> tf.Tensor:
         """A window of the image [H, W, C] in the size; see Resize.resize."""
-        return self.resizer.resize(self._cut(image))
+        return self.resizer.resize(cut_window(image, self._window(tf.shape(image)[:2])))
 
     def resize_mask(self, mask: tf.Tensor) -> tf.Tensor:
-        """Not needed: a request with masks is refused before."""
-        raise NotImplementedError
-
-    def _cut(self, image: tf.Tensor) -> tf.Tensor:
-        row, column, height, width = tf.unstack(self._window(tf.shape(image)[:2]))
-        return image[row : row + height, column : column + width]
+        """The same window of the mask [H, W, C] in the size, each value the nearest."""
+        return self.resizer.resize_mask(cut_window(mask, self._window(tf.shape(mask)[:2])))
 
     def _window(self, size: tf.Tensor) -> tf.Tensor:
         """Row, column, height and width, int32 [4], of a window of an image of this size, int32 [2]."""

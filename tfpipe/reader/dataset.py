@@ -31,10 +31,10 @@ from tfpipe.format.example import decode_batch, decode_record
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.boxes import fit_boxes, turn_boxes
 from tfpipe.images.decode import upright_size
-from tfpipe.images.fit import Resize, Resizer
 from tfpipe.reader.crops import Crop
 from tfpipe.reader.damage import Skipped, report_skipped
 from tfpipe.reader.decode import Decoder
+from tfpipe.reader.images import check_channels, make_resizer, mask_fill_of, with_channels
 from tfpipe.reader.mixtures import class_groups, common_manifest, source_groups
 from tfpipe.reader.options import AUTOTUNE, ReadOptions
 from tfpipe.reader.order import TRANSFORM_STREAM, Groups, Order, epoch_counter, keyed_bits
@@ -43,7 +43,6 @@ from tfpipe.reader.records import RecordTable, map_parallel, open_records
 from tfpipe.reader.request import (
     Batch,
     Request,
-    Transform,
     check_files,
     check_request,
     has_boxes,
@@ -51,6 +50,7 @@ from tfpipe.reader.request import (
     size_to_make,
 )
 from tfpipe.reader.service import read_from_workers
+from tfpipe.reader.transforms import Transform, apply_transform, check_transforms
 from tfpipe.tf_internals import CountedDataset
 
 DatasetLike = str | os.PathLike[str] | Manifest
@@ -61,9 +61,11 @@ def make_dataset(
     split: str = "train",
     *,
     batch_size: int,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | Sequence[int] | None = None,
     resize: str | Crop = "pad",
-    antialias: bool = False,
+    antialias: bool = True,
+    channels: int = 3,
+    mask_fill: int | None = None,
     labels: str | None = "one_hot",
     transforms: Sequence[Transform] = (),
     training: bool | None = None,
@@ -79,11 +81,17 @@ def make_dataset(
         have no effect: every record of every source is read once.
       split: one of the manifest's splits.
       batch_size: records in a batch.
-      image_size: (height, width) to resize to; None where the manifest shows that all images have one size.
+      image_size: (height, width) to resize to, or one number for a square; None where the manifest shows that all
+        images have one size.
       resize: "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts the rest);
         a tfpipe.RandomResizedCrop or PaddedCrop draws another window of each image in each epoch of training.
-      antialias: average over the source where an image shrinks, as Pillow does: better images at about the same rate;
-        a program is compiled for it first, which takes a second or two.
+      antialias: average over the source where an image shrinks, as Pillow and torchvision do; a program is compiled
+        for it first, which takes a second or two. False takes the four nearest pixels, at a slightly higher rate; with
+        ReadOptions(dct="fast") the pixels are those that earlier versions gave by default.
+      channels: 3, where gray is repeated, or 1: gray as it is, and colours as Pillow's L, 0.299 R + 0.587 G + 0.114 B.
+        Stored pixels of other than 1 or 3 channels keep them.
+      mask_fill: what comes into a mask from outside, by "pad" or PaddedCrop: 0 to 255, such as 255 where a loss ignores
+        that; None: as the dataset was converted (--mask_fill), or else 0. Transforms have their own.
       labels: "one_hot": float32 [B, classes], with a 1 for each class of a record that has several, or float32 [B]
         where the labels are numbers; "int": int64 [B], for one class per record; None: batches are dicts of all
         features, and those whose length differs from record to record are ragged. A `mask` is uint8 [B, H, W, 1],
@@ -103,8 +111,8 @@ def make_dataset(
 
     Returns:
       A dataset of known cardinality with elements (images, labels), or dicts with labels=None. Images are uint8
-      [B, H, W, 3] for raw and decoded uint8, float32 or float16 in [0, 1] for decoded floats; for embeddings, vectors
-      float32 [B, D] instead.
+      [B, H, W, channels] for raw and decoded uint8, float32 or float16 in [0, 1] for decoded floats; for embeddings,
+      vectors float32 [B, D] instead.
 
     Raises:
       FileNotFoundError: there is no manifest, or a shard is missing.
@@ -114,18 +122,22 @@ def make_dataset(
     sources, weights = _sources(source)
     manifest = sources[0] if weights is None else common_manifest(sources, split)
     training = split == "train" if training is None else training
+    schema = needed_schema(manifest.schema, labels)
+    check_channels(channels, schema)
     request = Request(
         manifest=manifest,
         sources=tuple(sources),
         groups=_groups(sources, weights, split, options) if training else None,
         split=split,
-        schema=needed_schema(manifest.schema, labels),
+        schema=schema,
         batch_size=batch_size,
         image_size=size_to_make(manifest, image_size, resize),
         resize=resize,
         antialias=antialias,
+        channels=channels,
+        mask_fill=mask_fill_of(mask_fill, sources, schema),
         labels=labels,
-        transforms=tuple(transforms),
+        transforms=check_transforms(transforms),
         training=training,
         seed=seed,
         options=options,
@@ -202,14 +214,15 @@ def _make_decoder(request: Request) -> Decoder:
     """The decoder of serialized records: of whole batches at once, or of records one by one."""
     return Decoder(
         single=lambda serialized, draw=None: _parse(serialized, request, draw),
-        batch=(lambda serialized: decode_batch(request.schema, serialized)) if request.vectorized else None,
+        batch=(lambda serialized: _parse_batch(serialized, request)) if request.vectorized else None,
         ragged=request.ragged,
     )
 
 
 def _parse(serialized: tf.Tensor, request: Request, draw: tf.Tensor | None) -> Batch:
     """The features of one record, its image decoded and resized."""
-    features = decode_record(request.schema, serialized, resizer=_make_resizer(request, draw))
+    exact, resizer = request.options.dct == "exact", make_resizer(request, draw)
+    features = _with_channels(decode_record(request.schema, serialized, exact=exact, resizer=resizer), request)
     if request.labels is not None and request.manifest.schema.label_kind == "multi":
         # For each record, unlike all other labels: rows of unequal length can't be batched.
         features["label_int"] = _multi_hot(features["label_int"], len(request.manifest.class_names))
@@ -218,15 +231,15 @@ def _parse(serialized: tf.Tensor, request: Request, draw: tf.Tensor | None) -> B
     return features
 
 
-def _make_resizer(request: Request, draw: tf.Tensor | None) -> Resizer | None:
-    size, resize, antialias = request.image_size, request.resize, request.antialias
-    if size is None:
-        return None
-    if isinstance(resize, str):
-        return Resize(size, resize, antialias)
-    if draw is None:
-        return resize.for_evaluation(size, antialias=antialias)
-    return resize.for_training(size, antialias=antialias, seed=request.seed, draw=draw)
+def _parse_batch(serialized: tf.Tensor, request: Request) -> Batch:
+    """The features of records whose every shape is known, parsed at once."""
+    return _with_channels(decode_batch(request.schema, serialized), request)
+
+
+def _with_channels(features: Batch, request: Request) -> Batch:
+    if "image" in features:
+        features["image"] = with_channels(features["image"], request.channels)
+    return features
 
 
 def _move_boxes(features: Batch, request: Request) -> tf.Tensor:
@@ -288,7 +301,8 @@ def _transform_batch(step: tuple[tf.Tensor, tf.Tensor], batch: Batch, request: R
     extra = {} if "epoch" in batch else {"epoch": epoch}
     for i, transform in enumerate(request.transforms if request.training else ()):
         draw = epoch * request.full_batches + number
-        batch = transform({**batch, **extra}, keyed_bits(request.seed, TRANSFORM_STREAM + i, draw, [2], tf.int32))
+        seed = keyed_bits(request.seed, TRANSFORM_STREAM + i, draw, [2], tf.int32)
+        batch = apply_transform(i, transform, {**batch, **extra}, seed)
     if request.labels is None:
         return {name: value for name, value in batch.items() if name not in extra}
     return batch["image"], batch["label"]

@@ -24,6 +24,7 @@ _CHOICES = {
     "cache_place": ("records", "batches"),
     "shuffle": ("global", "buffer", "none"),
     "on_error": ("raise", "skip"),
+    "dct": ("exact", "fast"),
 }
 # The least value of each number, and whether -1 is allowed too: then it is chosen automatically.
 _BOUNDS = {
@@ -78,6 +79,10 @@ class ReadOptions:
         and logs a warning with the count at the end of the epoch. In training a lost record is replaced by the valid
         record before it in the batch (by the first one, where there is none before); in evaluation the batch is
         smaller. A batch without any valid record is left out.
+      dct: how JPEG files are decoded: "exact" to Pillow's pixels bit for bit; "fast" by an inverse DCT that is 2 %
+        quicker and 45 dB from them, and, with antialias, by reducing files of 2.25 times the image_size and more while
+        they are decoded: twice the rate for photos of a camera, 49 dB from the exact result. Pixels and embeddings in
+        records are there already: it has no part in them.
       service: the address of a tf.data service, such as "grpc://10.0.0.1:5050": its workers read and decode, each its
         own share of the batches, in whatever order they finish.
       device: where batches are put ahead of the step and transforms run, such as "/gpu:0"; None: on the CPU.
@@ -118,6 +123,7 @@ class ReadOptions:
     host_count: int = 1
     start_step: int = 0
     on_error: str = "raise"
+    dct: str = "exact"
     service: str | None = None
     device: str | None = None
     ram_budget: int | None = None

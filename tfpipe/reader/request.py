@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,16 +13,17 @@ from tfpipe.format.manifest import Manifest, Shard
 from tfpipe.format.schema import Schema
 from tfpipe.format.sharding import host_batches
 from tfpipe.images.decode import RESIZES
+from tfpipe.images.sizes import as_size
 from tfpipe.reader.crops import Crop
 from tfpipe.reader.options import AUTOTUNE, ReadOptions
 from tfpipe.reader.order import Groups, Order
+from tfpipe.reader.transforms import Transform
 from tfpipe.storage import scheme_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 Batch = dict[str, "tf.Tensor"]
-Transform = Callable[[Batch, "tf.Tensor"], Batch]
 
 LABELS = ("one_hot", "int", None)
 
@@ -45,6 +46,8 @@ class Request:
       manifest: tells schema and classes; of a mixture, what its sources have in common.
       sources: the manifests that are read: one, or those of a mixture.
       groups: records that are sampled by weight; None reads every record once.
+      channels: of the images: 1 or 3.
+      mask_fill: what comes into a mask from outside.
       num_batches, full_batches: of this host, and of all hosts together.
     """
 
@@ -57,6 +60,8 @@ class Request:
     image_size: tuple[int, int] | None
     resize: str | Crop
     antialias: bool
+    channels: int
+    mask_fill: int
     labels: str | None
     transforms: tuple[Transform, ...]
     training: bool
@@ -258,7 +263,9 @@ def needed_schema(schema: Schema, labels: str | None) -> Schema:
     return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in needed))
 
 
-def size_to_make(manifest: Manifest, image_size: tuple[int, int] | None, resize: str | Crop) -> tuple[int, int] | None:
+def size_to_make(
+    manifest: Manifest, image_size: int | Sequence[int] | None, resize: str | Crop
+) -> tuple[int, int] | None:
     """The (height, width) to resize to; None where nothing is resized."""
     if manifest.schema.payload == "embedding":
         if image_size is not None:
@@ -270,10 +277,8 @@ def size_to_make(manifest: Manifest, image_size: tuple[int, int] | None, resize:
         if stored_height is None or stored_width is None:
             raise UsageError(f"The images in {manifest.directory} differ in size; give image_size=(height, width).")
         return None if isinstance(resize, str) else (stored_height, stored_width)
-    height, width = image_size
-    if height < 1 or width < 1:
-        raise UsageError(f"image_size is {image_size}; height and width must be at least 1.")
-    return None if stored == (height, width) and isinstance(resize, str) else (int(height), int(width))
+    size = as_size(image_size, "image_size")
+    return None if stored == size and isinstance(resize, str) else size
 
 
 def check_request(request: Request) -> None:
@@ -325,11 +330,8 @@ def _check_resize(request: Request) -> None:
     name = type(request.resize).__name__
     if request.image_size is None:
         raise UsageError(f"{name} crops images; the records of {request.manifest.directory} hold embeddings.")
-    moved = [part for part in ("mask", "boxes") if part in request.schema]
-    if moved:
-        raise UsageError(
-            f"{name} does not move {' and '.join(moved)}; transforms=[augment.random_resized_crop(...)] does."
-        )
+    if "boxes" in request.schema:
+        raise UsageError(f"{name} does not move boxes; transforms=[augment.random_resized_crop(...)] does.")
     options = request.options
     if request.has_random_crop and not (request.has_random_access and options.cache == "none" and not options.service):
         raise UsageError(

@@ -87,7 +87,7 @@ def compare_variants(
     runs = {name: partial(_run, build, consume) for name, build in builds.items()}
     if references:
         runs["synthetic_ceiling"] = partial(
-            _run, lambda: synthetic_ceiling(benchmark.task.build(ReadOptions())), consume
+            _run, lambda: synthetic_ceiling(benchmark.task.build(benchmark.task.options)), consume
         )
         # Its batches hold one value per image, so that there is nothing to train on.
         runs["decode_only"] = partial(_run, lambda: decode_only(benchmark.task), ThresholdMean(seed=benchmark.seed))
@@ -117,7 +117,8 @@ def _run(build: Build, consume: Callable[[tf.data.Dataset], int]) -> _RunningVar
 def _consumer(benchmark: Benchmark) -> Callable[[tf.data.Dataset], int]:
     if not benchmark.fit:
         return ThresholdMean(seed=benchmark.seed)
-    return Fit(benchmark.task.build(ReadOptions()), benchmark.task.manifest.schema.label_kind, model=benchmark.model)
+    task = benchmark.task
+    return Fit(task.build(task.options), task.manifest.schema.label_kind, model=benchmark.model)
 
 
 def sample_task(task: Task, *, limit: int | None = None, seconds: float = 2.0) -> Task:
@@ -130,7 +131,9 @@ def sample_task(task: Task, *, limit: int | None = None, seconds: float = 2.0) -
     """
     if limit is None:
         probe = replace(task, manifest=sample_shards(task.manifest, task.split, _PROBE_RECORDS))
-        batches = probe.build(ReadOptions.plain()).take(max(1, _PROBE_RECORDS // task.batch_size))
+        batches = probe.build(replace(ReadOptions.plain(), dct=task.dct)).take(
+            max(1, _PROBE_RECORDS // task.batch_size)
+        )
         time_pass(batches, ThresholdMean())
         one = time_pass(batches, ThresholdMean())
         limit = int(seconds * one.images / one.wall_seconds)

@@ -128,7 +128,10 @@ def decode_only(task: Task) -> tf.data.Dataset:
         return _map_first_values(
             batches, lambda batch: tf.reshape(images_of(decode_batch(schema, batch)), [task.batch_size, -1])
         )
-    values = _map_first_values(serialized, lambda record: tf.reshape(images_of(decode_record(schema, record)), [1, -1]))
+    exact = task.dct == "exact"
+    values = _map_first_values(
+        serialized, lambda record: tf.reshape(images_of(decode_record(schema, record, exact=exact)), [1, -1])
+    )
     return values.rebatch(task.batch_size, drop_remainder=True)
 
 

@@ -114,13 +114,14 @@ def _record_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None,
     has_files = any(f.codec in ("jpeg", "image") for f in schema.features)
     plain = _as_bytes(schema) if has_files else schema
     yield _Stage("parse", held, _sequential(held.map(lambda record: _parse(plain, record))), _count)
-    decoded = held.map(lambda record: images_of(decode_record(schema, record)))
+    exact = task.dct == "exact"
+    decoded = held.map(lambda record: images_of(decode_record(schema, record, exact=exact)))
     if has_files:
         parsed = _sequential(held.map(lambda record: _parse(plain, record)))
         yield _Stage("decode", parsed, _sequential(decoded), _count)
     images = _in_memory(decoded)
     if task.image_size is not None:
-        resizer = Resize(task.image_size, task.resize, task.antialias)
+        resizer = Resize(task.image_size, task.resize, task.antialias, task.dct)
         yield _Stage("resize", images, _sequential(images.map(resizer.resize)), _count)
         images = _in_memory(images.map(resizer.resize))
     batches = images.batch(task.batch_size, drop_remainder=True)

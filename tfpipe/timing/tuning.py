@@ -118,7 +118,7 @@ def tune(
 def _candidates(task: Task, cache_dir: str | None, order: str) -> dict[str, ReadOptions]:
     """The candidates of the first round: the default first, then the variants, then the single changes."""
     variants, _ = fitting_variants(task, cache_dir=cache_dir)
-    candidates = {"default": ReadOptions(), **variants}
+    candidates = {"default": task.options, **variants}
     for name, options in single_changes(task, cache_dir=cache_dir).items():
         if options not in candidates.values():
             candidates[name] = options
@@ -147,13 +147,13 @@ def single_changes(task: Task, *, cache_dir: str | None = None) -> dict[str, Rea
         "shuffle": ["none"],
     }
     changes: list[dict[str, object]] = [{name: value} for name, some in values.items() for value in some]
-    made = {_text(change): dataclasses.replace(ReadOptions(), **change) for change in changes}  # type: ignore[arg-type]
+    made = {_text(change): dataclasses.replace(task.options, **change) for change in changes}  # type: ignore[arg-type]
     caches = {
         name: options
         for name, options in fitting_variants(task, cache_dir=cache_dir)[0].items()
         if options.cache != "none"
     }
-    return {**{name: options for name, options in made.items() if options != ReadOptions()}, **caches}
+    return {**{name: options for name, options in made.items() if _differences(options)}, **caches}
 
 
 def _text(change: dict[str, object]) -> str:
@@ -170,8 +170,8 @@ _TOGETHER = ({"cache", "cache_place", "cache_dir"},)
 
 
 def _differences(options: ReadOptions) -> dict[str, object]:
-    """The settings that differ from the default's."""
-    default = ReadOptions()
+    """The settings that differ from the default's; not dct, which the task says."""
+    default = ReadOptions(dct=options.dct)
     fields = [field.name for field in dataclasses.fields(options)]
     return {name: getattr(options, name) for name in fields if getattr(options, name) != getattr(default, name)}
 

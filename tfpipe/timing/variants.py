@@ -40,6 +40,7 @@ class Task:
       image_size: (height, width) to resize to; None if all images have one size.
       resize: "pad", "stretch" or "crop".
       antialias: average over the source pixels where an image shrinks.
+      dct: of all variants: "exact" or "fast", see ReadOptions.
     """
 
     manifest: Manifest
@@ -47,7 +48,13 @@ class Task:
     batch_size: int = 32
     image_size: tuple[int, int] | None = None
     resize: str = "pad"
-    antialias: bool = False
+    antialias: bool = True
+    dct: str = "exact"
+
+    @property
+    def options(self) -> ReadOptions:
+        """The defaults, with the task's dct."""
+        return ReadOptions(dct=self.dct)
 
     @property
     def labels(self) -> str | None:
@@ -136,7 +143,8 @@ def fitting_variants(task: Task, *, cache_dir: str | None = None) -> tuple[dict[
       The options by name, and the reason by name for each variant left out.
     """
     fitting, left_out = {}, {}
-    for name, options in all_variants(cache_dir=cache_dir).items():
+    for name, variant in all_variants(cache_dir=cache_dir).items():
+        options = dataclasses.replace(variant, dct=task.dct)
         reason = _obstacle(task, options, is_about_parsing=name == "vectorize")
         if reason:
             left_out[name] = reason
@@ -161,7 +169,7 @@ def _obstacle(task: Task, options: ReadOptions, *, is_about_parsing: bool) -> st
 
 def cache_bytes(task: Task) -> int:
     """The bytes of a cache of the split, which holds every image at its size in the batch."""
-    images = images_of(task.build(ReadOptions()).element_spec)
+    images = images_of(task.build(task.options).element_spec)
     return task.num_records * math.prod(images.shape[1:]) * images.dtype.size
 
 

@@ -21,6 +21,7 @@ from tfpipe.augment.forms.loop import apply_loop
 from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op, no_choices
 from tfpipe.augment.ops.sampling import FillLevels
 from tfpipe.augment.ops.table import OPS, find_op
+from tfpipe.policy import is_integer
 from tfpipe.tf_internals import inside_dataset_function
 
 DTYPES = (tf.uint8, tf.float32, tf.float16)
@@ -105,12 +106,14 @@ def apply_to_batch(
     fill: Fill = 128,
     interpolation: str = "nearest",
     form: str = "auto",
+    mask_fill: int = 0,
 ) -> dict[str, Any]:
     """The batch with its images after all stages, and its masks and boxes moved with them.
 
     `boxes` [B, N, 4] or ragged, (x0, y0, x1, y1) in pixels, become the upright boxes around the moved ones, cut off at
     the image's border; one that has left the image has no area. `mask` [B, H, W] or [B, H, W, C] is moved with the
-    nearest pixel, and is 0 where pixels came in from outside. Only warps move anything.
+    nearest pixel, and is mask_fill where pixels came in from outside, whatever the fill of images. Only warps move
+    anything: what cutout or noise covers keeps its mask.
     """
     images = tf.convert_to_tensor(batch["image"])
     changed = apply_choices(images, choices, ops, fill=fill, interpolation=interpolation, form=form)
@@ -118,7 +121,7 @@ def apply_to_batch(
     warps = tuple(op if op.family == "warp" else OPS["identity"] for op in ops)
     if any(op.family == "warp" for op in warps):
         if "mask" in batch:
-            moved["mask"] = _move_mask(batch["mask"], images, choices, warps, _form(form))
+            moved["mask"] = _move_mask(batch["mask"], images, choices, warps, _form(form), mask_fill)
         if "boxes" in batch:
             moved["boxes"] = move_boxes(batch["boxes"], choices, warps, *images.shape[1:3])
     return moved
@@ -159,6 +162,14 @@ def check_rendering(interpolation: str, form: str) -> None:
         raise ValueError(f"Unknown interpolation {interpolation!r}; allowed: {list(INTERPOLATIONS)}.")
     if form not in FORMS:
         raise ValueError(f"Unknown form {form!r}; allowed: {list(FORMS)}.")
+
+
+def check_mask_fill(fill: Any, dtype: tf.DType | None = None) -> None:
+    """Raises a ValueError where the fill of masks is no integer, or none that a mask of the dtype holds."""
+    if not is_integer(fill, -(2**31), most=2**31 - 1):
+        raise ValueError(f"mask_fill is {fill!r}; it takes an integer, 0 to 255 for masks of uint8.")
+    if dtype is not None and dtype.is_integer and not dtype.min <= fill <= dtype.max:
+        raise ValueError(f"mask_fill is {fill}, but the masks are {dtype.name}: {dtype.min} to {dtype.max}.")
 
 
 def fill_levels(fill: Fill, channels: int) -> FillLevels:
@@ -267,11 +278,16 @@ def _run_loop(
     return apply_loop(images, Choices(chosen, values, seeds), ops, fill, interpolation, count)
 
 
-def _move_mask(mask: Any, images: tf.Tensor, choices: Choices, warps: tuple[Op, ...], form: str) -> tf.Tensor:
+def _move_mask(
+    mask: Any, images: tf.Tensor, choices: Choices, warps: tuple[Op, ...], form: str, fill: int
+) -> tf.Tensor:
     mask = tf.convert_to_tensor(mask)
     if mask.shape.rank not in (3, 4) or not mask.shape[:3].is_compatible_with(images.shape[:3]):
         raise ValueError(f"The mask is [B, H, W] or [B, H, W, C] over images {images.shape}; got {mask.shape}.")
     layers = mask[..., None] if mask.shape.rank == 3 else mask
     layers = tf.ensure_shape(layers, [None, *images.shape[1:3], None])
-    moved = _render(layers, choices, warps, (0.0,) * layers.shape[-1], "nearest", form)
+    check_mask_fill(fill, layers.dtype)
+    # Fills are levels, of which float images take the 255th part.
+    level = float(fill) * 255 if layers.dtype.is_floating else float(fill)
+    moved = _render(layers, choices, warps, (level,) * layers.shape[-1], "nearest", form)
     return moved[..., 0] if mask.shape.rank == 3 else moved

@@ -17,11 +17,12 @@ import tensorflow as tf
 
 from tfpipe.augment.draw.candidates import BatchShape
 from tfpipe.augment.draw.streams import draw_uniforms
-from tfpipe.augment.forms.apply import check_rendering
+from tfpipe.augment.forms.apply import check_mask_fill, check_rendering
 from tfpipe.augment.forms.boxes import map_boxes
 from tfpipe.augment.ops.op import Choices
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Rendering, record_call
+from tfpipe.images.sizes import as_size
 from tfpipe.policy import is_integer
 
 WindowSize = tuple[int, int]
@@ -31,13 +32,14 @@ _NUM_RATIOS = 256
 
 
 @record_call
-def random_crop(size: WindowSize, *, padding: int = 0, fill: int = 0) -> BatchTransform:
+def random_crop(size: int | WindowSize, *, padding: int = 0, fill: int = 0, mask_fill: int = 0) -> BatchTransform:
     """A window of a given size at a random position of each image.
 
     Args:
-      size: (height, width).
+      size: (height, width), or one number for a square.
       padding: pixels of fill around the image before the window is drawn.
       fill: 0 to 255, for float images over 255.
+      mask_fill: the fill of masks, such as the value that a loss ignores.
 
     Raises:
       ValueError: an argument is out of range; when applied, the window is larger than the padded image.
@@ -45,6 +47,7 @@ def random_crop(size: WindowSize, *, padding: int = 0, fill: int = 0) -> BatchTr
     height, width = _size("random_crop", size)
     if not is_integer(padding, 0) or not 0 <= fill <= 255:
         raise ValueError(f"padding is {padding!r} and fill {fill!r}; they take at least 0, and 0 to 255.")
+    check_mask_fill(mask_fill)
 
     def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
         room = (shape.height + 2 * padding - height, shape.width + 2 * padding - width)
@@ -55,13 +58,13 @@ def random_crop(size: WindowSize, *, padding: int = 0, fill: int = 0) -> BatchTr
             )
         draws = draw_uniforms(seed, shape.batch_size, 1)
         top, left = (_whole(draws.extra[:, 0, i], room[i]) - padding for i in range(2))
-        return _windows(batch, top, left, (height, width), fill)
+        return _windows(batch, top, left, (height, width), fill, mask_fill)
 
     return BatchTransform(change)
 
 
 @record_call
-def center_crop(size: WindowSize) -> BatchTransform:
+def center_crop(size: int | WindowSize) -> BatchTransform:
     """The window of a size in the middle of each image; an odd rest goes to the bottom and the right.
 
     Raises:
@@ -76,14 +79,14 @@ def center_crop(size: WindowSize) -> BatchTransform:
             )
         top, left = (shape.height - height) // 2, (shape.width - width) // 2
         offsets = (tf.fill([shape.batch_size], top), tf.fill([shape.batch_size], left))
-        return _windows(batch, *offsets, (height, width), 0)
+        return _windows(batch, *offsets, (height, width), 0, 0)
 
     return BatchTransform(change)
 
 
 @record_call
 def random_resized_crop(
-    size: WindowSize | None = None,
+    size: int | WindowSize | None = None,
     *,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
@@ -93,7 +96,8 @@ def random_resized_crop(
     """A window of random area and aspect at a random position, resized.
 
     Args:
-      size: (height, width); None: the image's own, and then the transform is made of ops, and conditionals take it.
+      size: (height, width), or one number for a square; None: the image's own, and then the transform is made of ops,
+        and conditionals take it.
       scale: the share of the area, uniform in (low, high).
       ratio: width over height of the window, uniform on the logarithm; what would not fit is cut to the image.
       interpolation: "bilinear" or "nearest".
@@ -153,10 +157,7 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Ba
 
 
 def _size(what: str, size: Any) -> WindowSize:
-    pair = tuple(size) if isinstance(size, Sequence) else ()
-    if len(pair) != 2 or not all(is_integer(side, 1) for side in pair):
-        raise ValueError(f"size of {what} is {size!r}; it takes (height, width), integers of at least 1.")
-    return pair[0], pair[1]
+    return as_size(size, f"size of {what}")
 
 
 def _check_spread(name: str, pair: tuple[float, float], most: float) -> None:
@@ -277,15 +278,16 @@ def _scale(images: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor
 # ---- masks and boxes
 
 
-def _windows(batch: Batch, top: tf.Tensor, left: tf.Tensor, size: WindowSize, fill: int) -> Batch:
-    """The batch cut to windows [B] of one size; outside the images is fill, and 0 in masks."""
+def _windows(batch: Batch, top: tf.Tensor, left: tf.Tensor, size: WindowSize, fill: int, mask_fill: int) -> Batch:
+    """The batch cut to windows [B] of one size; outside the images is fill, and mask_fill in masks."""
     image = batch["image"]
     outside = tf.cast(fill if image.dtype == tf.uint8 else fill / 255, image.dtype)
     moved = {**batch, "image": _window(image, top, left, *size, outside)}
     sides = [tf.fill(tf.shape(top), side) for side in size]
     if "mask" in batch:
         layers, restore = _layers(batch["mask"])
-        moved["mask"] = restore(_window(layers, top, left, *size, tf.zeros([], layers.dtype)))
+        check_mask_fill(mask_fill, layers.dtype)
+        moved["mask"] = restore(_window(layers, top, left, *size, tf.cast(mask_fill, layers.dtype)))
     if "boxes" in batch:
         moved["boxes"] = _move_boxes(batch["boxes"], tf.stack([top, left, *sides], axis=-1), size)
     return moved
