@@ -33,7 +33,7 @@ def folders(path):
 def test_settings_that_change_what_is_kept_change_the_folder(raw_dataset, tmp_path):
     disk = {"cache": "disk", "cache_dir": str(tmp_path)}
     a_dataset(raw_dataset, **disk)
-    a_dataset(raw_dataset, **disk, parallel_calls=1, prefetch=0, shuffle_buffer=7)
+    a_dataset(raw_dataset, **disk, parallel_calls=1, prefetch=0, shuffle="buffer", shuffle_buffer=7)
     assert len(folders(tmp_path)) == 1
     a_dataset(raw_dataset, (6, 7), **disk)
     a_dataset(raw_dataset, **disk, cache_place="batches")

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfpipe.format.example import decode_batch, decode_record
@@ -34,8 +35,9 @@ from tfpipe.images.fit import Resize, Resizer
 from tfpipe.reader.crops import Crop
 from tfpipe.reader.damage import Skipped, report_skipped
 from tfpipe.reader.decode import Decoder
-from tfpipe.reader.mixtures import class_groups, common_manifest, source_groups
-from tfpipe.reader.options import AUTOTUNE, ReadOptions
+from tfpipe.reader.exclusions import check_exclusions
+from tfpipe.reader.mixtures import check_weights, class_groups, common_manifest, source_groups
+from tfpipe.reader.options import AUTOTUNE, ReadOptions, to_integer
 from tfpipe.reader.order import TRANSFORM_STREAM, Groups, Order, epoch_counter, keyed_bits
 from tfpipe.reader.pipeline import read_epochs, read_share
 from tfpipe.reader.records import RecordTable, map_parallel, open_records
@@ -51,6 +53,9 @@ from tfpipe.reader.request import (
 )
 from tfpipe.reader.service import read_from_workers
 from tfpipe.tf_internals import CountedDataset
+
+# What an iterator on a device has ready at least.
+_LEAST_AHEAD = 1
 
 DatasetLike = str | os.PathLike[str] | Manifest
 
@@ -109,7 +114,10 @@ def make_dataset(
       FileNotFoundError: there is no manifest, or a shard is missing.
       ValueError: an argument is out of range or excluded by another, or a shard has not the size in the manifest.
     """
-    options = (options if isinstance(options, ReadOptions) else ReadOptions.load(options)).resolved
+    options = _read_options(options).resolved
+    batch_size, seed = to_integer("batch_size", batch_size), to_integer("seed", seed)
+    if not isinstance(training, bool | np.bool_ | None):
+        raise ValueError(f"training is {training!r}; it must be True, False or None.")
     sources, weights = _sources(source)
     manifest = sources[0] if weights is None else common_manifest(sources, split)
     training = split == "train" if training is None else training
@@ -130,6 +138,7 @@ def make_dataset(
         options=options,
     )
     check_request(request)
+    check_exclusions(request)
     check_files(request)
     return _dataset(request)
 
@@ -140,7 +149,16 @@ def _sources(source: DatasetLike | Mapping[DatasetLike, float]) -> tuple[list[Ma
         return [_manifest(source)], None
     if not source:
         raise ValueError("A mixture takes at least one source: {source: weight}.")
-    return [_manifest(one) for one in source], [float(weight) for weight in source.values()]
+    manifests = [_manifest(one) for one in source]
+    return manifests, check_weights(manifests, list(source.values()))
+
+
+def _read_options(options: ReadOptions | str | os.PathLike[str]) -> ReadOptions:
+    if isinstance(options, str | os.PathLike):
+        return ReadOptions.load(options)
+    if not isinstance(options, ReadOptions):
+        raise ValueError(f"options is {options!r}; it must be a ReadOptions, or the path of a file of them.")
+    return options
 
 
 def _manifest(source: DatasetLike) -> Manifest:
@@ -266,7 +284,7 @@ def _finish(batches: tf.data.Dataset, request: Request) -> tf.data.Dataset:
     with tf.device(request.options.device):
         copied = _copy_to_device(labelled, request.options.device)
         finished = map_parallel(copied, lambda step, batch: _transform_batch(step, batch, request), request.options)
-        return finished.prefetch(request.options.prefetch or AUTOTUNE)
+        return finished.prefetch(request.options.prefetch or _LEAST_AHEAD)
 
 
 def _with_labels(features: Batch, request: Request) -> Batch:
@@ -299,7 +317,7 @@ def _prefetch(dataset: tf.data.Dataset, request: Request) -> tf.data.Dataset:
     if device is None:
         return dataset.prefetch(prefetch) if prefetch else dataset
     with tf.device(device):
-        return _copy_to_device(dataset, device).prefetch(prefetch or AUTOTUNE)
+        return _copy_to_device(dataset, device).prefetch(prefetch or _LEAST_AHEAD)
 
 
 def _copy_to_device(dataset: tf.data.Dataset, device: str) -> tf.data.Dataset:

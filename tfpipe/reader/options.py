@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfpipe.storage import scheme_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -35,6 +40,7 @@ _BOUNDS = {
     "ram_budget": (1, False),
     "cpu_budget": (1, False),
 }
+_KINDS = {"bool": "True or False", "int": "an integer", "str": "a text that is not empty"}
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,9 @@ class ReadOptions:
     cpu_budget: int | None = None
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            # NumPy's numbers and paths become Python's own: a file of options can hold them.
+            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name), str(field.type)))
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it takes one of {list(allowed)}.")
@@ -133,6 +142,10 @@ class ReadOptions:
             raise ValueError(
                 f"cache='disk' goes with a cache_dir; cache is {self.cache!r}, cache_dir {self.cache_dir!r}."
             )
+        if self.cache_dir is not None and scheme_of(self.cache_dir) is not None:
+            raise ValueError(f"cache_dir is {self.cache_dir!r}; a disk cache takes a folder of this machine.")
+        if self.cache == "none" and self.cache_place != "records":
+            raise ValueError(f"cache_place is {self.cache_place!r}, but cache is 'none': it goes with a cache.")
         if not 0 <= self.host_index < self.host_count:
             raise ValueError(f"host_index is {self.host_index}; it must be in [0, host_count={self.host_count}).")
         if self.host_count > 1 and (self.cache != "none" or self.shuffle == "buffer"):
@@ -205,17 +218,52 @@ class ReadOptions:
 
         Raises:
           FileNotFoundError: there is no such file.
-          ValueError: the file is not JSON of that form, or a setting is unknown or out of range.
+          ValueError: the file is not JSON of that form, or a setting is unknown, of another type or out of range.
         """
         try:
-            settings = json.loads(Path(path).read_text())["options"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f'{path} is no file of read options: {{"options": {{...}}}} is expected.') from error
+            document = json.loads(Path(path).read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no file of read options: it is not JSON.") from error
+        settings = document.get("options") if isinstance(document, dict) else None
+        if not isinstance(settings, dict):
+            raise ValueError(f'{path} is no file of read options: {{"options": {{...}}}} is expected.')
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(settings) - set(known))
         if unknown:
             raise ValueError(f"{path} has unknown settings {unknown}; known: {known}.")
-        return cls(**settings)
+        try:
+            return cls(**settings)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def to_integer(name: str, value: Any) -> int:
+    """Any integer, NumPy's too, as Python's.
+
+    Raises:
+      ValueError: it is a bool or no integer; the sentence names it.
+    """
+    try:
+        if not isinstance(value, bool | np.bool_):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise ValueError(f"{name} is {value!r}; it must be an integer.")
+
+
+def _typed(name: str, value: Any, kind: str) -> Any:
+    """A setting as a value of its field's type, such as "int | None"; ValueError where it is of another one."""
+    base = kind.removesuffix(" | None")
+    if value is None and base != kind:
+        return None
+    if base == "bool" and isinstance(value, bool | np.bool_):
+        return bool(value)
+    if base == "int":
+        return to_integer(name, value)
+    if base == "str" and isinstance(value, str | os.PathLike) and os.fspath(value):
+        return os.fspath(value)
+    or_none = "" if base == kind else " or None"
+    raise ValueError(f"{name} is {value!r}; it must be {_KINDS[base]}{or_none}.")
 
 
 def for_host(context: tf.distribute.InputContext, options: ReadOptions | None = None) -> ReadOptions:
