@@ -320,7 +320,7 @@ def _fields(document: Any, kind: str, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _step(values: Any) -> Step:
-    """The step of [op, probability, magnitude]; a text or an object would give other ones by its letters or its keys."""
+    """The step of [op, probability, magnitude]; the letters of a text or the keys of an object would make one too."""
     if not isinstance(values, list | tuple) or not values:
         raise TypeError(f"{values!r} is no [op, probability, magnitude]")
     return Step(*values)

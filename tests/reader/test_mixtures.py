@@ -105,7 +105,7 @@ def compressed(uneven, tmp_path_factory):
 def test_a_compressed_source_wherever_it_is_in_a_mixture_is_named(uneven, compressed):
     for sources in ([uneven, compressed], [compressed, uneven]):
         with pytest.raises(ValueError, match=rf"weights .* not with compressed shards \({compressed.directory}\)"):
-            make_dataset(dict.fromkeys(map(Held, sources), 1), batch_size=5, image_size=SIZE)
+            make_dataset(dict.fromkeys(sources, 1), batch_size=5, image_size=SIZE)
 
 
 def test_a_mixture_of_one_source_reads_it_as_it_is(uneven):
@@ -137,7 +137,7 @@ def test_the_store_of_each_source_is_judged(uneven, other):
     far = dataclasses.replace(other, directory=to_path("memory://far/other"))
     for sources in ([uneven, far], [far, uneven]):
         with pytest.raises(ValueError, match="memory://far/other: TensorFlow reads records from the stores"):
-            make_dataset(dict.fromkeys(map(Held, sources), 1), batch_size=5, image_size=SIZE)
+            make_dataset(dict.fromkeys(sources, 1), batch_size=5, image_size=SIZE)
 
 
 def test_files_are_read_one_after_another_only_where_every_source_is_on_a_disk(uneven, other, monkeypatch):
@@ -145,7 +145,7 @@ def test_files_are_read_one_after_another_only_where_every_source_is_on_a_disk(u
     monkeypatch.setattr(dataset, "check_files", lambda request: None)
     far = dataclasses.replace(other, directory=to_path("memory://far/other"))
     for sources, expected in (([uneven, other], True), ([uneven, far], False), ([far, uneven], False)):
-        weights = dict.fromkeys(map(Held, sources), 1)
+        weights = dict.fromkeys(sources, 1)
         assert make_dataset(weights, batch_size=5, image_size=SIZE, training=False).is_sequential is expected
 
 
@@ -158,26 +158,10 @@ def test_boxes_that_move_and_boxes_that_do_not_are_not_mixed(uneven, other, monk
     ]
     adopted = dataclasses.replace(boxed[1], made_by={"adopted": "x"})
     for sources in ([boxed[0], adopted], [adopted, boxed[0]]):
-        weights = dict.fromkeys(map(Held, sources), 1)
+        weights = dict.fromkeys(sources, 1)
         with pytest.raises(ValueError, match=f"The boxes of {other.directory} were adopted"):
             make_dataset(weights, batch_size=5, image_size=SIZE, labels=None)
         assert make_dataset(weights, batch_size=5, image_size=SIZE) is not None
-
-
-class Held:
-    """A manifest as a key of a mixture, in place of its folder."""
-
-    def __init__(self, manifest):
-        self.manifest = manifest
-
-    def __fspath__(self):
-        return str(self.manifest.directory)
-
-
-@pytest.fixture(autouse=True)
-def held(monkeypatch):
-    load = dataset._manifest
-    monkeypatch.setattr(dataset, "_manifest", lambda source: getattr(source, "manifest", None) or load(source))
 
 
 def test_a_small_source_with_a_large_weight_comes_again_in_turn(uneven, other):

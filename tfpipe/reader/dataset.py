@@ -78,15 +78,14 @@ def make_dataset(
 
     Args:
       source: the dataset's folder or its manifest; or a mixture, {source: weight}: in training an epoch has as many
-        records as all sources together, each source its weight's share of them. Limit: weights hold with
-        shuffle="global", uncompressed shards, and no cache or cache_place="batches"; otherwise, and in evaluation, they
-        have no effect: every record of every source is read once.
+        records as all sources together, each source its weight's share of them; in evaluation every record of every
+        source is read once. Batches hold the features that all sources have.
       split: one of the manifest's splits.
       batch_size: records in a batch.
       image_size: (height, width) to resize to; None where the manifest shows that all images have one size.
-      resize: "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts the rest);
+      resize: where image_size is given, "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts the rest);
         a tfpipe.RandomResizedCrop or PaddedCrop draws another window of each image in each epoch of training.
-      antialias: average over the source where an image shrinks, as Pillow does: better images at about the same rate;
+      antialias: average over the source wherever an image shrinks, as Pillow does: better images at about the same rate;
         a program is compiled for it first, which takes a second or two.
       labels: "one_hot": float32 [B, classes], with a 1 for each class of a record that has several, or float32 [B]
         where the labels are numbers; "int": int64 [B], for one class per record; None: batches are dicts of all
@@ -95,9 +94,10 @@ def make_dataset(
         gives the pairs for a segmentation model. `boxes`, as conversion writes them, are in pixels of the batch's
         images.
       transforms: applied in order to whole training batches; each takes ({"image", "label", ...}, seed int32 [2]).
+        Evaluation refuses them: what it needs too is a .map of its batches.
       training: shuffle, drop the last partial batch, and apply the transforms; None means split == "train".
-      seed: of the order, the random crops and the transforms: any Python int, also negative, of which only the value
-        modulo 2**53 counts. Not a NumPy integer.
+      seed: of the order, the random crops and the transforms: any integer, also negative, of which only the value
+        modulo 2**53 counts.
       options: how to read, and which settings exclude each other: see ReadOptions. A path is a file that
         ReadOptions.save or `tfpipe tune` wrote.
 

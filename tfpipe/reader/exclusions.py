@@ -1,4 +1,4 @@
-"""What a stream cannot honour is refused, by the name of the setting: nothing that was asked for is left out in silence.
+"""What a stream cannot honour is refused by the name of the setting: nothing that was asked for is dropped in silence.
 
 ReadOptions refuses the settings that exclude each other whatever is read; here are those that depend on the data, or on
 other arguments of make_dataset. docs/options.md has the whole table.
@@ -87,7 +87,7 @@ def _check_hosts(request: Request) -> None:
         fitting = "" if records % hosts else f"a batch_size that divides {records // hosts}, or "
         raise ValueError(
             f"host_count is {hosts}: in evaluation every record counts, but hosts read equally many whole batches of "
-            f"{size}, and {left_out} of the {records} records of split {request.split!r} would be in none. Use "
+            f"{size} and no partial batch, and {left_out} of the {records} records of split {request.split!r} would be in none. Use "
             f"{fitting}host_count=1, which evaluates the whole split on every host."
         )
 

@@ -59,21 +59,20 @@ class ReadOptions:
         block_records. -1 takes 8 MB: with 32 MB memory is always fresh, and embeddings read at 0.8 of the rate. Two
         windows are in memory.
       vectorize: parse whole batches where every shape is known: some ten times the rate for embeddings.
-      prefetch: batches made ahead of the training step; -1 makes 2, 0 none.
+      prefetch: batches made ahead of the training step; -1 makes 2, 0 none. On a device at least one is ready.
       deterministic: keep the order whatever finishes first; the same batches, crops and draws at any parallelism.
       cache: "none", "memory" or "disk". A cache that would not fit is refused.
       cache_place: "records" keeps parsed records, so that each epoch still has another order; "batches" keeps finished
-        batches: some ten times faster from memory, and the same batches in every epoch. Without a cache it has no
-        effect.
+        batches: some ten times faster from memory, and the same batches in every epoch.
       cache_dir: the folder for "disk"; the name of a subfolder depends on the data and the settings.
       shuffle: of training splits: "global" (uniform over the split; behind a records cache, through a buffer of the
         whole split), "buffer", or "none".
       shuffle_buffer: records in the buffer of shuffle="buffer", and of "global" for compressed shards.
       balance_classes: in training, sample every class equally often: an epoch has as many records as before, those of
-        rare classes several times. Labels are read once, when the dataset is made. Limit: compressed shards are read
-        as if this were not set.
+        rare classes several times. Labels are read once, when the dataset is made.
       host_index: this host's index, in [0, host_count).
       host_count: hosts that read together; host h takes the global batches k * host_count + h, equally many for each.
+        In training the rest of an epoch is left out; an evaluation that has a rest is refused.
       start_step: batches of this host, counted from epoch 0, that come before the first one: what a resumed training
         has seen already. The first iteration has the rest of its epoch. A later step takes no longer, except for
         compressed shards, a buffer's shuffle and caches, which read the batches that they skip.
@@ -93,15 +92,28 @@ class ReadOptions:
       | setting          | not with                                                                              |
       |------------------|---------------------------------------------------------------------------------------|
       | cache_dir        | cache="none"; cache="memory"                                                          |
-      | host_count       | cache="memory"; cache="disk"; shuffle="buffer"; compressed shards                     |
-      | balance_classes  | cache="memory"; cache="disk"; shuffle="buffer"; shuffle="none"; several labels        |
+      | cache_place      | cache="none"                                                                          |
+      | shuffle_buffer   | shuffle="global"; shuffle="none"                                                      |
+      | host_count       | cache="memory"; cache="disk"; shuffle="buffer"; compressed shards; partial batch      |
+      | balance_classes  | cache="memory"; cache="disk"; shuffle="buffer"; shuffle="none"; several labels;       |
+      |                  | compressed shards                                                                     |
+      | a mixture        | cache="memory"; cache="disk"; shuffle="buffer"; shuffle="none"; compressed shards     |
       | service          | cache="memory"; cache="disk"; shuffle="buffer"; host_count; start_step;               |
       |                  | compressed shards; partial batch                                                      |
       | a random crop    | cache="memory"; cache="disk"; shuffle="buffer"; service; compressed shards            |
+      | transforms       | evaluation                                                                            |
 
-    host_count here is 2 or more; cache="disk" needs a cache_dir. A random crop is a RandomResizedCrop or PaddedCrop in
-    training; a partial batch ends an evaluation whose records are no multiple of batch_size. In evaluation nothing is
-    shuffled, so only host_count and balance_classes are refused with a `shuffle` there.
+    cache_place here is "batches", shuffle_buffer another number than its default (shuffle="global" has a buffer for
+    compressed shards alone), host_count 2 or more; cache="disk" needs a cache_dir. A mixture takes the caches with
+    cache_place="batches". A random crop is a RandomResizedCrop or PaddedCrop in training; a partial batch ends an
+    evaluation whose records are no multiple of batch_size, of all hosts together.
+
+    Evaluation reads every record once, in file order, so that one set of options serves training and evaluation: what
+    says how training draws (shuffle, shuffle_buffer, balance_classes, a mixture's weights, seed) has nothing to draw
+    there; only ReadOptions itself refuses host_count and balance_classes with a `shuffle`. What decides how fast
+    records are read, and never which batches come (parallel_reads, parallel_calls, vectorize, prefetch, deterministic,
+    block_records and window_records where no blocks are read, the budgets), is taken everywhere. docs/options.md has
+    every setting beside every kind of stream.
     """
 
     parallel_reads: int = AUTOTUNE
