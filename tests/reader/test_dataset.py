@@ -289,6 +289,7 @@ def test_a_seed_is_any_integer_and_numpy_s_too(raw_dataset):
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
         ({"batch_size": 1000}, "records: not one batch of 1000"),
         ({"resize": "fit"}, "Unknown resize 'fit'"),
+        ({"resize": None}, "Unknown resize None; known"),
         ({"seed": 1.5}, "seed is 1.5; it must be an integer"),
         ({"seed": "3"}, "seed is '3'; it must be an integer"),
         ({"batch_size": 2.5}, "batch_size is 2.5; it must be an integer"),

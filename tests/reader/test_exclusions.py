@@ -93,7 +93,11 @@ def refusal(raw_dataset, compressed, monkeypatch):
             arguments |= {"training": False, "batch_size": next(size for size in (4, 5, 7) if records % size)}
         try:
             options = ReadOptions(**{name: value for entry in pair for name, value in SETTINGS[entry].items()})
-            source = {manifest: 1, dataclasses.replace(manifest, rejected={"other": 1}): 3} if "a mixture" in pair else manifest
+            source = (
+                {manifest: 1, dataclasses.replace(manifest, rejected={"other": 1}): 3}
+                if "a mixture" in pair
+                else manifest
+            )
             dataset.make_dataset(source, **arguments, options=options)
         except ValueError as error:
             return str(error)

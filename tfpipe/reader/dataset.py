@@ -83,9 +83,10 @@ def make_dataset(
       split: one of the manifest's splits.
       batch_size: records in a batch.
       image_size: (height, width) to resize to; None where the manifest shows that all images have one size.
-      resize: where image_size is given, "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts the rest);
-        a tfpipe.RandomResizedCrop or PaddedCrop draws another window of each image in each epoch of training.
-      antialias: average over the source wherever an image shrinks, as Pillow does: better images at about the same rate;
+      resize: to the image_size: "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts
+        the rest); a tfpipe.RandomResizedCrop or PaddedCrop draws another window of each image in each epoch of
+        training.
+      antialias: average over the source where an image shrinks, as Pillow does: better images at about the same rate;
         a program is compiled for it first, which takes a second or two.
       labels: "one_hot": float32 [B, classes], with a 1 for each class of a record that has several, or float32 [B]
         where the labels are numbers; "int": int64 [B], for one class per record; None: batches are dicts of all

@@ -87,8 +87,8 @@ def _check_hosts(request: Request) -> None:
         fitting = "" if records % hosts else f"a batch_size that divides {records // hosts}, or "
         raise ValueError(
             f"host_count is {hosts}: in evaluation every record counts, but hosts read equally many whole batches of "
-            f"{size} and no partial batch, and {left_out} of the {records} records of split {request.split!r} would be in none. Use "
-            f"{fitting}host_count=1, which evaluates the whole split on every host."
+            f"{size} and no partial batch, which would leave out {left_out} of the {records} records of split "
+            f"{request.split!r}. Use {fitting}host_count=1, which evaluates the whole split on every host."
         )
 
 

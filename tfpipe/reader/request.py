@@ -306,7 +306,7 @@ def check_request(request: Request) -> None:
 
 
 def _check_resize(request: Request) -> None:
-    if isinstance(request.resize, str):
+    if not isinstance(request.resize, Crop):
         if request.resize not in RESIZES:
             raise ValueError(
                 f"Unknown resize {request.resize!r}; known: {list(RESIZES)}, RandomResizedCrop() and PaddedCrop()."
