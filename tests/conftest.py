@@ -29,6 +29,7 @@ settings.load_profile("tfpipe")
 # Long files with few tests begin first: pytest-xdist gives the next file to the worker that is free, and a long one at
 # the end would leave the other worker idle for minutes.
 LONG_FILES = (
+    "test_option_table.py",
     "test_ops.py",
     "test_golden.py",
     "test_pipeline.py",

@@ -163,6 +163,16 @@ REFUSED = {
     r"is not \[\[\[op, probability, magnitude\], ...\], ...\]": lambda: Policy.from_json(
         {"kind": "tfpipe policy 1", "name": "p", "sub_policies": [[3]]}
     ),
+    r"\[\] is no \[op, probability, magnitude\]": lambda: Policy.from_json(
+        {"kind": "tfpipe policy 1", "name": "p", "sub_policies": [[[]]]}
+    ),
+    r"{'op': 'rotate'} is no \[op, probability, magnitude\]": lambda: Policy.from_json(
+        {"kind": "tfpipe policy 1", "name": "p", "sub_policies": [[{"op": "rotate"}]]}
+    ),
+    "'abc' is no": lambda: Policy.from_json({"kind": "tfpipe policy 1", "name": "p", "sub_policies": [["abc"]]}),
+    "The op of a step is None": lambda: Policy.from_json(
+        {"kind": "tfpipe policy 1", "name": "p", "sub_policies": [[[None, 0.5, 0.5]]]}
+    ),
     "need epochs and policy each": lambda: Schedule.from_json(
         {"kind": "tfpipe schedule 1", "name": "s", "segments": [{"epochs": 3}]}
     ),

@@ -173,7 +173,7 @@ class Policy:
         """
         fields = _fields(document, POLICY_KIND, cls("", ((Step("identity"),),)).to_json())
         try:
-            sub_policies = tuple(tuple(Step(*step) for step in steps) for steps in fields["sub_policies"])
+            sub_policies = tuple(tuple(_step(step) for step in steps) for steps in fields["sub_policies"])
             num_ops = None if fields["num_ops"] is None else tuple(float(p) for p in fields["num_ops"])
         except TypeError as error:
             raise ValueError(
@@ -317,6 +317,13 @@ def _fields(document: Any, kind: str, known: dict[str, Any]) -> dict[str, Any]:
     if missing or unknown:
         raise ValueError(f"A {kind!r} lacks {missing} or has unknown fields {unknown}; known: {sorted(known)}.")
     return {**known, **document}
+
+
+def _step(values: Any) -> Step:
+    """The step of [op, probability, magnitude]; the letters of a text or the keys of an object would make one too."""
+    if not isinstance(values, list | tuple) or not values:
+        raise TypeError(f"{values!r} is no [op, probability, magnitude]")
+    return Step(*values)
 
 
 def _save(document: dict[str, Any], path: str | os.PathLike[str]) -> None:

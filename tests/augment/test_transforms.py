@@ -271,6 +271,19 @@ REFUSED = {
         {"kind": "tfpipe transform 1", "factory": "cutout", "arguments": {"size": 3}}
     ),
     "Not a transform": lambda: augment.from_json([1]),
+    "Unknown op None; known ops": lambda: augment.from_json({"kind": "tfpipe op 1"}),
+    r"Unknown op \['rotate'\]; known ops": lambda: augment.from_json({"kind": "tfpipe op 1", "name": ["rotate"]}),
+    "Unknown transform None": lambda: augment.from_json({"kind": "tfpipe transform 1"}),
+    r"Unknown transform \['op'\]": lambda: augment.from_json({"kind": "tfpipe transform 1", "factory": ["op"]}),
+    r"Transform 'op' lacks the arguments \['name', 'values'\]": lambda: augment.from_json(
+        {"kind": "tfpipe transform 1", "factory": "op"}
+    ),
+    "Transform 'op' takes no such arguments": lambda: augment.from_json(
+        {"kind": "tfpipe transform 1", "factory": "op", "arguments": {"name": "rotate", "values": 3}}
+    ),
+    r"The arguments of transform 'cutout' are \[3\]; they must be an object": lambda: augment.from_json(
+        {"kind": "tfpipe transform 1", "factory": "cutout", "arguments": [3]}
+    ),
     "cannot be written as JSON": lambda: augment.to_json(augment.select(["invert"], tf.constant([0]))),
     "is not a transform of tfpipe.augment": lambda: augment.to_json(len),
 }

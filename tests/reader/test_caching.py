@@ -4,12 +4,14 @@ import fcntl
 import gc
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from tfpipe.format.manifest import load_manifest
 from tfpipe.reader import caching
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
@@ -32,7 +34,7 @@ def folders(path):
 def test_settings_that_change_what_is_kept_change_the_folder(raw_dataset, tmp_path):
     disk = {"cache": "disk", "cache_dir": str(tmp_path)}
     a_dataset(raw_dataset, **disk)
-    a_dataset(raw_dataset, **disk, parallel_calls=1, prefetch=0, shuffle_buffer=7)
+    a_dataset(raw_dataset, **disk, parallel_calls=1, prefetch=0, shuffle="buffer", shuffle_buffer=7)
     assert len(folders(tmp_path)) == 1
     a_dataset(raw_dataset, (6, 7), **disk)
     a_dataset(raw_dataset, **disk, cache_place="batches")
@@ -62,6 +64,31 @@ def test_a_complete_disk_cache_is_read_by_the_next_run_without_the_shards(raw_da
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("data*")}
     assert keys(a_dataset(raw_dataset, **disk)) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("data*")} == before
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cache": "memory"},
+        {"cache": "memory", "cache_place": "batches"},
+        {"cache": "memory", "shuffle": "none"},
+        {"cache": "disk", "shuffle": "buffer", "shuffle_buffer": 2},
+        {"cache": "disk", "shuffle": "none", "cache_place": "batches"},
+    ],
+    ids=str,
+)
+def test_every_cache_is_complete_after_one_epoch(raw_dataset, tmp_path, options, training):
+    """Whether or not the last batch is full: 35 records in batches of 4, or of 5."""
+    for size in (4, 5):
+        manifest = load_manifest(shutil.copytree(raw_dataset.directory, tmp_path / f"copy{size}"))
+        place = {"cache_dir": tmp_path / f"cache{size}"} if options["cache"] == "disk" else {}
+        settings = ReadOptions(**options, **place)
+        dataset = make_dataset(manifest, batch_size=size, image_size=SIZE, training=training, options=settings)
+        count = len(list(dataset))
+        for shard in manifest.split("train").shards:
+            manifest.shard_path(shard).unlink()
+        assert len(list(dataset)) == count
 
 
 FILL = """

@@ -261,9 +261,25 @@ def _labels(dataset):
     return [tuple(label.numpy()[0]) for _, label in dataset]
 
 
-def test_evaluation_is_not_transformed(raw_dataset):
-    dataset = make_dataset(raw_dataset, "test", batch_size=2, image_size=SIZE, transforms=[_note_seed])
-    assert dataset.element_spec[1].shape[-1] == 3
+@pytest.mark.parametrize("settings", [{"split": "test"}, {"training": False}])
+def test_transforms_are_not_applied_in_evaluation_and_a_warning_says_so(raw_dataset, settings, caplog):
+    plain = make_dataset(raw_dataset, batch_size=2, image_size=SIZE, **settings)
+    dataset = make_dataset(raw_dataset, batch_size=2, image_size=SIZE, transforms=[_note_seed], **settings)
+    assert "transforms are applied in training only" in caplog.text
+    for (_, expected), (_, labels) in zip(plain, dataset, strict=True):
+        np.testing.assert_array_equal(labels, expected)
+
+
+def test_a_seed_is_any_integer_and_numpy_s_too(raw_dataset):
+    def keys_with(seed):
+        return keys(keyed(raw_dataset, seed=seed))
+
+    expected = {seed: keys_with(seed) for seed in (-3, 7, 2**62 + 1)}
+    assert len(set(map(str, expected.values()))) == 3
+    for number in (np.int8(7), np.int64(7), np.uint64(7), tf.constant(7)):
+        assert keys_with(number) == expected[7]
+    assert keys_with(np.int64(2**62 + 1)) == expected[2**62 + 1]
+    assert keys_with(np.int16(-3)) == expected[-3]
 
 
 # ---- what is refused
@@ -276,6 +292,12 @@ def test_evaluation_is_not_transformed(raw_dataset):
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
         ({"batch_size": 1000}, "records: not one batch of 1000"),
         ({"resize": "fit"}, "Unknown resize 'fit'"),
+        ({"resize": None}, "Unknown resize None; known"),
+        ({"seed": 1.5}, "seed is 1.5; it must be an integer"),
+        ({"seed": "3"}, "seed is '3'; it must be an integer"),
+        ({"batch_size": 2.5}, "batch_size is 2.5; it must be an integer"),
+        ({"training": "no"}, "training is 'no'; it must be True, False or None"),
+        ({"options": {"prefetch": 2}}, r"options is {'prefetch': 2}; it must be a ReadOptions, or the path"),
         ({"labels": "one-hot"}, "labels is 'one-hot'; it takes one of"),
         ({"image_size": (0, 5)}, r"image_size is \(0, 5\)"),
     ],

@@ -15,6 +15,8 @@ from tfpipe.reader.options import ReadOptions
 # What each entry of the table means: options, or a property of the data or of another argument of make_dataset.
 SETTINGS = {
     "cache_dir": {"cache_dir": "/nowhere"},
+    "cache_place": {"cache_place": "batches"},
+    "shuffle_buffer": {"shuffle_buffer": 7},
     "host_count": {"host_count": 2},
     "balance_classes": {"balance_classes": True},
     "service": {"service": "grpc://nowhere:1"},
@@ -22,14 +24,22 @@ SETTINGS = {
     'cache="none"': {"cache": "none"},
     'cache="memory"': {"cache": "memory"},
     'cache="disk"': {"cache": "disk", "cache_dir": "/nowhere"},
+    'shuffle="global"': {"shuffle": "global"},
     'shuffle="buffer"': {"shuffle": "buffer"},
     'shuffle="none"': {"shuffle": "none"},
+    "a mixture": {},
     "a random crop": {},
     "compressed shards": {},
     "partial batch": {},
     "several labels": {},
 }
-NAMES = {"a random crop": "RandomResizedCrop", "several labels": "none or several"}
+NAMES = {
+    "a random crop": "RandomResizedCrop",
+    "several labels": "none or several",
+    "a mixture": "The weights of a mixture",
+}
+# Each of them alone is refused: what goes with it is part of its meaning.
+NEVER_ALONE = ("cache_dir", "cache_place", "shuffle_buffer")
 
 
 def table():
@@ -68,7 +78,12 @@ def refusal(raw_dataset, compressed, monkeypatch):
             arguments |= {"training": False, "batch_size": next(size for size in (4, 5, 7) if records % size)}
         try:
             options = ReadOptions(**{name: value for entry in pair for name, value in SETTINGS[entry].items()})
-            dataset.make_dataset(manifest, **arguments, options=options)
+            source = (
+                {manifest: 1, dataclasses.replace(manifest, rejected={"other": 1}): 3}
+                if "a mixture" in pair
+                else manifest
+            )
+            dataset.make_dataset(source, **arguments, options=options)
         except ValueError as error:
             return str(error)
         return None
@@ -80,8 +95,10 @@ def test_the_table_has_the_settings_that_exclude_others():
     assert len(table()) > 20
     assert {setting for setting, _ in table()} == {
         "cache_dir",
+        *NEVER_ALONE,
         "host_count",
         "balance_classes",
+        "a mixture",
         "service",
         "a random crop",
     }
@@ -97,8 +114,7 @@ def test_each_pair_of_the_table_is_refused_with_its_names(pair, refusal):
 
 def test_pairs_that_are_not_in_the_table_are_taken(refusal):
     refused = {frozenset(pair) for pair in table()}
-    # A cache_dir alone is refused: its pairs are all with a cache.
-    entries = [entry for entry in SETTINGS if entry != "cache_dir"]
+    entries = [entry for entry in SETTINGS if entry not in NEVER_ALONE]
     for pair in combinations(entries, 2):
         same_setting = pair[0].partition("=")[0] == pair[1].partition("=")[0]
         if not same_setting and frozenset(pair) not in refused:

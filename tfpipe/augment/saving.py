@@ -64,7 +64,7 @@ def named_ops(document: Any) -> set[str]:
     """The names of the ops, users' ones among them, that a document holds as objects."""
     if isinstance(document, Mapping):
         if document.get("kind") == _OP_KIND:
-            return {document["name"]}
+            return {str(document.get("name"))}
         document = list(document.values())
     if isinstance(document, list | tuple):
         return set().union(*map(named_ops, document))
@@ -96,7 +96,7 @@ def _read(value: Any, ops: Mapping[str, Op]) -> Any:
     if kind == _TRANSFORM_KIND:
         return _made(value, ops)
     if kind == _OP_KIND:
-        return _known_op(value["name"], ops)
+        return _known_op(value.get("name"), ops)
     if kind in (POLICY_KIND, SCHEDULE_KIND):
         return (Policy if kind == POLICY_KIND else Schedule).from_json(value)
     return {name: _read(part, ops) for name, part in value.items()}
@@ -104,19 +104,23 @@ def _read(value: Any, ops: Mapping[str, Op]) -> Any:
 
 def _made(document: Mapping[str, Any], ops: Mapping[str, Op]) -> Transform:
     name = document.get("factory")
-    if name not in FACTORIES:
+    if not isinstance(name, str) or name not in FACTORIES:
         raise ValueError(f"Unknown transform {name!r}; known transforms: {sorted(FACTORIES)}.")
     arguments = _read(document.get("arguments", {}), ops)
-    if name == "op":
-        return single.op(arguments.pop("name"), *arguments.pop("values"), **arguments)
+    if not isinstance(arguments, dict):
+        raise ValueError(f"The arguments of transform {name!r} are {arguments!r}; they must be an object.")
+    if name == "op" and (missing := sorted({"name", "values"} - set(arguments))):
+        raise ValueError(f"Transform 'op' lacks the arguments {missing}.")
     try:
+        if name == "op":
+            return single.op(arguments.pop("name"), *arguments.pop("values"), **arguments)
         return FACTORIES[name](**arguments)
     except TypeError as error:
         raise ValueError(f"Transform {name!r} takes no such arguments: {error}.") from error
 
 
-def _known_op(name: str, ops: Mapping[str, Op]) -> Op:
+def _known_op(name: Any, ops: Mapping[str, Op]) -> Op:
     known = {**OPS, **ops}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"Unknown op {name!r}; known ops: {sorted(known)}; a user's op is handed in by name.")
     return known[name]

@@ -119,6 +119,10 @@ class Manifest:
     made_by: Mapping[str, Any] = field(default_factory=dict)
     directory: AnyPath = field(default=Path("."), compare=False)
 
+    def __hash__(self) -> int:
+        # Of what can be hashed: a manifest may be a key of a mixture.
+        return hash((self.schema.payload, tuple(self.splits), self.class_names, self.index_digest))
+
     def split(self, name: str) -> Split:
         """The split of that name.
 

@@ -97,7 +97,10 @@ def _cache_name(request: Request) -> str:
     left_out = {"manifest", "sources", "groups", "options", "transforms", *_ONLY_SPEED}
     if request.options.cache_place == "records":
         left_out.update(_ONLY_BATCHES)
-    parts = [source.fingerprint() for source in request.sources]
+    parts: list[object] = [source.fingerprint() for source in request.sources]
+    if request.groups is not None and request.options.cache_place == "batches":
+        # The weights decide which records the batches hold.
+        parts += [request.groups.sizes, request.groups.quotas]
     text = f"{parts} {sorted((name, str(value)) for name, value in settings.items() if name not in left_out)}"
     return xxhash.xxh3_128_hexdigest(text.encode())
 

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfpipe.errors import UsageError
@@ -34,9 +35,10 @@ from tfpipe.images.decode import upright_size
 from tfpipe.reader.crops import Crop
 from tfpipe.reader.damage import Skipped, report_skipped
 from tfpipe.reader.decode import Decoder
+from tfpipe.reader.exclusions import check_exclusions
 from tfpipe.reader.images import check_channels, make_resizer, mask_fill_of, with_channels
-from tfpipe.reader.mixtures import class_groups, common_manifest, source_groups
-from tfpipe.reader.options import AUTOTUNE, ReadOptions
+from tfpipe.reader.mixtures import check_weights, class_groups, common_manifest, source_groups
+from tfpipe.reader.options import AUTOTUNE, ReadOptions, to_integer
 from tfpipe.reader.order import TRANSFORM_STREAM, Groups, Order, epoch_counter, keyed_bits
 from tfpipe.reader.pipeline import read_epochs, read_share
 from tfpipe.reader.records import RecordTable, map_parallel, open_records
@@ -52,6 +54,9 @@ from tfpipe.reader.request import (
 from tfpipe.reader.service import read_from_workers
 from tfpipe.reader.transforms import Transform, apply_transform, check_transforms
 from tfpipe.tf_internals import CountedDataset
+
+# What an iterator on a device has ready at least.
+_LEAST_AHEAD = 1
 
 DatasetLike = str | os.PathLike[str] | Manifest
 
@@ -76,15 +81,15 @@ def make_dataset(
 
     Args:
       source: the dataset's folder or its manifest; or a mixture, {source: weight}: in training an epoch has as many
-        records as all sources together, each source its weight's share of them. Limit: weights hold with
-        shuffle="global", uncompressed shards, and no cache or cache_place="batches"; otherwise, and in evaluation, they
-        have no effect: every record of every source is read once.
+        records as all sources together, each source its weight's share of them; in evaluation every record of every
+        source is read once. Batches hold the features that all sources have.
       split: one of the manifest's splits.
       batch_size: records in a batch.
       image_size: (height, width) to resize to, or one number for a square; None where the manifest shows that all
         images have one size.
-      resize: "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts the rest);
-        a tfpipe.RandomResizedCrop or PaddedCrop draws another window of each image in each epoch of training.
+      resize: to the image_size: "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts
+        the rest); a tfpipe.RandomResizedCrop or PaddedCrop draws another window of each image in each epoch of
+        training.
       antialias: average over the source where an image shrinks, as Pillow and torchvision do; a program is compiled
         for it first, which takes a second or two. False takes the four nearest pixels, at a slightly higher rate; with
         ReadOptions(dct="fast") the pixels are those that earlier versions gave by default.
@@ -99,9 +104,10 @@ def make_dataset(
         gives the pairs for a segmentation model. `boxes`, as conversion writes them, are in pixels of the batch's
         images.
       transforms: applied in order to whole training batches; each takes ({"image", "label", ...}, seed int32 [2]).
+        Evaluation refuses them: what it needs too is a .map of its batches.
       training: shuffle, drop the last partial batch, and apply the transforms; None means split == "train".
-      seed: of the order, the random crops and the transforms: any Python int, also negative, of which only the value
-        modulo 2**53 counts. Not a NumPy integer.
+      seed: of the order, the random crops and the transforms: any integer, also negative, of which only the value
+        modulo 2**53 counts.
       options: how to read, and which settings exclude each other: see ReadOptions. A path is a file that
         ReadOptions.save or `tfpipe tune` wrote.
 
@@ -118,7 +124,10 @@ def make_dataset(
       FileNotFoundError: there is no manifest, or a shard is missing.
       ValueError: an argument is out of range or excluded by another, or a shard has not the size in the manifest.
     """
-    options = (options if isinstance(options, ReadOptions) else ReadOptions.load(options)).resolved
+    options = _read_options(options).resolved
+    batch_size, seed = to_integer("batch_size", batch_size), to_integer("seed", seed)
+    if not isinstance(training, bool | np.bool_ | None):
+        raise UsageError(f"training is {training!r}; it must be True, False or None.")
     sources, weights = _sources(source)
     manifest = sources[0] if weights is None else common_manifest(sources, split)
     training = split == "train" if training is None else training
@@ -143,6 +152,7 @@ def make_dataset(
         options=options,
     )
     check_request(request)
+    check_exclusions(request)
     check_files(request)
     return _dataset(request)
 
@@ -153,7 +163,16 @@ def _sources(source: DatasetLike | Mapping[DatasetLike, float]) -> tuple[list[Ma
         return [_manifest(source)], None
     if not source:
         raise UsageError("A mixture takes at least one source: {source: weight}.")
-    return [_manifest(one) for one in source], [float(weight) for weight in source.values()]
+    manifests = [_manifest(one) for one in source]
+    return manifests, check_weights(manifests, list(source.values()))
+
+
+def _read_options(options: ReadOptions | str | os.PathLike[str]) -> ReadOptions:
+    if isinstance(options, str | os.PathLike):
+        return ReadOptions.load(options)
+    if not isinstance(options, ReadOptions):
+        raise UsageError(f"options is {options!r}; it must be a ReadOptions, or the path of a file of them.")
+    return options
 
 
 def _manifest(source: DatasetLike) -> Manifest:
@@ -280,7 +299,7 @@ def _finish(batches: tf.data.Dataset, request: Request) -> tf.data.Dataset:
     with tf.device(request.options.device):
         copied = _copy_to_device(labelled, request.options.device)
         finished = map_parallel(copied, lambda step, batch: _transform_batch(step, batch, request), request.options)
-        return finished.prefetch(request.options.prefetch or AUTOTUNE)
+        return finished.prefetch(request.options.prefetch or _LEAST_AHEAD)
 
 
 def _with_labels(features: Batch, request: Request) -> Batch:
@@ -314,7 +333,7 @@ def _prefetch(dataset: tf.data.Dataset, request: Request) -> tf.data.Dataset:
     if device is None:
         return dataset.prefetch(prefetch) if prefetch else dataset
     with tf.device(device):
-        return _copy_to_device(dataset, device).prefetch(prefetch or AUTOTUNE)
+        return _copy_to_device(dataset, device).prefetch(prefetch or _LEAST_AHEAD)
 
 
 def _copy_to_device(dataset: tf.data.Dataset, device: str) -> tf.data.Dataset:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.format.schema import Schema
 from tfpipe.images.decode import RESIZES, as_channels, decode_upright
@@ -62,7 +63,7 @@ def load_image(
     try:
         header = probe(data)
     except NotAnImage as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}") from error
     turn: dict[str, Any] = {
         "jpeg_only": header.format == "jpeg",
         "orientation": tf.constant(header.orientation, tf.int64) if header.orientation > 1 else None,
@@ -91,14 +92,14 @@ def _preparation(like: str | os.PathLike[str] | Manifest) -> tuple[tuple[int, in
 def check_channels(channels: Any, schema: Schema | None) -> None:
     """Raises ValueError where channels is no number of channels, or records hold none that can become it."""
     if isinstance(channels, bool) or channels not in CHANNELS:
-        raise ValueError(f"channels is {channels!r}; it takes one of {list(CHANNELS)}.")
+        raise UsageError(f"channels is {channels!r}; it takes one of {list(CHANNELS)}.")
     if schema is None or channels == 3:
         return
     if "image" not in schema:
-        raise ValueError(f"channels is {channels}, but the records hold embeddings, not images.")
+        raise UsageError(f"channels is {channels}, but the records hold embeddings, not images.")
     stored = schema["image"].shape[-1]
     if stored not in CHANNELS:
-        raise ValueError(f"channels is {channels}, but the images have {stored} channels, which are no colours.")
+        raise UsageError(f"channels is {channels}, but the images have {stored} channels, which are no colours.")
 
 
 def with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
@@ -116,12 +117,12 @@ def mask_fill_of(given: int | None, sources: Sequence[Manifest], schema: Schema)
         stored = {source.made_by.get("options", {}).get("mask_fill", 0): source for source in sources}
         if len(stored) > 1 and "mask" in schema:
             differing = " and ".join(f"{fill} ({source.directory})" for fill, source in stored.items())
-            raise ValueError(f"The sources were converted with different values of mask_fill: {differing}; give one.")
+            raise UsageError(f"The sources were converted with different values of mask_fill: {differing}; give one.")
         return int(next(iter(stored)))
     if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= 255:
-        raise ValueError(f"mask_fill is {given!r}; it takes an integer from 0 to 255.")
+        raise UsageError(f"mask_fill is {given!r}; it takes an integer from 0 to 255.")
     if given and "mask" not in schema:
-        raise ValueError(f"mask_fill is {given}, but the batches have no mask; labels=None gives that of a dataset.")
+        raise UsageError(f"mask_fill is {given}, but the batches have no mask; labels=None gives that of a dataset.")
     return given
 
 

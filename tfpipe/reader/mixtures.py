@@ -7,10 +7,11 @@ model.fit(train, class_weight=class_weights(load_manifest("photos")))
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,7 @@ import tensorflow as tf
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import Feature, Schema
+from tfpipe.policy import is_number
 from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.order import Groups
 from tfpipe.reader.records import read_in_order
@@ -95,15 +97,32 @@ def source_groups(sources: Sequence[Manifest], split: str, weights: Sequence[flo
     """A group for each source, with its weight's share of an epoch, which is as long as all sources together.
 
     Raises:
-      ValueError: a weight is not positive and finite, or a source has no record in the split.
+      ValueError: a source has no record in the split, or too small a weight for one record an epoch.
     """
     sizes = [source.num_records(split) for source in sources]
-    for source, weight, size in zip(sources, weights, sizes, strict=True):
-        if not (weight > 0 and math.isfinite(weight)):
-            raise UsageError(f"The weight of {source.directory} is {weight}; it must be positive and finite.")
+    quotas = _quotas(sum(sizes), weights)
+    for source, weight, size, quota in zip(sources, weights, sizes, quotas, strict=True):
         if not size:
             raise UsageError(f"Split {split!r} of {source.directory} has no records to draw from.")
-    return Groups(np.arange(sum(sizes)), tuple(sizes), _quotas(sum(sizes), weights))
+        if not quota:
+            raise UsageError(
+                f"The weight of {source.directory} is {weight} of {sum(weights)}: not one of the {sum(sizes)} records "
+                "of an epoch. Give it more weight, or leave it out."
+            )
+    return Groups(np.arange(sum(sizes)), tuple(sizes), quotas)
+
+
+def check_weights(sources: Sequence[Manifest], weights: Sequence[Any]) -> list[float]:
+    """The weights as floats.
+
+    Raises:
+      ValueError: a weight is no number, or not positive and finite.
+    """
+    for source, weight in zip(sources, weights, strict=True):
+        if not is_number(weight, kinds=Real) or weight <= 0:
+            given = float(weight) if isinstance(weight, Real) else repr(weight)
+            raise UsageError(f"The weight of {source.directory} is {given}; it must be positive and finite.")
+    return [float(weight) for weight in weights]
 
 
 def _quotas(total: int, weights: Sequence[float]) -> tuple[int, ...]:
@@ -123,7 +142,7 @@ def class_groups(sources: Sequence[Manifest], split: str, weights: Sequence[floa
     In a mixture, each source's share is divided among its classes. Labels are read from the records, once per process.
 
     Raises:
-      ValueError: the records do not have one class each.
+      ValueError: the records do not have one class each, or a class gets no record of an epoch.
     """
     members: list[np.ndarray] = []
     shares: list[float] = []
@@ -137,12 +156,12 @@ def class_groups(sources: Sequence[Manifest], split: str, weights: Sequence[floa
         shares += [weight / len(groups)] * len(groups)
         start += len(labels)
     quotas = _quotas(start, shares)
-    kept = [i for i, quota in enumerate(quotas) if quota]
-    return Groups(
-        np.concatenate([members[i] for i in kept]),
-        tuple(len(members[i]) for i in kept),
-        tuple(quotas[i] for i in kept),
-    )
+    if not all(quotas):
+        raise UsageError(
+            f"balance_classes divides the weight of each source among its classes: {quotas.count(0)} of {len(quotas)} "
+            f"would get none of the {start} records of an epoch. Give the sources of small weight more."
+        )
+    return Groups(np.concatenate(members), tuple(map(len, members)), quotas)
 
 
 class _LabelKey:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tfpipe.errors import UsageError
-from tfpipe.storage import replace_file
+from tfpipe.storage import replace_file, scheme_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,6 +42,7 @@ _BOUNDS = {
     "ram_budget": (1, False),
     "cpu_budget": (1, False),
 }
+_KINDS = {"bool": "True or False", "int": "an integer", "str": "a text that is not empty"}
 
 
 @dataclass(frozen=True)
@@ -57,21 +61,20 @@ class ReadOptions:
         block_records. -1 takes 8 MB: with 32 MB memory is always fresh, and embeddings read at 0.8 of the rate. Two
         windows are in memory.
       vectorize: parse whole batches where every shape is known: some ten times the rate for embeddings.
-      prefetch: batches made ahead of the training step; -1 makes 2, 0 none.
+      prefetch: batches made ahead of the training step; -1 makes 2, 0 none. On a device at least one is ready.
       deterministic: keep the order whatever finishes first; the same batches, crops and draws at any parallelism.
       cache: "none", "memory" or "disk". A cache that would not fit is refused.
       cache_place: "records" keeps parsed records, so that each epoch still has another order; "batches" keeps finished
-        batches: some ten times faster from memory, and the same batches in every epoch. Without a cache it has no
-        effect.
+        batches: some ten times faster from memory, and the same batches in every epoch.
       cache_dir: the folder for "disk"; the name of a subfolder depends on the data and the settings.
       shuffle: of training splits: "global" (uniform over the split; behind a records cache, through a buffer of the
         whole split), "buffer", or "none".
       shuffle_buffer: records in the buffer of shuffle="buffer", and of "global" for compressed shards.
       balance_classes: in training, sample every class equally often: an epoch has as many records as before, those of
-        rare classes several times. Labels are read once, when the dataset is made. Limit: compressed shards are read
-        as if this were not set.
+        rare classes several times. Labels are read once, when the dataset is made.
       host_index: this host's index, in [0, host_count).
       host_count: hosts that read together; host h takes the global batches k * host_count + h, equally many for each.
+        In training the rest of an epoch is left out; an evaluation that has a rest is refused.
       start_step: batches of this host, counted from epoch 0, that come before the first one: what a resumed training
         has seen already. The first iteration has the rest of its epoch. A later step takes no longer, except for
         compressed shards, a buffer's shuffle and caches, which read the batches that they skip.
@@ -95,15 +98,27 @@ class ReadOptions:
       | setting          | not with                                                                              |
       |------------------|---------------------------------------------------------------------------------------|
       | cache_dir        | cache="none"; cache="memory"                                                          |
-      | host_count       | cache="memory"; cache="disk"; shuffle="buffer"; compressed shards                     |
-      | balance_classes  | cache="memory"; cache="disk"; shuffle="buffer"; shuffle="none"; several labels        |
+      | cache_place      | cache="none"                                                                          |
+      | shuffle_buffer   | shuffle="global"; shuffle="none"                                                      |
+      | host_count       | cache="memory"; cache="disk"; shuffle="buffer"; compressed shards; partial batch      |
+      | balance_classes  | cache="memory"; cache="disk"; shuffle="buffer"; shuffle="none"; several labels;       |
+      |                  | compressed shards                                                                     |
+      | a mixture        | cache="memory"; cache="disk"; shuffle="buffer"; shuffle="none"; compressed shards     |
       | service          | cache="memory"; cache="disk"; shuffle="buffer"; host_count; start_step;               |
       |                  | compressed shards; partial batch                                                      |
       | a random crop    | cache="memory"; cache="disk"; shuffle="buffer"; service; compressed shards            |
 
-    host_count here is 2 or more; cache="disk" needs a cache_dir. A random crop is a RandomResizedCrop or PaddedCrop in
-    training; a partial batch ends an evaluation whose records are no multiple of batch_size. In evaluation nothing is
-    shuffled, so only host_count and balance_classes are refused with a `shuffle` there.
+    cache_place here is "batches", shuffle_buffer another number than its default (shuffle="global" has a buffer for
+    compressed shards alone), host_count 2 or more; cache="disk" needs a cache_dir. A mixture takes the caches with
+    cache_place="batches". A random crop is a RandomResizedCrop or PaddedCrop in training; a partial batch ends an
+    evaluation whose records are no multiple of batch_size, of all hosts together.
+
+    Evaluation reads every record once, in file order, so that one set of options serves training and evaluation: what
+    says how training draws (shuffle, shuffle_buffer, balance_classes, a mixture's weights, seed) has nothing to draw
+    there; only ReadOptions itself refuses host_count and balance_classes with a `shuffle`. What decides how fast
+    records are read, and never which batches come (parallel_reads, parallel_calls, vectorize, prefetch, deterministic,
+    block_records and window_records where no blocks are read, the budgets), is taken everywhere. docs/options.md has
+    every setting beside every kind of stream.
     """
 
     parallel_reads: int = AUTOTUNE
@@ -130,6 +145,9 @@ class ReadOptions:
     cpu_budget: int | None = None
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            # NumPy's numbers and paths become Python's own: a file of options can hold them.
+            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name), str(field.type)))
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; it takes one of {list(allowed)}.")
@@ -142,6 +160,10 @@ class ReadOptions:
             raise UsageError(
                 f"cache='disk' goes with a cache_dir; cache is {self.cache!r}, cache_dir {self.cache_dir!r}."
             )
+        if self.cache_dir is not None and scheme_of(self.cache_dir) is not None:
+            raise UsageError(f"cache_dir is {self.cache_dir!r}; a disk cache takes a folder of this machine.")
+        if self.cache == "none" and self.cache_place != "records":
+            raise UsageError(f"cache_place is {self.cache_place!r}, but cache is 'none': it goes with a cache.")
         if not 0 <= self.host_index < self.host_count:
             raise UsageError(f"host_index is {self.host_index}; it must be in [0, host_count={self.host_count}).")
         if self.host_count > 1 and (self.cache != "none" or self.shuffle == "buffer"):
@@ -214,17 +236,52 @@ class ReadOptions:
 
         Raises:
           FileNotFoundError: there is no such file.
-          ValueError: the file is not JSON of that form, or a setting is unknown or out of range.
+          ValueError: the file is not JSON of that form, or a setting is unknown, of another type or out of range.
         """
         try:
-            settings = json.loads(Path(path).read_text())["options"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f'{path} is no file of read options: {{"options": {{...}}}} is expected.') from error
+            document = json.loads(Path(path).read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is no file of read options: it is not JSON.") from error
+        settings = document.get("options") if isinstance(document, dict) else None
+        if not isinstance(settings, dict):
+            raise UsageError(f'{path} is no file of read options: {{"options": {{...}}}} is expected.')
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(settings) - set(known))
         if unknown:
             raise UsageError(f"{path} has unknown settings {unknown}; known: {known}.")
-        return cls(**settings)
+        try:
+            return cls(**settings)
+        except ValueError as error:
+            raise UsageError(f"{path}: {error}") from error
+
+
+def to_integer(name: str, value: Any) -> int:
+    """Any integer, NumPy's too, as Python's.
+
+    Raises:
+      ValueError: it is a bool or no integer; the sentence names it.
+    """
+    try:
+        if not isinstance(value, bool | np.bool_):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise UsageError(f"{name} is {value!r}; it must be an integer.")
+
+
+def _typed(name: str, value: Any, kind: str) -> Any:
+    """A setting as a value of its field's type, such as "int | None"; ValueError where it is of another one."""
+    base = kind.removesuffix(" | None")
+    if value is None and base != kind:
+        return None
+    if base == "bool" and isinstance(value, bool | np.bool_):
+        return bool(value)
+    if base == "int":
+        return to_integer(name, value)
+    if base == "str" and isinstance(value, str | os.PathLike) and os.fspath(value):
+        return os.fspath(value)
+    or_none = "" if base == kind else " or None"
+    raise UsageError(f"{name} is {value!r}; it must be {_KINDS[base]}{or_none}.")
 
 
 def for_host(context: tf.distribute.InputContext, options: ReadOptions | None = None) -> ReadOptions:

@@ -44,7 +44,8 @@ def read_batches(request: Request, table: RecordTable, decoder: Decoder, skipped
     cache_place = request.options.cache_place if request.options.cache != "none" else None
     if cache_place == "records":
         records = cache_dataset(decode(_stored_pieces(request, table)).unbatch(), request)
-        return _batch(_in_epochs(request, lambda _: records), request, skipped, pieces=False)
+        # To its end: only then is a cache complete. The batches drop what no whole one takes.
+        return _batch(_in_epochs(request, lambda _: records, to_end=True), request, skipped, pieces=False)
     if cache_place is None:
         return _batch(decode(_pieces(request, table)), request, skipped, pieces=True)
     # The batches of epoch 0 are kept for all.
@@ -127,15 +128,24 @@ def _stored_pieces(request: Request, table: RecordTable) -> tf.data.Dataset:
     return read_shards(table, order, epoch, request.options).batch(size)
 
 
-def _in_epochs(request: Request, stored: Callable[[tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
-    """Single elements from a source in file order, shuffled by a buffer where the request has one, from a step on."""
+def _in_epochs(
+    request: Request, stored: Callable[[tf.Tensor], tf.data.Dataset], *, to_end: bool = False
+) -> tf.data.Dataset:
+    """Single elements from a source in file order, shuffled by a buffer where the request has one, from a step on.
+
+    Args:
+      request: what was asked for.
+      stored: the elements of an epoch.
+      to_end: also those that no batch takes.
+    """
     order, buffer = request.order, request.buffer_records
 
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         records = stored(epoch)
         if buffer is not None:
             records = shuffle_by_buffer(records, order, epoch, buffer)
-        return records.take(order.num_positions).skip(first_batch_of(order, epoch) * order.batch_size)
+        records = records if to_end else records.take(order.num_positions)
+        return records.skip(first_batch_of(order, epoch) * order.batch_size)
 
     return epochs(order).flat_map(of_epoch)
 

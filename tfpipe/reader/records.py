@@ -175,7 +175,7 @@ def _read_window(table: RecordTable, numbers: tf.Tensor, options: ReadOptions, *
     by_file = tf.argsort(numbers)
     wanted, count = tf.gather(numbers, by_file), tf.size(numbers, out_type=tf.int64)
     stretches = tf.data.Dataset.from_tensor_slices(_stretches(table, wanted))
-    if "://" in table.paths[0]:
+    if any("://" in path for path in table.paths):
         # Seeks in a store are slow: several at once, which costs 10 % more CPU.
         read = interleave_reads(stretches, lambda *s: _read_stretch(*s).batch(s[-1]), options.reads_at_once, options)
         whole = read.rebatch(count, drop_remainder=True)

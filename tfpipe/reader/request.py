@@ -212,7 +212,7 @@ class Request:
     @property
     def is_sequential(self) -> bool:
         """Whether files are read sequentially, from beginning to end: unshuffled, on a disk, by one reader."""
-        on_disk = scheme_of(str(self.manifest.directory)) is None
+        on_disk = all(scheme_of(str(source.directory)) is None for source in self.sources)
         one_reader = self.options.host_count == 1 and self.options.parallel_reads in (1, AUTOTUNE)
         return self.shuffle == "none" and on_disk and one_reader
 
@@ -223,6 +223,12 @@ class Request:
             return None
         behind_cache = self.shuffle == "global" and self.options.cache != "none"
         return self.num_records if behind_cache else self.options.shuffle_buffer
+
+    @property
+    def has_limited_buffer(self) -> bool:
+        """Whether records pass a buffer of shuffle_buffer records."""
+        by_default = self.shuffle == "global" and self.options.cache == "none" and not self.is_seekable
+        return self.shuffle == "buffer" or by_default
 
     @property
     def vectorized(self) -> bool:
@@ -290,16 +296,6 @@ def check_request(request: Request) -> None:
     _check_resize(request)
     if request.labels not in LABELS:
         raise UsageError(f"labels is {request.labels!r}; it takes one of {list(LABELS)}.")
-    if request.options.host_count > 1 and not request.is_seekable:
-        raise UsageError(
-            f"host_count is {request.options.host_count}, but split {request.split!r} has compressed shards: "
-            "each host seeks its own records, and compressed shards have no offsets."
-        )
-    if request.options.service is not None and not (request.has_random_access and not request.has_partial_batch):
-        raise UsageError(
-            "The workers of a service read whole batches by random access: not with compressed shards, "
-            "shuffle='buffer', or an evaluation that ends in a partial batch."
-        )
     kind = request.manifest.schema.label_kind
     if request.labels is not None and kind == "none":
         raise UsageError(
@@ -321,7 +317,7 @@ def check_request(request: Request) -> None:
 
 
 def _check_resize(request: Request) -> None:
-    if isinstance(request.resize, str):
+    if not isinstance(request.resize, Crop):
         if request.resize not in RESIZES:
             raise UsageError(
                 f"Unknown resize {request.resize!r}; known: {list(RESIZES)}, RandomResizedCrop() and PaddedCrop()."
@@ -332,17 +328,12 @@ def _check_resize(request: Request) -> None:
         raise UsageError(f"{name} crops images; the records of {request.manifest.directory} hold embeddings.")
     if "boxes" in request.schema:
         raise UsageError(f"{name} does not move boxes; transforms=[augment.random_resized_crop(...)] does.")
-    options = request.options
-    if request.has_random_crop and not (request.has_random_access and options.cache == "none" and not options.service):
-        raise UsageError(
-            f"{name} is drawn where records have random access: not with a cache, shuffle='buffer', a service or "
-            "compressed shards; transforms=[augment.random_resized_crop(...)] crops batches from anywhere."
-        )
 
 
 def check_files(request: Request) -> None:
     """Raises if a shard is missing or has a wrong size: TensorFlow would take a cut file for a complete one."""
-    _check_scheme(request.manifest)
+    for source in request.sources:
+        _check_scheme(source)
     for manifest, shard in request.shards:
         path = manifest.shard_path(shard)
         if not path.exists():

@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tfpipe.errors import UsageError
+
 Batch = dict[str, Any]
 Transform = Callable[[Batch, Any], Batch]
 
@@ -55,11 +57,11 @@ def check_transforms(transforms: Any) -> tuple[Transform, ...]:
       ValueError: they are no sequence, or one of them is no transform; the sentence says what to write instead.
     """
     if callable(transforms) or isinstance(transforms, str) or not isinstance(transforms, Sequence):
-        raise ValueError(f"transforms is {_name(transforms)}; it takes a list: transforms=[...].")
+        raise UsageError(f"transforms is {_name(transforms)}; it takes a list: transforms=[...].")
     for index, transform in enumerate(transforms):
         said = _obstacle(transform)
         if said:
-            raise ValueError(f"transforms[{index}] is {said}.")
+            raise UsageError(f"transforms[{index}] is {said}.")
     return tuple(transforms)
 
 
@@ -73,12 +75,12 @@ def apply_transform(index: int, transform: Transform, batch: Batch, seed: Any) -
     try:
         done = transform(batch, seed)
     except (TypeError, AttributeError, KeyError) as error:
-        raise ValueError(
+        raise UsageError(
             f"{where} failed on a batch of {sorted(batch)}: {type(error).__name__}: {error}; {FORM}."
         ) from error
     if not isinstance(done, Mapping) or "image" not in done:
         found = f"a dict of {sorted(done)}" if isinstance(done, Mapping) else type(done).__name__
-        raise ValueError(f"{where} returned {found}; {FORM}.")
+        raise UsageError(f"{where} returned {found}; {FORM}.")
     return dict(done)
 
 
