@@ -70,11 +70,8 @@ def _split_changes(old: Manifest, plan: Plan) -> dict[str, list[Any]]:
     before = {name: split.num_records for name, split in old.splits.items()}
     after = {name: plan.num_refs(number) for number, name in enumerate(plan.splits)}
     unread = max(sum(old.rejected.values()) - sum(plan.refused.values()), 0)
-    return {
-        name: pair
-        for name, pair in _pairs(before, after).items()
-        if None in pair or not 0 <= pair[1] - pair[0] <= unread
-    }
+    pairs = _pairs(before, after).items()
+    return {name: pair for name, pair in pairs if None in pair or not 0 <= pair[1] - pair[0] <= unread}
 
 
 def _pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -323,6 +323,8 @@ def test_other_members_and_reserved_fields_are_left_out_and_counted(tmp_path: Pa
     members = [*sample("a", {"label": "x", "key": "1"}, npy=b"1", pkl=b"2"), *sample("b", {"label": "x"}, npy=b"1")]
     outcome = run(write_tar(tmp_path / "in.tar", members), tmp_path / "out")
     assert outcome.plan.left_out == {"key_fields": 1, "npy_members": 2, "pkl_members": 1}
+    few = run(tmp_path / "in.tar", tmp_path / "few", limit=1)
+    assert (few.plan.listed, few.plan.left_out) == (1, {"key_fields": 1, "npy_members": 1, "pkl_members": 1})
     assert outcome.manifest is not None
     assert outcome.manifest.made_by["left_out"] == outcome.plan.left_out
 

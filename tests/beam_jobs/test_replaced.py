@@ -49,6 +49,10 @@ def test_nothing_is_said_where_there_is_no_dataset_or_the_same(tmp_path: Path) -
     assert (tmp_path / "out" / REJECTED).read_text().count("\n") == 1
     outcome, announced = over(photos, tmp_path / "out")
     assert (outcome.replaces, announced) == ({}, [])
+    # Of another plan: the image that was refused when it was read makes no difference between the splits.
+    assert over(photos, tmp_path / "out", target_bytes=10**6)[0].replaces == {
+        "options": {"target_bytes": [64_000_000, 10**6]}
+    }
 
 
 def test_splits_classes_and_options_that_change_are_said(tmp_path: Path) -> None:
