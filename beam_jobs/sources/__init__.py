@@ -7,8 +7,8 @@
 
 One module a family: `folder`, here or in a store; `csvlist`, `rows` (JSON lines and Parquet listings)
 and `coco`; `tar`, `zips`, `embedded` (images inside Parquet) and `tfrecords`, whose images are parts of larger files.
-`masked` adds masks to any of them. `listing` and `labels` hold the values and checks that all share, `files` the access
-to paths and URLs.
+`masked` adds masks to any of them. `listing` and `labels` hold the values and checks that all share, `layout` which
+folders and files are splits, `members` the headers of a tar, `files` the access to paths and URLs.
 """
 
 from __future__ import annotations
