@@ -2,7 +2,7 @@
 
 changes = changes_of(load_manifest("out"), plan, recorded, versions)
 changes                    # {"splits": {"train": [80, 39], "test": [10, 50]}, "class_ids": {"10": [1, 9]}}
-change_lines(changes)      # ["splits: train 80 -> 39 records, test 10 -> 50", ...]
+change_lines(changes)      # ["records of splits: train 80 -> 39, test 10 -> 50", ...]
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def change_lines(changes: Changes) -> list[str]:
         if part == "input":
             lines.append("input: other files, labels or cuts between shards; splits, classes and options are the same")
             continue
-        unit = " records" if part == "splits" else ""
-        texts = [f"{name} {_shown(old)} -> {_shown(new)}{unit}" for name, (old, new) in pairs.items()]
+        texts = [f"{name} {_shown(old)} -> {_shown(new)}" for name, (old, new) in pairs.items()]
         more = f" and {len(texts) - _MOST_NAMED} more" if len(texts) > _MOST_NAMED else ""
-        lines.append(f"{part.replace('_', ' ')}: " + ", ".join(texts[:_MOST_NAMED]) + more)
+        title = {"splits": "records of splits", "class_ids": "class ids"}.get(part, part)
+        lines.append(f"{title}: " + ", ".join(texts[:_MOST_NAMED]) + more)
     return lines
 
 
@@ -70,11 +70,8 @@ def _split_changes(old: Manifest, plan: Plan) -> dict[str, list[Any]]:
     before = {name: split.num_records for name, split in old.splits.items()}
     after = {name: plan.num_refs(number) for number, name in enumerate(plan.splits)}
     unread = max(sum(old.rejected.values()) - sum(plan.refused.values()), 0)
-    return {
-        name: pair
-        for name, pair in _pairs(before, after).items()
-        if None in pair or not 0 <= pair[1] - pair[0] <= unread
-    }
+    pairs = _pairs(before, after).items()
+    return {name: pair for name, pair in pairs if None in pair or not 0 <= pair[1] - pair[0] <= unread}
 
 
 def _pairs(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:

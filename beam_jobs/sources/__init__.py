@@ -7,8 +7,9 @@
 
 One module a family: `folder`, here or in a store; `rows` (CSV, JSON lines and Parquet listings) and `coco`; `tar`,
 `zips`, `embedded` (images inside Parquet) and `tfrecords`, whose images are parts of larger files. `masked` adds masks
-to any of them. `listing` and `labels` hold the values and checks that all share, `files` the access to paths and URLs;
-`tables`, `columns`, `lookup` and `box_rows` are the parts of `rows`.
+to any of them. `listing` and `labels` hold the values and checks that all share, `layout` which folders and files are
+splits, `members` the headers of a tar, `files` the access to paths and URLs; `tables`, `columns`, `cells`, `lookup` and
+`box_rows` are the parts of `rows`.
 """
 
 from __future__ import annotations

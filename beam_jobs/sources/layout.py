@@ -9,7 +9,7 @@ What can be read in two ways is refused, with the option that decides: --split_f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tfpipe.errors import UsageError
@@ -65,7 +65,7 @@ def find_layout(folders_in: Callable[[str], Sequence[str]], mode: str, where: st
         if all(map(split_of_word, names)):
             _check_classes(top, names, folders_in, where)
             return _layout(top, {name: split_of_word(name) or "" for name in names}, folders_in)
-        _refuse_lookalikes(names, f"{where}/{top}".rstrip("/"))
+        _refuse_lookalikes(top, names, where)
     _refuse_splits_within(levels[0][1], folders_in, where)
     return Layout()
 
@@ -94,12 +94,12 @@ def _check_classes(top: str, names: Sequence[str], folders_in: Callable[[str], S
     if not classes:
         raise UsageError(
             f"The folders {_shown(names)} of {place!r} are named like splits but hold no class folders; "
-            f"--split_folders no takes them as classes; as splits they hold {names[0]}/CLASS/image.jpg."
+            f"{_as_classes(top, 'them')}; as splits they hold {names[0]}/CLASS/image.jpg."
         )
     if all(map(split_of_word, classes)):
         raise UsageError(
             f"The folders {_shown(names)} of {place!r} hold {_shown(classes)}, and all are named like splits; "
-            "--split_folders yes takes the outer ones as splits, --split_folders no as classes."
+            f"--split_folders yes takes the outer ones as splits, {_as_classes(top, 'them')}."
         )
 
 
@@ -127,15 +127,35 @@ def _forced(
     )
 
 
-def split_folders_only(names: Sequence[str], mode: str, where: str) -> Layout:
-    """The layout where folders say nothing but the split; without splits where not all do."""
-    are_splits = all(len(_words_of(name)) == 1 if mode == "yes" else split_of_word(name) for name in names)
-    if mode == "yes" and not (names and are_splits):
-        raise UsageError(f"--split_folders yes: neither the name of {where!r} nor all folders in it say a split.")
-    if mode == "no" or not names or not are_splits:
+def split_folders_only(folders: Collection[str], mode: str, where: str) -> Layout:
+    """The layout of files whose folders say nothing but the split; without splits where not all files are in one.
+
+    Args:
+      folders: the folders that hold files, such as "train"; "" for the top.
+      mode: as in find_layout.
+      where: the input, for messages.
+
+    Raises:
+      UsageError: the folders only look like splits, or name none where they should.
+    """
+    if mode == "no":
         return Layout()
-    _refuse_conflict([word for name in names for word in _words_of(name)], where)
-    return Layout(splits={name: SPLIT_WORDS[_words_of(name)[0]] for name in names})
+    for top, names in reversed(_levels(folders_of_paths(folders))):
+        if not all(folder and f"{folder}/" != top and f"{folder}/".startswith(top) for folder in folders):
+            continue  # Some files are beside the folders.
+        words = {name: _words_of(name) for name in names}
+        if names and all(split_of_word(name) or (mode == "yes" and len(words[name]) == 1) for name in names):
+            _refuse_conflict([found[0] for found in words.values()], where)
+            return Layout(top, {name: SPLIT_WORDS[found[0]] for name, found in words.items()})
+        alike = {name for name, found in words.items() if found}
+        if mode == "auto" and len({SPLIT_WORDS[word] for name in alike for word in words[name]}) > 1:
+            raise UsageError(
+                f"The folders {_shown(alike)} around the samples of {where!r} may be splits; --split_folders yes takes "
+                "them as splits if all are, --split_folders no splits anew."
+            )
+    if mode == "yes":
+        raise UsageError(f"--split_folders yes: neither the name of {where!r} nor all folders in it say a split.")
+    return Layout()
 
 
 def _words_of(name: str) -> list[str]:
@@ -152,7 +172,12 @@ def _refuse_conflict(words: Iterable[str], place: str) -> None:
         )
 
 
-def _refuse_lookalikes(names: Sequence[str], place: str) -> None:
+def _as_classes(top: str, names: str) -> str:
+    """What --split_folders no does with folders in `top`."""
+    return f"--split_folders no takes {repr(top.split('/')[0]) + ' as the class' if top else names + ' as classes'}"
+
+
+def _refuse_lookalikes(top: str, names: Sequence[str], where: str) -> None:
     """Refuses folders of which some are named by split words and some are not, or that are named much like splits."""
     exact = [name for name in names if split_of_word(name)]
     alike = [name for name in names if split_of_word(name) or split_words_in(name)]
@@ -164,8 +189,8 @@ def _refuse_lookalikes(names: Sequence[str], place: str) -> None:
     beside = f" beside {_shown(others)}" if others else ""
     remedy = f" once {_shown(others)} are elsewhere" if others else ""
     raise UsageError(
-        f"The folders {_shown(alike)}{beside} of {place!r} may be splits or classes; "
-        f"--split_folders no takes all as classes, --split_folders yes as splits{remedy}."
+        f"The folders {_shown(alike)}{beside} of {f'{where}/{top}'.rstrip('/')!r} may be splits or classes; "
+        f"{_as_classes(top, 'all')}, --split_folders yes takes all as splits{remedy}."
     )
 
 

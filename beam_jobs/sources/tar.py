@@ -239,8 +239,7 @@ def _splits_of(
     splits = file_splits(names, "no" if mode == "no" else "auto")
     if has_samples:
         # Their label is in a text: folders say nothing but a split.
-        top = any("" in folders for folders in found.folders)
-        return splits, split_folders_only([] if top else folders_in(""), mode, where)
+        return splits, split_folders_only({folder for folders in found.folders for folder in folders}, mode, where)
     layout = find_layout(folders_in, mode, where)
     for name, split, folders in zip(names, splits, found.folders, strict=True):
         inside = {place[1] for folder in folders if (place := layout.place(f"{folder}/"))} - {""}

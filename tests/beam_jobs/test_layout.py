@@ -92,7 +92,10 @@ def test_split_folders_of_any_spelling_are_honoured_below_wrappers_and_beside_le
         (("trainA/1.jpg", "trainB/1.jpg", "testA/1.jpg"), "'testA', 'trainA', 'trainB'"),
         (("Train2/a/1.jpg",), "'Train2'"),
         (("my_train/a/1.jpg", "my-test/a/1.jpg"), "'my-test', 'my_train'"),
-        (("data/train_images/a/1.jpg", "data/test_images/a/1.jpg"), "/data' may be splits"),
+        (
+            ("data/train_images/a/1.jpg", "data/test_images/a/1.jpg"),
+            "/data' may be splits or classes; --split_folders no takes 'data' as the class, --split",
+        ),
         (
             ("train/1.jpg", "test/1.jpg"),
             "but hold no class folders; --split_folders no takes them as classes",
@@ -323,6 +326,8 @@ def test_other_members_and_reserved_fields_are_left_out_and_counted(tmp_path: Pa
     members = [*sample("a", {"label": "x", "key": "1"}, npy=b"1", pkl=b"2"), *sample("b", {"label": "x"}, npy=b"1")]
     outcome = run(write_tar(tmp_path / "in.tar", members), tmp_path / "out")
     assert outcome.plan.left_out == {"key_fields": 1, "npy_members": 2, "pkl_members": 1}
+    few = run(tmp_path / "in.tar", tmp_path / "few", limit=1)
+    assert (few.plan.listed, few.plan.left_out) == (1, {"key_fields": 1, "npy_members": 1, "pkl_members": 1})
     assert outcome.manifest is not None
     assert outcome.manifest.made_by["left_out"] == outcome.plan.left_out
 
@@ -349,6 +354,12 @@ def test_split_folders_around_samples_are_honoured(tmp_path: Path) -> None:
     assert {name: manifest.num_records(name) for name in manifest.splits} == {"train": 24, "validation": 24}
     assert manifest.class_names == ("a", "b")
     assert found(str(tmp_path / "in.tar"), "no")["train/a/000.jpg"] == ("a", "")
+    below = write_tar(tmp_path / "below.tar", [(f"set/of/{name}", data) for name, data in members])
+    assert found(str(below))["set/of/Val/b/003.jpg"] == ("b", "validation")
+    alike = write_tar(tmp_path / "alike.tar", [(f"my_{name}", data) for name, data in members])
+    with pytest.raises(UsageError, match="'my_Val', 'my_train' around the samples of .* may be splits"):
+        found(str(alike))
+    assert found(str(alike), "yes")["my_Val/b/003.jpg"] == ("b", "validation")
     flat = write_tar(tmp_path / "flat.tar", [member for name in "ab" for member in sample(name, cls=b"x")])
     for path in (flat, write_tar(tmp_path / "mixed.tar", [*members, *sample("top", cls=b"x")])):
         assert {split for _, split in found(str(path)).values()} == {""}

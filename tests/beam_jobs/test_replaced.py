@@ -10,7 +10,7 @@ import pytest
 from containers import JPEGS
 from conversions import REJECTED, converted
 from listed import touch
-from pictures import files_of, write_listing
+from pictures import file_bytes, files_of, photo, write_listing
 
 from beam_jobs.convert import Outcome, convert
 from beam_jobs.job import Job
@@ -49,6 +49,10 @@ def test_nothing_is_said_where_there_is_no_dataset_or_the_same(tmp_path: Path) -
     assert (tmp_path / "out" / REJECTED).read_text().count("\n") == 1
     outcome, announced = over(photos, tmp_path / "out")
     assert (outcome.replaces, announced) == ({}, [])
+    # Of another plan: the image that was refused when it was read makes no difference between the splits.
+    assert over(photos, tmp_path / "out", target_bytes=10**6)[0].replaces == {
+        "options": {"target_bytes": [64_000_000, 10**6]}
+    }
 
 
 def test_splits_classes_and_options_that_change_are_said(tmp_path: Path) -> None:
@@ -76,8 +80,8 @@ def test_splits_classes_and_options_that_change_are_said(tmp_path: Path) -> None
             }
         )
     assert change_lines(announced[0]) == [
-        f"splits: test {counts['test']} -> 24 records, train {counts['train']} -> 24 records, "
-        f"validation {counts['validation']} -> none records",
+        f"records of splits: test {counts['test']} -> 24, train {counts['train']} -> 24, "
+        f"validation {counts['validation']} -> none",
         "class ids: Testing 0 -> none, Training 1 -> none, cat none -> 0, dog none -> 1",
         "options: split train=0.8,validation=0.1,test=0.1 -> folders, split_folders no -> none",
     ]
@@ -103,13 +107,15 @@ def test_classes_that_move_columns_and_versions_are_said(tmp_path: Path) -> None
     assert over(listing, tmp_path / "out")[1] == []
 
 
-def test_other_labels_of_the_same_numbers_are_said_as_another_input(tmp_path: Path) -> None:
+def test_another_file_under_the_same_key_is_said_as_another_input(tmp_path: Path) -> None:
     photos = photos_of(tmp_path / "in", ("x", "y"), {"a": "a", "b": "b"})
-    over(photos, tmp_path / "out")
-    (photos / "x/a/000.jpg").rename(photos / "x/a/0000.jpg")
-    announced = over(photos, tmp_path / "out", split={"train": 0.8, "validation": 0.1, "test": 0.1})[1]
-    assert announced
-    assert change_lines(announced[0])
+    first = over(photos, tmp_path / "out")[0].manifest
+    (photos / "x/a/000.jpg").write_bytes(file_bytes(photo(1, 200, 300), "JPEG"))
+    second, announced = over(photos, tmp_path / "out")
+    assert first is not None
+    assert second.manifest is not None
+    assert announced == [{"input": {"plan": [first.made_by["plan"], second.manifest.made_by["plan"]]}}]
+    assert change_lines(announced[0])[0].startswith("input: other files, labels or cuts between shards;")
 
 
 def test_a_damaged_manifest_is_replaced_without_a_word(tmp_path: Path) -> None:
