@@ -5,7 +5,8 @@
 
 All read the same files from a warm page cache and write to the same disk, in another order each round;
 medians. The loop's TensorFlow import is not counted. tfpipe's start-up (the same command with --limit 1) is taken off
-and reported separately. A peer that is not installed is named and left out; --peer_python names an environment that has
+and reported separately. tfpipe waits until everything is on the disk, which no peer does; the row with --no_fsync does
+not either. A peer that is not installed is named and left out; --peer_python names an environment that has
 tensorflow-datasets and img2dataset, which do not install together with the newest of everything.
 --scaling compares one thread with two instead, where images are decoded or go through a model (a MobileNetV2 of 160
 pixels with random weights), start-up taken off.
@@ -28,6 +29,8 @@ from photos import write_photos
 from rounds import Results, add_json_argument, median, recorded, turns
 
 PEERS = Path(__file__).parent / "peers"
+# The flags of each row of tfpipe's own.
+OURS = {"tfpipe": (), "tfpipe --no_fsync": ("--no_fsync",), "start-up": ("--limit", "1", "--no_fsync")}
 SCRIPTS = {
     "loop": ["convert_loop.py"],
     "tfds": ["convert_tfds.py"],
@@ -170,7 +173,7 @@ def main() -> None:
             compare_threads(folder, Path(scratch), arguments.scaling.split(","), arguments.repeats, results)
         return
     runs: dict[str, list[dict[str, float]]] = {}
-    names = ["tfpipe", "start-up", *arguments.peers.split(",")]
+    names = [*OURS, *filter(None, arguments.peers.split(","))]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch, recorded(arguments.json) as results:
         for number, name in turns(names, arguments.repeats):
             result = run_once(name, folder, Path(scratch, f"{name}-{number}"), 2 * num_bytes, arguments.peer_python)
@@ -185,17 +188,12 @@ def main() -> None:
 
 def run_once(name: str, folder: Path, output: Path, num_bytes: int, peer_python: str) -> dict[str, float] | None:
     """One timed run of tfpipe, of its start-up alone, or of a peer; None where that is not installed."""
-    ours = name in ("tfpipe", "start-up")
-    if ours:
+    if name in OURS:
         # Its libraries into the page cache, too; the loop's are loaded before its clock starts.
         run_tfpipe(folder, output, ("--limit", "1"))
         shutil.rmtree(output)
     make_ready(folder, output.parent, num_bytes)
-    result: dict[str, float] | None
-    if ours:
-        result = run_tfpipe(folder, output, ("--limit", "1") if name == "start-up" else ())
-    else:
-        result = run_peer(name, folder, output, peer_python)
+    result = run_tfpipe(folder, output, OURS[name]) if name in OURS else run_peer(name, folder, output, peer_python)
     shutil.rmtree(output, ignore_errors=True)
     return result
 
@@ -205,12 +203,12 @@ def print_table(runs: dict[str, list[dict[str, float]]], num_bytes: int) -> None
     seconds = {name: median(run["seconds"] for run in some).value for name, some in runs.items()}
     startup = seconds.pop("start-up")
     images = runs["tfpipe"][0]["images"]
-    rates = {name: images / (value - (startup if name == "tfpipe" else 0)) for name, value in seconds.items()}
+    rates = {name: images / (value - (startup if name in OURS else 0)) for name, value in seconds.items()}
     print(f"{images:.0f} files, {num_bytes / 1e6:.0f} MB; start-up of tfpipe {startup:.2f} s, not counted")
-    print(f"{'':14}{'images/s':>10}{'MB/s':>8}{'to the loop':>13}")
+    print(f"{'':20}{'images/s':>10}{'MB/s':>8}{'to the loop':>13}")
     for name, rate in sorted(rates.items(), key=lambda item: -item[1]):
         ratio = f"{rate / rates['loop']:.2f}" if "loop" in rates else "-"
-        print(f"{name:14}{rate:>10,.0f}{rate * num_bytes / images / 1e6:>8,.0f}{ratio:>13}")
+        print(f"{name:20}{rate:>10,.0f}{rate * num_bytes / images / 1e6:>8,.0f}{ratio:>13}")
     print(f"peak memory of tfpipe {max(run['peak_mb'] for run in runs['tfpipe']):.0f} MB")
 
 
