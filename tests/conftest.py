@@ -36,6 +36,7 @@ LONG_FILES = (
     "test_flow.py",
     "test_dataset.py",
     "test_variants.py",
+    "test_failures.py",
     "test_resume.py",
     "test_damage.py",
     "test_apply.py",

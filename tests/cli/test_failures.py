@@ -83,6 +83,7 @@ FAILURES: dict[str, tuple[Callable[[], BaseException], int, str]] = {
     "a record": (lambda: DamagedRecord("x", 3, 7, "it is cut"), 1, "error: x: record 3 at byte 7: it is cut.\n"),
     "lost data": (lambda: tensorflow_error("DataLossError"), 1, "the words of TensorFlow; tfpipe check names"),
     "usage": (lambda: UsageError("take one of the two"), 2, "error: take one of the two\n"),
+    "usage in two lines": (lambda: UsageError("take one\nof the two"), 2, "error: take one of the two\n"),
     "no input": (lambda: InputNotFound("no manifest"), 2, "error: no manifest\n"),
     "set-up": (lambda: SetupError("the lock is held"), 3, "error: the lock is held\n"),
     "no room": (

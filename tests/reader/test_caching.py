@@ -151,6 +151,13 @@ def test_a_memory_cache_beyond_the_budget_is_refused_with_both_figures(raw_datas
     a_dataset(raw_dataset, cache="memory", cache_place=cache_place, ram_budget=least * 40)
 
 
+def test_a_memory_cache_beyond_the_free_memory_is_refused_without_a_budget_too(raw_dataset, monkeypatch):
+    monkeypatch.setattr(caching, "free_memory", lambda: 1000)
+    for budget in (None, 10**12):
+        with pytest.raises(ValueError, match=r"The cache would take \d+ MB, and memory has 0 MB free"):
+            a_dataset(raw_dataset, cache="memory", ram_budget=budget)
+
+
 def test_a_disk_cache_beyond_the_disk_is_refused(raw_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(caching.shutil, "disk_usage", lambda _: caching.shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(ValueError, match=r"has 0 MB free, of which it may take 80%: use another cache_dir"):

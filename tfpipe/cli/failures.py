@@ -48,7 +48,7 @@ def describe_failure(error: BaseException, named: Collection[str]) -> tuple[int,
       named: the values on the command line: a missing file is the user's mistake where it is one of them.
     """
     if isinstance(error, DataError | UsageError | SetupError):
-        return error.exit_code, first_line(error)
+        return error.exit_code, " ".join(str(error).splitlines())
     if isinstance(error, MemoryError):
         text = f": {first_line(error)}" if str(error) else ""
         return SetupError.exit_code, f"There is not enough memory{text}; {_HINT}."
