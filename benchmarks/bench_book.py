@@ -159,7 +159,7 @@ def loop_rows(folder: Path) -> dict[str, Run]:
         return count
 
     def ours() -> int:
-        batches = tfpipe.make_dataset(folder, batch_size=32, image_size=SIZE, training=False)
+        batches = tfpipe.make_dataset(folder, batch_size=32, image_size=SIZE, antialias=False, training=False)
         consume = ThresholdMean()
         return sum(consume(batches) for _ in range(EPOCHS))
 
@@ -178,7 +178,11 @@ def fit_rows(folder: Path) -> dict[str, Run]:
         return COUNT * EPOCHS
 
     def ours(options: tfpipe.ReadOptions) -> int:
-        return train(tfpipe.make_dataset(folder, batch_size=32, image_size=SIZE, training=False, options=options))
+        return train(
+            tfpipe.make_dataset(
+                folder, batch_size=32, image_size=SIZE, antialias=False, training=False, options=options
+            )
+        )
 
     rows: dict[str, Run] = {
         name: partial(lambda g: train(g.build(shards(folder))), graph) for name, graph in FIT.items()

@@ -101,7 +101,9 @@ def costs(manifest: Manifest, repeats: int, take: int) -> Iterator[Row]:
     image_size = None if manifest.schema.payload == "embedding" else (224, 224)
 
     def ours(**options: Any) -> tf.data.Dataset:
-        return make_dataset(manifest, batch_size=BATCH, image_size=image_size, options=ReadOptions(**options))
+        return make_dataset(
+            manifest, batch_size=BATCH, image_size=image_size, antialias=False, options=ReadOptions(**options)
+        )
 
     variants = {
         "sequence": ours(shuffle="none"),

@@ -8,14 +8,12 @@ import reading
 import tfpipe
 from tfpipe import ReadOptions
 
+# The pixels of the packages beside it: four neighbours, the fast DCT.
+JPEG = {"image_size": reading.SIDE, "resize": "stretch", "antialias": False}
 SETTINGS = {
-    "jpeg": {"image_size": (reading.SIDE, reading.SIDE), "resize": "stretch"},
-    "jpeg_in_sequence": {
-        "image_size": (reading.SIDE, reading.SIDE),
-        "resize": "stretch",
-        "options": ReadOptions(shuffle="none"),
-    },
-    "antialias": {"image_size": (reading.SIDE, reading.SIDE), "resize": "stretch", "antialias": True},
+    "jpeg": {**JPEG, "options": ReadOptions(dct="fast")},
+    "jpeg_in_sequence": {**JPEG, "options": ReadOptions(dct="fast", shuffle="none")},
+    "antialias": {"image_size": reading.SIDE, "resize": "stretch"},
     "vectors": {"options": ReadOptions(shuffle="none")},
     "vectors_shuffled": {},
     "uint8": {},

@@ -9,6 +9,7 @@ from pictures import KINDS, file_bytes, photo, turned
 
 from beam_jobs.encode.pixels import decode_batch, decode_pixels, decoder_sentence, encode_smaller
 from tfpipe.images.decode import RESIZES, decode_file, resize_image, turn_upright
+from tfpipe.images.fit import Resize
 from tfpipe.images.probe import probe
 
 # Smaller and larger than the photos, of their size, and one that "pad" fills in one direction.
@@ -20,7 +21,7 @@ def eager_pixels(data: bytes, size: tuple[int, int] | None, resize: str) -> np.n
     pixels = decode_file(data, jpeg_only=header.format == "jpeg", exact=True)
     if header.orientation > 1:
         pixels = turn_upright(pixels, tf.constant(header.orientation, tf.int64))
-    return (pixels if size is None else resize_image(pixels, size, resize=resize, antialias=True)).numpy()
+    return (pixels if size is None else Resize(size, resize, antialias=True).resize(pixels)).numpy()
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -60,7 +61,8 @@ def test_a_turned_file_comes_out_upright(orientation: int) -> None:
 def test_a_smaller_file_is_that_of_the_eager_functions(size: tuple[int, int] | None) -> None:
     data = turned(4, 6)
     size = size or probe(data).upright_size
-    eager = tf.io.encode_jpeg(eager_pixels(data, size, "stretch"), quality=80, optimize_size=True).numpy()
+    pixels = resize_image(tf.constant(eager_pixels(data, None, "")), size, resize="stretch", antialias=True)
+    eager = tf.io.encode_jpeg(pixels, quality=80, optimize_size=True).numpy()
     assert encode_smaller(data, probe(data), size, 80) == eager
 
 

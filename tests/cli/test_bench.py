@@ -1,5 +1,6 @@
 """`tfpipe bench` and `tfpipe tune` as commands: table, document, picture, options file, and rejected arguments."""
 
+import argparse
 import json
 import sys
 from importlib import util
@@ -8,6 +9,7 @@ import pytest
 
 import tfpipe
 from tfpipe import cli
+from tfpipe.cli import bench, tune
 from tfpipe.reader.options import ReadOptions
 
 ROW = {
@@ -36,6 +38,23 @@ def command(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.parametrize(
+    ("given", "antialias", "dct", "size"),
+    [
+        ((), True, "exact", (224, 224)),
+        (("--antialias", "--image_size", "24,32"), True, "exact", (24, 32)),
+        (("--no-antialias", "--dct", "fast", "--image_size", "24"), False, "fast", (24, 24)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("verb", [bench, tune], ids=lambda verb: verb.__name__)
+def test_the_pixels_that_are_timed_are_those_asked_for(raw_dataset, verb, given, antialias, dct, size):
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
+    task = bench.whole_task(parser.parse_args([str(raw_dataset.directory), *given]))
+    assert (task.antialias, task.dct, task.image_size) == (antialias, dct, size)
+
+
 FEW = ("--batch_size", 8, "--image_size", "24,32", "--repeats", 1, "--limit", 1)
 
 
@@ -52,6 +71,7 @@ def test_bench_prints_one_document(command, raw_dataset):
     assert all(set(row) == ROW for row in document["rows"])
     assert document["rows"][0]["speedup"] == 1
     assert (document["mode"], document["page_cache"], document["image_size"]) == ("loop", "warm", [24, 32])
+    assert (document["antialias"], document["dct"]) == (True, "exact")
 
 
 def test_bench_prints_a_table_and_draws_it(command, raw_dataset, tmp_path):

@@ -60,6 +60,15 @@ PAYLOADS = ("raw", "uint8", "float16", "float32", "embedding")
 # ---- variants
 
 
+def test_every_variant_decodes_as_the_task_says(datasets):
+    task = task_of(datasets, "raw", dct="fast")
+    made = [task.options, *fitting_variants(task)[0].values(), *tuning.single_changes(task).values()]
+    assert len(made) > 10
+    assert {options.dct for options in made} == {"fast"}
+    assert not any("dct" in name for name in tuning.single_changes(task))
+    assert {options.dct for options in fitting_variants(task_of(datasets, "raw"))[0].values()} == {"exact"}
+
+
 @pytest.mark.parametrize("payload", ["raw", "embedding"])
 def test_every_variant_gives_the_same_number_of_full_batches(datasets, payload, tmp_path):
     task = task_of(datasets, payload)

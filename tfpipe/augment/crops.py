@@ -286,7 +286,7 @@ def _windows(batch: Batch, top: tf.Tensor, left: tf.Tensor, size: WindowSize, fi
     sides = [tf.fill(tf.shape(top), side) for side in size]
     if "mask" in batch:
         layers, restore = _layers(batch["mask"])
-        check_mask_fill(mask_fill, layers.dtype)
+        check_mask_fill(mask_fill, dtype=layers.dtype)
         moved["mask"] = restore(_window(layers, top, left, *size, tf.cast(mask_fill, layers.dtype)))
     if "boxes" in batch:
         moved["boxes"] = _move_boxes(batch["boxes"], tf.stack([top, left, *sides], axis=-1), size)

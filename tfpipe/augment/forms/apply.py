@@ -164,7 +164,7 @@ def check_rendering(interpolation: str, form: str) -> None:
         raise ValueError(f"Unknown form {form!r}; allowed: {list(FORMS)}.")
 
 
-def check_mask_fill(fill: Any, dtype: tf.DType | None = None) -> None:
+def check_mask_fill(fill: Any, *, dtype: tf.DType | None = None) -> None:
     """Raises a ValueError where the fill of masks is no integer, or none that a mask of the dtype holds."""
     if not is_integer(fill, -(2**31), most=2**31 - 1):
         raise ValueError(f"mask_fill is {fill!r}; it takes an integer, 0 to 255 for masks of uint8.")
@@ -286,7 +286,7 @@ def _move_mask(
         raise ValueError(f"The mask is [B, H, W] or [B, H, W, C] over images {images.shape}; got {mask.shape}.")
     layers = mask[..., None] if mask.shape.rank == 3 else mask
     layers = tf.ensure_shape(layers, [None, *images.shape[1:3], None])
-    check_mask_fill(fill, layers.dtype)
+    check_mask_fill(fill, dtype=layers.dtype)
     # Fills are levels, of which float images take the 255th part.
     level = float(fill) * 255 if layers.dtype.is_floating else float(fill)
     moved = _render(layers, choices, warps, (level,) * layers.shape[-1], "nearest", form)
