@@ -75,7 +75,7 @@ def test_nothing_is_overwritten_and_nothing_is_mixed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="No file matches .*nothing"):
         tfpipe.index(tmp_path / "nothing*")
     (tmp_path / "e").mkdir()
-    with pytest.raises(FileNotFoundError, match="of a folder, files with 'tfrecord' in their name are used"):
+    with pytest.raises(FileNotFoundError, match="of a folder, files named as TFRecords are used, such as"):
         tfpipe.index(tmp_path / "e")
     (tmp_path / "e" / "empty.tfrecord").touch()
     with pytest.raises(DataError, match="The 1 files hold no record"):

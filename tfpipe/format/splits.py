@@ -33,9 +33,14 @@ def split_of_file(name: str) -> str | None:
 
     None where it holds none, or words of several splits.
     """
-    words = re.findall(r"[a-z]+", re.sub(r"(held|hold)[-_ ]out", r"\1out", name.lower()))
-    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    found = {SPLIT_WORDS[word] for word in words_of_file(name)}
     return found.pop() if len(found) == 1 else None
+
+
+def words_of_file(name: str) -> list[str]:
+    """The words of a file's name that mean a split."""
+    words = re.findall(r"[a-z]+", re.sub(r"(held|hold)[-_ ]out", r"\1out", name.lower()))
+    return [word for word in words if word in SPLIT_WORDS]
 
 
 def conflicting_words(words: Iterable[str]) -> tuple[str, str] | None:

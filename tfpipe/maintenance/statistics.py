@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from tfpipe.format.example import decode_record
 from tfpipe.format.manifest import Manifest
-from tfpipe.format.schema import Schema
 from tfpipe.images.moments import Moments, image_moments
 from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.records import read_in_order
@@ -17,8 +16,7 @@ def dataset_moments(manifest: Manifest) -> Moments:
 
     They equal those that `tfpipe convert --verify decode` records.
     """
-    features = [feature for feature in manifest.schema.features if feature.name in ("image", "orientation")]
-    schema = Schema(manifest.schema.payload, tuple(features))
+    schema = manifest.schema.select(("image", "orientation", "shape"))
 
     def decode(serialized: tf.Tensor) -> tf.Tensor:
         return decode_record(schema, serialized, exact=True)["image"]

@@ -237,8 +237,8 @@ def _window_records(bytes_a_record: int) -> int:
 
 
 def has_boxes(schema: Schema) -> bool:
-    """Whether a schema has `boxes` [N, 4], and stores the size of the image that they refer to."""
-    return (
+    """Whether a schema has `boxes` [N, 4], and tells the size of the image that they refer to."""
+    return bool(schema.derived_from("boxes")) or (
         "boxes" in schema
         and "shape" in schema
         and schema["boxes"].shape == (None, 4)
@@ -254,7 +254,7 @@ def needed_schema(schema: Schema, labels: str | None) -> Schema:
     needed.add("label" if schema.label_kind == "number" else "label_int")
     if "image" in schema and None in schema["image"].shape and schema["image"].codec in ("plain", "pixels"):
         needed.add("shape")
-    return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in needed))
+    return schema.select(needed)
 
 
 def size_to_make(manifest: Manifest, image_size: tuple[int, int] | None, resize: str | Crop) -> tuple[int, int] | None:
@@ -295,12 +295,13 @@ def check_request(request: Request) -> None:
             "shuffle='buffer', or an evaluation that ends in a partial batch."
         )
     kind = request.manifest.schema.label_kind
-    if request.labels == "int" and kind != "class":
+    if request.labels == "int" and kind not in ("class", "vector"):
         what = "floats" if kind == "number" else "several classes a record"
         raise ValueError(f"labels is 'int', but the labels are {what}; 'one_hot' gives them as float32.")
     if request.labels is not None and kind != "number" and "label_int" not in request.schema:
         raise ValueError(
-            f"The records in {request.manifest.directory} have no label_int; labels=None gives dicts of their features."
+            f"The records in {request.manifest.directory} have no label_int; labels=None gives dicts of their features, "
+            "and tfpipe convert numbers the classes of records that have texts as labels."
         )
     if request.num_batches == 0:
         share = f" for each of {request.options.host_count} hosts" if request.options.host_count > 1 else ""
@@ -319,7 +320,7 @@ def _check_resize(request: Request) -> None:
     name = type(request.resize).__name__
     if request.image_size is None:
         raise ValueError(f"{name} crops images; the records of {request.manifest.directory} hold embeddings.")
-    moved = [part for part in ("mask", "boxes") if part in request.schema]
+    moved = [part for part in ("mask", "boxes") if part in request.schema or request.schema.derived_from(part)]
     if moved:
         raise ValueError(
             f"{name} does not move {' and '.join(moved)}; transforms=[augment.random_resized_crop(...)] does."
