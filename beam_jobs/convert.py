@@ -57,6 +57,7 @@ class Outcome:
       refused: how many inputs were refused, by reason.
       resumed: how many shards an earlier run had finished.
       gain: the gain of re-encoding, measured on a sample; None where nothing is re-encoded.
+      notes: what a user should know of the source, a sentence each.
     """
 
     plan: Plan
@@ -64,6 +65,7 @@ class Outcome:
     refused: Mapping[str, int]
     resumed: int = 0
     gain: Gain | None = None
+    notes: tuple[str, ...] = ()
 
 
 def convert(job: Job, *, quiet: bool = True) -> Outcome:
@@ -81,12 +83,12 @@ def convert(job: Job, *, quiet: bool = True) -> Outcome:
     output = to_path(job.output if is_url(job.output) else os.path.abspath(local_path(job.output)))
     finished = job.resume and (output / MANIFEST_NAME).exists() and not (output / STATE_NAME).exists()
     with _spool_folder(job, output, finished) as spool:
-        source = open_source(job.input, SourceOptions(job.label_kind, job.masks, spool))
+        source = open_source(job.input, SourceOptions(job.label_kind, job.masks, spool, job.schema))
         class_names = _known_classes(job, source)
         _check_places(job, output)
         if job.dry_run:
             planned = _plan_aside(job, source, output, class_names)
-            return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain)
+            return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain, notes=_notes(source))
         # On another runner the workers are other processes, with helpers of their own.
         with lock_output(output), prestarted_helpers(0 if job.beam_args else num_helpers(job)):
             if finished:
@@ -126,6 +128,11 @@ def _known_classes(job: Job, source: Source) -> tuple[str, ...] | None:
     if job.labels:
         return read_labels(job.labels)
     return None if job.label_kind == "number" else source.class_names
+
+
+def _notes(source: Source) -> tuple[str, ...]:
+    """What a source has to say of its inputs."""
+    return tuple(getattr(source, "notes", ()))
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,8 @@ def _write(job: Job, source: Source, output: AnyPath, class_names: tuple[str, ..
             refusals += ShardStats.load(state.folder / f"{shard.name}.json").refused
         _check_refusals(job, output, plan, refusals)
         manifest = publish(output, state.folder, job, plan, refusals, planned.recorded)
-    return Outcome(plan, manifest, manifest.rejected, resumed=len(written), gain=planned.gain)
+    resumed = len(written)
+    return Outcome(plan, manifest, manifest.rejected, resumed=resumed, gain=planned.gain, notes=_notes(source))
 
 
 def _write_missing(missing: Sequence[int], job: Job, plan: Plan, source: Source, state: State, quiet: bool) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfpipe.errors import UsageError
-from tfpipe.format.schema import LABEL_KINDS, PAYLOADS
+from tfpipe.format.schema import LABEL_KINDS, PAYLOADS, load_schema
 from tfpipe.format.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, split_bounds
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS, ImageHeader
 
@@ -58,6 +58,7 @@ class Job:
       labels: a file with one class name a line; None takes the names that occur, sorted.
       masks: a folder that mirrors the input's, with a mask file for each image; None where there are none, or where a
         column of the listing names them.
+      schema: a JSON file with the schema of TFRecords that others wrote; None infers it.
       label_kind: "class", one class name a record; "multi", any number of them; "number", a float for regression.
       image_size: (height, width) of decoded images; None keeps each image's size.
       resize: "pad", "stretch" or "crop".
@@ -85,6 +86,7 @@ class Job:
     seed: int = 0
     labels: str | None = None
     masks: str | None = None
+    schema: str | None = None
     label_kind: str = "class"
     image_size: tuple[int, int] | None = None
     resize: str = "pad"
@@ -182,6 +184,8 @@ class Job:
         options |= {"seed": self.seed, "max_pixels": self.max_pixels, "limit": self.limit}
         if self.label_kind != "class":
             options["label_kind"] = self.label_kind
+        if self.schema:
+            options["schema"] = load_schema(self.schema).to_json()
         if self.payload == "raw":
             options["verify"] = self.verify
             if self.shrink is not None:

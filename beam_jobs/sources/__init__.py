@@ -6,7 +6,8 @@
             ...
 
 One module a family: `folder`, here or in a store; `csvlist`, `rows` (JSON lines and Parquet listings)
-and `coco`; `tar`, `zips`, `embedded` (images inside Parquet) and `tfrecords`, whose images are parts of larger files.
+and `coco`; `tar`, `zips`, `embedded` (images inside Parquet), `tfrecords` (a dataset) and `foreign` (records of
+others), whose images are parts of larger files.
 `masked` adds masks to any of them. `listing` and `labels` hold the values and checks that all share, `files` the access
 to paths and URLs.
 """
@@ -21,6 +22,7 @@ from beam_jobs.sources.csvlist import open_csv
 from beam_jobs.sources.embedded import image_column, open_embedded
 from beam_jobs.sources.files import children, is_file, is_folder, matches
 from beam_jobs.sources.folder import open_folder
+from beam_jobs.sources.foreign_layout import open_records
 from beam_jobs.sources.listing import Entry as Entry
 from beam_jobs.sources.listing import Listed as Listed
 from beam_jobs.sources.listing import Ref as Ref
@@ -31,10 +33,11 @@ from beam_jobs.sources.masked import with_masks
 from beam_jobs.sources.options import SourceOptions
 from beam_jobs.sources.rows import open_parquet, open_rows
 from beam_jobs.sources.tar import open_tars
-from beam_jobs.sources.tfrecords import open_dataset, open_records
+from beam_jobs.sources.tfrecords import open_dataset
 from beam_jobs.sources.zips import open_zip
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import MANIFEST_NAME
+from tfpipe.format.record_files import is_record_file
 from tfpipe.storage import check_url, local_path
 
 READS = (
@@ -76,6 +79,8 @@ def _open_location(location: str, options: SourceOptions) -> Source:
 
 def _open_directory(location: str, options: SourceOptions) -> Source:
     if is_file(os.path.join(location, MANIFEST_NAME)):
+        if options.schema:
+            raise UsageError(f"--schema says what TFRecords without a manifest hold; {location!r} has {MANIFEST_NAME}.")
         return open_dataset(location)
     inside = children(location)
     if not any(child.is_folder for child in inside):
@@ -92,22 +97,23 @@ _ENDINGS = {
     (".parquet", ".pq"): "parquet",
     (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"): "tar",
     (".zip",): "zip",
-    (".tfrecord", ".tfrecords"): "tfrecord",
 }
 # The families of which there may be several files.
 _SEVERAL = ("parquet", "tar", "tfrecord")
 
 
 def _family(name: str) -> str | None:
-    lowered = name.lower()
-    if ".tfrecord-" in lowered:  # TFDS: mnist-train.tfrecord-00000-of-00001.
+    if is_record_file(name):
         return "tfrecord"
+    lowered = name.lower()
     return next((family for endings, family in _ENDINGS.items() if lowered.endswith(endings)), None)
 
 
 def _open_files(paths: Sequence[str], names: Sequence[str], location: str, options: SourceOptions) -> Source:
     families = {_family(path) for path in paths}
     family = families.pop() if len(families) == 1 else None
+    if options.schema and family != "tfrecord":
+        raise UsageError(f"--schema says what the features of TFRecords are; {location!r} holds none.")
     if family is None:
         raise UsageError(f"tfpipe can't read {location!r}; --input takes {READS}.")
     if len(paths) > 1 and family not in _SEVERAL:
@@ -115,7 +121,7 @@ def _open_files(paths: Sequence[str], names: Sequence[str], location: str, optio
     if family == "tar":
         return open_tars(paths, names)
     if family == "tfrecord":
-        return open_records(paths)
+        return open_records(paths, names, options)
     if family == "parquet":
         return _open_parquet(paths, names, options)
     if family == "zip":

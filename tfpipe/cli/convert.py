@@ -17,7 +17,7 @@ from tfpipe.cli import INTERRUPTED
 from tfpipe.cli.convert_options import EXAMPLES as EXAMPLES
 from tfpipe.cli.convert_options import add_arguments as add_arguments
 from tfpipe.cli.convert_options import job_from_arguments
-from tfpipe.cli.tables import print_split_table, print_table
+from tfpipe.cli.tables import print_notes, print_split_table, print_table
 from tfpipe.format.manifest import Manifest
 
 
@@ -59,6 +59,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "records": {name: split.num_records for name, split in splits.items()}
         or {name: plan.num_refs(i) for i, name in enumerate(plan.splits)},
         "gain": outcome.gain._asdict() if outcome.gain else None,
+        "notes": list(outcome.notes),
         "warnings": manifest_warnings(manifest) if manifest else [],
         "class_names": list(plan.class_names),
         "fingerprint": manifest.fingerprint() if manifest else None,
@@ -74,6 +75,7 @@ def _print_plan(outcome: Outcome) -> None:
     print(f"Would write {plan.num_bytes / 1e6:,.1f} MB of {len(plan.class_names)} classes:")
     print_table(["split", "records", "shards"], rows)
     _print_refused(outcome.refused, None)
+    print_notes(outcome.notes)
 
 
 def _print_written(output: str, outcome: Outcome, manifest: Manifest) -> None:
@@ -84,6 +86,7 @@ def _print_written(output: str, outcome: Outcome, manifest: Manifest) -> None:
     if outcome.resumed:
         print(f"{outcome.resumed} of {len(outcome.plan.shards)} shards were there already.")
     _print_refused(outcome.refused, output)
+    print_notes(outcome.notes)
     for warning in manifest_warnings(manifest):
         print(f"tfpipe: warning: {warning}", file=sys.stderr)
 

@@ -1,7 +1,7 @@
 """Files of records by their names, and files that hold none, by their first bytes.
 
-    is_record_file("train-00000-of-00010")          # True, as are x.record, x.tfrec, x.tfrecord-00000-of-00001, x.tfrecord.gz
-    stranger("pulled.tfrecord")                      # "a Git LFS pointer, not the file itself: `git lfs pull` fetches it"
+is_record_file("train-00000-of-00010")  # True, as are x.record, x.tfrec, x.tfrecord-00000-of-00001, x.tfrecord.gz
+stranger("pulled.tfrecord")  # "a Git LFS pointer, not the file itself: `git lfs pull` fetches it"
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SIGNATURES = (
         0,
         bytes.fromhex("83af70d10d884a3f"),
         "a file of Riegeli records, as ArrayRecord files are",
-        "write its records as TFRecords first (tf.io.TFRecordWriter), or prepare the dataset with file_format='tfrecord'",
+        "write its records as TFRecords first, as tensorflow_datasets does with file_format='tfrecord'",
     ),
     (0, b"PAR1", "a Parquet file", _CONVERT),
     (0, b"PK\x03\x04", "a ZIP archive", _CONVERT),

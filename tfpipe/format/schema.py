@@ -186,7 +186,10 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """The schema as plain JSON values."""
-        document: dict[str, Any] = {"payload": self.payload, "features": [feature.to_json() for feature in self.features]}
+        document: dict[str, Any] = {
+            "payload": self.payload,
+            "features": [feature.to_json() for feature in self.features],
+        }
         if self.derived:
             document["derived"] = {name: list(parts) for name, parts in self.derived}
         return document

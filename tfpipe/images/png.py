@@ -1,6 +1,6 @@
 """PNG files of pixels, without loss: the same bytes for the same pixels, whatever else is installed but zlib.
 
-    data = encode_png(pixels)       # uint8 [H, W, C]
+data = encode_png(pixels)       # uint8 [H, W, C]
 """
 
 from __future__ import annotations

@@ -85,7 +85,9 @@ class Classes:
           ValueError: its label is too large for a class id.
         """
         if not self.names.keys() & {"label_int", "label"}:
-            self._add_pairs(set(_ints(features, self.boxes[0])), _ints(features, self.boxes[0]), self.boxes[1], features)
+            self._add_pairs(
+                set(_ints(features, self.boxes[0])), _ints(features, self.boxes[0]), self.boxes[1], features
+            )
             return
         ids = _ints(features, self.names.get("label_int"))
         if len(ids) == 1 and ids[0] >= MOST_CLASSES:
@@ -127,7 +129,7 @@ class ShardScan:
         """Reads every record, and returns the scan itself.
 
         Raises:
-          DataError: a record is damaged, or differs from the others, and the scan is strict; shard and record are named.
+          DataError: where strict: a record is damaged, or differs from the others; shard and record are named.
         """
         for number, (offset, features) in enumerate(_parse_records(self.path, scan, strict=self.strict)):
             try:
@@ -209,6 +211,11 @@ class Examined:
             if number is not None:
                 names[number] = text  # the most frequent text comes last, and stays
         return names
+
+    @property
+    def stored_names(self) -> list[str]:
+        """The names of all features that records store."""
+        return sorted(self.inference.all_names)
 
     @property
     def is_vector(self) -> bool:

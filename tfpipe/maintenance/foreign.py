@@ -197,6 +197,11 @@ class SchemaInference:
         return self._seen.get(stored, FeatureStats())
 
     @property
+    def all_names(self) -> list[str]:
+        """The stored names of all features."""
+        return list(self._seen)
+
+    @property
     def unread_names(self) -> list[str]:
         """The stored features that the schema omits: their kind varies, or they don't fit the feature of their name."""
         taken = {*self.feature_names.values(), *self._box_parts}

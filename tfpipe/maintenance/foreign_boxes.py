@@ -67,12 +67,11 @@ def _is_ints(values: object) -> bool:
 def _problem(lists: Sequence[list[bytes] | np.ndarray]) -> str | None:
     if len({len(one) for one in lists}) > 1:
         return f"a record has {[len(one) for one in lists]} values of {', '.join(_CORNERS)}"
-    values = [one for one in lists if len(one)]
-    if any(isinstance(one, list) or one.dtype != np.float32 for one in values):
-        return "a record stores whole numbers or texts"
-    worst = [float(one[~((one >= _LOW) & (one <= _HIGH))][0]) for one in values if not _are_fractions(one)]
-    return f"a record has the value {worst[0]:g}" if worst else None
-
-
-def _are_fractions(values: list[bytes] | np.ndarray) -> bool:
-    return not isinstance(values, list) and bool(((values >= _LOW) & (values <= _HIGH)).all())
+    for one in lists:
+        if len(one) and (isinstance(one, list) or one.dtype != np.float32):
+            return "a record stores whole numbers or texts"
+        values = np.asarray(one, np.float32)
+        outside = values[~((values >= _LOW) & (values <= _HIGH))]
+        if len(outside):
+            return f"a record has the value {outside[0]:g}"
+    return None

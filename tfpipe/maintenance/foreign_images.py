@@ -1,10 +1,10 @@
 """The images of third-party records: files, pixels in one bytes value, or lists of floats; and the sizes of the latter.
 
-    stats = ImageStats("image_raw", find_sizes(sample))
-    for features in parsed_records:
-        stats.add(features)
-    feature = stats.feature()                      # Feature("image", "uint8", (28, 28, 1), "pixels", stored_as="image_raw")
-    image_array(feature, stats.sizes, features)    # uint8 [28, 28, 1]
+stats = ImageStats("image_raw", find_sizes(sample))
+for features in parsed_records:
+stats.add(features)
+feature = stats.feature()                      # Feature("image", "uint8", (28, 28, 1), "pixels", stored_as="image_raw")
+image_array(feature, stats.sizes, features)    # uint8 [28, 28, 1]
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SizeNames:
         return (self.height, self.width, *([self.depth] if self.depth else []))
 
     def size_in(self, features: ParsedRecord) -> Size | None:
-        """Height, width and channels of a record's image, None for channels that are not stored; None without a size."""
+        """Height, width and channels, None where these are not stored, of a record's image; None without a size."""
         values = _ints(features, self.shape)
         if len(values) not in (2, 3):
             values = [number for name in self.sides for number in _ints(features, name)[:1]]
@@ -159,10 +159,9 @@ class ImageStats:
     @property
     def shape(self) -> tuple[int | None, ...]:
         """The sizes that all images have; None for those that differ."""
-        shapes = list(self._shapes) or [(None, None, None)]
-        if len(shapes) == 1:
-            return shapes[0]
-        channels = {shape[2] for shape in shapes}
+        if len(self._shapes) == 1:
+            return next(iter(self._shapes))
+        channels = {shape[2] for shape in self._shapes}
         return (None, None, channels.pop() if len(channels) == 1 else None)
 
     def feature(self) -> Feature:
@@ -183,8 +182,8 @@ class ImageStats:
             if item == 1 or (self._are_floats and not (item == 2 and not self._is_unit)):
                 return Feature("image", PIXEL_DTYPES[item], self.shape, "pixels", None, stored_as)
             raise ValueError(
-                f"The pixels under {self.stored!r} have {item} bytes each: floats of {8 * item} bits, or whole numbers, "
-                f"which tfpipe reads of 8 bits only; {HOW_TO_SAY}."
+                f"The pixels under {self.stored!r} have {item} bytes each: floats of {8 * item} bits, or whole "
+                f"numbers, which tfpipe reads of 8 bits only; {HOW_TO_SAY}."
             )
         raise ValueError(
             f"The images under {self.stored!r} are neither files, nor floats or pixels with a shape: "
@@ -247,5 +246,7 @@ def image_array(feature: Feature, sizes: SizeNames, features: ParsedRecord) -> n
     size = whole or sizes.size_in(features)
     shape = _whole_shape(len(values), size)
     if shape is None:
-        raise ValueError(f"its {len(values):,} values do not fit the size {size or 'of the image, which is not stored'}")
+        raise ValueError(
+            f"its {len(values):,} values do not fit the size {size or 'of the image, which is not stored'}"
+        )
     return values.reshape(shape)

@@ -85,8 +85,9 @@ def make_dataset(
         a program is compiled for it first, which takes a second or two.
       labels: "one_hot": float32 [B, classes], with a 1 for each class of a record that has several, or float32 [B]
         where the labels are numbers; "int": int64 [B], for one class per record; adopted records whose label is a
-        vector of n whole numbers give it as float32 or int64 [B, n]; None: batches are dicts of all features, and those whose length differs from record to record are ragged. A `mask` is uint8 [B, H, W, 1],
-        turned and resized as its image is, to the nearest value; .map(lambda batch: (batch["image"], batch["mask"]))
+        vector of n whole numbers give it as float32 or int64 [B, n]; None: batches are dicts of all features, and those
+        whose length differs from record to record are ragged. A `mask` is uint8 [B, H, W, 1], turned and resized as its
+        image is, to the nearest value; .map(lambda batch: (batch["image"], batch["mask"]))
         gives the pairs for a segmentation model. `boxes`, as conversion writes them, are in pixels of the batch's
         images.
       transforms: applied in order to whole training batches; each takes ({"image", "label", ...}, seed int32 [2]).

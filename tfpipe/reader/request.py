@@ -300,8 +300,8 @@ def check_request(request: Request) -> None:
         raise ValueError(f"labels is 'int', but the labels are {what}; 'one_hot' gives them as float32.")
     if request.labels is not None and kind != "number" and "label_int" not in request.schema:
         raise ValueError(
-            f"The records in {request.manifest.directory} have no label_int; labels=None gives dicts of their features, "
-            "and tfpipe convert numbers the classes of records that have texts as labels."
+            f"The records in {request.manifest.directory} have no label_int; labels=None gives dicts of their features"
+            + ("; tfpipe convert numbers the texts of `label`." if "label" in request.manifest.schema else ".")
         )
     if request.num_batches == 0:
         share = f" for each of {request.options.host_count} hosts" if request.options.host_count > 1 else ""
