@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 
@@ -175,6 +176,9 @@ def _notes(found: Examined, class_names: Sequence[str], carried: set[str]) -> li
         notes.append(f"{name!r} and its like are no fractions of the image, and don't move: {problem}.")
     taken = [found.schema[name].stored_name for name in _TAKEN if name in found.schema]
     taken += [*found.schema.derived_from("boxes"), *([MASK_COLUMN] if _has_masks(found) else [])]
+    bare = [os.path.basename(scan.path) for scan in found.scans if not scan.offsets]
+    if bare:
+        notes.append(f"{len(bare):,} files hold no record: {', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''}.")
     lost = [name for name in found.stored_names if name not in carried and name not in taken]
     if lost:
         notes.append(f"These features are left out: {', '.join(lost)}.")

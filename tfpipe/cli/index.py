@@ -74,9 +74,7 @@ def notes(manifest: Manifest) -> list[str]:
         lines.append(f"{len(empty):,} class ids have no record ({shown}); ids are taken as they are stored.")
     if manifest.schema.label_kind != "number" and "label_int" not in manifest.schema:
         texts = "; tfpipe convert numbers their texts" if "label" in manifest.schema else ""
-        lines.append(
-            f"The records have no label_int: make_dataset(..., labels=None) gives dicts of their features{texts}."
-        )
+        lines.append(f"The records have no label_int: make_dataset(labels=None) gives dicts of their features{texts}.")
     if "float_range" in facts:
         low, high = facts["float_range"]
         lines.append(f"The images are floats from {low:g} to {high:g}, and are read so; those of tfpipe are in [0, 1].")

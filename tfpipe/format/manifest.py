@@ -22,6 +22,7 @@ import xxhash
 
 from tfpipe import __version__
 from tfpipe.format.framing import parse_index, scan
+from tfpipe.format.record_files import describe
 from tfpipe.format.schema import Schema
 from tfpipe.storage import AnyPath, StorePath, local_copy, replace_file, to_path
 
@@ -247,6 +248,8 @@ def parse_manifest(text: str, directory: AnyPath) -> Manifest:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
+        if text.startswith("version https://git-lfs"):
+            raise ValueError(f"{path} is {describe(text.encode())}.") from error
         raise ValueError(f"{path} is not JSON: {error}.") from error
     if not isinstance(document, dict) or "format_version" not in document:
         raise ValueError(f"{path} is not a tfpipe manifest: it has no format_version.")

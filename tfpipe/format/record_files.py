@@ -125,7 +125,7 @@ def describe_payload(data: bytes) -> str:
     fields = _top_fields(data)
     if data.startswith(b"\x09") and len(data) > 8 and fields is not None:
         return "an event of TensorBoard's logs, which hold no images to train on"
-    if data.startswith((b"\x0a", b"\x12")) and fields is not None and 2 in fields:
+    if is_sequence_example(data):
         return "a tf.train.SequenceExample: write each step as a tf.train.Example first"
     if data.startswith(b"\x08") and fields is not None and 2 in fields:
         return "a serialized tensor (tf.io.serialize_tensor): put it into a feature of a tf.train.Example first"
@@ -139,7 +139,7 @@ def is_sequence_example(data: bytes) -> bool:
     """Whether a payload is a tf.train.SequenceExample, whose context would pass for the features of an Example."""
     # The first field of an Example is its only one.
     fields = _top_fields(data)
-    return fields is not None and 2 in fields
+    return data.startswith((b"\x0a", b"\x12")) and fields is not None and 2 in fields
 
 
 def _top_fields(data: bytes) -> list[int] | None:

@@ -266,6 +266,8 @@ def examine(
         if len(sample) == _SAMPLE_RECORDS:
             break
     if not sample:
+        for path in () if strict else paths:
+            next(_parse_records(path, scan, strict=True), None)  # says what its first record is
         raise DataError(_no_record(paths))
     inference = infer_layout(sample, None if schema is None else _match_labels(schema))
     required = frozenset(() if schema is None else (f.stored_name for f in schema.features if f.default is None))

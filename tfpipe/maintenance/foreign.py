@@ -100,7 +100,7 @@ def _is_list(name: str, stored: str, sample: Sequence[ParsedRecord]) -> bool:
     lists = [record.get(stored) for record in sample]
     kinds = {kind_of(values) for values in lists if values is not None and len(values)}
     counts = {len(values) for values in lists if values is not None}
-    if None in lists or len(kinds) != 1 or counts <= {0, 1}:
+    if any(values is None for values in lists) or len(kinds) != 1 or counts <= {0, 1}:
         return False
     # Floats are a vector to regress on, of one length.
     allowed = {"int64"} if name == "label_int" else {"bytes", "float"} if len(counts) == 1 else {"bytes"}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfpipe.format.example import is_vectorizable
 from tfpipe.format.manifest import Manifest, Shard
+from tfpipe.format.record_files import stranger
 from tfpipe.format.schema import Schema
 from tfpipe.format.sharding import host_batches
 from tfpipe.images.decode import RESIZES
@@ -341,9 +343,10 @@ def check_files(request: Request) -> None:
         if not path.exists():
             raise FileNotFoundError(f"The shard {path} is missing; tfpipe check {manifest.directory} tells more.")
         if path.stat().st_size != shard.num_bytes:
+            what = stranger(path) if isinstance(path, Path) else None
+            hint = f"tfpipe check {manifest.directory} tells more" if what is None else f"it is {what}"
             raise ValueError(
-                f"The shard {path} has {path.stat().st_size} bytes, the manifest says {shard.num_bytes}; "
-                f"tfpipe check {manifest.directory} tells more."
+                f"The shard {path} has {path.stat().st_size} bytes, the manifest says {shard.num_bytes}; {hint}."
             )
 
 
