@@ -15,6 +15,7 @@ from beam_jobs.plan import RecordSize
 from beam_jobs.sources import Ref, Source
 from beam_jobs.sources.foreign import ForeignSource
 from beam_jobs.sources.listing import MASK_COLUMN
+from beam_jobs.sources.masked import MaskedSource
 from tfpipe.quiet import load_tensorflow
 
 
@@ -50,6 +51,7 @@ def record_size(job: Job, sample: Sequence[Ref], source: Source, embedder: Embed
 
 def _makes_files(source: Source) -> bool:
     """Whether a source makes the files of its images, whose sizes are then not those that it lists: of pixels."""
+    source = source.source if isinstance(source, MaskedSource) else source
     return isinstance(source, ForeignSource) and source.schema["image"].codec not in ("jpeg", "image")
 
 

@@ -14,7 +14,7 @@ from beam_jobs.sources.recordfiles import check_file, file_splits, scan_records
 from beam_jobs.sources.slices import Slices
 from tfpipe.errors import UsageError
 from tfpipe.format.framing import DamagedRecord
-from tfpipe.format.schema import RESERVED, Feature, Schema, load_schema
+from tfpipe.format.schema import LABEL_KINDS, RESERVED, Feature, Schema, load_schema
 from tfpipe.maintenance.examine import Examined, examine, parse_record
 from tfpipe.maintenance.foreign_images import HOW_TO_SAY, SizeNames, image_array
 
@@ -47,7 +47,7 @@ def open_records(paths: Sequence[str], names: Sequence[str], options: SourceOpti
             f"{HOW_TO_SAY}."
         )
     kinds = _label_kinds(found)
-    if not kinds:
+    if not kinds and options.label_kind != "none":
         raise UsageError(_no_label(paths[0], found))
     extras = _columns(found)
     class_names = _class_names(found) if options.label_kind != "number" else None
@@ -67,7 +67,7 @@ def open_records(paths: Sequence[str], names: Sequence[str], options: SourceOpti
         extras=extras,
         class_names=class_names,
         label_kind=options.label_kind,
-        label_kinds=kinds,
+        label_kinds=(*kinds, *(kind for kind in LABEL_KINDS if kind == "none")),
         masked=_has_masks(found),
         notes=tuple(notes),
     )
