@@ -61,6 +61,7 @@ class Outcome:
       gain: the gain of re-encoding, measured on a sample; None where nothing is re-encoded.
       replaces: what changes against the dataset that is or was in the output folder, see beam_jobs.replaced; None where
         there is none.
+      notes: what a user should know of the source, a sentence each.
     """
 
     plan: Plan
@@ -69,6 +70,7 @@ class Outcome:
     resumed: int = 0
     gain: Gain | None = None
     replaces: Changes | None = None
+    notes: tuple[str, ...] = ()
 
 
 def convert(job: Job, *, quiet: bool = True, announce: Callable[[Changes], None] = lambda _: None) -> Outcome:
@@ -98,7 +100,7 @@ def convert(job: Job, *, quiet: bool = True, announce: Callable[[Changes], None]
                     f"{_refused_text(planned.plan.refused, planned.plan.listed)}: there is nothing to write."
                 )
             replaces = _announce_changes(job, output, planned, announce)
-            return Outcome(planned.plan, None, planned.plan.refused, gain=planned.gain, replaces=replaces)
+            return Outcome(planned.plan, None, planned.plan.refused, 0, planned.gain, replaces, _notes(source))
         # On another runner the workers are other processes, with helpers of their own.
         helpers = 0 if job.beam_args else num_helpers(job)
         with lock_output(output, fsync=job.fsync), prestarted_helpers(helpers):
@@ -124,7 +126,7 @@ def _spool_folder(job: Job, output: AnyPath, finished: bool) -> Iterator[str | N
 
 
 def _source_options(job: Job, spool: str | None, class_names: tuple[str, ...] | None) -> SourceOptions:
-    names = ("label_kind", "masks", "split_folders", *LISTING_OPTIONS)
+    names = ("label_kind", "masks", "schema", "split_folders", *LISTING_OPTIONS)
     return SourceOptions(spool=spool, class_names=class_names, **{name: getattr(job, name) for name in names})
 
 
@@ -146,6 +148,11 @@ def _known_classes(job: Job, source: Source, names: tuple[str, ...] | None) -> t
     if names is not None:
         return names
     return None if job.label_kind in ("number", "none") else source.class_names
+
+
+def _notes(source: Source) -> tuple[str, ...]:
+    """What a source has to say of its inputs."""
+    return tuple(getattr(source, "notes", ()))
 
 
 @dataclass(frozen=True)
@@ -243,7 +250,7 @@ def _write(
             refusals += stats.refused
         _check_refusals(job, output, plan, refusals)
         manifest = publish(output, state.folder, job, plan, refusals, planned.recorded)
-    return Outcome(plan, manifest, manifest.rejected, len(written), planned.gain, replaces)
+    return Outcome(plan, manifest, manifest.rejected, len(written), planned.gain, replaces, _notes(source))
 
 
 def _write_missing(

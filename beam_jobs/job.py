@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfpipe.errors import UsageError
-from tfpipe.format.schema import LABEL_KINDS, PAYLOADS
+from tfpipe.format.schema import LABEL_KINDS, PAYLOADS, load_schema
 from tfpipe.format.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, split_bounds
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS, ImageHeader
 from tfpipe.images.sizes import as_size
@@ -70,6 +70,7 @@ class Job:
       image_root: the folder that a listing's relative paths start from; None is its own folder.
       split_folders: whether folders and files named by split words say the splits: "auto" where all are, "yes", "no".
       image_size: (height, width) of decoded images, or one number for a square; None keeps each image's size.
+      schema: a JSON file with the schema of TFRecords that others wrote; None infers it.
       resize: "pad", "stretch" or "crop".
       mask_fill: what "pad" puts around a mask, and what the reader then takes by default: 0 to 255.
       dtype: of decoded images.
@@ -99,6 +100,7 @@ class Job:
     labels: str | None = None
     masks: str | None = None
     split_folders: str = "auto"
+    schema: str | None = None
     label_kind: str = "class"
     file_column: str | None = None
     label_column: str | None = None
@@ -230,6 +232,8 @@ class Job:
         options |= {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
         if self.split_folders != "auto":
             options["split_folders"] = self.split_folders
+        if self.schema:
+            options["schema"] = load_schema(self.schema).to_json()
         if self.payload == "raw":
             options["verify"] = self.verify
             if self.shrink is not None:

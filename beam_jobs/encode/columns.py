@@ -1,12 +1,15 @@
 """The additional columns of a source: the values of their cells in a record, and the features that hold them.
 
-A column's dtype is "string", "int64" or "float32"; "int64[]" is an array of any length, "float32[4]" one of rows of
-four numbers. "mask" names the file of the image's mask, which a record holds as a part of its image. Boxes move
-with their image, where it is turned upright or resized before it is stored.
+A column's dtype is "string", "int64", "float32" or "bytes", whose cells are in base64; "int64[]" is an array of any
+length, "int64[=7]" one of seven values, "float32[4]" one of rows of four numbers; cells of several texts are JSON.
+"mask" names the file of the image's mask, which a record holds as a part of its image. Boxes move with their image,
+where it is turned upright or resized before it is stored.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,14 +24,18 @@ BOXES_COLUMN = ("boxes", "float32[4]")
 _SCALARS: dict[str, Callable[[str], Any]] = {
     "string": str,
     "int64": int,
+    "bytes": base64.b64decode,
     "float32": lambda cell: float(cell) if cell else float("nan"),
 }
 
 
 def cell_value(cell: str, dtype: str) -> Any:
-    """The value of a cell: a text or a number, or the numbers of an array, between blanks, in one flat list."""
+    """The value of a cell: a text or a number, or those of an array in one flat list; numbers stand between blanks."""
     if dtype in _SCALARS:
         return _SCALARS[dtype](cell)
+    if dtype.startswith(("string", "bytes")):
+        texts = json.loads(cell)
+        return texts if dtype.startswith("string") else [base64.b64decode(text) for text in texts]
     return [*map(int if dtype.startswith("int64") else float, cell.split())]
 
 
@@ -38,8 +45,9 @@ def extra_features(columns: Sequence[tuple[str, str]]) -> tuple[Feature, ...]:
     for name, text in columns:
         if text != MASK_COLUMN:
             dtype, bracket, width = text.rstrip("]").partition("[")
-            shape = (None, *([int(width)] if width else [])) if bracket else ()
-            features.append(Feature(name, dtype, shape))
+            shape: tuple[int | None, ...] = (None, *([int(width)] if width.isdigit() else [])) if bracket else ()
+            shape = (int(width[1:]),) if width.startswith("=") else shape
+            features.append(Feature(name, "string" if dtype == "bytes" else dtype, shape))
     return tuple(features)
 
 

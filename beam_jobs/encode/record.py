@@ -110,7 +110,9 @@ class Files:
         Raises:
           Refusal: it can't be read, is no image that records may hold, or its mask can't be taken.
         """
+        fill_cells = getattr(self.source, "fill_cells", None)
         try:
+            ref = ref if fill_cells is None else fill_cells(ref)
             data = self.source.read(ref)
             header = probe(data, max_pixels=self.max_pixels)
         except OSError as error:

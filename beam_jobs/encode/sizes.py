@@ -13,14 +13,16 @@ from beam_jobs.encode.shrink import Gain, measure_gain
 from beam_jobs.job import Job, Shrink
 from beam_jobs.plan import RecordSize
 from beam_jobs.sources import Ref, Source
+from beam_jobs.sources.foreign import ForeignSource
 from beam_jobs.sources.listing import MASK_COLUMN
+from beam_jobs.sources.masked import MaskedSource
 from tfpipe.quiet import load_tensorflow
 
 
 def needs_sample(job: Job, source: Source) -> bool:
     """Whether only a look at some images tells the size of a job's records."""
     if job.payload == "raw":
-        return job.shrink is not None or MASK_COLUMN in source.columns
+        return job.shrink is not None or MASK_COLUMN in source.columns or _makes_files(source)
     return job.payload == "decoded" and not job.image_size
 
 
@@ -33,7 +35,8 @@ def record_size(job: Job, sample: Sequence[Ref], source: Source, embedder: Embed
     masks = mask_reader(source)
     if job.payload == "raw":
         files = Files(source, job.max_pixels, masks)
-        pairs = [(len(one.data), len(one.mask or b"")) for one in files.load_each(sample if masks else ())]
+        loaded = files.load_each(sample if masks or _makes_files(source) else ())
+        pairs = [(one.ref.size, len(one.data) - one.ref.size + len(one.mask or b"")) for one in loaded]
         return RecordSize(per_file_byte=1 + _ratio(pairs, otherwise=0))
     if embedder is not None:
         height, width = embedder.image_size
@@ -44,6 +47,12 @@ def record_size(job: Job, sample: Sequence[Ref], source: Source, embedder: Embed
     headers = [(one.ref.size, one.header) for one in Files(source, job.max_pixels).load_each(sample)]
     pairs = [(size, item * header.height * header.width) for size, header in headers]
     return RecordSize(per_file_byte=_ratio(pairs, otherwise=item))
+
+
+def _makes_files(source: Source) -> bool:
+    """Whether a source makes the files of its images, whose sizes are then not those that it lists: of pixels."""
+    source = source.source if isinstance(source, MaskedSource) else source
+    return isinstance(source, ForeignSource) and source.schema["image"].codec not in ("jpeg", "image")
 
 
 def _ratio(pairs: Sequence[tuple[int, int]], *, otherwise: float) -> float:

@@ -21,6 +21,7 @@ from beam_jobs.sources.coco import CocoSource, open_coco
 from beam_jobs.sources.embedded import image_column, open_embedded
 from beam_jobs.sources.files import children, is_file, is_folder, matches
 from beam_jobs.sources.folder import open_folder
+from beam_jobs.sources.foreign_layout import open_records
 from beam_jobs.sources.listing import Entry as Entry
 from beam_jobs.sources.listing import LeftOut as LeftOut
 from beam_jobs.sources.listing import Listed as Listed
@@ -33,10 +34,11 @@ from beam_jobs.sources.options import LISTING_OPTIONS, SourceOptions
 from beam_jobs.sources.rows import RowSource, open_rows
 from beam_jobs.sources.tables import open_parquet
 from beam_jobs.sources.tar import open_tars
-from beam_jobs.sources.tfrecords import open_dataset, open_records
+from beam_jobs.sources.tfrecords import open_dataset
 from beam_jobs.sources.zips import open_zip
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import MANIFEST_NAME
+from tfpipe.format.record_files import is_record_file
 from tfpipe.storage import check_url, local_path
 
 READS = (
@@ -83,6 +85,8 @@ def _open_location(location: str, options: SourceOptions) -> Source:
 def _open_directory(location: str, options: SourceOptions) -> Source:
     if is_file(os.path.join(location, MANIFEST_NAME)):
         _refuse_split_folders(location, options)
+        if options.schema:
+            raise UsageError(f"--schema says what TFRecords without a manifest hold; {location!r} has {MANIFEST_NAME}.")
         return open_dataset(location)
     inside = children(location)
     if not any(child.is_folder for child in inside):
@@ -106,22 +110,23 @@ _ENDINGS = {
     (".parquet", ".pq"): "parquet",
     (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"): "tar",
     (".zip",): "zip",
-    (".tfrecord", ".tfrecords"): "tfrecord",
 }
 # The families of which there may be several files.
 _SEVERAL = ("parquet", "tar", "tfrecord")
 
 
 def _family(name: str) -> str | None:
-    lowered = name.lower()
-    if ".tfrecord-" in lowered:  # TFDS: mnist-train.tfrecord-00000-of-00001.
+    if is_record_file(name):
         return "tfrecord"
+    lowered = name.lower()
     return next((family for endings, family in _ENDINGS.items() if lowered.endswith(endings)), None)
 
 
 def _open_files(paths: Sequence[str], names: Sequence[str], location: str, options: SourceOptions) -> Source:
     families = {_family(path) for path in paths}
     family = families.pop() if len(families) == 1 else None
+    if options.schema and family != "tfrecord":
+        raise UsageError(f"--schema says what the features of TFRecords are; {location!r} holds none.")
     if family is None:
         raise UsageError(f"tfpipe can't read {location!r}; --input takes {READS}.")
     if len(paths) > 1 and family not in _SEVERAL:
@@ -129,7 +134,7 @@ def _open_files(paths: Sequence[str], names: Sequence[str], location: str, optio
     if family == "tar":
         return open_tars(paths, names, options.split_folders)
     if family == "tfrecord":
-        return open_records(paths)
+        return open_records(paths, names, options)
     if family == "parquet":
         return _open_parquet(paths, names, options)
     if family == "zip":

@@ -48,6 +48,11 @@ class MaskedSource:
     def label_kinds(self) -> tuple[str, ...]:
         return self.source.label_kinds
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the source has to say of its inputs."""
+        return tuple(getattr(self.source, "notes", ()))
+
     def pieces(self, limit: int | None) -> list[Any]:
         return self.source.pieces(limit)
 
@@ -56,6 +61,11 @@ class MaskedSource:
 
     def read(self, ref: Ref) -> bytes:
         return self.source.read(ref)
+
+    def fill_cells(self, ref: Ref) -> Ref:
+        """See encode.record.Files.load."""
+        fill = getattr(self.source, "fill_cells", None)
+        return ref if fill is None else fill(ref)
 
     def read_mask(self, ref: Ref) -> bytes:
         return read_file(resolve(self.folder, ref.extras[-1]))

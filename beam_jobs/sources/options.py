@@ -19,6 +19,7 @@ class SourceOptions:
         label, and whether columns of 0 and 1 are classes.
       split_folders: "auto", "yes" or "no": whether folders and files named by split words say the split.
       masks: a folder that mirrors the source's, with a mask file for each image.
+      schema: a JSON file with the schema of TFRecords that others wrote; None infers it.
       spool: a folder that a source may fill while it is listed, with images that it can't read in place later.
       class_names: the classes in the order of their ids, of a labels file; None where there is none.
       file_column, label_column, split_column, group_column: the columns of a listing; None goes by their names.
@@ -40,3 +41,4 @@ class SourceOptions:
     box_order: str | None = None
     image_root: str | None = None
     split_folders: str = "auto"
+    schema: str | None = None

@@ -1,4 +1,4 @@
-"""Images in existing TFRecords: a tfpipe dataset, or third-party files of tf.train.Examples.
+"""Images in the TFRecords of a tfpipe dataset; `foreign` reads those of others.
 
 Both CRCs of every record are checked while listing; the image is then read in place, from inside the record.
 """
@@ -6,27 +6,22 @@ Both CRCs of every record are checked while listing; the image is then read in p
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from beam_jobs.sources.files import absolute, open_binary, read_file
+from beam_jobs.sources.files import absolute
 from beam_jobs.sources.labels import label_text, name_classes
 from beam_jobs.sources.listing import MASK_COLUMN, Entry, Listed, Ref, Refusal, Refused, check_names, printable, to_cell
+from beam_jobs.sources.recordfiles import check_file, scan_records
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
-from tfpipe.format.framing import HEADER_BYTES, DamagedRecord, Record, scan, scan_bytes
+from tfpipe.format.framing import HEADER_BYTES, DamagedRecord, Record
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.format.schema import RESERVED, Feature
 from tfpipe.format.wire import NotAnExample, parse_example
-from tfpipe.storage import is_url
-
-# The features of records that have no manifest: the names of tfpipe and TFDS, of ImageNet, and of hand-written ones.
-IMAGE_FEATURES = ("image", "image/encoded", "image_raw", "image_bytes", "encoded", "jpg", "png")
-LABEL_FEATURES = ("label", "image/class/text", "image/class/label", "label_int", "class", "labels")
-KEY_FEATURES = ("key", "image/filename", "filename", "file_name", "image/source_id", "image_id", "id")
 
 _Values = Mapping[str, list[bytes] | np.ndarray]
 
@@ -89,7 +84,7 @@ class RecordSource:
         path = self.slices.paths[number]
         name, count = os.path.basename(path), 0
         try:
-            for record in _scan(path):
+            for record in scan_records(path):
                 yield self._entry(number, f"{name}/{count}", record)
                 count += 1
         except DamagedRecord as error:
@@ -189,46 +184,8 @@ def _is_carried(feature: Feature) -> bool:
 def _shards(manifest: Manifest) -> tuple[tuple[str, ...], tuple[str, ...]]:
     pairs = [(str(manifest.shard_path(s)), name) for name, split in manifest.splits.items() for s in split.shards]
     for path, _ in pairs:
-        _check_file(path)
+        if check_file(path):
+            raise UsageError(
+                f"{path!r} is compressed; give --input the pattern of the files instead of their manifest."
+            )
     return tuple(path for path, _ in pairs), tuple(name for _, name in pairs)
-
-
-def open_records(paths: Sequence[str]) -> RecordSource:
-    """The source of TFRecord files without a manifest; the first record says which features are which.
-
-    Raises:
-      UsageError: a file is compressed, or the first record has no image or no label.
-    """
-    paths = [absolute(path) for path in paths]
-    for path in paths:
-        _check_file(path)
-    try:
-        first = next((record for path in paths for record in _scan(path)), None)
-        values = parse_example(first.data) if first else {}
-    except (DamagedRecord, NotAnExample) as error:
-        raise UsageError(f"{paths[0]!r} begins with no tf.train.Example: {error}") from error
-    image, label, key = (next((name for name in known if name in values), None) for known in _KNOWN)
-    if image is None or label is None:
-        needed = f"an image, one of {IMAGE_FEATURES}" if image is None else f"a label, one of {LABEL_FEATURES}"
-        raise UsageError(f"The first record of {paths[0]!r} has the features {sorted(values)}; it needs {needed}.")
-    return RecordSource(Slices(tuple(paths)), ("",) * len(paths), image, label, key)
-
-
-_KNOWN = (IMAGE_FEATURES, LABEL_FEATURES, KEY_FEATURES)
-
-
-def _scan(path: str) -> Iterator[Record]:
-    """Yields the records of a file; one in a store is read whole."""
-    return scan_bytes(read_file(path), path=path) if is_url(path) else scan(path)
-
-
-def _check_file(path: str) -> None:
-    try:
-        with open_binary(path) as file:
-            start = file.read(2)
-    except OSError as error:
-        raise UsageError(f"{path!r} can't be read: {error.strerror}.") from error
-    if start == b"\x1f\x8b":
-        raise UsageError(
-            f"{path!r} is compressed; records are read in place, which takes an uncompressed file: gunzip it."
-        )

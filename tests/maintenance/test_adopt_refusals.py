@@ -75,7 +75,7 @@ def test_nothing_is_overwritten_and_nothing_is_mixed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="No file matches .*nothing"):
         tfpipe.index(tmp_path / "nothing*")
     (tmp_path / "e").mkdir()
-    with pytest.raises(FileNotFoundError, match="of a folder, files with 'tfrecord' in their name are used"):
+    with pytest.raises(FileNotFoundError, match="of a folder, files named as TFRecords are used, such as"):
         tfpipe.index(tmp_path / "e")
     (tmp_path / "e" / "empty.tfrecord").touch()
     with pytest.raises(DataError, match="The 1 files hold no record"):
@@ -131,3 +131,25 @@ def test_the_verb_shows_what_it_inferred(tmp_path: Path, monkeypatch, capsys) ->
     out = capsys.readouterr().out
     assert "Compressed: train, validation; without offsets, training shuffles shards and a buffer of records" in out
     assert run_tfpipe(monkeypatch, "check", tmp_path / "ours") == 0
+
+
+def test_the_verb_takes_a_schema(tmp_path: Path, monkeypatch, capsys) -> None:
+    write(tmp_path / "a.tfrecord", [{"picture": tfds(n)["image"], "kind": ints(n % 3)} for n in range(6)])
+    schema = {
+        "payload": "raw",
+        "features": [
+            {"name": "image", "dtype": "uint8", "shape": [30, 40, 3], "codec": "image", "stored_as": "picture"},
+            {"name": "label_int", "dtype": "int64", "stored_as": "kind"},
+        ],
+    }
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    pattern = f"{tmp_path}/*.tfrecord"
+    assert run_tfpipe(monkeypatch, "index", pattern, "--schema", tmp_path / "schema.json", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["class_names"] == ["0", "1", "2"]
+    assert [feature["stored_as"] for feature in document["schema"]["features"]] == ["picture", "kind"]
+    options = ["--output", tmp_path / "out", "--schema", tmp_path / "schema.json", "--split", "train=1"]
+    assert run_tfpipe(monkeypatch, "convert", "--input", pattern, *options) == 0
+    assert "6 raw records of 3 classes" in capsys.readouterr().out
+    assert run_tfpipe(monkeypatch, "index", pattern, "--output", tmp_path / "x", "--schema", tmp_path / "none") == 2
+    assert "none' can't be read: No such file or directory" in capsys.readouterr().err

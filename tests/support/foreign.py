@@ -1,4 +1,4 @@
-"""Records as other writers lay them out: TFDS, ImageNet's scripts, the book, bare pixels, vectors."""
+"""Records as other writers lay them out: TFDS, ImageNet's scripts, the book, bare pixels, vectors, boxes, lists."""
 
 from __future__ import annotations
 
@@ -59,6 +59,80 @@ def pixels(number: int) -> Record:
 
 def embeddings(number: int) -> Record:
     return {"embedding": floats([number, 0.5]), "label_int": ints(number % 3)}
+
+
+def tensorflow(number: int) -> Record:
+    """TensorFlow's examples, such as its MNIST: gray pixels, with their size in three numbers."""
+    image = photo(number, 8, 10)[..., :1]
+    sides = {"height": ints(8), "width": ints(10), "depth": ints(1)}
+    return {"image_raw": text(image.tobytes()), **sides, "label": ints(number % 3)}
+
+
+def tensorflow_sizes(number: int) -> Record:
+    """The same in colour, of several sizes, under another usual name."""
+    image = photo(number, 8 + number % 3, 10)
+    sides = {"height": ints(8 + number % 3), "width": ints(10), "depth": ints(3)}
+    return {"img_raw": text(image.tobytes()), **sides, "label": ints(number % 3)}
+
+
+def two_sides(number: int) -> Record:
+    """Pixels whose channels nothing but their number tells."""
+    image = photo(number, 8, 10)
+    return {"image": text(image.tobytes()), "rows": ints(8), "cols": ints(10), "class": ints(number % 3)}
+
+
+def float_bytes(number: int) -> Record:
+    image = (photo(number, 8, 10) / 255).astype("<f4")
+    return {"image_raw": text(image.tobytes()), "shape": ints(8, 10, 3), "label": ints(number % 3)}
+
+
+def float_levels(number: int) -> Record:
+    """Floats from 0 to 255."""
+    sides = {"image/height": ints(8), "image/width": ints(10)}
+    return {"image": floats(photo(number, 8, 10).ravel()), **sides, "label": ints(number % 3)}
+
+
+def detection(number: int) -> Record:
+    """TensorFlow's object detection API: boxes and their classes, none for the image."""
+    sides = {"image/height": ints(30), "image/width": ints(40)}
+    return {
+        "image/encoded": text(file_bytes(photo(number), "JPEG")),
+        "image/format": text(b"jpeg"),
+        "image/filename": text(b"%d.jpg" % number),
+        "image/source_id": text(b"%d" % number),
+        **sides,
+        **boxes_of(number),
+        "image/object/class/label": ints(*[1 + (number + i) % 3 for i in range(number % 3 + 1)]),
+        "image/object/class/text": text(*[NAMES[(number + i) % 3] for i in range(number % 3 + 1)]),
+    }
+
+
+def boxes_of(number: int) -> Record:
+    """number % 3 + 1 boxes in fractions of the image."""
+    count = number % 3 + 1
+    low = [0.125 * (i + 1) for i in range(count)]
+    corners = {"xmin": low, "ymin": [one / 2 for one in low], "xmax": [one + 0.25 for one in low], "ymax": low}
+    return {f"image/object/bbox/{name}": floats(values) for name, values in corners.items()}
+
+
+def boxed_pngs(number: int) -> Record:
+    """ImageNet's boxes, on PNG files of several sizes that no feature tells."""
+    image = file_bytes(photo(number, 30 + number % 4), "PNG")
+    return {"image/encoded": text(image), "image/class/label": ints(number % 3), **boxes_of(number)}
+
+
+def boxed_pixels(number: int) -> Record:
+    return {**tensorflow_sizes(number), **boxes_of(number)}
+
+
+def several(number: int) -> Record:
+    """Class ids, one or two a record."""
+    return {**tfds(number), "label": ints(*sorted({number % 3, number % 2}))}
+
+
+def vector(number: int) -> Record:
+    """A vector of zeros and ones, as datasets of attributes have it."""
+    return {**tfds(number), "label": ints(number % 2, 1, int(number % 3 == 0))}
 
 
 def write(path: Path, records: list[Record], compression: str = "") -> Path:

@@ -18,7 +18,7 @@ from tfpipe.cli.convert_options import EXAMPLES as EXAMPLES
 from tfpipe.cli.convert_options import add_arguments as add_arguments
 from tfpipe.cli.convert_options import job_from_arguments
 from tfpipe.cli.failures import INTERRUPTED
-from tfpipe.cli.tables import print_split_table, print_table
+from tfpipe.cli.tables import print_notes, print_split_table, print_table
 from tfpipe.format.manifest import Manifest
 
 
@@ -62,6 +62,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         or {name: plan.num_refs(i) for i, name in enumerate(plan.splits)},
         "gain": outcome.gain._asdict() if outcome.gain else None,
         "replaces": outcome.replaces,
+        "notes": list(outcome.notes),
         "warnings": manifest_warnings(manifest) if manifest else [],
         "class_names": list(plan.class_names),
         "fingerprint": manifest.fingerprint() if manifest else None,
@@ -84,6 +85,7 @@ def _print_plan(outcome: Outcome) -> None:
     print_table(["split", "records", "shards"], rows)
     _print_left_out(plan.left_out)
     _print_refused(outcome.refused, None)
+    print_notes(outcome.notes)
 
 
 def _print_written(output: str, outcome: Outcome, manifest: Manifest) -> None:
@@ -95,6 +97,7 @@ def _print_written(output: str, outcome: Outcome, manifest: Manifest) -> None:
         print(f"{outcome.resumed} of {len(outcome.plan.shards)} shards were there already.")
     _print_left_out(outcome.plan.left_out)
     _print_refused(outcome.refused, output)
+    print_notes(outcome.notes)
     for warning in manifest_warnings(manifest):
         print(f"tfpipe: warning: {warning}", file=sys.stderr)
 

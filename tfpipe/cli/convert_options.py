@@ -40,7 +40,13 @@ EXAMPLES = """examples:
   tfpipe convert --input annotations/instances_train.json --output out --label_kind multi
       COCO: images beside the file, boxes and box_labels as additional features
   tfpipe convert --input old_dataset --output out --target_bytes 100MB
-      a tfpipe dataset with new shards; 'old/*.tfrecord' gives it new splits too
+      a tfpipe dataset with new shards
+  tfpipe convert --input 'old/*.tfrecord' --output out
+      TFRecords of others, as `tfpipe index` takes them: class ids, boxes and all other features are kept
+  tfpipe convert --input cifar_train.tfrecords --output out --schema schema.json
+      where nothing tells what the features are, such as the size of pixels: {"payload": "decoded", "features": [
+      {"name": "image", "dtype": "uint8", "shape": [32, 32, 3], "codec": "pixels", "stored_as": "img_raw"},
+      {"name": "label_int", "dtype": "int64", "stored_as": "label"}]}
   tfpipe convert --input photos --output out --masks masks
       photos/cat/1.jpg with its mask masks/cat/1.png; in a listing, a column `mask` names the file
   tfpipe convert --input photos --output out --masks masks --payload decoded --image_size 224 --mask_fill 255
@@ -107,6 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--box_order", choices=BOX_ORDERS, help="the four numbers of a box: two corners, or a corner and the sides")
     add("--image_root", metavar="DIR", help="where a listing's files are (default: its own folder)")
     add("--labels", metavar="FILE", help="class names, one a line, in the order of their ids (default: sorted)")
+    add("--schema", metavar="FILE", help="a JSON schema of TFRecords that others wrote (default: inferred)")
     add("--masks", metavar="DIR", help="a folder with a mask for each image: the input's folders, .png or .bmp")
     size_help = "resize to this; N is a square (default: keep each size; for embedding: the model's)"
     add("--image_size", type=_argument(parse_size), metavar="H,W|N", help=size_help)

@@ -23,3 +23,9 @@ def print_split_table(manifest: Manifest) -> None:
         span = f"{min(sizes):,.1f}-{max(sizes):,.1f}" if sizes else "-"
         rows.append([name, f"{split.num_records:,}", f"{len(sizes):,}", f"{split.num_bytes / 1e6:,.1f}", span])
     print_table(["split", "records", "shards", "MB", "MB per shard"], rows)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Prints what a user should know, a line each."""
+    for line in notes:
+        print(f"Note: {line}")

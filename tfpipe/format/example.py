@@ -118,7 +118,7 @@ def _pack_texts(values: Iterable[str | bytes]) -> Packed:
 
 def is_vectorizable(schema: Schema) -> bool:
     """Whether whole batches can be parsed at once: no image files, and every shape is known."""
-    return all(f.codec in ("plain", "pixels") and None not in f.shape for f in schema.features)
+    return not schema.derived and all(f.codec in ("plain", "pixels") and None not in f.shape for f in schema.features)
 
 
 def decode_record(
@@ -133,13 +133,50 @@ def decode_record(
       resizer: decodes and resizes `image`, and resizes its `mask`; None keeps their stored size.
 
     Returns:
-      Every feature of the schema under its name: images upright as [H, W, 3], the others in their shape and dtype.
+      Every feature of the schema under its name: images upright as [H, W, 3], the others in their shape and dtype; and
+      the derived ones, `boxes` in place of its parts, in pixels of the image as stored, with the `shape` of that image.
     """
     import tensorflow as tf
 
     stored = tf.io.parse_single_example(serialized, _parse_specs(schema))
     parsed = {f.name: stored[f.stored_name] for f in schema.features}
-    return {f.name: _decode(f, parsed, exact, resizer) for f in schema.features}
+    derived = _derive(schema, parsed) if schema.derived else {}
+    parsed |= derived
+    parts = schema.derived_from("boxes")
+    return {f.name: _decode(f, parsed, exact, resizer) for f in schema.features if f.name not in parts} | derived
+
+
+def _derive(schema: Schema, parsed: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The derived features of a record: `shape` int64 [3], `boxes` float32 [N, 4]."""
+    import tensorflow as tf
+
+    found = {}
+    sides = [parsed[name] for name in schema.derived_from("shape")]
+    if sides:
+        channels = schema["image"].shape[-1] if "image" in schema else None
+        found["shape"] = tf.stack(sides if len(sides) == 3 else [*sides, tf.constant(channels, tf.int64)])
+    parts = schema.derived_from("boxes")
+    if parts:
+        shape = parsed["shape"] if "shape" in schema else found.get("shape")
+        found["shape"] = shape = _image_shape(schema["image"], parsed["image"]) if shape is None else shape
+        height, width = tf.unstack(tf.cast(shape[:2], tf.float32))
+        found["boxes"] = tf.stack([parsed[name] for name in parts], axis=1) * tf.stack([width, height, width, height])
+        found["boxes"].set_shape([None, 4])
+    return found
+
+
+def _image_shape(feature: Feature, stored: tf.Tensor) -> tf.Tensor:
+    """The shape int64 [3] of an image that no feature tells: that of its file as stored, or the one of the schema."""
+    import tensorflow as tf
+
+    if feature.codec == "jpeg":
+        sides = tf.io.extract_jpeg_shape(stored, output_type=tf.int32)[:2]
+    elif feature.codec == "image":
+        # Decoded once more: the headers of PNG, GIF, BMP and WebP have nothing in common.
+        sides = tf.shape(tf.io.decode_image(stored, channels=3, expand_animations=False))[:2]
+    else:
+        sides = tf.constant(feature.shape[:2], tf.int32)
+    return tf.concat([tf.cast(sides, tf.int64), tf.constant(feature.shape[-1:], tf.int64)], 0)
 
 
 def decode_batch(schema: Schema, serialized: tf.Tensor) -> dict[str, tf.Tensor]:

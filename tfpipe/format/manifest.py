@@ -23,6 +23,7 @@ import xxhash
 from tfpipe import __version__
 from tfpipe.errors import DataError, InputNotFound, UsageError
 from tfpipe.format.framing import parse_index, scan
+from tfpipe.format.record_files import describe
 from tfpipe.format.schema import Schema
 from tfpipe.storage import (
     STALE_SECONDS,
@@ -261,6 +262,8 @@ def parse_manifest(text: str, directory: AnyPath) -> Manifest:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
+        if text.startswith("version https://git-lfs"):
+            raise DataError(f"{path} is {describe(text.encode())}.") from error
         raise DataError(f"{path} is not JSON: {error}.") from error
     if not isinstance(document, dict) or "format_version" not in document:
         raise UsageError(f"{path} is not a tfpipe manifest: it has no format_version.")

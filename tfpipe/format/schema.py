@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -94,12 +96,25 @@ class Feature:
         return fields | {name: value for name, value in extras.items() if value is not None}
 
 
+# What a reader can make of other features: `shape`, of whole numbers that are height, width and, where it is stored,
+# the number of channels; `boxes`, of four lists: x0, y0, x1, y1 as fractions of the image's width and height.
+DERIVED = ("boxes", "shape")
+
+
 @dataclass(frozen=True)
 class Schema:
-    """The payload of a dataset and the features of its records, in code-point order of their names."""
+    """The payload of a dataset and the features of its records, in code-point order of their names.
+
+    Attributes:
+      payload: one of PAYLOADS.
+      features: what the records store.
+      derived: what a reader makes of the features of third-party records: a name of DERIVED, and those of the features
+        that it is made of.
+    """
 
     payload: str
     features: tuple[Feature, ...]
+    derived: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         if self.payload not in PAYLOADS:
@@ -113,6 +128,30 @@ class Schema:
         if twice:
             raise UsageError(f"Two features of the schema are stored under one name: {twice}.")
         object.__setattr__(self, "features", tuple(sorted(self.features, key=lambda feature: feature.name)))
+        object.__setattr__(self, "derived", tuple(sorted((name, tuple(parts)) for name, parts in self.derived)))
+        self._check_derived()
+
+    def _check_derived(self) -> None:
+        """Raises ValueError where a derived feature is none that a reader can make."""
+        for name, parts in self.derived:
+            if name not in DERIVED or name in self:
+                raise UsageError(f"The schema derives {name!r}; it may derive {list(DERIVED)}, where no record has it.")
+            kinds = {(self[part].codec, self[part].dtype) for part in parts}
+            shapes = [self[part].shape for part in parts]
+            if name == "boxes" and (kinds != {("plain", "float32")} or shapes != [(None,)] * 4):
+                raise UsageError(f"boxes are made of four lists of float32; the schema names {list(parts)}.")
+            if name == "shape" and (kinds != {("plain", "int64")} or shapes not in ([()] * 2, [()] * 3)):
+                raise UsageError(f"shape is made of two or three numbers of int64; the schema names {list(parts)}.")
+
+    def derived_from(self, name: str) -> tuple[str, ...]:
+        """The features that a reader makes a derived one of; () where it derives none of that name."""
+        return dict(self.derived).get(name, ())
+
+    def select(self, names: Collection[str]) -> Schema:
+        """The schema of some features, and what the derived ones among them are made of."""
+        derived = tuple((name, parts) for name, parts in self.derived if name in names)
+        wanted = {*names, *(part for _, parts in derived for part in parts)}
+        return Schema(self.payload, tuple(f for f in self.features if f.name in wanted), derived)
 
     def __contains__(self, name: object) -> bool:
         return any(feature.name == name for feature in self.features)
@@ -135,16 +174,28 @@ class Schema:
 
     @property
     def label_kind(self) -> str:
-        """One of LABEL_KINDS, inferred from the features: a float `label`, several `label_int`, one class, or none."""
+        """The kind of the labels, inferred from the features.
+
+        "number" for a float `label`; "multi" for `label_int` of any number of classes, "vector" where it has the same
+        number of values in every record, as only third-party records have it; "none" where there are no labels; else
+        "class".
+        """
         if "label" in self and self["label"].dtype == "float32":
             return "number"
         if "label" not in self and "label_int" not in self:
             return "none"
-        return "multi" if "label_int" in self and self["label_int"].shape == (None,) else "class"
+        shape = self["label_int"].shape if "label_int" in self else ()
+        return "class" if not shape else "multi" if None in shape else "vector"
 
     def to_json(self) -> dict[str, Any]:
         """The schema as plain JSON values."""
-        return {"payload": self.payload, "features": [feature.to_json() for feature in self.features]}
+        document: dict[str, Any] = {
+            "payload": self.payload,
+            "features": [feature.to_json() for feature in self.features],
+        }
+        if self.derived:
+            document["derived"] = {name: list(parts) for name, parts in self.derived}
+        return document
 
     @classmethod
     def from_json(cls, document: Any) -> Schema:
@@ -158,7 +209,8 @@ class Schema:
                 Feature(f["name"], f["dtype"], tuple(f["shape"]), f["codec"], f.get("default"), f.get("stored_as"))
                 for f in document["features"]
             )
-            return cls(document["payload"], features)
+            derived = tuple((name, tuple(parts)) for name, parts in document.get("derived", {}).items())
+            return cls(document["payload"], features, derived)
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"Not a schema: {type(error).__name__}: {error}.") from error
 
@@ -244,6 +296,23 @@ def _image_features(payload: str, image: ImageSpec) -> list[Feature]:
         # float32 is stored in a float_list, which any TFRecord reader can parse; the other dtypes have no such list.
         features.append(Feature("image", image.dtype, shape, "plain" if image.dtype == "float32" else "pixels"))
     return features
+
+
+def load_schema(path: str) -> Schema:
+    """The schema in a JSON file of the form that Schema.to_json has; `shape` and `codec` may be left out.
+
+    Raises:
+      UsageError: the file can't be read, or is no schema; the message says which part.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        if isinstance(document, dict) and isinstance(document.get("features"), list):
+            document["features"] = [{"shape": [], "codec": "plain", **feature} for feature in document["features"]]
+        return Schema.from_json(document)
+    except OSError as error:
+        raise UsageError(f"--schema {path!r} can't be read: {error.strerror}.") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"--schema {path!r}: {error}") from error
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -48,6 +48,12 @@ def split_of_file(name: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def words_of_file(name: str) -> list[str]:
+    """The words of a file's name that mean a split."""
+    words = re.findall(r"[a-z]+", re.sub(r"(held|hold)[-_ ]out", r"\1out", name.lower()))
+    return [word for word in words if word in SPLIT_WORDS]
+
+
 def conflicting_words(words: Iterable[str]) -> tuple[str, str] | None:
     """Two of the words that name one split and are no spellings of each other, such as "dev" and "eval"."""
     first: dict[str, str] = {}

@@ -11,20 +11,16 @@ from __future__ import annotations
 import errno
 import glob
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfpipe import __version__
-from tfpipe.errors import DataError, InputNotFound, UsageError
-from tfpipe.format.compressed import compression_of, scan_shard
-from tfpipe.format.framing import DamagedRecord
+from tfpipe.errors import InputNotFound, UsageError
+from tfpipe.format.compressed import compression_of
 from tfpipe.format.manifest import (
     INDEX_NAME,
     MANIFEST_NAME,
@@ -36,27 +32,11 @@ from tfpipe.format.manifest import (
     load_manifest,
     save_manifest,
 )
+from tfpipe.format.record_files import is_record_file
 from tfpipe.format.schema import Schema
-from tfpipe.format.wire import NotAnExample, parse_example
-from tfpipe.maintenance.foreign import ParsedRecord, SchemaInference, match_features
-from tfpipe.storage import is_url, make_folder, replace_file, sync_path
-
-# A word in a file's name: the split that it means.
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-    "testing": "test",
-}
-# Every split has a count for every class. Larger ids are not class numbers but hashes, times or keys.
-MOST_CLASSES = 1 << 20
-
-_SAMPLE_RECORDS = 16
-# TensorFlow Datasets writes the class names into this file, one per line.
-_NAMES_FILE = "label.labels.txt"
+from tfpipe.format.splits import conflicting_words, split_of_file, split_of_word, words_of_file
+from tfpipe.maintenance.examine import Examined, ShardScan, examine
+from tfpipe.storage import is_url, make_folder, replace_file
 
 
 def index(
@@ -81,13 +61,11 @@ def index(
     """
     files = find_files(pattern)
     folder = _manifest_folder(files, output)
-    inference = SchemaInference(match_features(_sample(files)) if schema is None else _match_labels(schema))
-    required = [] if schema is None else [f.stored_name for f in schema.features if f.default is None]
-    shards = [ShardScan(path, inference, frozenset(required)).run() for path in files]
-    schema = inference.schema() if schema is None else schema
+    _check_words(files)
+    found = examine([str(path) for path in files], schema)
     if output is not None:
         _link_files(files, folder)
-    _write_manifest(schema, inference, shards, folder)
+    _write_manifest(found, folder)
     return load_manifest(folder)
 
 
@@ -105,12 +83,13 @@ def find_files(pattern: str | os.PathLike[str]) -> list[Path]:
         raise UsageError(f"{pattern} is in a store; index reads files on this machine: copy them here first.")
     folder = Path(pattern)
     if folder.is_dir():
-        found = [path for path in folder.iterdir() if "tfrecord" in path.name and not path.name.startswith(".")]
+        found = [path for path in folder.iterdir() if is_record_file(path.name)]
     else:
         found = [Path(name) for name in glob.glob(os.fspath(pattern), recursive=True)]
     files = sorted(path for path in found if path.is_file() and path.name not in (MANIFEST_NAME, INDEX_NAME))
     if not files:
-        hint = "; of a folder, files with 'tfrecord' in their name are used" if folder.is_dir() else ""
+        names = "files named as TFRecords are used, such as x.tfrecord, x.tfrec, x.record or train-00000-of-00010"
+        hint = f"; of a folder, {names}" if folder.is_dir() else ""
         raise InputNotFound(f"No file matches {os.fspath(pattern)!r}{hint}.")
     return files
 
@@ -135,6 +114,16 @@ def _manifest_folder(files: Sequence[Path], output: str | os.PathLike[str] | Non
     return folder
 
 
+def _check_words(files: Sequence[Path]) -> None:
+    """Raises a UsageError where two words of the files' names, such as dev and eval, may mean one split or two."""
+    clash = conflicting_words(word for path in files for word in words_of_file(path.name))
+    if clash is not None:
+        raise UsageError(
+            f"Some files have {clash[0]!r} in their names, others {clash[1]!r}: both mean the split "
+            f"{split_of_word(clash[0])}; index each kind with an --output of its own, or rename one."
+        )
+
+
 def _link_files(files: Sequence[Path], folder: Path) -> None:
     make_folder(folder)
     for path in files:
@@ -157,180 +146,56 @@ def _link_file(path: Path, link: Path) -> None:
 
 
 def split_of(name: str) -> str:
-    """The split of a file: the last word of its name that means a split; "train" without one."""
-    words = [SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in SPLIT_WORDS]
-    return words[-1] if words else "train"
+    """The split of a file, by the word of its name that means one; "train" without one, or with words of several."""
+    return split_of_file(name) or "train"
 
 
-# ---- records
+def _splits_of(scans: Sequence[ShardScan]) -> dict[str, list[ShardScan]]:
+    """The files of each split, in the usual order."""
+    found = [(split_of(Path(scan.path).name), scan) for scan in scans]
+    order = ("train", "validation", "test")
+    return {split: [scan for name, scan in found if name == split] for split in order if split in dict(found)}
 
 
-def _match_labels(schema: Schema) -> dict[str, str]:
-    """The stored names of the labels in a given schema; its image is not examined."""
-    labels = {"label": "string", "label_int": "int64"}
-    features = [schema[name] for name in labels if name in schema]
-    return {f.name: f.stored_name for f in features if (f.dtype, f.shape) == (labels[f.name], ())}
+def _shard(scan: ShardScan, start: int) -> Shard:
+    """The manifest's entry for a file, whose first record has the number `start` in records.index."""
+    path = Path(scan.path)
+    compression = compression_of(path)
+    index_start = start if compression is None else None
+    return Shard(path.name, len(scan.offsets), path.stat().st_size, digest_file(path), index_start, compression)
 
 
-def _sample(files: Sequence[Path]) -> list[ParsedRecord]:
-    """The features of the first records."""
-    sample: list[ParsedRecord] = []
-    for path in files:
-        sample += [features for _, features in islice(_parse_records(path), _SAMPLE_RECORDS - len(sample))]
-        if len(sample) == _SAMPLE_RECORDS:
-            break
-    if not sample:
-        raise DataError(f"The {len(files)} files hold no record.")
-    return sample
-
-
-def _parse_records(path: Path) -> Iterator[tuple[int, ParsedRecord]]:
-    """The offset and features of every record."""
-    try:
-        for number, record in enumerate(scan_shard(path, compression_of(path))):
-            yield record.offset, _features(path, number, record.data)
-    except DamagedRecord as error:
-        text = "tfpipe repair, with the same files and --output NEW, saves the valid records into a new dataset."
-        raise DataError(f"{error} {text}") from error
-
-
-def _features(path: Path, number: int, data: bytes) -> ParsedRecord:
-    try:
-        return parse_example(data)
-    except NotAnExample as error:
-        raise DataError(f"{path}: record {number}: {error}") from error
-
-
-@dataclass
-class ShardScan:
-    """One pass over a shard: the offsets of its records, and how many of each class it has."""
-
-    path: Path
-    inference: SchemaInference
-    required: frozenset[str]
-    offsets: list[int] = field(default_factory=list)
-    ids: Counter[int] = field(default_factory=Counter)
-    texts: Counter[tuple[int | None, str]] = field(default_factory=Counter)
-    num_unlabelled: int = 0
-
-    def run(self) -> ShardScan:
-        """Reads every record, and returns the scan itself.
-
-        Raises:
-          DataError: a record is damaged, or differs from the others; shard and record are named.
-        """
-        for number, (offset, features) in enumerate(_parse_records(self.path)):
-            try:
-                self._add(number, features)
-            except ValueError as error:
-                raise DataError(f"{self.path}: record {number}: {error}.") from error
-            self.offsets.append(offset)
-        return self
-
-    def _add(self, number: int, features: ParsedRecord) -> None:
-        if not self.required <= features.keys():
-            raise DataError(f"it lacks {sorted(self.required - features.keys())}; it has {sorted(features)}")
-        known = self.inference.unreadable
-        self.inference.add(features)
-        if self.inference.unreadable != known:
-            self.inference.unreadable = f"{self.path.name}: record {number}: {self.inference.unreadable}"
-        self._add_label(features)
-
-    def _add_label(self, features: ParsedRecord) -> None:
-        names = self.inference.feature_names
-        values = features.get(names.get("label_int", ""), [])
-        ids = [] if isinstance(values, list) else values.tolist()
-        found = features.get(names.get("label", ""), [])
-        texts = [text.decode("utf-8", "replace") for text in found] if isinstance(found, list) else []
-        if ids and max(ids) >= MOST_CLASSES:
-            raise DataError(f"its label is {max(ids)}; class ids are below {MOST_CLASSES:,}")
-        self.ids.update(number for number in ids if number >= 0)
-        # The test sets of TensorFlow Datasets store -1 for a missing label.
-        self.num_unlabelled += bool(ids) and max(ids) < 0
-        if "label_int" not in names:
-            self.texts.update((None, text) for text in texts if text)
-        else:
-            pairs = zip(ids, texts, strict=False)  # the text of a record may be missing
-            self.texts.update((number, text) for number, text in pairs if text and number >= 0)
-
-    def shard(self, start: int) -> Shard:
-        """The manifest's entry for the shard, whose first record has the number `start` in records.index."""
-        compression = compression_of(self.path)
-        return Shard(
-            self.path.name,
-            len(self.offsets),
-            self.path.stat().st_size,
-            digest_file(self.path),
-            start if compression is None else None,
-            compression,
-        )
-
-
-# ---- classes and manifest
-
-
-def _class_names(scans: Sequence[ShardScan]) -> list[str]:
-    """The name of each id: the most frequent text of its records, else its line in the TFDS list, else its number."""
-    ids, texts = Counter[int](), Counter[tuple[int | None, str]]()
-    for scan in scans:
-        ids.update(scan.ids)
-        texts.update(scan.texts)
-    if not ids:
-        return sorted({text for number, text in texts if number is None})
-    names = [str(number) for number in range(max(ids) + 1)]
-    listed = _list_names(scans[0].path.parent)
-    if len(listed) >= len(names):
-        names = listed
-    for (number, text), _ in sorted(texts.items(), key=lambda item: (item[1], item[0][1])):
-        if number is not None:
-            names[number] = text  # the most frequent text comes last, and stays
-    return names
-
-
-def _list_names(folder: Path) -> list[str]:
-    try:
-        return (folder / _NAMES_FILE).read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, UnicodeDecodeError):
-        return []
-
-
-def _class_counts(scans: Sequence[ShardScan], names: Sequence[str]) -> tuple[int, ...]:
-    if any(scan.ids for scan in scans):
-        return tuple(sum(scan.ids[number] for scan in scans) for number in range(len(names)))
-    return tuple(sum(scan.texts[None, name] for scan in scans) for name in names)
-
-
-def _write_manifest(schema: Schema, inference: SchemaInference, scans: Sequence[ShardScan], folder: Path) -> None:
-    names = _class_names(scans)
-    for scan in scans:
-        sync_path(scan.path)  # Who wrote it may not have waited for the disk.
-    order = list(dict.fromkeys(SPLIT_WORDS.values()))
+def _write_manifest(found: Examined, folder: Path) -> None:
+    names = found.class_names
     splits, offsets, start = {}, [np.zeros(0, np.uint64)], 0
-    for split in sorted({split_of(scan.path.name) for scan in scans}, key=order.index):
-        mine = [scan for scan in scans if split_of(scan.path.name) == split]
+    for split, mine in _splits_of(found.scans).items():
         shards = []
         for scan in mine:
-            shards.append(scan.shard(start))
+            sync_path(scan.path)  # Who wrote it may not have waited for the disk.
+            shards.append(_shard(scan, start))
             if shards[-1].compression is None:
                 offsets.append(np.array(scan.offsets, np.uint64))
                 start += len(scan.offsets)
-        splits[split] = Split(tuple(shards), _class_counts(mine, names))
+        splits[split] = Split(tuple(shards), found.class_counts(mine, names))
     data = np.concatenate(offsets).astype("<u8").tobytes()
     if data:
         replace_file(folder / INDEX_NAME, data)
-    made_by = {"adopted": _notes(inference, scans), "versions": {"tfpipe": __version__}}
+    made_by = {"adopted": _notes(found), "versions": {"tfpipe": __version__}}
     digest = digest_bytes(data) if data else None
-    save_manifest(Manifest(schema, splits, tuple(names), index_digest=digest, made_by=made_by), folder)
+    save_manifest(Manifest(found.schema, splits, tuple(names), index_digest=digest, made_by=made_by), folder)
 
 
-def _notes(inference: SchemaInference, scans: Sequence[ShardScan]) -> dict[str, Any]:
+def _notes(found: Examined) -> dict[str, Any]:
     """Peculiarities of third-party records for the readers of a manifest; only those that occur."""
-    turned = 0 if "orientation" in inference.feature_names else inference.num_turned
+    inference, image = found.inference, found.inference.image
     notes: dict[str, Any] = {
-        "unreadable_images": inference.num_unreadable,
-        "first_unreadable": inference.unreadable,
-        "turns_not_applied": turned,
-        "unlabelled": sum(scan.num_unlabelled for scan in scans),
-        "features_left_out": inference.unread_names,
+        "unreadable_images": image.num_unreadable,
+        "first_unreadable": image.unreadable,
+        "turns_not_applied": 0 if image.upright else image.num_turned,
+        "float_range": list(image.float_range or ()),
+        "boxes_not_moved": inference.boxes.problem,
+        "empty_files": [Path(scan.path).name for scan in found.scans if not scan.offsets],
+        "unlabelled": sum(scan.classes.num_unlabelled for scan in found.scans),
+        "features_left_out": inference.unread_names if inference.feature_names.get("image") else [],
     }
     return {name: value for name, value in notes.items() if value}

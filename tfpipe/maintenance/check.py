@@ -20,6 +20,7 @@ import numpy as np
 from tfpipe.format.compressed import scan_shard
 from tfpipe.format.framing import INDEX_ENTRY_BYTES, DamagedRecord, parse_index
 from tfpipe.format.manifest import INDEX_NAME, MANIFEST_NAME, STATE_NAME, Manifest, Shard, digest_file, is_as_saved
+from tfpipe.format.record_files import stranger
 from tfpipe.storage import local_copy
 
 
@@ -164,6 +165,9 @@ def _check_records(file: Path, shard: Shard, index: np.ndarray | None) -> list[P
                 return [Problem(shard.path, number, text)]
             number += 1
     except DamagedRecord as error:
+        what = stranger(file) if error.number == 0 else None
+        if what is not None:
+            return [Problem(shard.path, None, f"it is no TFRecord file; it is {what}.")]
         return [Problem(shard.path, error.number, f"at byte {error.offset}: {error.what}.")]
     if number != shard.num_records:
         text = f"it holds {number} records, the manifest says {shard.num_records}."

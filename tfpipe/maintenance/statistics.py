@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from tfpipe.format.example import decode_record
 from tfpipe.format.manifest import Manifest
-from tfpipe.format.schema import Schema
 from tfpipe.images.moments import Moments, image_moments
 from tfpipe.reader.damage import naming_damage
 from tfpipe.reader.options import ReadOptions
@@ -21,8 +20,7 @@ def dataset_moments(manifest: Manifest) -> Moments:
     Raises:
       DataError: an image can't be read or decoded; its shard, record and key are named.
     """
-    features = [feature for feature in manifest.schema.features if feature.name in ("image", "orientation")]
-    schema = Schema(manifest.schema.payload, tuple(features))
+    schema = manifest.schema.select(("image", "orientation", "shape"))
 
     def decode(serialized: tf.Tensor) -> tf.Tensor:
         return decode_record(schema, serialized, exact=True)["image"]

@@ -98,9 +98,10 @@ def make_dataset(
       mask_fill: what comes into a mask from outside, by "pad" or PaddedCrop: 0 to 255, such as 255 where a loss ignores
         that; None: as the dataset was converted (--mask_fill), or else 0. Transforms have their own.
       labels: "one_hot": float32 [B, classes], with a 1 for each class of a record that has several, or float32 [B]
-        where the labels are numbers; "int": int64 [B], for one class per record; None: batches are dicts of all
-        features, and those whose length differs from record to record are ragged. A `mask` is uint8 [B, H, W, 1],
-        turned and resized as its image is, to the nearest value; .map(lambda batch: (batch["image"], batch["mask"]))
+        where the labels are numbers; "int": int64 [B], for one class per record; adopted records whose label is a
+        vector of n whole numbers give it as float32 or int64 [B, n]; None: batches are dicts of all features, and those
+        whose length differs from record to record are ragged. A `mask` is uint8 [B, H, W, 1], turned and resized as its
+        image is, to the nearest value; .map(lambda batch: (batch["image"], batch["mask"]))
         gives the pairs for a segmentation model. `boxes`, as conversion writes them, are in pixels of the batch's
         images.
       transforms: applied in order to whole training batches; each takes ({"image", "label", ...}, seed int32 [2]).
@@ -245,7 +246,8 @@ def _parse(serialized: tf.Tensor, request: Request, draw: tf.Tensor | None) -> B
     if request.labels is not None and request.manifest.schema.label_kind == "multi":
         # For each record, unlike all other labels: rows of unequal length can't be batched.
         features["label_int"] = _multi_hot(features["label_int"], len(request.manifest.class_names))
-    if request.labels is None and has_boxes(request.schema) and "adopted" not in request.manifest.made_by:
+    known = "adopted" not in request.manifest.made_by or bool(request.schema.derived_from("boxes"))
+    if request.labels is None and has_boxes(request.schema) and known:
         features["boxes"] = _move_boxes(features, request)
     return features
 
@@ -310,6 +312,8 @@ def _with_labels(features: Batch, request: Request) -> Batch:
     label = features["label" if kind == "number" else "label_int"]
     if kind == "class" and request.labels == "one_hot":
         label = tf.one_hot(label, len(request.manifest.class_names))
+    elif kind == "vector" and request.labels == "one_hot":
+        label = tf.cast(label, tf.float32)
     return {"image": features["embedding" if request.schema.payload == "embedding" else "image"], "label": label}
 
 

@@ -64,6 +64,8 @@ def common_manifest(sources: Sequence[Manifest], split: str) -> Manifest:
                 f"{other.directory} holds {other.schema.payload} records with {other.schema.label_kind} labels, "
                 f"{first.directory} {first.schema.payload} with {first.schema.label_kind}: they can't be mixed."
             )
+        if other.schema.derived_from("shape") != first.schema.derived_from("shape"):
+            raise UsageError(f"{other.directory} and {first.directory} store the sizes of their images differently.")
     names = [
         name
         for name in first.schema.names
@@ -75,7 +77,8 @@ def common_manifest(sources: Sequence[Manifest], split: str) -> Manifest:
     features = [
         _common_feature([s for s in sources if name in s.schema], name) for name in dict.fromkeys([*names, *extra])
     ]
-    return replace(first, schema=Schema(first.schema.payload, tuple(features)))
+    derived = tuple(one for one in first.schema.derived if all(one in other.schema.derived for other in sources))
+    return replace(first, schema=Schema(first.schema.payload, tuple(features), derived))
 
 
 def _common_feature(sources: Sequence[Manifest], name: str) -> Feature:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfpipe.errors import DataError, ShardNotFound, UsageError
 from tfpipe.format.example import is_vectorizable
 from tfpipe.format.manifest import Manifest, Shard
+from tfpipe.format.record_files import stranger
 from tfpipe.format.schema import Schema
 from tfpipe.format.sharding import host_batches
 from tfpipe.images.decode import RESIZES
@@ -249,8 +251,8 @@ def _window_records(bytes_a_record: int) -> int:
 
 
 def has_boxes(schema: Schema) -> bool:
-    """Whether a schema has `boxes` [N, 4], and stores the size of the image that they refer to."""
-    return (
+    """Whether a schema has `boxes` [N, 4], and tells the size of the image that they refer to."""
+    return bool(schema.derived_from("boxes")) or (
         "boxes" in schema
         and "shape" in schema
         and schema["boxes"].shape == (None, 4)
@@ -266,7 +268,7 @@ def needed_schema(schema: Schema, labels: str | None) -> Schema:
     needed.add("label" if schema.label_kind == "number" else "label_int")
     if "image" in schema and None in schema["image"].shape and schema["image"].codec in ("plain", "pixels"):
         needed.add("shape")
-    return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in needed))
+    return schema.select(needed)
 
 
 def size_to_make(
@@ -302,12 +304,13 @@ def check_request(request: Request) -> None:
             f"labels is {request.labels!r}, but the records in {request.manifest.directory} have no labels; "
             "labels=None gives dicts of their features."
         )
-    if request.labels == "int" and kind != "class":
+    if request.labels == "int" and kind not in ("class", "vector"):
         what = "floats" if kind == "number" else "several classes a record"
         raise UsageError(f"labels is 'int', but the labels are {what}; 'one_hot' gives them as float32.")
     if request.labels is not None and kind != "number" and "label_int" not in request.schema:
         raise UsageError(
-            f"The records in {request.manifest.directory} have no label_int; labels=None gives dicts of their features."
+            f"The records in {request.manifest.directory} have no label_int; labels=None gives dicts of their features"
+            + ("; tfpipe convert numbers the texts of `label`." if "label" in request.manifest.schema else ".")
         )
     if request.num_batches == 0:
         share = f" for each of {request.options.host_count} hosts" if request.options.host_count > 1 else ""
@@ -326,7 +329,7 @@ def _check_resize(request: Request) -> None:
     name = type(request.resize).__name__
     if request.image_size is None:
         raise UsageError(f"{name} crops images; the records of {request.manifest.directory} hold embeddings.")
-    if "boxes" in request.schema:
+    if "boxes" in request.schema or request.schema.derived_from("boxes"):
         raise UsageError(f"{name} does not move boxes; transforms=[augment.random_resized_crop(...)] does.")
 
 
@@ -339,9 +342,10 @@ def check_files(request: Request) -> None:
         if not path.exists():
             raise ShardNotFound(f"The shard {path} is missing; tfpipe check {manifest.directory} tells more.")
         if path.stat().st_size != shard.num_bytes:
+            what = stranger(path) if isinstance(path, Path) else None
+            hint = f"tfpipe check {manifest.directory} tells more" if what is None else f"it is {what}"
             raise DataError(
-                f"The shard {path} has {path.stat().st_size} bytes, the manifest says {shard.num_bytes}; "
-                f"tfpipe check {manifest.directory} tells more."
+                f"The shard {path} has {path.stat().st_size} bytes, the manifest says {shard.num_bytes}; {hint}."
             )
 
 

@@ -59,7 +59,7 @@ class Fit:
 
     Args:
       batches: any of the datasets to train on, for the shapes of images and labels.
-      label_kind: "class", "multi" or "number".
+      label_kind: "class", "multi", "number" or "vector"; see Schema.label_kind.
       model: a compiled model; None takes the book's, one linear layer on all pixels, here with a softmax.
     """
 
@@ -79,6 +79,7 @@ _HEADS = {
     "class": ("softmax", "categorical_crossentropy"),
     "multi": ("sigmoid", "binary_crossentropy"),
     "number": (None, "mean_squared_error"),
+    "vector": (None, "mean_squared_error"),
 }
 
 

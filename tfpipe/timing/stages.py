@@ -146,7 +146,7 @@ def _as_bytes(schema: Schema) -> Schema:
         dataclasses.replace(f, codec="plain", dtype="string", shape=()) if f.codec in ("jpeg", "image") else f
         for f in schema.features
     ]
-    return Schema(schema.payload, tuple(features))
+    return dataclasses.replace(schema, features=tuple(features))
 
 
 def _parse(schema: Schema, record: tf.Tensor) -> tf.Tensor:

@@ -77,7 +77,7 @@ class Task:
         """Only the features that the pixels, or the embedding, are decoded from."""
         schema = self.manifest.schema
         names = ("embedding",) if schema.payload == "embedding" else ("image", "shape", "orientation")
-        return Schema(schema.payload, tuple(feature for feature in schema.features if feature.name in names))
+        return schema.select(names)
 
     @property
     def parses_batches(self) -> bool:
