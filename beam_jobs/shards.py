@@ -24,6 +24,7 @@ import xxhash
 from beam_jobs.census import Sizes, count_sizes
 from beam_jobs.encode.payloads import Payload
 from beam_jobs.encode.record import Encoded
+from beam_jobs.encode.transcode import transcoder_versions
 from beam_jobs.engines.threads import map_ordered
 from beam_jobs.sources import Ref, Refused
 from tfpipe.format.framing import Chunks
@@ -31,6 +32,10 @@ from tfpipe.images.moments import Moments
 from tfpipe.storage import replace_file
 
 _WRITE_BYTES = 1 << 18
+# How many keys of each kind of note are kept.
+_MOST_KEYS = 20
+# Category -> kind -> how many files, and the keys of the first, sorted.
+Notes = dict[str, dict[str, tuple[int, list[str]]]]
 # The kernel takes up to 1024 chunks in one call.
 _WRITE_CHUNKS = 1000
 
@@ -49,6 +54,8 @@ class ShardStats:
       image_sizes: the distribution of the sizes of images and files; see census.
       moments: of all pixels; None where none were decoded.
       source_digest: the sum of the records' digests.
+      notes: what files went through, by category and kind: how many, and the first keys.
+      transcoder: the versions that re-encoded files; empty where none was.
       refused: inputs that could not become records.
     """
 
@@ -63,6 +70,8 @@ class ShardStats:
     image_sizes: Sizes = field(default_factory=dict)
     moments: Moments | None = None
     source_digest: int = 0
+    notes: Notes = field(default_factory=dict)
+    transcoder: dict[str, str] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
@@ -191,11 +200,14 @@ class _StatsBuilder:
         self._formats: Counter[str] = Counter()
         self._turned = self._source_digest = 0
         self._moments: Moments | None = None
+        self._notes: Notes = {}
 
     def add(self, records: Sequence[Encoded]) -> None:
         if not records:
             return
-        classes, chunks, headers, sizes, moments, contents, file_bytes, digests = zip(*records, strict=True)
+        classes, chunks, headers, sizes, moments, contents, file_bytes, digests, keys, notes = zip(
+            *records, strict=True
+        )
         self._lengths.extend([sum(map(len, parts)) for parts in chunks])
         self._classes.update(chain.from_iterable(classes))
         self._formats.update([header.format for header in headers])
@@ -207,6 +219,9 @@ class _StatsBuilder:
             self._moments = sum_moments([*decoded, self._moments or Moments()])
         self.content_digests += b"".join(contents)
         self._source_digest += sum(digests)
+        if any(notes):
+            found = [(category, kind, key) for key, some in zip(keys, notes, strict=True) for category, kind in some]
+            self._notes = merge_notes([self._notes, *({c: {k: (1, [key])}} for c, k, key in found)])
 
     def build(self, name: str, *, digest: str, refused: list[Refused]) -> ShardStats:
         """The stats of all records that were added."""
@@ -223,6 +238,8 @@ class _StatsBuilder:
             image_sizes=count_sizes(np.array(self._files, np.int64).reshape(-1, 3)),
             moments=self._moments,
             source_digest=self._source_digest,
+            notes=self._notes,
+            transcoder=transcoder_versions() if "transcoded" in self._notes else {},
             refused=refused,
         )
 
@@ -254,3 +271,15 @@ def merge_counts(parts: Iterable[dict[Any, int]]) -> Counter[Any]:
     for part in parts:
         total.update(part)
     return total
+
+
+def merge_notes(parts: Iterable[Notes]) -> Notes:
+    """The notes of all parts together; of the keys of each kind, the first of all."""
+    total: Notes = {}
+    for part in parts:
+        for category, kinds in part.items():
+            found = total.setdefault(category, {})
+            for kind, (count, keys) in kinds.items():
+                before, earlier = found.get(kind, (0, []))
+                found[kind] = before + count, sorted([*earlier, *keys])[:_MOST_KEYS]
+    return {category: dict(sorted(kinds.items())) for category, kinds in sorted(total.items())}

@@ -20,6 +20,12 @@ from tfpipe.cli.convert_options import job_from_arguments
 from tfpipe.cli.tables import print_split_table, print_table
 from tfpipe.format.manifest import Manifest
 
+_NOTED = {
+    "transcoded": "Re-encoded as PNG",
+    "sixteen_bit": "16-bit gray, of which 8 bits are kept",
+    "complaints": "Complaints of libjpeg, harmless",
+}
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the conversion and prints its result."""
@@ -58,11 +64,18 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "bytes": sum(split.num_bytes for split in splits.values()) if manifest else plan.num_bytes,
         "records": {name: split.num_records for name, split in splits.items()}
         or {name: plan.num_refs(i) for i, name in enumerate(plan.splits)},
+        **{name: dict(notes) for name, _, notes in _notes(manifest)},
         "gain": outcome.gain._asdict() if outcome.gain else None,
         "warnings": manifest_warnings(manifest) if manifest else [],
         "class_names": list(plan.class_names),
         "fingerprint": manifest.fingerprint() if manifest else None,
     }
+
+
+def _notes(manifest: Manifest | None) -> list[tuple[str, str, Mapping[str, int]]]:
+    """The key in made_by and --json, the phrase and the counts of each category of files that need a word."""
+    made_by = manifest.made_by if manifest else {}
+    return [(name, phrase, made_by.get(name, {})) for name, phrase in _NOTED.items()]
 
 
 def _print_plan(outcome: Outcome) -> None:
@@ -81,6 +94,9 @@ def _print_written(output: str, outcome: Outcome, manifest: Manifest) -> None:
     print(f"{output}: {counted}")
     print_split_table(manifest)
     _print_gain(outcome)
+    for _, phrase, notes in _notes(manifest):
+        if notes:
+            print(f"{phrase}: " + ", ".join(f"{count} {kind}" for kind, count in notes.items()))
     if outcome.resumed:
         print(f"{outcome.resumed} of {len(outcome.plan.shards)} shards were there already.")
     _print_refused(outcome.refused, output)

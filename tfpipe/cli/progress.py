@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -34,5 +35,9 @@ def progress(
 
     sizes = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if in_bytes else ()
     columns = (*bars.Progress.get_default_columns()[:-1], *sizes, bars.TimeRemainingColumn())
-    with bars.Progress(*columns, console=Console(stderr=True)) as bar:
+    # On a descriptor of its own: a conversion holds back what libraries print to that of stderr while they decode.
+    with (
+        os.fdopen(os.dup(sys.stderr.fileno()), "w") as own,
+        bars.Progress(*columns, console=Console(file=own)) as bar,
+    ):
         yield partial(bar.update, bar.add_task(description, total=total, completed=completed))

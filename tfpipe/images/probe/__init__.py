@@ -1,7 +1,8 @@
 """The header of an image file: its format, size and EXIF orientation. No pixel is decoded.
 
 A header is returned only for files that are complete and that tf.io.decode_image reads correctly (channels=3,
-expand_animations=False); everything else raises `NotAnImage`, whose `reason` is one of
+expand_animations=False), Pillow being the judge; everything else raises `NotAnImage`. Its `pillow` names the format as
+which Pillow may read the file all the same, and its `reason` is one of
 
   empty               no bytes at all
   not_an_image        an unknown signature; the sentence says what the bytes look like
@@ -24,7 +25,7 @@ from collections.abc import Callable
 
 from tfpipe.images.probe.bmp import read_bmp
 from tfpipe.images.probe.gif import read_gif
-from tfpipe.images.probe.header import ImageHeader, NotAnImage, refuse
+from tfpipe.images.probe.header import ImageHeader, NotAnImage, check_pixels, refuse
 from tfpipe.images.probe.jpeg import read_jpeg
 from tfpipe.images.probe.png import read_png
 from tfpipe.images.probe.strangers import refuse_stranger
@@ -60,12 +61,7 @@ def probe(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
     except (IndexError, struct.error):
         name = read.__name__.removeprefix("read_").upper()
         refuse("bad_header", f"The {name} header breaks off; {len(data)} bytes came.")
-    num_pixels = header.height * header.width
-    if num_pixels > max_pixels:
-        refuse(
-            "too_many_pixels",
-            f"The image has {header.height} x {header.width} = {num_pixels} pixels; --max_pixels allows {max_pixels}.",
-        )
+    check_pixels(header.height, header.width, max_pixels)
     return header
 
 

@@ -1,27 +1,75 @@
-"""The EXIF orientation, which JPEG, PNG and WebP store alike."""
+"""The orientation of an image, found where Pillow's ImageOps.exif_transpose finds it, for JPEG, PNG and WebP alike.
+
+It is tag 0x0112 of the EXIF block, a number of any type; where that block has no such tag, tiff:Orientation in XMP.
+"""
 
 from __future__ import annotations
 
+import re
 import struct
 
-# The byte order mark, then tag 0x0112 of type SHORT as that order writes it.
-_ORDERS = {b"II*\0": ("<", b"\x12\x01\x03\x00"), b"MM\0*": (">", b"\x01\x12\x00\x03")}
+# The byte order mark and 42; some programs swap the bytes of the 42.
+_ORDERS = {b"II*\0": "<", b"II\0*": "<", b"MM\0*": ">", b"MM*\0": ">"}
+_TAG = 0x0112
+# The types of numbers, as struct writes them. A rational is two. BYTE, ASCII and UNDEFINED hold no number for Pillow.
+_TYPES = {3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q"}
+_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
-def exif_orientation(data: bytes, start: int, end: int) -> int:
-    """The orientation in the EXIF block data[start:end], 1 to 8; 1 where the block is broken."""
-    if data.startswith(b"Exif\0\0", start, end):
-        start += 6  # Some programs keep JPEG's prefix in PNG and WebP.
-    if data[start : start + 4] not in _ORDERS:
-        return 1
-    (order, tag), value = _ORDERS[data[start : start + 4]], 1
+def find_orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
+    """The orientation, 1 to 8; 1 where there is none, or another number.
+
+    Args:
+      exif: the EXIF block, with or without the prefix of JPEG; None where there is none.
+      xmp: the XMP packet, or None.
+    """
+    value = None if exif is None else _exif_value(exif)
+    if value is None and xmp is not None and (found := _XMP.search(xmp)):
+        value = int(found[1])
+    return int(value) if value in range(1, 9) else 1  # type: ignore[arg-type]
+
+
+def profile_exif(profile: bytes) -> bytes | None:
+    """The EXIF block in ImageMagick's "Raw profile type exif": three lines, then hexadecimal digits."""
     try:
-        first = start + struct.unpack_from(order + "I", data, start + 4)[0]
-        num_entries = struct.unpack_from(order + "H", data, first)[0]
-        for at in range(first + 2, min(first + 2 + 12 * num_entries, end - 11), 12):
-            if data.startswith(tag, at):
-                value = struct.unpack_from(order + "H", data, at + 8)[0]
-                break
+        return bytes.fromhex("".join(profile.decode("latin-1").split("\n")[3:]))
+    except ValueError:
+        return None
+
+
+def _exif_value(block: bytes) -> float | None:
+    """The value of the tag; None where there is none, 0 where it or the block is broken."""
+    start = 0
+    while block.startswith(b"Exif\0\0", start):
+        start += 6
+    if start == len(block):
+        return None
+    order = _ORDERS.get(block[start : start + 4])
+    if order is None:
+        return 0
+    value = None
+    try:
+        first = start + struct.unpack_from(order + "I", block, start + 4)[0]
+        num_entries = struct.unpack_from(order + "H", block, first)[0]
+        tag = struct.pack(order + "H", _TAG)
+        for at in range(first + 2, min(first + 2 + 12 * num_entries, len(block) - 11), 12):
+            if block.startswith(tag, at):
+                value = _entry_value(block, at, start, order)
     except struct.error:
         pass
-    return value if 1 <= value <= 8 else 1
+    return value
+
+
+def _entry_value(block: bytes, at: int, start: int, order: str) -> float:
+    """The number in the entry at `at`; 0 where it holds none, or several."""
+    kind, count = struct.unpack_from(order + "HI", block, at + 2)
+    if kind not in _TYPES or count != 1:
+        return 0
+    layout = order + _TYPES[kind]
+    place = at + 8
+    if struct.calcsize(layout) > 4:
+        place = start + struct.unpack_from(order + "I", block, place)[0]
+    value, *below = struct.unpack_from(layout, block, place)
+    if below:
+        return value / below[0] if below[0] else 0
+    return value

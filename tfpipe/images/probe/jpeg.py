@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 
-from tfpipe.images.probe.exif import exif_orientation
+from tfpipe.images.probe.exif import find_orientation
 from tfpipe.images.probe.header import ImageHeader, check_size, refuse
 
 _END, _SCAN, _APP1 = b"\xff\xd9", 0xDA, 0xE1
@@ -14,21 +14,28 @@ _SKIPPED = frozenset([0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE])
 _BARE = frozenset([0x01, *range(0xD0, 0xD8)])  # No length follows.
 # Baseline, extended, progressive, and the two arithmetic-coded kinds that TensorFlow's libjpeg-turbo decodes.
 _FRAMES = frozenset([0xC0, 0xC1, 0xC2, 0xC9, 0xCA])
+# Lossless, with Huffman and arithmetic codes, which some builds of Pillow read.
+_OTHER_FRAMES = frozenset([0xC3, 0xCB])
+_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _MAX_SIDE = 65_500  # libjpeg's own limit, below the format's 65535
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 
 
 def read_jpeg(data: bytes) -> ImageHeader:
     """The header of a JPEG whose scan begins and that ends with an end marker."""
-    at, size, orientation = 2, None, 1
+    at, size, exif, xmp = 2, None, None, None
     while True:
         if data[at] != 0xFF or data[at + 1] in b"\x00\xff":
             at = _next_marker(data, at)
         marker = data[at + 1]
         at += 2
         if marker in _SKIPPED:
-            if marker == _APP1 and orientation == 1 and data.startswith(b"Exif\0\0", at + 2):
-                orientation = exif_orientation(data, at + 8, at + (data[at] << 8 | data[at + 1]))
+            if marker == _APP1:
+                content = data[at + 2 : at + (data[at] << 8 | data[at + 1])]
+                if content.startswith(_EXIF):
+                    exif = content if exif is None else exif + content.removeprefix(_EXIF)
+                elif content.startswith(_XMP):
+                    xmp = content
         elif marker in _FRAMES and size is None:
             size = _size(data, at)
         elif marker in _BARE:
@@ -36,10 +43,11 @@ def read_jpeg(data: bytes) -> ImageHeader:
         elif marker == _SCAN and size is not None:
             break
         else:
-            refuse("bad_header", f"JPEG marker FF {marker:02X} is at byte {at - 2}, where it can't be decoded.")
+            said = f"JPEG marker FF {marker:02X} is at byte {at - 2}, where it can't be decoded."
+            refuse("bad_header", said, pillow="JPEG" if marker in _OTHER_FRAMES else "")
         at += data[at] << 8 | data[at + 1]  # A length below 2 is junk, and skipped as junk.
     _check_scan(data, at)
-    return ImageHeader("jpeg", *size, orientation)
+    return ImageHeader("jpeg", *size, find_orientation(exif, xmp))
 
 
 def _next_marker(data: bytes, at: int) -> int:
@@ -57,6 +65,7 @@ def _size(data: bytes, at: int) -> tuple[int, int]:
             "bad_header",
             f"The JPEG frame at byte {at} has {length} bytes for {components} components of "
             f"{precision} bits; supported are 1, 3 or 4 components of 8.",
+            pillow="JPEG",
         )
     return check_size("JPEG", height, width, _MAX_SIDE)
 
