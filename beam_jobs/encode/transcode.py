@@ -13,6 +13,7 @@ Pillow is imported when a file needs it. It opens one format only, that of the f
 from __future__ import annotations
 
 import io
+import re
 import struct
 import threading
 import warnings
@@ -30,7 +31,6 @@ from beam_jobs.job import Transcoding
 from beam_jobs.sources.listing import Refusal
 from tfpipe.errors import SetupError
 from tfpipe.images.probe import ImageHeader, NotAnImage, probe
-from tfpipe.images.probe.header import check_pixels
 from tfpipe.images.probe.png import is_gray_of_16_bits
 
 # A category and a kind: what a record's file went through, counted in the sidecar and in the manifest.
@@ -93,29 +93,20 @@ def _transcode(data: bytes, format: str, how: Transcoding, refused: NotAnImage |
             f"A file has to be read as {format}, which takes Pillow: pip install 'tfpipe[beam]'; "
             "or --transcode none refuses such files."
         ) from error
-    with _quiet_pillow(Image), listening():
+    with _quiet_pillow(Image, how.max_pixels), listening():
         try:
             image = Image.open(io.BytesIO(_as_colours(data)), formats=[format])
-        except UnidentifiedImageError as error:
-            raise refused or _broken(error) from error
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise _broken(error) from error
-        check_pixels(image.height, image.width, how.max_pixels)
-        # An image inside the file may be larger than the file says.
-        Image.MAX_IMAGE_PIXELS = how.max_pixels
-        try:
             image.load()
             pixels = _sixteen_bits(image, data)
             if pixels is None:
                 pixels = _eight_bits(image, format)
             orientation = _orientation(image)
+        except UnidentifiedImageError as error:
+            raise refused or _broken(error) from error
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise _too_large(error, how.max_pixels) from error
         except (Refusal, MemoryError):
             raise
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            said = f"It holds an image of more pixels than --max_pixels allows, {how.max_pixels}."
-            raise Refusal("too_many_pixels", said) from error
         except Exception as error:
             raise _broken(error) from error
     if pixels.dtype != np.uint8:
@@ -126,16 +117,26 @@ def _transcode(data: bytes, format: str, how: Transcoding, refused: NotAnImage |
 
 
 @contextmanager
-def _quiet_pillow(pillow: Any) -> Iterator[None]:
-    """Pillow without warnings, for one thread; its limit of pixels, for now none, is what the block makes it."""
+def _quiet_pillow(pillow: Any, max_pixels: int) -> Iterator[None]:
+    """Pillow for one thread, without warnings, and with a limit of pixels of ours.
+
+    It checks the limit before it decodes, also for an image inside a file, which may be larger than the file says.
+    """
     with _PILLOW, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # Beyond the limit it warns, and raises beyond twice the limit.
         warnings.simplefilter("error", pillow.DecompressionBombWarning)
-        limit, pillow.MAX_IMAGE_PIXELS = pillow.MAX_IMAGE_PIXELS, None
+        limit, pillow.MAX_IMAGE_PIXELS = pillow.MAX_IMAGE_PIXELS, max_pixels
         try:
             yield
         finally:
             pillow.MAX_IMAGE_PIXELS = limit
+
+
+def _too_large(error: Exception, max_pixels: int) -> Refusal:
+    found = re.search(r"\d+", str(error))
+    count = found[0] if found else "more"
+    return Refusal("too_many_pixels", f"The image has {count} pixels; --max_pixels allows {max_pixels}.")
 
 
 def _broken(error: Exception) -> Refusal:

@@ -25,7 +25,7 @@ from collections.abc import Callable
 
 from tfpipe.images.probe.bmp import read_bmp
 from tfpipe.images.probe.gif import read_gif
-from tfpipe.images.probe.header import ImageHeader, NotAnImage, check_pixels, refuse
+from tfpipe.images.probe.header import ImageHeader, NotAnImage, refuse
 from tfpipe.images.probe.jpeg import read_jpeg
 from tfpipe.images.probe.png import read_png
 from tfpipe.images.probe.strangers import refuse_stranger
@@ -61,7 +61,12 @@ def probe(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
     except (IndexError, struct.error):
         name = read.__name__.removeprefix("read_").upper()
         refuse("bad_header", f"The {name} header breaks off; {len(data)} bytes came.")
-    check_pixels(header.height, header.width, max_pixels)
+    num_pixels = header.height * header.width
+    if num_pixels > max_pixels:
+        refuse(
+            "too_many_pixels",
+            f"The image has {header.height} x {header.width} = {num_pixels} pixels; --max_pixels allows {max_pixels}.",
+        )
     return header
 
 

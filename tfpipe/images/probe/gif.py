@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tfpipe.images.probe.header import ImageHeader, check_size, refuse, refuse_format
 
 _FRAME, _EXTENSION, _TRAILER, _CONTROL = 0x2C, 0x21, 0x3B, 0xF9
+_MOST_BITS = 8
 
 
 class _Frame(NamedTuple):
@@ -17,6 +18,7 @@ class _Frame(NamedTuple):
     width: int
     num_colours: int  # 0: there is no table, neither its own nor the file's
     transparent: bool
+    code_bits: int
 
 
 def read_gif(data: bytes) -> ImageHeader:
@@ -36,7 +38,9 @@ def read_gif(data: bytes) -> ImageHeader:
         refuse_format("GIF with frames off their canvas", pillow="GIF")
     if first.transparent:
         refuse_format("GIF with transparent pixels", pillow="GIF")
-    # It takes this for the end.
+    # Of these it says that they are broken.
+    if max(frame.code_bits for frame in frames) > _MOST_BITS:
+        refuse_format(f"GIF with codes of more than {_MOST_BITS} bits", pillow="GIF")
     if has_empty_extension:
         refuse_format("GIF with an empty extension", pillow="GIF")
     return ImageHeader("gif", canvas_height, canvas_width, 1)
@@ -52,7 +56,9 @@ def _read_blocks(data: bytes, screen_flags: int) -> tuple[list[_Frame], bool]:
             left, top, width, height, flags = struct.unpack_from("<HHHHB", data, at + 1)
             colours = _num_colours(flags)
             at += 11 + 3 * colours
-            frames.append(_Frame(top, left, height, width, colours or _num_colours(screen_flags), transparent))
+            frames.append(
+                _Frame(top, left, height, width, colours or _num_colours(screen_flags), transparent, data[at - 1])
+            )
             transparent = False
         elif data[at] == _EXTENSION:
             if data[at + 1] == _CONTROL:

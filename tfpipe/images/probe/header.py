@@ -58,15 +58,6 @@ def check_size(name: str, height: int, width: int, max_side: int) -> tuple[int, 
     return height, width
 
 
-def check_pixels(height: int, width: int, max_pixels: int) -> None:
-    """Raises NotAnImage where the image has more pixels than allowed."""
-    if height * width > max_pixels:
-        refuse(
-            "too_many_pixels",
-            f"The image has {height} x {width} = {height * width} pixels; --max_pixels allows {max_pixels}.",
-        )
-
-
 def refuse(reason: str, sentence: str, *, pillow: str = "") -> NoReturn:
     """Raises NotAnImage, without the error that is being handled."""
     raise NotAnImage(reason, sentence, pillow) from None

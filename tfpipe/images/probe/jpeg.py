@@ -6,9 +6,9 @@ import re
 import struct
 
 from tfpipe.images.probe.exif import find_orientation
-from tfpipe.images.probe.header import ImageHeader, check_size, refuse
+from tfpipe.images.probe.header import ImageHeader, check_size, refuse, refuse_format
 
-_END, _SCAN, _APP1 = b"\xff\xd9", 0xDA, 0xE1
+_END, _SCAN, _APP1, _APP14 = b"\xff\xd9", 0xDA, 0xE1, 0xEE
 # Tables, comments and APPn segments, which are jumped over. libjpeg stops at markers that are in no list here.
 _SKIPPED = frozenset([0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE])
 _BARE = frozenset([0x01, *range(0xD0, 0xD8)])  # No length follows.
@@ -24,6 +24,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]")
 def read_jpeg(data: bytes) -> ImageHeader:
     """The header of a JPEG whose scan begins and that ends with an end marker."""
     at, size, exif, xmp = 2, None, None, None
+    is_cmyk = has_adobe = False
     while True:
         if data[at] != 0xFF or data[at + 1] in b"\x00\xff":
             at = _next_marker(data, at)
@@ -36,8 +37,11 @@ def read_jpeg(data: bytes) -> ImageHeader:
                     exif = content if exif is None else exif + content.removeprefix(_EXIF)
                 elif content.startswith(_XMP):
                     xmp = content
+            elif marker == _APP14:
+                has_adobe |= data.startswith(b"Adobe", at + 2)
         elif marker in _FRAMES and size is None:
             size = _size(data, at)
+            is_cmyk = data[at + 7] == 4
         elif marker in _BARE:
             continue
         elif marker == _SCAN and size is not None:
@@ -47,6 +51,9 @@ def read_jpeg(data: bytes) -> ImageHeader:
             refuse("bad_header", said, pillow="JPEG" if marker in _OTHER_FRAMES else "")
         at += data[at] << 8 | data[at + 1]  # A length below 2 is junk, and skipped as junk.
     _check_scan(data, at)
+    if is_cmyk and not has_adobe:
+        # Photoshop stores its ink inverted; Pillow takes all CMYK for Photoshop's, decode_image what says so.
+        refuse_format("CMYK JPEG without Adobe's marker", pillow="JPEG")
     return ImageHeader("jpeg", *size, find_orientation(exif, xmp))
 
 
