@@ -11,8 +11,9 @@ import struct
 # The byte order mark and 42; some programs swap the bytes of the 42.
 _ORDERS = {b"II*\0": "<", b"II\0*": "<", b"MM\0*": ">", b"MM*\0": ">"}
 _TAG = 0x0112
-# The types of numbers, as struct writes them. A rational is two. BYTE, ASCII and UNDEFINED hold no number for Pillow.
+# The types of numbers, as struct writes them; a rational is two. BYTE, ASCII and UNDEFINED hold no number for Pillow.
 _TYPES = {3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q"}
+_BYTES = (1, 2, 7)
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
@@ -53,22 +54,24 @@ def _exif_value(block: bytes) -> float | None:
         num_entries = struct.unpack_from(order + "H", block, first)[0]
         tag = struct.pack(order + "H", _TAG)
         for at in range(first + 2, min(first + 2 + 12 * num_entries, len(block) - 11), 12):
-            if block.startswith(tag, at):
-                value = _entry_value(block, at, start, order)
+            if block.startswith(tag, at) and (found := _entry_value(block, at, start, order)) is not None:
+                value = found
     except struct.error:
         pass
     return value
 
 
-def _entry_value(block: bytes, at: int, start: int, order: str) -> float:
-    """The number in the entry at `at`; 0 where it holds none, or several."""
+def _entry_value(block: bytes, at: int, start: int, order: str) -> float | None:
+    """The first number in the entry at `at`; 0 where it holds bytes; None where its values are not all there."""
     kind, count = struct.unpack_from(order + "HI", block, at + 2)
-    if kind not in _TYPES or count != 1:
-        return 0
-    layout = order + _TYPES[kind]
-    place = at + 8
-    if struct.calcsize(layout) > 4:
+    if kind not in _TYPES:
+        return 0 if kind in _BYTES and count else None
+    layout, place = order + _TYPES[kind], at + 8
+    size = count * struct.calcsize(layout)
+    if size > 4:
         place = start + struct.unpack_from(order + "I", block, place)[0]
+    if not size or place + size > len(block):
+        return None
     value, *below = struct.unpack_from(layout, block, place)
     if below:
         return value / below[0] if below[0] else 0
