@@ -123,8 +123,12 @@ def find_complaint(data: bytes, decode: Callable[[bytes], object]) -> str | None
     said = _said_of(data, decode)
     if not said:
         return None
-    # libjpeg prints the first complaint only. Without the harmless ones' causes it prints the next.
-    for line in (*said, *_said_of(_bare_jpeg(data), decode)):
+    # libjpeg prints the first complaint only: without the causes of the harmless ones it prints what they may hide.
+    try:
+        left = _said_of(_bare_jpeg(data), decode)
+    except Exception:
+        left = said
+    for line in left:
         if not _HARMLESS.match(line):
             raise Refusal("corrupt_pixels", f"Pixels are missing or wrong; libjpeg says: {line.decode()}.")
     return _NUMBER.sub("N", said[0].decode())
