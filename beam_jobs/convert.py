@@ -176,7 +176,8 @@ def _recorded(job: Job, source: Source, plan: Plan, embedder: Embedder | None, s
         recorded["model"] = {**embedder.recorded(), "resize": job.resize, "embedding_size": size.fixed // 4}
     # The shards too: where images keep their sizes, a sample of their headers decides the cuts.
     identity = [recorded, plan.class_names, plan.columns, plan.splits, plan.shards, plan.source_digest, versions(job)]
-    if job.transcode == "png":
+    # Files that only their bytes betray have the sidecars: shards of other versions are never published together.
+    if job.transcode == "png" and plan.may_transcode:
         identity.append(transcoder_versions())
     recorded["plan"] = xxhash.xxh3_128_hexdigest(json.dumps(identity, sort_keys=True).encode())
     return recorded

@@ -43,6 +43,8 @@ _PARTS = 1 << _PART_BITS
 _RECORD_OVERHEAD = 110
 
 _RUN_DTYPE = np.dtype([("order", "<u8"), ("size", "<i8"), ("begin", "<u8"), ("place", "<u4"), ("split", "u1")])
+# Names that hardly ever stand for files which are re-encoded.
+KEPT_ENDINGS = (".jpg", ".jpeg", ".png")
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 _INT, _FLOAT, _TEXT, _EMPTY, _LARGE = 1, 2, 4, 8, 16
@@ -98,6 +100,7 @@ class _SortedRun:
         self.kinds: list[int] = []
         self.refused: list[Refused] = []
         self.digest = 0
+        self.names_tell = True
 
     def add(self, entry: Listed, scan: ListingScan) -> None:
         key, label, split, size, extras, locator = entry
@@ -108,6 +111,7 @@ class _SortedRun:
         end = b"\0" + locator.encode() if locator else b""
         self.rows.append((number, order, size, len(end)))
         self.refs_bytes.append(data + end)
+        self.names_tell &= key.lower().endswith(KEPT_ENDINGS)
         if scan.label_kind != "number":
             self.labels[label] += 1
         if extras:
@@ -119,6 +123,7 @@ class _SortedRun:
         if self.rows:
             self._save_refs(stem)
         facts = {"labels": self.labels, "kinds": self.kinds, "refused": self.refused, "digest": self.digest}
+        facts["names_tell"] = self.names_tell
         # Last, by rename: a run without it does not count.
         replace_file(stem.with_suffix(".json"), json.dumps(facts).encode(), fsync=False, shared=True)
 
@@ -201,6 +206,7 @@ class Plan:
       refused: how many of them the listing refused, by reason.
       source_digest: of all references, whatever their order.
       num_bytes: the expected size of all shards.
+      may_transcode: whether some name is that of no JPEG or PNG: its file may have to be re-encoded.
     """
 
     splits: tuple[str, ...]
@@ -211,6 +217,7 @@ class Plan:
     refused: Mapping[str, int]
     source_digest: str
     num_bytes: int
+    may_transcode: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
@@ -255,6 +262,7 @@ def make_plan(job: Job, scan: ListingScan, size: RecordSize) -> Plan:
         refused=dict(sorted(refused.items())),
         source_digest=f"{digest:032x}",
         num_bytes=int(sizes.sum()),
+        may_transcode=not all(fact.get("names_tell", True) for fact in facts),
     )
 
 

@@ -150,31 +150,35 @@ _SEQUENTIAL, _PROGRESSIVE = frozenset([0xC0, 0xC1, 0xC9]), frozenset([0xC2, 0xCA
 _SCAN, _END, _BARE = 0xDA, 0xD9, frozenset([0x01, *range(0xD0, 0xD9)])
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yields the marker, the content and, of scans, the coded pixels of each segment of a JPEG that was probed."""
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yields the marker, the content and the end of each segment of a probed JPEG; behind a scan's are its pixels."""
     at = 2
     while (found := _MARKER.search(data, at)) is not None and (marker := data[found.start() + 1]) != _END:
         at = found.end()
-        if marker in _BARE:
-            continue
-        start, at = at + 2, at + int.from_bytes(data[at : at + 2])
-        content, pixels = data[start:at], b""
+        if marker not in _BARE:
+            start, at = at + 2, at + int.from_bytes(data[at : at + 2])
+            yield marker, data[start:at], at
         if marker == _SCAN:
-            end = _SCAN_END.search(data, at)
-            pixels = data[at : end.start() if end else len(data)]
-            at += len(pixels)
-        yield marker, content, pixels
+            at = _scan_end(data, at)
+
+
+def _scan_end(data: bytes, at: int) -> int:
+    found = _SCAN_END.search(data, at)
+    return found.start() if found else len(data)
 
 
 def _bare_jpeg(data: bytes) -> bytes:
     """The JPEG without what decoders complain of harmlessly: junk, application data, wrong numbers in a scan's head."""
     parts, sequential = [b"\xff\xd8"], False
-    for marker, content, pixels in _segments(data):
+    for marker, content, end in _segments(data):
+        pixels = b""
         if marker in _SEQUENTIAL | _PROGRESSIVE:
             sequential = marker in _SEQUENTIAL
-        elif marker == _SCAN and sequential:
-            content = content[: 1 + 2 * content[0]] + b"\0\x3f\0"
-        elif marker not in _KEPT and marker != _SCAN:
+        elif marker == _SCAN:
+            pixels = data[end : _scan_end(data, end)]
+            if sequential:
+                content = content[: 1 + 2 * content[0]] + b"\0\x3f\0"
+        elif marker not in _KEPT:
             continue
         parts += [bytes([0xFF, marker]), struct.pack(">H", len(content) + 2), content, pixels]
     return b"".join([*parts, b"\xff\xd9"])
@@ -183,6 +187,7 @@ def _bare_jpeg(data: bytes) -> bytes:
 def missing_scans(data: bytes) -> str | None:
     """What the scans of a JPEG leave out, as a phrase; None where they hold every bit of every component."""
     missing: dict[int, list[int]] = {}
+    sequential = True
     for marker, content, _ in _segments(data):
         if marker in _SEQUENTIAL | _PROGRESSIVE:
             # For each component and frequency, the lowest bit that came; 16 before any.

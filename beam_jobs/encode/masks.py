@@ -27,6 +27,7 @@ from tfpipe.images.probe import ImageHeader, NotAnImage, probe
 
 _GRAY, _PALETTE = 0, 3
 _COLOURS = {2: "colours", 4: "gray and transparency", 6: "colours and transparency"}
+_LEVEL = 6
 _BMP_BITS_AT, _BMP_HEADER_AT = 28, 14
 
 
@@ -133,7 +134,7 @@ def _bmp_as_png(data: bytes, header: ImageHeader) -> bytes:
 
 def gray_png(rows: list[bytes]) -> bytes:
     """The PNG of 8 bits of gray with those rows, all of one length."""
-    return join_png(len(rows), len(rows[0]), _GRAY, b"".join(b"\0" + row for row in rows))
+    return join_png(len(rows), len(rows[0]), _GRAY, b"".join(b"\0" + row for row in rows), level=_LEVEL)
 
 
 # ---- pixels: with TensorFlow, where images are decoded too

@@ -12,13 +12,10 @@ from beam_jobs.encode.models import Embedder
 from beam_jobs.encode.record import Files
 from beam_jobs.encode.shrink import Gain, measure_gain
 from beam_jobs.job import Job, Shrink, Transcoding
-from beam_jobs.plan import RecordSize
+from beam_jobs.plan import KEPT_ENDINGS, RecordSize
 from beam_jobs.sources import Ref, Source
 from beam_jobs.sources.listing import MASK_COLUMN
 from tfpipe.quiet import load_tensorflow
-
-# Names that hardly ever stand for files which are re-encoded: those are not read for the sake of the plan.
-_KEPT = (".jpg", ".jpeg", ".png")
 
 
 def needs_sample(job: Job, source: Source) -> bool:
@@ -36,7 +33,7 @@ def record_size(job: Job, sample: Sequence[Ref], source: Source, embedder: Embed
     """
     masks = mask_reader(source)
     if job.payload == "raw":
-        if masks is None and all(ref.key.lower().endswith(_KEPT) for ref in sample):
+        if masks is None and all(ref.key.lower().endswith(KEPT_ENDINGS) for ref in sample):
             return RecordSize(per_file_byte=1)
         files = Files(source, job.transcoding, masks)
         pairs = [(len(one.source), len(one.data) + len(one.mask or b"")) for one in files.load_each(sample)]

@@ -334,6 +334,18 @@ def test_the_plan_changes_with_the_versions_that_encode(
     assert converted(folder, tmp_path / "other").made_by["plan"] != before
 
 
+def test_the_plan_of_jpeg_and_png_files_is_the_one_it_always_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in/cat").mkdir(parents=True)
+    for name in ("a.jpg", "b.JPEG", "c.png"):
+        (tmp_path / "in/cat" / name).write_bytes(JPEG)
+    before = converted(tmp_path / "in", tmp_path / "out").made_by["plan"]
+    monkeypatch.setattr(zlib, "ZLIB_RUNTIME_VERSION", "9.9.9")
+    assert converted(tmp_path / "in", tmp_path / "other").made_by["plan"] == before
+    assert converted(tmp_path / "in", tmp_path / "none", transcode="none").made_by["plan"] != before
+
+
 def test_a_worker_with_other_versions_is_found(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("beam_jobs.shards.transcoder_versions", lambda: {"pillow": "1", "zlib": "2"})
     with pytest.raises(SetupError, match=r"was re-encoded with \{'pillow': '1', 'zlib': '2'\}, and the plan was made"):

@@ -23,8 +23,9 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]")
 
 def read_jpeg(data: bytes) -> ImageHeader:
     """The header of a JPEG whose scan begins and that ends with an end marker."""
-    at, size, exif, xmp = 2, None, None, None
-    is_cmyk = has_adobe = False
+    at, size, is_cmyk, has_adobe = 2, None, False, False
+    exif: list[tuple[int, int]] = []
+    xmp = None
     while True:
         if data[at] != 0xFF or data[at + 1] in b"\x00\xff":
             at = _next_marker(data, at)
@@ -32,11 +33,10 @@ def read_jpeg(data: bytes) -> ImageHeader:
         at += 2
         if marker in _SKIPPED:
             if marker == _APP1:
-                content = data[at + 2 : at + (data[at] << 8 | data[at + 1])]
-                if content.startswith(_EXIF):
-                    exif = content if exif is None else exif + content.removeprefix(_EXIF)
-                elif content.startswith(_XMP):
-                    xmp = content
+                if data.startswith(_EXIF, at + 2):
+                    exif.append((at + 8, at + (data[at] << 8 | data[at + 1])))
+                elif data.startswith(_XMP, at + 2):
+                    xmp = data[at + 2 : at + (data[at] << 8 | data[at + 1])]
             elif marker == _APP14:
                 has_adobe |= data.startswith(b"Adobe", at + 2)
         elif marker in _FRAMES and size is None:
@@ -54,7 +54,14 @@ def read_jpeg(data: bytes) -> ImageHeader:
     if is_cmyk and not has_adobe:
         # Photoshop stores its ink inverted; Pillow takes all CMYK for Photoshop's, decode_image what says so.
         refuse_format("CMYK JPEG without Adobe's marker", pillow="JPEG")
-    return ImageHeader("jpeg", *size, find_orientation(exif, xmp))
+    orientation = 1
+    if len(exif) > 1:  # One block in several segments.
+        orientation = find_orientation(b"".join([data[start:end] for start, end in exif]), xmp)
+    elif exif:
+        orientation = find_orientation(data, xmp, start=exif[0][0], end=exif[0][1])
+    elif xmp is not None:
+        orientation = find_orientation(None, xmp)
+    return ImageHeader("jpeg", *size, orientation)
 
 
 def _next_marker(data: bytes, at: int) -> int:
