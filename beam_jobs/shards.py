@@ -54,9 +54,9 @@ class ShardStats:
       image_sizes: the distribution of the sizes of images and files; see census.
       moments: of all pixels; None where none were decoded.
       source_digest: the sum of the records' digests.
+      refused: inputs that could not become records.
       notes: what files went through, by category and kind: how many, and the first keys.
       transcoder: the versions that re-encoded files; empty where none was.
-      refused: inputs that could not become records.
     """
 
     name: str
@@ -70,9 +70,9 @@ class ShardStats:
     image_sizes: Sizes = field(default_factory=dict)
     moments: Moments | None = None
     source_digest: int = 0
+    refused: list[Refused] = field(default_factory=list)
     notes: Notes = field(default_factory=dict)
     transcoder: dict[str, str] = field(default_factory=dict)
-    refused: list[Refused] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Writes the sidecar by rename."""
@@ -84,6 +84,7 @@ class ShardStats:
         fields: dict[str, Any] = json.loads(path.read_text())
         fields["class_counts"] = {int(label): count for label, count in fields["class_counts"].items()}
         fields["refused"] = [Refused(*refusal) for refusal in fields["refused"]]
+        fields["notes"] = merge_notes([fields.get("notes", {})])
         fields["sizes"] = fields["sizes"] and tuple(fields["sizes"])
         if fields["moments"] is not None:
             count, sums, squares = fields["moments"]
@@ -238,9 +239,9 @@ class _StatsBuilder:
             image_sizes=count_sizes(np.array(self._files, np.int64).reshape(-1, 3)),
             moments=self._moments,
             source_digest=self._source_digest,
+            refused=refused,
             notes=self._notes,
             transcoder=transcoder_versions() if "transcoded" in self._notes else {},
-            refused=refused,
         )
 
     def offsets(self) -> np.ndarray:

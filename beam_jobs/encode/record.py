@@ -60,8 +60,8 @@ class Encoded(NamedTuple):
     content: bytes
     file_bytes: int
     digest: int
-    key: str
-    notes: tuple[Note, ...]
+    key: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 class Loaded(NamedTuple):

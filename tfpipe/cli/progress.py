@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TextIO
 
 
 @contextlib.contextmanager
@@ -35,9 +35,17 @@ def progress(
 
     sizes = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if in_bytes else ()
     columns = (*bars.Progress.get_default_columns()[:-1], *sizes, bars.TimeRemainingColumn())
-    # On a descriptor of its own: a conversion holds back what libraries print to that of stderr while they decode.
-    with (
-        os.fdopen(os.dup(sys.stderr.fileno()), "w") as own,
-        bars.Progress(*columns, console=Console(file=own)) as bar,
-    ):
+    with _own_stderr() as stderr, bars.Progress(*columns, console=Console(file=stderr)) as bar:
         yield partial(bar.update, bar.add_task(description, total=total, completed=completed))
+
+
+@contextlib.contextmanager
+def _own_stderr() -> Iterator[TextIO]:
+    """Stderr on a descriptor of its own: a conversion holds back what comes to the common one while it decodes."""
+    try:
+        descriptor = os.dup(sys.stderr.fileno())
+    except (OSError, ValueError):  # Something that stands for stderr.
+        yield sys.stderr
+    else:
+        with os.fdopen(descriptor, "w") as own:
+            yield own
