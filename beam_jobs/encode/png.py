@@ -43,8 +43,8 @@ def write_png(pixels: np.ndarray, *, smooth: bool) -> bytes:
 
     Args:
       pixels: uint8, [H, W] for gray or [H, W, 3] for colours.
-      smooth: rows are stored as differences to the row above, which makes photographs a tenth to a third smaller; images
-        of a few colours, as palettes have them, grow by two thirds.
+      smooth: rows are stored as differences to the row above, which makes photographs a tenth to a third smaller;
+        images of a few colours, as palettes have them, grow by two thirds.
     """
     height, width = pixels.shape[:2]
     flat = np.ascontiguousarray(pixels).reshape(height, -1)
