@@ -212,6 +212,7 @@ class ArrayPayload:
         encoded: list[Encoded] = []
         for ref, image, sums in zip(refs, batch, moments, strict=True):
             values = {"image": image, "shape": (height, width, channels)}
-            loaded = Loaded(ref, image.tobytes(), header)
+            data = image.tobytes()
+            loaded = Loaded(ref, data, header, data)
             encoded.append(self.packer.pack(loaded, values, size=(height, width), moments=sums))
         return encoded

@@ -27,6 +27,7 @@ from beam_jobs.encode.embedding import open_embedder
 from beam_jobs.encode.models import Embedder
 from beam_jobs.encode.shrink import Gain
 from beam_jobs.encode.sizes import needs_sample, record_size, shrink_gain
+from beam_jobs.encode.transcode import transcoder_versions
 from beam_jobs.engines.locks import LOCK_NAME, SPOOL_NAME, lock_output
 from beam_jobs.engines.progress import WatchedProgress
 from beam_jobs.engines.staging import LocalState, State, open_state
@@ -189,7 +190,7 @@ def _measure_records(
     sample = lowest_refs(sorted_runs, _SAMPLE) if needs_sample(job, source) else []
     if job.shrink is None:
         return record_size(job, sample, source, embedder), None
-    gain = shrink_gain(job.shrink, sample, source, job.max_pixels)
+    gain = shrink_gain(job.shrink, sample, source, job.transcoding)
     return RecordSize(per_file_byte=gain.bytes_ratio), gain
 
 
@@ -204,6 +205,9 @@ def _recorded(job: Job, source: Source, plan: Plan, embedder: Embedder | None, s
     identity = [recorded, plan.class_names, plan.columns, plan.splits, plan.shards, plan.source_digest, versions(job)]
     if job.payload == "embedding" or job.image_size is not None:
         identity.append(_PIXELS)
+    # Files that only their bytes betray have the sidecars: shards of other versions are never published together.
+    if job.transcode == "png" and plan.may_transcode:
+        identity.append(transcoder_versions())
     recorded["plan"] = xxhash.xxh3_128_hexdigest(json.dumps(identity, sort_keys=True).encode())
     return recorded
 

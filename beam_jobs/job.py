@@ -18,9 +18,12 @@ from tfpipe.images.sizes import as_size
 RESIZES = ("pad", "stretch", "crop")
 DTYPES = ("float32", "float16", "uint8")
 SPLIT_FOLDERS = ("auto", "yes", "no")
+TRANSCODES = ("png", "none")
+SIXTEEN_BITS = ("high", "scale")
 RANGES = ("0,1", "0,255", "-1,1")
 BOX_ORDERS = ("xyxy", "xywh")
 DEFAULT_QUALITY = 90
+_OLD = {"transcode": "png", "sixteen_bit": "high"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,21 @@ class Shrink:
             return None
         scale = self.max_side / longest
         return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+@dataclass(frozen=True)
+class Transcoding:
+    """How files are taken that TensorFlow does not read, or reads wrongly.
+
+    Attributes:
+      max_pixels: images with more are refused before they are decoded.
+      to_png: whether files are re-encoded; otherwise they are refused.
+      sixteen_bit: of 16 bits of gray, "high" keeps the upper 8, "scale" gives 255 * v / the file's largest value.
+    """
+
+    max_pixels: int
+    to_png: bool = True
+    sixteen_bit: str = "high"
 
 
 @dataclass(frozen=True)
@@ -80,6 +98,8 @@ class Job:
       quality: of re-encoded JPEG files; given alone, every image is re-encoded.
       max_rejected: how many inputs may be refused: a count such as "10", or a share such as "1%".
       max_pixels: images with more are refused.
+      transcode: "png" re-encodes what Pillow reads and TensorFlow does not, or reads wrongly; "none" refuses it.
+      sixteen_bit: of 16 bits of gray, "high" keeps the upper 8, "scale" gives 255 * v / the file's largest value.
       verify: "decode" decodes every raw image; "none" reads headers and end markers.
       threads: how many images are decoded at once, per worker.
       limit: take only this many inputs, the first; of a folder, round robin over the classes.
@@ -119,6 +139,8 @@ class Job:
     quality: int | None = None
     max_rejected: str = "1%"
     max_pixels: int = DEFAULT_MAX_PIXELS
+    transcode: str = "png"
+    sixteen_bit: str = "high"
     verify: str = "none"
     threads: int = 1
     limit: int | None = None
@@ -135,6 +157,8 @@ class Job:
             ("split_folders", SPLIT_FOLDERS),
             ("resize", RESIZES),
             ("dtype", DTYPES),
+            ("transcode", TRANSCODES),
+            ("sixteen_bit", SIXTEEN_BITS),
             ("verify", ("none", "decode")),
         ):
             if getattr(self, name) not in allowed:
@@ -150,6 +174,10 @@ class Job:
             raise UsageError("--resume goes on with what is there, --overwrite replaces it; take one of the two.")
         if not 0 <= self.seed < 2**64:
             raise UsageError(f"--seed is {self.seed}; it must be in [0, 2**64).")
+        if self.sixteen_bit != "high" and self.transcode == "none":
+            raise UsageError(
+                f"--sixteen_bit {self.sixteen_bit} re-encodes files, --transcode none forbids it; take one of the two."
+            )
         split_bounds(self.fractions)
         rejected_limit(self.max_rejected, 0)
         if self.labels is not None and self.label_kind in ("number", "none"):
@@ -214,6 +242,11 @@ class Job:
         return Shrink(self.max_side, DEFAULT_QUALITY if self.quality is None else self.quality)
 
     @property
+    def transcoding(self) -> Transcoding:
+        """How files are taken that TensorFlow does not read."""
+        return Transcoding(self.max_pixels, self.transcode == "png", self.sixteen_bit)
+
+    @property
     def needs_tensorflow(self) -> bool:
         """Whether the job decodes pixels; raw records are packed without TensorFlow."""
         return self.payload != "raw" or self.verify == "decode" or self.shrink is not None
@@ -226,6 +259,10 @@ class Job:
             "target_bytes": self.target_bytes,
         }
         options |= {"seed": self.seed, "max_pixels": self.max_pixels, "limit": self.limit}
+        # What was added later only where it differs: datasets that were written before are found to be the same.
+        options |= {
+            name: getattr(self, name) for name in ("transcode", "sixteen_bit") if getattr(self, name) != _OLD[name]
+        }
         if self.label_kind != "class":
             options["label_kind"] = self.label_kind
         columns = ("file_column", "label_column", "split_column", "group_column", "label_separator", "box_order")

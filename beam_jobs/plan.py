@@ -45,6 +45,8 @@ _PARTS = 1 << _PART_BITS
 _RECORD_OVERHEAD = 110
 
 _RUN_DTYPE = np.dtype([("order", "<u8"), ("size", "<i8"), ("begin", "<u8"), ("place", "<u4"), ("split", "u1")])
+# Names that hardly ever stand for files which are re-encoded.
+KEPT_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class _SortedRun:
         self.refused: list[Refused] = []
         self.left_out: Counter[str] = Counter()
         self.digest = 0
+        self.names_tell = True
 
     def add(self, entry: Listed, scan: ListingScan) -> None:
         key, label, split, size, extras, locator, group = entry
@@ -108,6 +111,7 @@ class _SortedRun:
         end = b"\0" + locator.encode() if locator else b""
         self.rows.append((number, order, size, len(end)))
         self.refs_bytes.append(data + end)
+        self.names_tell &= key.lower().endswith(KEPT_ENDINGS)
         if scan.label_kind not in ("number", "none"):
             self.labels[label] += 1
         if extras:
@@ -120,6 +124,7 @@ class _SortedRun:
         if self.rows:
             self._save_refs(stem)
         facts = {"labels": self.labels, "kinds": self.kinds, "refused": self.refused, "digest": self.digest}
+        facts["names_tell"] = self.names_tell
         facts |= {"left_out": self.left_out} if self.left_out else {}
         # After the others: a run without it does not count. Not synced: every run of a conversion lists anew.
         replace_file(stem.with_suffix(".json"), json.dumps({**facts, "last": last}).encode(), fsync=False)
@@ -193,6 +198,7 @@ class Plan:
       source_digest: of all references, whatever their order.
       num_bytes: the expected size of all shards.
       left_out: how much of the inputs does not come into their records, by what it is; see sources.LeftOut.
+      may_transcode: whether some name is that of no JPEG or PNG: its file may have to be re-encoded.
     """
 
     splits: tuple[str, ...]
@@ -204,6 +210,7 @@ class Plan:
     source_digest: str
     num_bytes: int
     left_out: Mapping[str, int] = field(default_factory=dict)
+    may_transcode: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
@@ -256,6 +263,7 @@ def make_plan(job: Job, scan: ListingScan, size: RecordSize) -> Plan:
         source_digest=f"{digest:032x}",
         num_bytes=int(sizes.sum()),
         left_out=dict(sorted(left_out.items())),
+        may_transcode=not all(fact.get("names_tell", True) for fact in facts),
     )
 
 

@@ -20,9 +20,17 @@ import xxhash
 from beam_jobs.census import census_json, find_duplicates
 from beam_jobs.encode.columns import extra_features
 from beam_jobs.encode.masks import has_masks
+from beam_jobs.encode.transcode import transcoder_versions
 from beam_jobs.job import Job
 from beam_jobs.plan import Plan
-from beam_jobs.shards import CONTENT_BYTES, ShardStats, find_stats, merge_counts, sum_moments
+from beam_jobs.shards import (
+    CONTENT_BYTES,
+    ShardStats,
+    find_stats,
+    merge_counts,
+    merge_notes,
+    sum_moments,
+)
 from beam_jobs.sources import Refused
 from tfpipe import __version__
 from tfpipe.errors import SetupError
@@ -225,9 +233,35 @@ def _manifest(
             **recorded,
             **left_out,
             "source_digest": f"xxh3_128_sum:{digest:032x}",
-            "versions": recorded.get("versions") or versions(job),
+            "versions": {**(recorded.get("versions") or versions(job)), **_transcoder(stats)},
+            **_recorded_notes(stats),
         },
     )
+
+
+def _recorded_notes(stats: Sequence[ShardStats]) -> dict[str, Any]:
+    """For each category of notes: how many files of each kind, and under NAME_keys the first of them."""
+    noted: dict[str, Any] = {}
+    for category, kinds in merge_notes(one.notes for one in stats).items():
+        noted[category] = {kind: count for kind, (count, _) in kinds.items()}
+        noted[f"{category}_keys"] = {kind: keys for kind, (_, keys) in kinds.items()}
+    return noted
+
+
+def _transcoder(stats: Sequence[ShardStats]) -> dict[str, str]:
+    """The versions that re-encoded files; none where no file was.
+
+    Raises:
+      SetupError: a worker had others than this process, by which the plan goes.
+    """
+    here = transcoder_versions()
+    for one in stats:
+        if one.transcoder not in ({}, here):
+            raise SetupError(
+                f"Shard {one.name} was re-encoded with {one.transcoder}, and the plan was made with {here}; install "
+                "the same versions on all machines, and run again with --overwrite."
+            )
+    return here if any(one.transcoder for one in stats) else {}
 
 
 def _splits(plan: Plan, stats: Sequence[ShardStats], content_tag: str) -> dict[str, Split]:

@@ -24,6 +24,7 @@ import xxhash
 from beam_jobs.census import Sizes, count_sizes
 from beam_jobs.encode.payloads import Payload
 from beam_jobs.encode.record import Encoded
+from beam_jobs.encode.transcode import transcoder_versions
 from beam_jobs.engines.threads import map_ordered
 from beam_jobs.sources import Ref, Refused
 from tfpipe.format.framing import Chunks
@@ -31,6 +32,10 @@ from tfpipe.images.moments import Moments
 from tfpipe.storage import begin_sync, draft_path, rename_drafts
 
 _WRITE_BYTES = 1 << 18
+# How many keys of each kind of note are kept.
+_MOST_KEYS = 20
+# Category -> kind -> how many files, and the keys of the first, sorted.
+Notes = dict[str, dict[str, tuple[int, list[str]]]]
 # The kernel takes up to 1024 chunks in one call.
 _WRITE_CHUNKS = 1000
 # The disk writes so much of a shard at a time, while the next part is encoded.
@@ -55,6 +60,8 @@ class ShardStats:
       source_digest: the sum of the records' digests.
       refused: inputs that could not become records.
       plan: the digest of the plan that it was written for; None in sidecars of versions that did not note it.
+      notes: what files went through, by category and kind: how many, and the first keys.
+      transcoder: the versions that re-encoded files; empty where none was.
     """
 
     name: str
@@ -70,6 +77,8 @@ class ShardStats:
     source_digest: int = 0
     refused: list[Refused] = field(default_factory=list)
     plan: str | None = None
+    notes: Notes = field(default_factory=dict)
+    transcoder: dict[str, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """The content of the sidecar."""
@@ -81,6 +90,7 @@ class ShardStats:
         fields: dict[str, Any] = json.loads(path.read_text())
         fields["class_counts"] = {int(label): count for label, count in fields["class_counts"].items()}
         fields["refused"] = [Refused(*refusal) for refusal in fields["refused"]]
+        fields["notes"] = merge_notes([fields.get("notes", {})])
         fields["sizes"] = fields["sizes"] and tuple(fields["sizes"])
         if fields["moments"] is not None:
             count, sums, squares = fields["moments"]
@@ -210,11 +220,14 @@ class _StatsBuilder:
         self._formats: Counter[str] = Counter()
         self._turned = self._source_digest = 0
         self._moments: Moments | None = None
+        self._notes: Notes = {}
 
     def add(self, records: Sequence[Encoded]) -> None:
         if not records:
             return
-        classes, chunks, headers, sizes, moments, contents, file_bytes, digests = zip(*records, strict=True)
+        classes, chunks, headers, sizes, moments, contents, file_bytes, digests, keys, notes = zip(
+            *records, strict=True
+        )
         self._lengths.extend([sum(map(len, parts)) for parts in chunks])
         self._classes.update(chain.from_iterable(classes))
         self._formats.update([header.format for header in headers])
@@ -226,6 +239,9 @@ class _StatsBuilder:
             self._moments = sum_moments([*decoded, self._moments or Moments()])
         self.content_digests += b"".join(contents)
         self._source_digest += sum(digests)
+        if any(notes):
+            found = [(category, kind, key) for key, some in zip(keys, notes, strict=True) for category, kind in some]
+            self._notes = merge_notes([self._notes, *({c: {k: (1, [key])}} for c, k, key in found)])
 
     def build(self, name: str, *, digest: str, refused: list[Refused], plan: str | None) -> ShardStats:
         """The stats of all records that were added."""
@@ -244,6 +260,8 @@ class _StatsBuilder:
             source_digest=self._source_digest,
             refused=refused,
             plan=plan,
+            notes=self._notes,
+            transcoder=transcoder_versions() if "transcoded" in self._notes else {},
         )
 
     def offsets(self) -> np.ndarray:
@@ -274,3 +292,15 @@ def merge_counts(parts: Iterable[dict[Any, int]]) -> Counter[Any]:
     for part in parts:
         total.update(part)
     return total
+
+
+def merge_notes(parts: Iterable[Notes]) -> Notes:
+    """The notes of all parts together; of the keys of each kind, the first of all."""
+    total: Notes = {}
+    for part in parts:
+        for category, kinds in part.items():
+            found = total.setdefault(category, {})
+            for kind, (count, keys) in kinds.items():
+                before, earlier = found.get(kind, (0, []))
+                found[kind] = before + count, sorted([*earlier, *keys])[:_MOST_KEYS]
+    return {category: dict(sorted(kinds.items())) for category, kinds in sorted(total.items())}

@@ -45,7 +45,7 @@ class DecodedPayload:
         return keep_refusals(self._encode, decode_all(loaded, self.image_size, self.resize))
 
     def _encode(self, decoded: Loaded) -> Encoded:
-        ref, _, header, _, pixels = decoded
+        ref, header, pixels = decoded.ref, decoded.header, decoded.pixels
         if self.boxes_column is not None:
             decoded = decoded._replace(ref=move_boxes(ref, self.boxes_column, header, self.image_size, self.resize))
         mask = decode_mask(decoded, size=self.image_size, resize=self.resize, fill=self.mask_fill)

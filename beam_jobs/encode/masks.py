@@ -20,13 +20,14 @@ from typing import cast
 
 import numpy as np
 
+from beam_jobs.encode.png import PNG_START, join_png, png_chunk
 from beam_jobs.sources import Source
 from beam_jobs.sources.listing import MASK_COLUMN, MaskReader, Ref, Refusal
 from tfpipe.images.probe import ImageHeader, NotAnImage, probe
 
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _GRAY, _PALETTE = 0, 3
 _COLOURS = {2: "colours", 4: "gray and transparency", 6: "colours and transparency"}
+_LEVEL = 6
 _BMP_BITS_AT, _BMP_HEADER_AT = 28, 14
 
 
@@ -82,15 +83,15 @@ def _gray_png(data: bytes) -> bytes:
     if colour == _GRAY:
         return data
     # The transparency of palette entries belongs to the old palette, and says nothing of classes.
-    parts = [_chunk(b"PLTE", _ramp(len(body) // 3, 3)) if name == b"PLTE" else whole for name, body, whole in chunks]
-    return _PNG_START + b"".join(
+    parts = [png_chunk(b"PLTE", _ramp(len(body) // 3, 3)) if name == b"PLTE" else whole for name, body, whole in chunks]
+    return PNG_START + b"".join(
         part for part, (name, _, _) in zip(parts, chunks, strict=True) if name not in (b"tRNS", b"hIST", b"sPLT")
     )
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Yields name, content and the whole of each chunk of a PNG that was probed; every CRC is checked."""
-    at = len(_PNG_START)
+    at = len(PNG_START)
     name = b""
     while name != b"IEND":
         end = at + 12 + int.from_bytes(data[at : at + 4])
@@ -99,10 +100,6 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
             raise Refusal("bad_mask", f"The mask is damaged: the CRC of a {name!r} chunk is another.")
         yield name, body, data[at:end]
         at = end
-
-
-def _chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def _ramp(count: int, width: int) -> bytes:
@@ -137,9 +134,7 @@ def _bmp_as_png(data: bytes, header: ImageHeader) -> bytes:
 
 def gray_png(rows: list[bytes]) -> bytes:
     """The PNG of 8 bits of gray with those rows, all of one length."""
-    first = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, _GRAY, 0, 0, 0)
-    pixels = zlib.compress(b"".join(b"\0" + row for row in rows), 6)
-    return _PNG_START + _chunk(b"IHDR", first) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+    return join_png(len(rows), len(rows[0]), _GRAY, b"".join(b"\0" + row for row in rows), level=_LEVEL)
 
 
 # ---- pixels: with TensorFlow, where images are decoded too

@@ -37,7 +37,7 @@ class Payload(Protocol):
 
 def open_payload(job: Job, plan: Plan, source: Source) -> Payload:
     """The payload of a job; loads the model of an embedding."""
-    files = Files(source, job.max_pixels, mask_reader(source))
+    files = Files(source, job.transcoding, mask_reader(source))
     packer = Packer(job, plan, _payload_schema(job, plan))
     boxes = find_boxes(plan.columns)
     if job.needs_tensorflow:

@@ -1,4 +1,4 @@
-"""Raw records: the bytes of each image file as they are, or a smaller JPEG of it."""
+"""Raw records: the bytes of each image file as they are, or the PNG of it, or a smaller JPEG."""
 
 from __future__ import annotations
 
@@ -6,9 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from beam_jobs.encode.columns import move_boxes
+from beam_jobs.encode.complaints import listening
 from beam_jobs.encode.masks import smaller_mask
 from beam_jobs.encode.pixels import encode_smaller
-from beam_jobs.encode.record import Encoded, Files, Loaded, Packer, decode, decode_mask, keep_refusals, undecodable
+from beam_jobs.encode.record import (
+    Encoded,
+    Files,
+    Loaded,
+    Packer,
+    decode,
+    decode_mask,
+    keep_refusals,
+    undecodable,
+    with_complaint,
+)
 from beam_jobs.job import Shrink
 from beam_jobs.sources import Ref, Refused
 from tfpipe.images.moments import image_moments
@@ -36,27 +47,29 @@ class RawPayload:
         stored = self._shrink(loaded)
         moments = None
         if self.decode:
-            moments = image_moments(decode(stored).pixels)
+            stored = decode(stored)
+            moments = image_moments(stored.pixels)
             decode_mask(stored, None, "pad")
         header = stored.header
         values = {"image": stored.data, "shape": (header.height, header.width, 3), "orientation": header.orientation}
         if stored.mask is not None:
             values["mask"] = stored.mask
-        if stored is not loaded:  # The digests are those of the file as it was read.
-            loaded = loaded._replace(ref=stored.ref)
-        encoded = self.packer.pack(loaded, values, size=header.upright_size, moments=moments)
-        return encoded._replace(header=header, file_bytes=len(stored.data)) if self.shrink else encoded
+        encoded = self.packer.pack(stored, values, size=header.upright_size, moments=moments)
+        return encoded if stored.data is stored.source else encoded._replace(file_bytes=len(stored.data))
 
     def _shrink(self, loaded: Loaded) -> Loaded:
         """The file as it is stored, with its mask and boxes; itself where it keeps its bytes."""
-        ref, data, header, mask, _ = loaded
+        ref, data, header, _, mask, _, _ = loaded
         if self.shrink is None or (size := self.shrink.size(header)) is None:
             return loaded
-        try:
-            data = encode_smaller(data, header, size, self.shrink.quality)
-        except Exception as error:
-            raise undecodable(error) from error
+        with listening() as heard:
+            try:
+                data = encode_smaller(data, header, size, self.shrink.quality)
+            except Exception as error:
+                raise undecodable(error) from error
+            has_complaint = bool(heard())
+        loaded = with_complaint(loaded, has_complaint)
         mask = None if mask is None else smaller_mask(mask, header, size)
         if self.boxes_column is not None:
             ref = move_boxes(ref, self.boxes_column, header, size, "stretch")
-        return Loaded(ref, data, ImageHeader("jpeg", *size, 1), mask)
+        return loaded._replace(ref=ref, data=data, header=ImageHeader("jpeg", *size, 1), mask=mask)

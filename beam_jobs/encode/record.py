@@ -15,8 +15,10 @@ import numpy as np
 import xxhash
 
 from beam_jobs.encode.columns import cell_value
+from beam_jobs.encode.complaints import find_complaint, listening, missing_scans
 from beam_jobs.encode.masks import mask_pixels, read_mask
 from beam_jobs.encode.pixels import decode_batch, decode_pixels, decoder_sentence
+from beam_jobs.encode.transcode import Note, Transcoding, take_file
 from beam_jobs.job import Job
 from beam_jobs.plan import Plan
 from beam_jobs.sources import Ref, Refusal, Refused, Source
@@ -26,7 +28,7 @@ from tfpipe.format.example import record_encoder
 from tfpipe.format.framing import Chunks, frame
 from tfpipe.format.schema import Schema
 from tfpipe.images.moments import Moments
-from tfpipe.images.probe import ImageHeader, NotAnImage, probe
+from tfpipe.images.probe import ImageHeader, NotAnImage
 
 _NOT_DECODED = np.empty((0, 0, 3), np.uint8)
 
@@ -47,6 +49,8 @@ class Encoded(NamedTuple):
       content: a digest of the file's bytes: 16 bytes.
       file_bytes: the file's size.
       digest: of key, size and content of the file, for the order-free digest of the source.
+      key: its key.
+      notes: what its file went through: a category and a kind each.
     """
 
     classes: tuple[int, ...]
@@ -57,6 +61,8 @@ class Encoded(NamedTuple):
     content: bytes
     file_bytes: int
     digest: int
+    key: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 class Loaded(NamedTuple):
@@ -64,17 +70,21 @@ class Loaded(NamedTuple):
 
     Attributes:
       ref: its reference.
-      data: its bytes.
-      header: its header.
+      data: its bytes, or those of the PNG of it.
+      header: the header of `data`.
+      source: its bytes as they were read: the digests are theirs.
       mask: the PNG of its mask; None where the source has none.
       pixels: uint8 [H, W, 3], upright; empty until they are decoded.
+      notes: what the file went through; see Encoded.
     """
 
     ref: Ref
     data: bytes
     header: ImageHeader
+    source: bytes
     mask: bytes | None = None
     pixels: np.ndarray = _NOT_DECODED
+    notes: tuple[Note, ...] = ()
 
     @property
     def key(self) -> str:
@@ -101,7 +111,7 @@ class Files:
     """Reads and probes image files, and the masks of a source that has some."""
 
     source: Source
-    max_pixels: int
+    how: Transcoding
     masks: MaskReader | None = None
 
     def load(self, ref: Ref) -> Loaded:
@@ -114,14 +124,15 @@ class Files:
         try:
             ref = ref if fill_cells is None else fill_cells(ref)
             data = self.source.read(ref)
-            header = probe(data, max_pixels=self.max_pixels)
+            taken = take_file(data, self.how)
         except OSError as error:
             raise Refusal("unreadable", f"The file can't be read: {error.strerror}.") from error
         except NotAnImage as error:
             raise Refusal(error.reason, str(error)) from error
-        if self.masks is None:
-            return Loaded(ref, data, header)
-        return Loaded(ref, data, header, read_mask(self.masks, ref, header, max_pixels=self.max_pixels))
+        mask = None
+        if self.masks is not None:
+            mask = read_mask(self.masks, ref, taken.header, max_pixels=self.how.max_pixels)
+        return Loaded(ref, taken.data, taken.header, data, mask, notes=taken.notes)
 
     def load_each(self, refs: Iterable[Ref]) -> Iterator[Loaded]:
         """Yields the files of those references that can be taken."""
@@ -131,11 +142,32 @@ class Files:
 
 
 def decode(loaded: Loaded) -> Loaded:
-    """The file with its pixels at their own size; raises a Refusal where the decoder fails."""
-    try:
-        return loaded._replace(pixels=decode_pixels(loaded.data, loaded.header, None, "pad"))
-    except Exception as error:
-        raise undecodable(error) from error
+    """The file with its pixels at their own size; raises a Refusal where the decoder fails, or pixels are missing."""
+    with listening() as heard:
+        try:
+            pixels = decode_pixels(loaded.data, loaded.header, None, "pad")
+        except Exception as error:
+            raise undecodable(error) from error
+        has_complaint = bool(heard())
+    return with_complaint(loaded, has_complaint)._replace(pixels=pixels)
+
+
+def with_complaint(loaded: Loaded, has_complaint: bool) -> Loaded:
+    """The file with a note of what the decoder complains of; raises a Refusal where pixels are missing.
+
+    Args:
+      loaded: a file that was decoded.
+      has_complaint: whether there was a complaint, of this file or of another.
+    """
+    if loaded.header.format != "jpeg":
+        return loaded
+    missing = missing_scans(loaded.data)
+    if missing:
+        raise Refusal("corrupt_pixels", f"The JPEG ends before its last scan: {missing}.")
+    if not has_complaint:
+        return loaded
+    said = find_complaint(loaded.data, lambda data: decode_pixels(data, loaded.header, None, "pad"))
+    return loaded if said is None else loaded._replace(notes=(*loaded.notes, ("complaints", said)))
 
 
 def decode_all(loaded: Sequence[Loaded | Refused], size: tuple[int, int] | None, resize: str) -> list[Loaded | Refused]:
@@ -143,13 +175,15 @@ def decode_all(loaded: Sequence[Loaded | Refused], size: tuple[int, int] | None,
     if size is None:
         return keep_refusals(decode, loaded)
     pairs = [(one.data, one.header) for one in loaded if isinstance(one, Loaded)]
-    decoded = iter(decode_batch(pairs, size, resize))
+    with listening() as heard:
+        decoded = iter(decode_batch(pairs, size, resize))
+        has_complaint = bool(heard())
 
     def with_pixels(one: Loaded) -> Loaded:
         pixels = next(decoded)
         if isinstance(pixels, Exception):
             raise undecodable(pixels)
-        return one._replace(pixels=pixels)
+        return with_complaint(one, has_complaint)._replace(pixels=pixels)
 
     return keep_refusals(with_pixels, loaded)
 
@@ -184,7 +218,7 @@ class Packer:
         self, loaded: Loaded, values: dict[str, Any], *, size: tuple[int, int] | None, moments: Moments | None
     ) -> Encoded:
         """The record of a file, with the values of its payload; see Encoded for size and moments."""
-        ref, data, header, mask, _ = loaded
+        ref, _, header, data, mask, _, notes = loaded
         values["key"] = key = ref.key.encode()
         classes = self._add_label(ref.label, values)
         for (name, dtype), cell in zip(self._columns, ref.extras, strict=True):
@@ -193,7 +227,8 @@ class Packer:
         content = xxhash.xxh3_128_digest(data)
         identity = b"%b\0%d\0%b" % (key, len(data), content)
         digest = xxhash.xxh3_128_intdigest(identity if mask is None else identity + xxhash.xxh3_128_digest(mask))
-        return Encoded(classes, frame(self._encode(values)), header, size, moments, content, len(data), digest)
+        chunks = frame(self._encode(values))
+        return Encoded(classes, chunks, header, size, moments, content, len(data), digest, ref.key, notes)
 
     def _add_label(self, label: str, values: dict[str, Any]) -> tuple[int, ...]:
         """Adds the label's features to a record's values; returns the ids of its classes."""

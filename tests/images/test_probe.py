@@ -25,6 +25,7 @@ from probe_files import (
     png_chunk,
     saved,
     webp,
+    with_byte,
     with_inserted,
 )
 
@@ -59,9 +60,28 @@ def test_junk_and_fill_bytes_between_jpeg_markers_are_skipped() -> None:
         assert probe(with_inserted("jpeg", b"\xff\xdb", junk)) == ("jpeg", HEIGHT, WIDTH, 1)
 
 
-def test_a_gif_is_as_large_as_its_largest_frame() -> None:
-    for frames in ([(5, 20), (12, 8)], [(12, 8), (5, 20)]):
-        assert probe(gif(frames, screen=(90, 80))) == ("gif", 12, 20, 1)
+@pytest.mark.parametrize(
+    ("frames", "screen"),
+    [([(5, 20), (12, 8)], (90, 80)), ([(12, 20), (13, 8)], (12, 20)), ([(5, 20)], (5, 21)), ([(5, 20)], (4, 20))],
+)
+def test_a_gif_whose_frames_are_off_its_canvas_is_one_for_pillow(
+    frames: list[tuple[int, int]], screen: tuple[int, int]
+) -> None:
+    error = refusal(gif(frames, screen=screen))
+    assert (error.reason, error.pillow) == ("unsupported_format", "GIF")
+    assert str(error).startswith("GIF with frames off their canvas is not supported")
+
+
+def test_later_frames_of_a_gif_may_be_smaller() -> None:
+    assert probe(gif([(12, 20), (5, 8)], screen=(12, 20))) == ("gif", 12, 20, 1)
+
+
+def test_a_gif_without_a_table_of_colours_is_refused_for_all() -> None:
+    data = good("gif")
+    table = slice(13, 13 + 3 * (2 << (data[10] & 7)))
+    error = refusal(with_byte(data[: table.start] + data[table.stop :], 10, data[10] & 0x7F))
+    assert (error.reason, error.pillow) == ("bad_header", "")
+    assert str(error) == "The GIF has no colour table: nothing says what its pixels look like."
 
 
 def test_a_bmp_of_negative_height_goes_top_down() -> None:
@@ -150,6 +170,7 @@ def test_the_error_is_a_value_error_and_survives_pickling() -> None:
     error: NotAnImage = pickle.loads(pickle.dumps(refusal(b"")))
     assert issubclass(NotAnImage, ValueError)
     assert (type(error), error.reason, str(error)) == (NotAnImage, "empty", "The file has 0 bytes.")
+    assert pickle.loads(pickle.dumps(refusal(b"II*\0"))).pillow == "TIFF"
 
 
 # ---- Hostile bytes ----
@@ -202,7 +223,7 @@ def test_tensorflow_decodes_what_passes_to_the_size_told_and_no_cut_file_that_it
             return None
 
     files = {name: good(name) for name in GOOD} | {
-        "gif of two sizes": gif([(5, 20), (12, 8)], screen=(90, 80)),
+        "gif of two sizes": gif([(12, 20), (12, 8)], screen=(12, 20)),
         "top-down bmp": bmp(24, height=-3),
         "masked bmp": bmp(32, compression=3, masks=(0xFF0000, 0xFF00, 0xFF)),
         "turned jpeg": saved(picture(), "JPEG", exif=exif(6)),

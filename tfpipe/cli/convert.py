@@ -21,6 +21,12 @@ from tfpipe.cli.failures import INTERRUPTED
 from tfpipe.cli.tables import print_notes, print_split_table, print_table
 from tfpipe.format.manifest import Manifest
 
+_NOTED = {
+    "transcoded": "Re-encoded as PNG",
+    "sixteen_bit": "16-bit gray, of which 8 bits are kept",
+    "complaints": "Complaints of libjpeg, harmless",
+}
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the conversion and prints its result."""
@@ -60,6 +66,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "bytes": sum(split.num_bytes for split in splits.values()) if manifest else plan.num_bytes,
         "records": {name: split.num_records for name, split in splits.items()}
         or {name: plan.num_refs(i) for i, name in enumerate(plan.splits)},
+        **{name: dict(notes) for name, _, notes in _notes(manifest)},
         "gain": outcome.gain._asdict() if outcome.gain else None,
         "replaces": outcome.replaces,
         "notes": list(outcome.notes),
@@ -73,6 +80,12 @@ def _print_changes(output: str, changes: Changes) -> None:
     print(f"tfpipe: {output} holds a dataset that differs from the one to be written:", file=sys.stderr)
     for line in change_lines(changes):
         print(f"tfpipe:   {line}", file=sys.stderr, flush=True)
+
+
+def _notes(manifest: Manifest | None) -> list[tuple[str, str, Mapping[str, int]]]:
+    """The key in made_by and --json, the phrase and the counts of each category of files that need a word."""
+    made_by = manifest.made_by if manifest else {}
+    return [(name, phrase, made_by.get(name, {})) for name, phrase in _NOTED.items()]
 
 
 def _print_plan(outcome: Outcome) -> None:
@@ -93,6 +106,9 @@ def _print_written(output: str, outcome: Outcome, manifest: Manifest) -> None:
     print(f"{output}: {counted}")
     print_split_table(manifest)
     _print_gain(outcome)
+    for _, phrase, notes in _notes(manifest):
+        if notes:
+            print(f"{phrase}: " + ", ".join(f"{count} {kind}" for kind, count in notes.items()))
     if outcome.resumed:
         print(f"{outcome.resumed} of {len(outcome.plan.shards)} shards were there already.")
     _print_left_out(outcome.plan.left_out)

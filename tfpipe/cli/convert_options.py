@@ -9,7 +9,17 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from beam_jobs.job import BOX_ORDERS, DEFAULT_QUALITY, DTYPES, RANGES, RESIZES, SPLIT_FOLDERS, Job
+from beam_jobs.job import (
+    BOX_ORDERS,
+    DEFAULT_QUALITY,
+    DTYPES,
+    RANGES,
+    RESIZES,
+    SIXTEEN_BITS,
+    SPLIT_FOLDERS,
+    TRANSCODES,
+    Job,
+)
 from tfpipe.format.schema import LABEL_KINDS, PAYLOADS, parse_size
 from tfpipe.format.sharding import DEFAULT_TARGET_BYTES, parse_split
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS
@@ -56,6 +66,10 @@ EXAMPLES = """examples:
   tfpipe convert --input photos --output out --payload embedding --model saved_model_folder
   tfpipe convert --input photos --output out --max_side 256 --quality 90
       smaller JPEG files, for faster reading
+  tfpipe convert --input scans --output out --sixteen_bit scale
+      TIFF, ICO, GIF, WebP with alpha and their like become PNG; here the levels of 16-bit gray are spread over 0..255
+  tfpipe convert --input photos --output out --transcode none
+      they are refused, and listed in rejected.jsonl
   tfpipe convert --input photos --output out --dry_run
       what would be written
   tfpipe convert --input photos --output out --resume
@@ -130,6 +144,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max_rejected", default="1%", metavar="N|P%", help="how many inputs may be refused (default: 1%%)")
     pixels_help = f"refuse larger images (default: {DEFAULT_MAX_PIXELS})"
     add("--max_pixels", type=int, default=DEFAULT_MAX_PIXELS, metavar="N", help=pixels_help)
+    transcode_help = "TIFF, GIF with transparency, WebP with alpha and their like: to PNG, or refused (default: png)"
+    add("--transcode", choices=TRANSCODES, default="png", help=transcode_help)
+    sixteen_help = "of 16-bit gray, keep the high 8 bits, or 255 v / the file's largest value (default: high)"
+    add("--sixteen_bit", choices=SIXTEEN_BITS, default="high", help=sixteen_help)
     verify_help = "decode each raw image too (default: headers and end markers)"
     add("--verify", choices=("none", "decode"), default="none", help=verify_help)
     cores = os.cpu_count() or 1

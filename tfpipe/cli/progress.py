@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TextIO
 
 
 @contextlib.contextmanager
@@ -34,5 +35,17 @@ def progress(
 
     sizes = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if in_bytes else ()
     columns = (*bars.Progress.get_default_columns()[:-1], *sizes, bars.TimeRemainingColumn())
-    with bars.Progress(*columns, console=Console(stderr=True)) as bar:
+    with _own_stderr() as stderr, bars.Progress(*columns, console=Console(file=stderr)) as bar:
         yield partial(bar.update, bar.add_task(description, total=total, completed=completed))
+
+
+@contextlib.contextmanager
+def _own_stderr() -> Iterator[TextIO]:
+    """Stderr on a descriptor of its own: a conversion holds back what comes to the common one while it decodes."""
+    try:
+        descriptor = os.dup(sys.stderr.fileno())
+    except (OSError, ValueError):  # Something that stands for stderr.
+        yield sys.stderr
+    else:
+        with os.fdopen(descriptor, "w") as own:
+            yield own

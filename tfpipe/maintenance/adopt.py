@@ -36,7 +36,7 @@ from tfpipe.format.record_files import is_record_file
 from tfpipe.format.schema import Schema
 from tfpipe.format.splits import conflicting_words, split_of_file, split_of_word, words_of_file
 from tfpipe.maintenance.examine import Examined, ShardScan, examine
-from tfpipe.storage import is_url, make_folder, replace_file
+from tfpipe.storage import is_url, make_folder, replace_file, sync_path
 
 
 def index(
@@ -171,7 +171,7 @@ def _write_manifest(found: Examined, folder: Path) -> None:
     for split, mine in _splits_of(found.scans).items():
         shards = []
         for scan in mine:
-            sync_path(scan.path)  # Who wrote it may not have waited for the disk.
+            sync_path(Path(scan.path))  # Who wrote it may not have waited for the disk.
             shards.append(_shard(scan, start))
             if shards[-1].compression is None:
                 offsets.append(np.array(scan.offsets, np.uint64))

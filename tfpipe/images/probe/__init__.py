@@ -1,7 +1,8 @@
 """The header of an image file: its format, size and EXIF orientation. No pixel is decoded.
 
 A header is returned only for files that are complete and that tf.io.decode_image reads correctly (channels=3,
-expand_animations=False); everything else raises `NotAnImage`, whose `reason` is one of
+expand_animations=False), Pillow being the judge; everything else raises `NotAnImage`. Its `pillow` names the format as
+which Pillow may read the file all the same, and its `reason` is one of
 
   empty               no bytes at all
   not_an_image        an unknown signature; the sentence says what the bytes look like

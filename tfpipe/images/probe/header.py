@@ -14,12 +14,13 @@ class NotAnImage(DataError):
 
     Attributes:
       reason: a short code, listed in the docstring of tfpipe.images.probe; str() gives the sentence.
+      pillow: the name of the format as which Pillow may read the bytes all the same; "" where it can't.
     """
 
-    def __init__(self, reason: str, sentence: str) -> None:
-        # Both are in `args`, so that the error survives pickling between processes.
-        super().__init__(reason, sentence)
-        self.reason, self.sentence = reason, sentence
+    def __init__(self, reason: str, sentence: str, pillow: str = "") -> None:
+        # All are in `args`, so that the error survives pickling between processes.
+        super().__init__(reason, sentence, pillow)
+        self.reason, self.sentence, self.pillow = reason, sentence, pillow
 
     def __str__(self) -> str:
         return self.sentence
@@ -59,16 +60,16 @@ def check_size(name: str, height: int, width: int, max_side: int) -> tuple[int, 
     return height, width
 
 
-def refuse(reason: str, sentence: str) -> NoReturn:
+def refuse(reason: str, sentence: str, *, pillow: str = "") -> NoReturn:
     """Raises NotAnImage, without the error that is being handled."""
-    raise NotAnImage(reason, sentence) from None
+    raise NotAnImage(reason, sentence, pillow) from None
 
 
-def refuse_format(kind: str) -> NoReturn:
-    """Raises NotAnImage for an image that tfpipe doesn't read."""
-    refuse("unsupported_format", f"{kind} is not supported; convert it to one of: {FORMATS}.")
+def refuse_format(kind: str, *, pillow: str = "") -> NoReturn:
+    """Raises NotAnImage for an image that TensorFlow doesn't read, or reads wrongly."""
+    refuse("unsupported_format", f"{kind} is not supported; convert it to one of: {FORMATS}.", pillow=pillow)
 
 
-def refuse_kind(kind: str) -> NoReturn:
-    """Raises NotAnImage for bytes that are something else than an image."""
-    refuse("not_an_image", f"The bytes look like {kind}, not like an image; supported are: {FORMATS}.")
+def refuse_kind(kind: str, *, pillow: str = "") -> NoReturn:
+    """Raises NotAnImage for bytes that are something else than an image, as far as a signature tells."""
+    refuse("not_an_image", f"The bytes look like {kind}, not like an image; supported are: {FORMATS}.", pillow=pillow)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 
-from tfpipe.images.probe.exif import exif_orientation
+from tfpipe.images.probe.exif import find_orientation
 from tfpipe.images.probe.header import ImageHeader, check_size, refuse, refuse_format, refuse_kind
 
-_ANIMATED, _ALPHA, _MAX_SIDE = 0x02, 0x10, 16_384
+_ANIMATED, _XMP, _EXIF, _ALPHA, _MAX_SIDE = 0x02, 0x04, 0x08, 0x10, 16_384
 
 
 def read_webp(data: bytes) -> ImageHeader:
@@ -23,13 +23,18 @@ def read_webp(data: bytes) -> ImageHeader:
         flags = data[20]
         canvas = int.from_bytes(data[27:30], "little") + 1, int.from_bytes(data[24:27], "little") + 1
     if flags & _ANIMATED:
-        refuse_format("Animated WebP")
+        refuse_format("Animated WebP", pillow="WEBP")
     size, has_alpha = _picture(data, chunks, flags)
     if canvas not in (None, size):
-        refuse("bad_header", f"The WebP has a canvas of {canvas} but an image of {size}; they must be equal.")
+        said = f"The WebP has a canvas of {canvas} but an image of {size}; they must be equal."
+        refuse("bad_header", said, pillow="WEBP")
     if has_alpha:
-        refuse_format("WebP with transparency")  # decode_image rejects it when asked for 3 channels.
-    return ImageHeader("webp", *size, exif_orientation(data, *chunks.get(b"EXIF", (0, 0))))
+        refuse_format("WebP with transparency", pillow="WEBP")  # decode_image rejects it when asked for 3 channels.
+
+    def content(name: bytes, flag: int) -> bytes | None:
+        return data[slice(*chunks[name])] if flags & flag and name in chunks else None
+
+    return ImageHeader("webp", *size, find_orientation(content(b"EXIF", _EXIF), content(b"XMP ", _XMP)))
 
 
 def _chunks(data: bytes, end: int) -> dict[bytes, tuple[int, int]]:
