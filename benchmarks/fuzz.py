@@ -262,7 +262,7 @@ def read_listing(name: str, data: bytes) -> None:
     source = open_source(str(path))
     for piece in source.pieces(None):
         for entry in source.entries(piece):
-            for cell in (entry.key, *getattr(entry, "extras", ()), getattr(entry, "reason", "")):
+            for cell in (getattr(entry, "key", ""), *getattr(entry, "extras", ()), getattr(entry, "reason", "")):
                 cell.encode()
             if len(getattr(entry, "extras", source.columns)) != len(source.columns):
                 raise RuntimeError(f"{entry} has not the columns {source.columns}")

@@ -20,9 +20,9 @@ from typing import cast
 
 import numpy as np
 
-from beam_jobs.encode.png import PNG_START, join_png, png_chunk
 from beam_jobs.sources import Source
 from beam_jobs.sources.listing import MASK_COLUMN, MaskReader, Ref, Refusal
+from tfpipe.images.png import PNG_START, join_png, png_chunk
 from tfpipe.images.probe import ImageHeader, NotAnImage, probe
 
 _GRAY, _PALETTE = 0, 3

@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_jobs.encode.complaints import listening
-from beam_jobs.encode.png import LEVEL, write_png
 from beam_jobs.job import Transcoding
 from beam_jobs.sources.listing import Refusal
 from tfpipe.errors import SetupError
+from tfpipe.images.png import LEVEL, write_png
 from tfpipe.images.probe import ImageHeader, NotAnImage, probe
 from tfpipe.images.probe.png import is_gray_of_16_bits
 

@@ -25,7 +25,7 @@ from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_p
 from tfpipe.format.framing import HEADER_BYTES, DamagedRecord
 from tfpipe.format.schema import Feature, Schema
 from tfpipe.format.wire import NotAnExample
-from tfpipe.images.png import encode_png
+from tfpipe.images.png import write_png
 from tfpipe.images.probe import NotAnImage, probe
 from tfpipe.maintenance.examine import parse_record
 from tfpipe.maintenance.foreign_images import FeatureValues, ParsedRecord, SizeNames, image_array
@@ -95,7 +95,7 @@ class ForeignSource:
         image = values[self.schema["image"].stored_name]
         if self.schema["image"].codec in ("jpeg", "image"):
             return image[0] if isinstance(image, list) else b""
-        return encode_png(self._pixels(values))
+        return write_png(self._pixels(values), smooth=True)
 
     def read_mask(self, ref: Ref) -> bytes:
         return bytes(self._values(ref)[MASK_COLUMN][0])

@@ -60,7 +60,7 @@ def open_records(paths: Sequence[str], names: Sequence[str], options: SourceOpti
         names=tuple(names),
         records=Slices(tuple(records)),
         spooled=compressed,
-        file_splits=file_splits(paths, getattr(options, "split_folders", "auto")),
+        file_splits=file_splits(paths, options.split_folders),
         schema=schema,
         sizes=found.inference.image.sizes,
         levels=levels,

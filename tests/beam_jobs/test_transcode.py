@@ -20,12 +20,12 @@ from PIL import Image
 from strange_images import ALPHA, COLOUR, DEEP_FILES, DEEP_VALUES, HEIGHT, STRANGE, WIDTH, cmyk_jpeg, seen_by_pillow
 
 import beam_jobs.encode.transcode as transcode
-from beam_jobs.encode.png import LEVEL, write_png
 from beam_jobs.encode.transcode import take_file, transcoder_versions
 from beam_jobs.job import Job, Transcoding
 from beam_jobs.sources.listing import Refusal
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.format.manifest import load_manifest
+from tfpipe.images.png import LEVEL, write_png
 from tfpipe.images.probe import NotAnImage
 
 HOW = Transcoding(max_pixels=10**6)
