@@ -18,7 +18,7 @@ import os
 from collections.abc import Sequence
 
 from beam_jobs.sources.coco import CocoSource, open_coco
-from beam_jobs.sources.embedded import image_column, open_embedded
+from beam_jobs.sources.embedded import EmbeddedSource, image_column, open_embedded
 from beam_jobs.sources.files import children, is_file, is_folder, matches
 from beam_jobs.sources.folder import open_folder
 from beam_jobs.sources.foreign_layout import open_records
@@ -61,7 +61,11 @@ def open_source(location: str, options: SourceOptions = SourceOptions()) -> Sour
     """
     source = _open_location(local_path(check_url(location)), options)
     given = [name for name in LISTING_OPTIONS if getattr(options, name) is not None]
-    if given and not isinstance(source, RowSource) and (given != ["image_root"] or not isinstance(source, CocoSource)):
+    if "image_root" in given and isinstance(source, CocoSource):
+        given.remove("image_root")
+    if isinstance(source, EmbeddedSource):
+        given = [name for name in given if name in ("file_column", "box_order", "image_root")]
+    if given and not isinstance(source, RowSource):
         raise UsageError(f"--{given[0]} goes with a CSV, JSON lines or Parquet listing; {location!r} is none.")
     return with_masks(source, options.masks) if options.masks else source
 
@@ -87,13 +91,13 @@ def _open_directory(location: str, options: SourceOptions) -> Source:
         _refuse_split_folders(location, options)
         if options.schema:
             raise UsageError(f"--schema says what TFRecords without a manifest hold; {location!r} has {MANIFEST_NAME}.")
-        return open_dataset(location)
+        return open_dataset(location, options.label_kind)
     inside = children(location)
     if not any(child.is_folder for child in inside):
         names = [child.name for child in inside if _family(child.name) in _SEVERAL]
         if names:
             return _open_files([os.path.join(location, name) for name in names], names, location, options)
-    return open_folder(location, options.split_folders)
+    return open_folder(location, options)
 
 
 def _refuse_split_folders(location: str, options: SourceOptions) -> None:
@@ -132,7 +136,7 @@ def _open_files(paths: Sequence[str], names: Sequence[str], location: str, optio
     if len(paths) > 1 and family not in _SEVERAL:
         raise UsageError(f"{location!r} names {len(paths)} files; of {family} --input takes one.")
     if family == "tar":
-        return open_tars(paths, names, options.split_folders)
+        return open_tars(paths, names, options)
     if family == "tfrecord":
         return open_records(paths, names, options)
     if family == "parquet":
@@ -148,7 +152,7 @@ def _open_parquet(paths: Sequence[str], names: Sequence[str], options: SourceOpt
     with open_parquet(paths[0]) as file:
         embedded = image_column(file.schema_arrow) is not None
     if embedded:
-        return open_embedded(paths, names, options.spool, options.split_folders)
+        return open_embedded(paths, names, options)
     if len(paths) > 1:
         raise UsageError(f"{paths[0]!r} holds no images; of Parquet listings --input takes one.")
     _refuse_split_folders(paths[0], options)

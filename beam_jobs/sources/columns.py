@@ -105,6 +105,12 @@ class RowColumns:
         marks = [MASK_COLUMN] * (self.mask is not None) + [GROUP_COLUMN] * (self.group is not None)
         return (*map(self.feature, self.extras), *marks)
 
+    @property
+    def used(self) -> tuple[str, ...]:
+        """All columns besides the file's that a row is read for."""
+        named = (self.label, *self.class_columns, self.split, self.key, self.group, *self.extras)
+        return tuple(name for name in named if name is not None)
+
     def feature(self, column: str) -> str:
         """The name of an additional column in records: its own, unless they use that name for something else."""
         taken = [*RESERVED, *([GROUP_COLUMN] if self.group else []), *(BOX_FEATURES if self.boxes else [])]
@@ -131,7 +137,7 @@ class ColumnFinder:
       options: of the source.
       sample: some of the first rows.
       values: all values of a column as cells; the listing is read through for it.
-      lookup: finds the files that cells name.
+      lookup: finds the files that cells name; None where the rows hold the images, and neither masks nor boxes.
     """
 
     def __init__(
@@ -142,7 +148,7 @@ class ColumnFinder:
         *,
         sample: Sequence[Mapping[str, Any]],
         values: Callable[[str], Iterable[str]],
-        lookup: Lookup,
+        lookup: Lookup | None,
     ) -> None:
         self._names, self._listing, self._options = list(names), listing, options
         self._sample, self._values, self._lookup = sample, values, lookup
@@ -161,8 +167,9 @@ class ColumnFinder:
         file = self._take(self._given(given.file_column, "file") or self._file())
         group = self._take(self._given(given.group_column, "group"))
         split = self._take(self._split())
-        key, mask = (self._take(self._one(names, word)) for names, word in ((KEY_NAMES, "key"), (MASK_NAMES, "mask")))
-        boxes = self._boxes()
+        key = self._take(self._one(KEY_NAMES, "key"))
+        mask = self._take(self._one(MASK_NAMES, "mask")) if self._lookup is not None else None
+        boxes = self._boxes() if self._lookup is not None else None
         if label is None and not class_columns and given.label_kind != "none":
             label, class_columns = self._labels()
         extras = tuple(name for name in self._names if name not in self._taken)
@@ -247,7 +254,7 @@ class ColumnFinder:
 
     def _paths(self, column: str, stems: bool) -> list[str | None]:
         cells = (to_cell(row.get(column)) for row in self._sample)
-        return [self._lookup.is_there(cell, stems=stems) for cell in cells]
+        return [self._lookup.is_there(cell, stems=stems) if self._lookup else None for cell in cells]
 
     def _split(self) -> str | None:
         given = self._options.split_column

@@ -10,29 +10,29 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from beam_jobs.sources.columns import FILE_NAMES, ColumnFinder, plain_name, split_names
 from beam_jobs.sources.files import absolute
-from beam_jobs.sources.labels import label_text, name_classes
+from beam_jobs.sources.labels import name_classes
 from beam_jobs.sources.layout import file_splits
 from beam_jobs.sources.listing import (
-    FILE_COLUMNS,
-    LABEL_COLUMNS,
     Entry,
     LeftOut,
     Listed,
     Ref,
     Refusal,
-    check_columns,
     check_names,
     ordered_splits,
     printable,
     to_cell,
 )
+from beam_jobs.sources.options import SourceOptions
+from beam_jobs.sources.row_values import RowValues
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
-from beam_jobs.sources.tables import open_parquet
+from beam_jobs.sources.tables import SAMPLE_ROWS, open_parquet
 from tfpipe.errors import UsageError
 from tfpipe.storage import draft_path
 
@@ -48,7 +48,7 @@ class EmbeddedSource:
       files: the Parquet files.
       names: the name of each in keys.
       image: the column of images.
-      label: the column of labels.
+      values: reads labels, splits and groups.
       spool: the folder that images are copied to while they are listed; None copies none, and each read costs a row
         group.
       left_out: of each row.
@@ -57,20 +57,23 @@ class EmbeddedSource:
     files: tuple[str, ...]
     names: tuple[str, ...]
     image: str
-    label: str
-    columns: tuple[str, ...]
+    values: RowValues
     class_names: tuple[str, ...] | None
     file_splits: tuple[str, ...]
     spool: str | None
     spooled: Slices
     left_out: tuple[LeftOut, ...] = ()
     dtypes: tuple[tuple[str, str], ...] = ()
-    label_kinds: tuple[str, ...] = ("class", "multi", "number")
+    label_kinds: tuple[str, ...] = ("class", "multi", "number", "none")
 
     # See Source for the members that have no docstring.
     @property
+    def columns(self) -> tuple[str, ...]:
+        return self.values.columns.features
+
+    @property
     def splits(self) -> tuple[str, ...]:
-        return ordered_splits(self.file_splits)
+        return ordered_splits(self.file_splits) or self.values.splits
 
     def pieces(self, limit: int | None) -> list[Any]:
         return file_pieces(len(self.files), limit)
@@ -100,10 +103,8 @@ class EmbeddedSource:
             os.replace(draft, path)
 
     def _rows(self, number: int, spool: IO[bytes] | None) -> Iterator[Entry]:
-        wanted = [self.image, self.label, *self.columns]
-        locator = ""
+        wanted, locator = [self.image, *self.values.columns.used], ""
         with open_parquet(self.files[number]) as file:
-            wanted += ["key"] if "key" in file.schema_arrow.names else []
             first = 0
             for group in range(file.num_row_groups):
                 row = 0
@@ -121,18 +122,22 @@ class EmbeddedSource:
                 first += row
 
     def _entry(self, number: int, row: int, values: Mapping[str, Any], path: str, size: int, locator: str) -> Entry:
-        name = self.names[number]
-        key = to_cell(values.get("key")) or (f"{name}/{path}" if len(self.files) > 1 and path else path)
-        key = key or f"{name}/{row}"
+        name, columns = self.names[number], self.values.columns
+        key = to_cell(values.get(columns.key)) if columns.key else ""
+        key = key or (f"{name}/{path}" if len(self.files) > 1 and path else path) or f"{name}/{row}"
+        if columns.label is not None:
+            values = {**values, columns.label: name_classes(values[columns.label], self.class_names)}
         try:
-            label = label_text(name_classes(values[self.label], self.class_names))
-            extras = tuple(to_cell(values[column]) for column in self.columns)
-            check_names(key, label, *extras)
+            label, group = self.values.label(values), self.values.group(values)
+            split = self.file_splits[number] or self.values.split(values)
+            extras = [to_cell(values[column]) for column in columns.extras]
+            extras += [group] if columns.group else []
+            check_names(key, label, split, *extras)
             if not size:
                 raise Refusal("empty", "The row has no image bytes.")
         except Refusal as refusal:
             return refusal.of(printable(key))
-        return Listed(key, label, self.file_splits[number], size, extras, locator)
+        return Listed(key, label, split, size, tuple(extras), locator, group)
 
 
 def image_of(value: Any) -> tuple[bytes, str]:
@@ -148,7 +153,9 @@ def image_column(schema: Any) -> str | None:
 
     for field in schema:
         names = [inner.name for inner in field.type] if pyarrow.types.is_struct(field.type) else []
-        if "bytes" in names or (_is_bytes(field.type) and field.name in (*FILE_COLUMNS, "img", "bytes", "jpg", "png")):
+        if "bytes" in names or (
+            _is_bytes(field.type) and plain_name(field.name) in (*FILE_NAMES, "bytes", "jpg", "png")
+        ):
             return field.name
     return None
 
@@ -159,16 +166,13 @@ def _is_bytes(kind: Any) -> bool:
     return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
 
 
-def open_embedded(
-    paths: Sequence[str], names: Sequence[str], spool: str | None, split_folders: str = "auto"
-) -> EmbeddedSource:
+def open_embedded(paths: Sequence[str], names: Sequence[str], options: SourceOptions) -> EmbeddedSource:
     """The source of one or several Parquet files with images inside.
 
     Args:
       paths: the files.
-      names: the name of each in keys.
-      spool: a folder that images are copied to while they are listed; see EmbeddedSource.
-      split_folders: whether the names say the splits: "auto", "yes" or "no"; see layout.file_splits.
+      names: the name of each in keys; split words in them say the splits, see layout.file_splits.
+      options: of the source.
 
     Raises:
       UsageError: the files differ in their columns, have no image or no label, or some name a split and others none.
@@ -179,18 +183,45 @@ def open_embedded(
     for path, schema in zip(paths, schemas, strict=True):
         if schema.names != first.names:
             raise UsageError(f"{path!r} has the columns {schema.names}, {paths[0]!r} has {first.names}.")
-    image, label = image_column(first), next((name for name in LABEL_COLUMNS if name in first.names), None)
-    if image is None or label is None:
-        missing = "images, {bytes, path}" if image is None else f"labels, one of {list(LABEL_COLUMNS)}"
-        raise UsageError(f"{paths[0]!r} has the columns {first.names}; it needs a column of {missing}.")
-    further = [field for field in first if field.name not in (image, label, "key")]
-    columns = tuple(field.name for field in further if not _holds_bytes(field.type))
+    image = image_column(first)
+    if image is None:
+        raise UsageError(f"{paths[0]!r} has the columns {first.names}; it needs a column of images, {{bytes, path}}.")
+    further = [field for field in first if field.name != image]
     left_out = tuple(LeftOut(f"{field.name}_cells") for field in further if _holds_bytes(field.type))
-    check_columns(columns, paths[0])
-    splits = file_splits(names, split_folders)
-    spooled = Slices(tuple(f"{spool}/{number:05d}" for number in range(len(paths))))
-    classes = _hub_names(first, label)
-    return EmbeddedSource(paths, tuple(names), image, label, columns, classes, splits, spool, spooled, left_out)
+    values = _row_values(paths, image, [field.name for field in further if not _holds_bytes(field.type)], options)
+    splits = file_splits(names, options.split_folders)
+    if any(splits) and values.columns.split is not None:
+        raise UsageError(
+            f"The names of the files say splits, and so does the column {values.columns.split!r} of {paths[0]!r}; "
+            "--split_column none or --split_folders no leaves one of them out."
+        )
+    if any(splits) and values.columns.group is not None:
+        raise UsageError("--group_column splits by groups, and the names of the files say splits; --split_folders no.")
+    spooled = Slices(tuple(f"{options.spool}/{number:05d}" for number in range(len(paths))))
+    classes = _hub_names(first, values.columns.label)
+    return EmbeddedSource(paths, tuple(names), image, values, classes, splits, options.spool, spooled, left_out)
+
+
+def _row_values(paths: Sequence[str], image: str, names: Sequence[str], options: SourceOptions) -> RowValues:
+    def cells(column: str) -> Iterator[str]:
+        for path in paths:
+            with open_parquet(path) as file:
+                for batch in file.iter_batches(columns=[column]):
+                    yield from (to_cell(value) for value in batch.column(0).to_pylist())
+
+    with open_parquet(paths[0]) as file:
+        sample = next(file.iter_batches(SAMPLE_ROWS, columns=list(names)), None) if names else None
+    finder = ColumnFinder(
+        [*names, image],
+        paths[0],
+        replace(options, file_column=image),
+        sample=sample.to_pylist() if sample is not None else [],
+        values=cells,
+        lookup=None,
+    )
+    columns = finder.columns()
+    split_of = split_names(cells(columns.split), columns.split, paths[0]) if columns.split else {}
+    return RowValues(columns, options.label_separator, split_of)
 
 
 def _schema(path: str) -> Any:
@@ -205,7 +236,7 @@ def _holds_bytes(kind: Any) -> bool:
     return _is_bytes(kind) or (pyarrow.types.is_struct(kind) and any(_is_bytes(inner.type) for inner in kind))
 
 
-def _hub_names(schema: Any, label: str) -> tuple[str, ...] | None:
+def _hub_names(schema: Any, label: str | None) -> tuple[str, ...] | None:
     """The names of a ClassLabel column, or of a list of them, from the metadata that the hub's library leaves."""
     try:
         feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]

@@ -147,6 +147,18 @@ def matches(pattern: str) -> list[str]:
     return sorted(path for path in paths if not any(map(is_ignored, set(path.split("/")) - written)))
 
 
+def folders_with_files(root: str) -> set[str]:
+    """The folders below a folder that hold files, such as "train/cat"; "" for itself."""
+    if is_url(root):
+        return {name.rpartition("/")[0] for name, _ in objects_below(root)}
+    found = set()
+    for path, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not is_ignored(name)]
+        if any(not is_ignored(name) for name in files):
+            found.add(os.path.relpath(path, root).removeprefix("."))
+    return found
+
+
 def objects_below(folder: str) -> list[tuple[str, int]]:
     """The path below a folder of a store and the size of every object there that is not ignored, sorted."""
     fs, path = open_store(folder)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from beam_jobs.sources.files import Child, absolute, children, is_ignored, objects_below
-from beam_jobs.sources.layout import find_layout
+from beam_jobs.sources.files import Child, absolute, children, folders_with_files, is_ignored, objects_below
+from beam_jobs.sources.layout import find_layout, split_folders_only
 from beam_jobs.sources.listing import (
     EMPTY_FILE,
     OUTSIDE,
@@ -30,6 +30,7 @@ from beam_jobs.sources.listing import (
     round_robin,
     stat_problem,
 )
+from beam_jobs.sources.options import SourceOptions
 from tfpipe.errors import UsageError
 from tfpipe.storage import is_url
 
@@ -60,7 +61,7 @@ class FolderSource:
     columns: tuple[str, ...] = ()
     dtypes: tuple[tuple[str, str], ...] = ()
     class_names: tuple[str, ...] | None = None
-    label_kinds: tuple[str, ...] = ("class",)
+    label_kinds: tuple[str, ...] = ("class", "none")
 
     # See Source for the members that have no docstring.
     @property
@@ -94,13 +95,13 @@ class FolderSource:
     def _walk_store(self, folder: ClassFolder) -> Iterator[Entry]:
         # All objects of a class come from one listing, with their sizes.
         for name, size in objects_below(f"{self.root}/{folder.path}"):
-            key = f"{folder.path}/{name}"
+            key = f"{folder.path}/{name}".lstrip("/")
             problem = name_problem(key) or (None if size else EMPTY_FILE)
             shown = printable(key)
             yield Refused(shown, shown, *problem) if problem else Listed(key, folder.label, folder.split, size)
 
     def _walk(self, folder: ClassFolder) -> Iterator[Entry]:
-        top = f"{self.root}/{folder.path}"
+        top = f"{self.root}/{folder.path}".rstrip("/")
         # A stack of folders still to be read, each with all that hold it: they may nest deeper than Python's calls.
         waiting = [(top, frozenset({_identity(os.stat(top))}))]
         while waiting:
@@ -141,25 +142,31 @@ class FolderSource:
         return Refused(key, key, reason, detail)
 
 
-def open_folder(root: str, split_folders: str = "auto") -> FolderSource:
+def open_folder(root: str, options: SourceOptions) -> FolderSource:
     """The source of a folder that holds a folder per class, or split folders that do.
 
     Args:
       root: the folder.
-      split_folders: which folders are splits: "auto", "yes" or "no"; see layout.find_layout.
+      options: of the source; see layout.find_layout for split_folders. With label_kind "none" all folders that say no
+        split are alike.
 
     Raises:
       UsageError: it holds no folders, one whose name is not UTF-8, or some that may be splits or classes.
     """
     root = absolute(root)
+    if options.label_kind == "none":
+        return _open_unlabelled(root, options.split_folders)
     inside = cache(lambda folder: _children(f"{root}/{folder}".rstrip("/")))
 
     def folders_in(folder: str) -> list[str]:
         return [child.name for child in inside(folder) if child.is_folder]
 
     if not folders_in(""):
-        raise UsageError(f"{root!r} holds no folders; it takes one folder of images per class: {root}/CLASS/image.jpg.")
-    layout = find_layout(folders_in, split_folders, root)
+        raise UsageError(
+            f"{root!r} holds no folders; it takes one folder of images per class: {root}/CLASS/image.jpg. "
+            "--label_kind none takes images without labels."
+        )
+    layout = find_layout(folders_in, options.split_folders, root)
     tops = [(f"{layout.top}{name}/", split) for name, split in layout.splits.items()] or [(layout.top, "")]
     folders = tuple(
         ClassFolder(f"{top}{label}", label, split) for top, split in sorted(tops) for label in folders_in(top)
@@ -172,6 +179,13 @@ def open_folder(root: str, split_folders: str = "auto") -> FolderSource:
     places = {*(f"{folder}/" if folder else "" for folder in above), layout.top, *(top for top, _ in tops), *others}
     outside = sum(not c.is_folder and looks_like_image(c.name) for place in places for c in inside(place))
     return FolderSource(root, folders, outside)
+
+
+def _open_unlabelled(root: str, split_folders: str) -> FolderSource:
+    """The source of all images below a folder."""
+    layout = split_folders_only(folders_with_files(root), split_folders, root)
+    folders = [ClassFolder(f"{layout.top}{name}", "", split) for name, split in sorted(layout.splits.items())]
+    return FolderSource(root, tuple(folders) or (ClassFolder("", "", ""),))
 
 
 def _children(folder: str) -> list[Child]:

@@ -22,9 +22,6 @@ from tfpipe.storage import StorePath
 MAX_PIECES = 16
 # More different columns are a listing that isn't one.
 MOST_COLUMNS = 1000
-# The columns that may name the image's file, and those that may hold its label, the first that occurs.
-FILE_COLUMNS = ("image", "file", "path", "filename", "file_name", "uri", "url")
-LABEL_COLUMNS = ("label", "labels")
 # The column whose cells name mask files, and the dtype that says so.
 MASK_COLUMN = "mask"
 # The column with the group of a record, where groups are kept in one split.

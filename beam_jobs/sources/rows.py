@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from beam_jobs.sources.box_rows import BoxReader, ImageSize, file_cell, has_area, survey
-from beam_jobs.sources.columns import ColumnFinder, RowColumns, says_yes, split_names
+from beam_jobs.sources.columns import ColumnFinder, RowColumns, split_names
 from beam_jobs.sources.files import absolute, folder_of, map_files, peek, read_file
 from beam_jobs.sources.labels import label_text
 from beam_jobs.sources.listing import (
@@ -35,6 +35,7 @@ from beam_jobs.sources.listing import (
 )
 from beam_jobs.sources.lookup import Found, Lookup, image_root
 from beam_jobs.sources.options import SourceOptions
+from beam_jobs.sources.row_values import RowValues
 from beam_jobs.sources.tables import Row, Table, open_table
 from tfpipe.errors import UsageError
 from tfpipe.images.probe import NotAnImage, probe
@@ -53,7 +54,7 @@ class RowSource:
       row_columns: what its columns mean.
       lookup: finds its files.
       options: of the source.
-      split_of: the split of each word in the split's column.
+      values: reads labels, splits and groups.
       boxes: reads the boxes; None where there are none.
       class_names: the classes, where boxes must know them beforehand.
     """
@@ -62,7 +63,7 @@ class RowSource:
     row_columns: RowColumns
     lookup: Lookup
     options: SourceOptions
-    split_of: Mapping[str, str]
+    values: RowValues
     boxes: BoxReader | None = None
     class_names: tuple[str, ...] | None = None
     label_kinds: tuple[str, ...] = ("class", "multi", "number", "none")
@@ -79,8 +80,7 @@ class RowSource:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        known = [name for name in ("train", "validation", "test") if name in self.split_of.values()]
-        return tuple(dict.fromkeys([*known, *sorted(self.split_of.values())]))
+        return self.values.splits
 
     @cached_property
     def _single_extras(self) -> tuple[str, ...]:
@@ -145,21 +145,19 @@ class RowSource:
         found: Found | None = None
         boxes: tuple[str, ...] = ()
         if self.boxes is None:
-            label = self._label(row)
+            label = self.values.label(row)
         else:
             check_names(cell)
             found = self.lookup.find(cell)
             label, boxes, without_area = self._with_boxes(self.boxes, rows, found)
-        group = to_cell(row.get(columns.group)).strip() if columns.group else ""
-        if columns.group and not group:
-            raise Refusal("empty_group", f"The row has nothing in the column {columns.group!r}.")
+        group = self.values.group(row)
         extras = [to_cell(row.get(name)) for name in self._single_extras]
         if columns.mask is not None:
             extras.append(self._mask(row))
         if columns.group is not None:
             extras.append(group)
         key = to_cell(row.get(columns.key)).strip() if columns.key else ""
-        split = self._split(row)
+        split = self.values.split(row)
         check_names(cell, label, key, split, *extras, *boxes)
         found = found or self.lookup.find(cell)
         key = key or found.key
@@ -174,34 +172,6 @@ class RowSource:
             if name is not None and len(cells := {to_cell(row.get(name)) for row in rows}) > 1:
                 one, two = sorted(cells)[:2]
                 raise Refusal("bad_row", f"The rows of the file differ in the column {name!r}: {one!r} and {two!r}.")
-
-    def _label(self, row: Mapping[str, Any]) -> str:
-        columns = self.row_columns
-        if columns.class_columns:
-            unclear = [name for name in columns.class_columns if not to_cell(row.get(name)).strip()]
-            if unclear:
-                raise Refusal("bad_label", f"The row has nothing in the column {unclear[0]!r}; it takes 0 or 1.")
-            return label_text([name for name in columns.class_columns if says_yes(to_cell(row.get(name)))])
-        if columns.label is None:
-            return ""
-        return label_text(self._separated(row.get(columns.label)))
-
-    def _separated(self, value: Any) -> Any:
-        """The labels of a cell, where a separator is given."""
-        separator = self.options.label_separator
-        if separator is None or not isinstance(value, str):
-            return value
-        parts = value.split(None if separator == " " else separator)
-        return [part.strip() for part in parts if part.strip()]
-
-    def _split(self, row: Mapping[str, Any]) -> str:
-        column = self.row_columns.split
-        if column is None:
-            return ""
-        word = to_cell(row.get(column)).strip()
-        if not word:
-            raise Refusal("empty_split", f"The row has no split in the column {column!r}, which assigns them.")
-        return self.split_of[word]
 
     def _mask(self, row: Mapping[str, Any]) -> str:
         cell = to_cell(row.get(str(self.row_columns.mask)))
@@ -234,9 +204,9 @@ class RowSource:
     def _label_of_boxes(self, reader: BoxReader, row: Mapping[str, Any], labels: Sequence[str]) -> str:
         columns, kind = self.row_columns, self.options.label_kind
         if kind in ("none", "number") or (columns.label and columns.label != reader.label):
-            return self._label(row)
+            return self.values.label(row)
         if not labels and reader.label and to_cell(row.get(reader.label)).strip() not in ("", "[]"):
-            return self._label(row)  # An image without boxes may have a label all the same.
+            return self.values.label(row)  # An image without boxes may have a label all the same.
         if kind == "multi":
             return label_text(list(labels))
         if not labels:
@@ -275,7 +245,8 @@ def open_rows(listing: str, options: SourceOptions) -> RowSource:
     )
     columns = finder.columns()
     split_of = split_names(_cells(table, columns.split), columns.split, listing) if columns.split else {}
-    source = RowSource(table, columns, lookup, options, split_of)
+    values = RowValues(columns, options.label_separator, split_of)
+    source = RowSource(table, columns, lookup, options, values)
     _check_separator(source)
     if columns.boxes is None:
         return source

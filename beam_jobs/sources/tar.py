@@ -38,6 +38,7 @@ from beam_jobs.sources.listing import (
     to_cell,
 )
 from beam_jobs.sources.members import Member, check_tar, read_members
+from beam_jobs.sources.options import SourceOptions
 from beam_jobs.sources.slices import FilePiece, Slices, entries_of_files, file_pieces
 from tfpipe.errors import UsageError
 from tfpipe.format.schema import RESERVED
@@ -70,6 +71,7 @@ class TarSource:
     layout: Layout
     has_samples: bool
     columns: tuple[str, ...] = ()
+    is_unlabelled: bool = False
     class_names: tuple[str, ...] | None = None
 
     # See Source for the members that have no docstring.
@@ -83,7 +85,7 @@ class TarSource:
 
     @property
     def label_kinds(self) -> tuple[str, ...]:
-        return ("class", "multi", "number") if self.has_samples else ("class",)
+        return ("class", "multi", "number", "none") if self.has_samples else ("class",)
 
     def pieces(self, limit: int | None) -> list[Any]:
         return file_pieces(len(self.slices.paths), limit)
@@ -130,7 +132,7 @@ class TarSource:
         masked = MASK_COLUMN in self.columns
         try:
             values, left_out = _values(self.slices, number, members)
-            label = label_text(values.get("label"))
+            label = "" if self.is_unlabelled else label_text(values.get("label"))
             extras = tuple("" if name == MASK_COLUMN else to_cell(values.get(name)) for name in self.columns)
             check_names(label, *extras)
             split = self.layout.splits.get(members[0].name.removeprefix(self.layout.top).partition("/")[0], "")
@@ -147,13 +149,13 @@ class TarSource:
         yield entry
 
 
-def open_tars(paths: Sequence[str], names: Sequence[str], split_folders: str = "auto") -> TarSource:
+def open_tars(paths: Sequence[str], names: Sequence[str], options: SourceOptions) -> TarSource:
     """The source of one or several tar archives.
 
     Args:
       paths: the archives.
       names: the name of each in its records' keys, where there are several.
-      split_folders: which folders and names say splits: "auto", "yes" or "no"; see beam_jobs.sources.layout.
+      options: of the source; see beam_jobs.sources.layout for split_folders.
 
     Raises:
       UsageError: one is compressed or no tar, a column can't be a feature, or folders may be splits or classes.
@@ -166,11 +168,12 @@ def open_tars(paths: Sequence[str], names: Sequence[str], split_folders: str = "
     found = _Found()
     for number in range(len(paths)):
         found.add_archive(slices, number)
-    has_samples = found.is_labelled or not found.has_folders
+    is_unlabelled = options.label_kind == "none"
+    has_samples = is_unlabelled or found.is_labelled or not found.has_folders
     columns = found.columns() if has_samples else ()
     check_columns([name for name in columns if name != MASK_COLUMN], paths[0])
-    splits, layout = _splits_of(found, names, has_samples, split_folders, paths[0])
-    return TarSource(slices, prefixes, splits, layout, has_samples, columns)
+    splits, layout = _splits_of(found, names, has_samples, options.split_folders, paths[0])
+    return TarSource(slices, prefixes, splits, layout, has_samples, columns, is_unlabelled=is_unlabelled)
 
 
 @dataclass

@@ -43,7 +43,7 @@ class RecordSource:
     slices: Slices
     file_splits: tuple[str, ...]
     image: str
-    label: str
+    label: str | None
     key: str | None
     extras: tuple[Feature, ...] = ()
     class_names: tuple[str, ...] | None = None
@@ -108,8 +108,9 @@ class RecordSource:
         image = values.get(self.image, [])
         if not isinstance(image, list) or len(image) != 1 or not image[0]:
             raise Refusal("no_image", f"The record has no image bytes under {self.image!r}.")
-        value = _plain(values.get(self.label, []))
-        label = label_text(name_classes([] if value is None and self.has_lists else value, self.class_names))
+        value = _plain(values.get(self.label or "", []))
+        value = name_classes([] if value is None and self.has_lists else value, self.class_names)
+        label = "" if self.label is None else label_text(value)
         extras = tuple(_cell(values.get(feature.stored_name, []), feature) for feature in self.extras)
         check_names(key, label, *extras)
         locator = _locator(number, record, image[0])
@@ -150,7 +151,7 @@ def _column_dtype(feature: Feature) -> str:
     return f"{feature.dtype}[{feature.shape[-1] if len(feature.shape) > 1 else ''}]"
 
 
-def open_dataset(directory: str) -> RecordSource:
+def open_dataset(directory: str, label_kind: str = "class") -> RecordSource:
     """The source of a tfpipe dataset with raw images. Its records keep their splits.
 
     Raises:
@@ -166,14 +167,15 @@ def open_dataset(directory: str) -> RecordSource:
     paths, splits = _shards(manifest)
     names = {name: schema[name].stored_name for name in ("image", "label", "label_int", "key") if name in schema}
     label = names.get("label") or names.get("label_int")
-    if label is None:
-        raise UsageError(f"The records in {directory!r} have no label.")
+    kinds = ("class", "multi", "number") if label else ("none",)
+    if label is None and label_kind != "none":
+        raise UsageError(f"The records in {directory!r} have no label; --label_kind none takes them.")
     extras = tuple(f for f in schema.features if f.name not in RESERVED and f.codec == "plain" and _is_carried(f))
     classes = manifest.class_names or None
     masked = MASK_COLUMN in schema and schema[MASK_COLUMN].codec == "image"
     several = schema.label_kind == "multi"
     key = names.get("key")
-    return RecordSource(Slices(paths), splits, names["image"], label, key, extras, classes, several, masked)
+    return RecordSource(Slices(paths), splits, names["image"], label, key, extras, classes, several, masked, kinds)
 
 
 def _is_carried(feature: Feature) -> bool:

@@ -317,6 +317,37 @@ def test_images_without_labels(tmp_path: Path) -> None:
         open_source(str(one))
 
 
+def test_a_folder_of_images_without_labels(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "deep/b.jpg", ".hidden/c.jpg", "Thumbs.db")
+    assert labels(tmp_path, label_kind="none") == {"a.jpg": "", "deep/b.jpg": ""}
+    with pytest.raises(UsageError, match="--label_kind none takes images without labels"):
+        open_source(str(touch(tmp_path / "flat", "a.jpg")))
+    split = touch(tmp_path / "split", "Training/a.jpg", "Testing/x/b.jpg")
+    assert {e.key: e.split for e in found(split, label_kind="none")} == {
+        "Testing/x/b.jpg": "test",
+        "Training/a.jpg": "train",
+    }
+
+
+# ---- images inside Parquet
+
+
+def test_parquet_with_images_inside_goes_by_the_same_names(tmp_path: Path) -> None:
+    images = [{"bytes": file_bytes(photo(i), "JPEG"), "path": f"{i}.jpg"} for i in range(3)]
+    rows = [
+        {"img": images[i], "Category": name, "split": split, "patient": f"p{i % 2}", "n": i}
+        for i, (name, split) in enumerate((("10", "Train"), ("2", "test"), ("2", "train")))
+    ]
+    path = row_file(tmp_path, rows, "parquet")
+    assert [(e.label, e.split) for e in found(path)] == [("10", "train"), ("2", "test"), ("2", "train")]
+    assert open_source(str(path)).columns == ("patient", "n")
+    grouped = found(path, group_column="patient", split_column="none")
+    assert [(e.group, e.split) for e in grouped] == [("p0", ""), ("p1", ""), ("p0", "")]
+    assert {e.label for e in found(path, label_kind="none")} == {""}
+    with pytest.raises(UsageError, match="--label_column 'kind'"):
+        open_source(str(path), SourceOptions(label_column="kind"))
+
+
 # ---- boxes
 
 CORNERS = "filename,width,height,class,xmin,ymin,xmax,ymax\n"

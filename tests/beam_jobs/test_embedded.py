@@ -69,7 +69,7 @@ def test_images_without_a_spool_are_read_from_their_row_group(tmp_path: Path) ->
 
 def test_a_parquet_file_without_images_or_labels_is_refused(tmp_path: Path) -> None:
     pq.write_table(hub_table(JPEGS).drop(["label"]), tmp_path / "in.parquet")
-    with pytest.raises(UsageError, match=r"has the columns \['image'\]; it needs a column of labels"):
+    with pytest.raises(UsageError, match=r"is known as the label; it has \['image'\]. --label_column says"):
         open_source(str(tmp_path / "in.parquet"))
     (tmp_path / "no.parquet").write_bytes(b"nothing")
     with pytest.raises(UsageError, match="is not a Parquet file"):

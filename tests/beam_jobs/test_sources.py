@@ -172,7 +172,7 @@ def test_the_pieces_hold_every_folder_once(classes: int) -> None:
         ),
         (
             lambda root: root,
-            "'{root}' holds no folders; it takes one folder of images per class: {root}/CLASS/image.jpg.",
+            "'{root}' holds no folders; it takes one folder of images per class: {root}/CLASS/image.jpg. --label_kind ",
         ),
         (
             lambda root: touch(root, "a.png") / "a.png",
