@@ -14,7 +14,7 @@ help:
 	@echo "make quick    linters and the tests that need no TensorFlow: under a minute"
 	@echo "make lint     linters, format and types only"
 	@echo "make format   rewrite all files in the project's format"
-	@echo "make faults   kills, full disks, damage and memory: some 20 minutes, prints its figures"
+	@echo "make faults   kills, power cuts, full disks, damage and memory: some 25 minutes, prints its figures"
 	@echo "make engines  conversions on Dask, and through s3fs into a server that speaks S3"
 	@echo "make parity   every augmentation on 128 photographs against Pillow, both forms"
 	@echo "make nightly  tests that read compiled programs or the wall clock"

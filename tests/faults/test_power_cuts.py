@@ -148,7 +148,7 @@ def test_other_writers_of_manifests(
 IMAGE_BYTES = 300_000_000
 # FS_IOC_SHUTDOWN without a flush of the journal: from now on nothing reaches the disk.
 _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2
-CUTS, REWRITES = 10, 6
+CUTS, REWRITES = 8, 4
 
 
 class Disk:
