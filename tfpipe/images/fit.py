@@ -57,7 +57,7 @@ class Resize:
       antialias: average over the source where an image shrinks: within 1 to 2 uint8 values of Pillow's bilinear
         reduction.
       dct: "exact" decodes a JPEG to Pillow's pixels, "fast" by a quicker inverse DCT; with antialias, "fast" also
-        reduces a JPEG of 2.25 times the target and more while it is decoded, 49 dB from the exact result.
+        reduces a JPEG of 2.25 times the target and more while it is decoded; both are 46 dB from Pillow's result.
       mask_fill: what "pad" puts around a mask.
     """
 

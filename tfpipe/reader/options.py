@@ -84,7 +84,7 @@ class ReadOptions:
         smaller. A batch without any valid record is left out.
       dct: how JPEG files are decoded: "exact" to Pillow's pixels bit for bit; "fast" by an inverse DCT that is 2 %
         quicker and 45 dB from them, and, with antialias, by reducing files of 2.25 times the image_size and more while
-        they are decoded: twice the rate for photos of a camera, 49 dB from the exact result. Pixels and embeddings in
+        they are decoded: twice the rate for photos of a camera, 46 dB from Pillow's result. Pixels and embeddings in
         records are there already: it has no part in them.
       service: the address of a tf.data service, such as "grpc://10.0.0.1:5050": its workers read and decode, each its
         own share of the batches, in whatever order they finish.
