@@ -66,7 +66,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "bytes": sum(split.num_bytes for split in splits.values()) if manifest else plan.num_bytes,
         "records": {name: split.num_records for name, split in splits.items()}
         or {name: plan.num_refs(i) for i, name in enumerate(plan.splits)},
-        **{name: dict(notes) for name, _, notes in _notes(manifest)},
+        **{name: dict(notes) for name, _, notes in _notes(manifest) if notes},
         "gain": outcome.gain._asdict() if outcome.gain else None,
         "replaces": outcome.replaces,
         "notes": list(outcome.notes),
