@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.errors import UsageError
+from tfpipe.errors import DataError, UsageError
 from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import Feature, Schema
 from tfpipe.policy import is_number
@@ -145,7 +145,7 @@ def class_groups(sources: Sequence[Manifest], split: str, weights: Sequence[floa
     In a mixture, each source's share is divided among its classes. Labels are read from the records, once per process.
 
     Raises:
-      ValueError: the records do not have one class each, or a class gets no record of an epoch.
+      ValueError: the records do not have one class each, one can't be read, or a class gets no record of an epoch.
     """
     members: list[np.ndarray] = []
     shares: list[float] = []
@@ -188,4 +188,12 @@ def _labels_of(source: _LabelKey) -> np.ndarray:
     spec = {stored: tf.io.FixedLenFeature([], tf.int64)}
     records = read_in_order(source.manifest, source.split, ReadOptions.plain()).batch(_LABELS_AT_ONCE)
     labels = records.map(lambda batch: tf.io.parse_example(batch, spec)[stored], num_parallel_calls=tf.data.AUTOTUNE)
-    return np.concatenate(list(labels.as_numpy_iterator()))
+    try:
+        return np.concatenate(list(labels.as_numpy_iterator()))
+    except tf.errors.OpError as error:
+        folder = source.manifest.directory
+        raise DataError(
+            f"balance_classes reads every label before the first batch, and a record of split {source.split!r} of "
+            f"{folder} can't be read; on_error can't leave it out there. `tfpipe check {folder}` names it, `tfpipe "
+            "repair` saves the others, and balance_classes=False needs no labels."
+        ) from error
