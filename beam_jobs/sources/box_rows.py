@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_jobs.sources.cells import cell_kind, column_dtype
-from beam_jobs.sources.columns import BOX_FEATURES, BoxColumns, RowColumns
+from beam_jobs.sources.column_names import BOX_FEATURES
+from beam_jobs.sources.columns import BoxColumns, RowColumns
 from beam_jobs.sources.labels import class_order
 from beam_jobs.sources.listing import Refusal, to_cell
 from beam_jobs.sources.options import SourceOptions

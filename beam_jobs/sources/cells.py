@@ -7,6 +7,8 @@ import re
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 _INT, _FLOAT, _TEXT, _EMPTY, _LARGE = 1, 2, 4, 8, 16
+# Of cells that are numbers.
+NUMBER_KINDS = (_INT, _FLOAT, _INT | _LARGE)
 # float32 holds every integer up to here.
 _MOST_EXACT = 1 << 24
 

@@ -12,51 +12,29 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from beam_jobs.sources.column_names import (
+    BOX_FEATURES,
+    BOX_LABEL_NAMES,
+    FILE_ID_NAMES,
+    FILE_NAMES,
+    FOUR_CORNERS,
+    HALF_SPLIT_NAMES,
+    KEY_NAMES,
+    LABEL_NAMES,
+    MASK_NAMES,
+    NO_LABELS,
+    SIZE_NAMES,
+    SPLIT_NAMES,
+    WEAK_SPLIT_NAMES,
+    WHOLE_BOXES,
+    plain_name,
+)
 from beam_jobs.sources.listing import GROUP_COLUMN, MASK_COLUMN, check_columns, to_cell
 from beam_jobs.sources.lookup import Lookup
 from beam_jobs.sources.options import SourceOptions
 from tfpipe.errors import UsageError
 from tfpipe.format.schema import RESERVED
 from tfpipe.format.splits import conflicting_words, split_of_word
-
-# The usual names, without what stands between their words. Where several of the files' names occur, files that are
-# there decide; ids come last, since many a listing has ids beside its files.
-FILE_NAMES = (
-    *("image", "file", "path", "filename", "filepath", "imagepath", "imagefile", "imagefilename", "imagename"),
-    *("img", "imgpath", "imgfile", "imgname", "imagefilepath", "filenames", "fname", "photo", "picture", "uri", "url"),
-    *("imageuri", "imageurl", "imgurl", "gcsuri"),
-)
-FILE_ID_NAMES = ("imageid", "imgid", "idcode", "photoid", "fileid", "id", "name")
-LABEL_NAMES = (
-    *("label", "labels", "class", "classes", "classname", "classid", "classlabel", "classindex", "labelname"),
-    *("labelid", "labeltext", "target", "targets", "category", "categories", "categoryname", "categoryid", "y"),
-)
-SPLIT_NAMES = ("split", "datasplit", "datasetsplit")
-# These name a split only where all their cells do.
-WEAK_SPLIT_NAMES = ("subset", "partition", "set", "usage", "phase", "fold", "dataset", "mode", "type", "stage")
-KEY_NAMES = ("key",)
-MASK_NAMES = ("mask", "maskpath", "maskfile", "maskfilename", "maskname")
-BOX_LABEL_NAMES = ("boxlabel", "boxlabels", "bboxlabel", "bboxlabels", "boxclass", "boxclasses")
-# Texts that describe an image, and its size: never its label.
-_NO_LABELS = ("caption", "captions", "text", "description", "prompt", "title", "comment", "width", "height", "depth")
-BOX_FEATURES = ("boxes", "box_labels")
-_SIZE_NAMES = (("width", "imagewidth", "imgwidth"), ("height", "imageheight", "imgheight"))
-# Four columns of one box: their names, and whether the last two are its sides.
-_FOUR_CORNERS = (
-    (("xmin", "ymin", "xmax", "ymax"), "xyxy"),
-    (("x1", "y1", "x2", "y2"), "xyxy"),
-    (("x0", "y0", "x1", "y1"), "xyxy"),
-    (("left", "top", "right", "bottom"), "xyxy"),
-    (("bboxxmin", "bboxymin", "bboxxmax", "bboxymax"), "xyxy"),
-    (("bboxx1", "bboxy1", "bboxx2", "bboxy2"), "xyxy"),
-    (("x", "y", "w", "h"), "xywh"),
-    (("bboxx", "bboxy", "bboxw", "bboxh"), "xywh"),
-    (("bboxx", "bboxy", "bboxwidth", "bboxheight"), "xywh"),
-    (("xmin", "ymin", "w", "h"), "xywh"),
-    (("left", "top", "w", "h"), "xywh"),
-)
-# One column of a whole box or of several, and the order of its numbers that the name stands for.
-_WHOLE_BOXES = {"bbox": "xywh", "bboxes": "xywh", "boundingbox": "xywh", "box": "xyxy", "boxes": "xyxy"}
 
 
 @dataclass(frozen=True)
@@ -117,17 +95,6 @@ class RowColumns:
         return f"column_{column}" if column in taken else column
 
 
-def plain_name(name: str) -> str:
-    """A column's name as the tables above have it."""
-    return re.sub(r"[\s_.-]", "", name.lower())
-
-
-def known_names() -> frozenset[str]:
-    """The names by which a first row of cells is known to be a header."""
-    corners = [name for names, _ in _FOUR_CORNERS for name in names if len(name) > 1]
-    return frozenset([*FILE_NAMES, *FILE_ID_NAMES, *LABEL_NAMES[:-1], *SPLIT_NAMES, *MASK_NAMES, *corners])
-
-
 class ColumnFinder:
     """Finds the columns of one listing.
 
@@ -173,6 +140,8 @@ class ColumnFinder:
         if label is None and not class_columns and given.label_kind != "none":
             label, class_columns = self._labels()
         extras = tuple(name for name in self._names if name not in self._taken)
+        if split is None and given.split_column is None and group is None:
+            self._check_no_split(extras)
         columns = RowColumns(str(file), label, class_columns, split, key, mask, group, boxes, extras)
         check_columns([columns.feature(name) for name in extras], self._listing)
         return columns
@@ -263,7 +232,7 @@ class ColumnFinder:
         if given == "none":
             return None
         strong = self._named(SPLIT_NAMES)
-        weak = [name for name in self._named(WEAK_SPLIT_NAMES) if _all_splits(self._values(name))]
+        weak = [name for name in self._named(WEAK_SPLIT_NAMES) if self._says_splits(name)]
         found = strong or weak
         if len(found) > 1:
             raise UsageError(
@@ -276,6 +245,33 @@ class ColumnFinder:
             )
         return found[0] if found else None
 
+    def _says_splits(self, name: str) -> bool:
+        """Whether the cells of a column are split words: all, or none."""
+        words = {cell.strip() for cell in self._values(name)}
+        splits = {word for word in words if split_of_word(word)}
+        if splits and splits != words:
+            raise UsageError(
+                f"The column {name!r} of {self._listing!r} holds {min(splits)!r} and {min(words - splits)!r}: it may "
+                f"be the split. --split_column {name} takes it, with these names; --split_column none does not."
+            )
+        return bool(splits)
+
+    def _check_no_split(self, extras: Sequence[str]) -> None:
+        """Refuses columns of other names that may say the split."""
+        for name in extras:
+            cells = {to_cell(row.get(name)).strip() for row in self._sample}
+            if cells and all(map(split_of_word, cells)):
+                raise UsageError(
+                    f"The column {name!r} of {self._listing!r} holds {min(cells)!r}: it may be the split. "
+                    f"--split_column {name} takes it, --split_column none does not."
+                )
+            if plain_name(name) in HALF_SPLIT_NAMES and _is_indicator(cells):
+                raise UsageError(
+                    f"The column {name!r} of {self._listing!r} may say which records are for training, but not what "
+                    "the others are: write train, validation and test into a column `split`, or take --split_column "
+                    "none."
+                )
+
     def _labels(self) -> tuple[str | None, tuple[str, ...]]:
         found = self._named(LABEL_NAMES)
         if len(found) == 1:
@@ -284,7 +280,7 @@ class ColumnFinder:
             raise UsageError(
                 f"The columns {found} of {self._listing!r} can both be the label; --label_column says which it is."
             )
-        free = [name for name in self._names if name not in self._taken and plain_name(name) not in _NO_LABELS]
+        free = [name for name in self._names if name not in self._taken and plain_name(name) not in NO_LABELS]
         indicators = [name for name in free if _is_indicator(self._values(name))]
         if self._options.label_kind == "multi" and indicators:
             self._taken.update(indicators)
@@ -308,10 +304,8 @@ class ColumnFinder:
 
     def _boxes(self) -> BoxColumns | None:
         by_name = {plain_name(name): name for name in self._names if name not in self._taken}
-        fours = [
-            (tuple(by_name[n] for n in names), order) for names, order in _FOUR_CORNERS if set(names) <= {*by_name}
-        ]
-        whole = [((by_name[name],), order) for name, order in _WHOLE_BOXES.items() if name in by_name]
+        fours = [(tuple(by_name[n] for n in names), order) for names, order in FOUR_CORNERS if set(names) <= {*by_name}]
+        whole = [((by_name[name],), order) for name, order in WHOLE_BOXES.items() if name in by_name]
         if not fours and not whole:
             return None
         if len(whole) > 1 or (fours and whole):
@@ -322,7 +316,7 @@ class ColumnFinder:
         names, order = (fours or whole)[0]
         if whole and not self._hold_boxes(names[0]):
             return None
-        size = tuple(next((by_name[n] for n in known if n in by_name), None) for known in _SIZE_NAMES)
+        size = tuple(next((by_name[n] for n in known if n in by_name), None) for known in SIZE_NAMES)
         label = self._one(BOX_LABEL_NAMES, "boxes' labels")
         for name in (*names, *([label] if label else [])):
             self._take(name)
@@ -333,10 +327,6 @@ class ColumnFinder:
         """Whether a column that is called after boxes holds some: lists, or texts with four numbers."""
         cells = [row[column] for row in self._sample if row.get(column) not in (None, "")]
         return bool(cells) and all(isinstance(c, list) or len(re.findall(r"[\d.]+", to_cell(c))) >= 4 for c in cells)
-
-
-def _all_splits(cells: Iterable[str]) -> bool:
-    return all(split_of_word(cell) for cell in set(cells))
 
 
 def _is_indicator(cells: Iterable[str]) -> bool:

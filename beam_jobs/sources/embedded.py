@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from beam_jobs.sources.columns import FILE_NAMES, ColumnFinder, plain_name, split_names
+from beam_jobs.sources.column_names import FILE_NAMES, plain_name
+from beam_jobs.sources.columns import ColumnFinder, split_names
 from beam_jobs.sources.files import absolute
 from beam_jobs.sources.labels import name_classes
 from beam_jobs.sources.layout import file_splits

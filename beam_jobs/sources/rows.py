@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any
 
 from beam_jobs.sources.box_rows import BoxReader, ImageSize, file_cell, has_area, survey
+from beam_jobs.sources.cells import NUMBER_KINDS, cell_kind
 from beam_jobs.sources.columns import ColumnFinder, RowColumns, split_names
 from beam_jobs.sources.files import absolute, folder_of, map_files, peek, read_file
 from beam_jobs.sources.labels import label_text
@@ -264,8 +265,18 @@ def _without_header(table: Table, options: SourceOptions) -> SourceOptions:
             f"The first row of {table.path!r} has one cell; a row holds a file and its label: photo.jpg,cat. "
             "--label_kind none takes images without labels."
         )
+    kinds = [_all_numbers(table, name) for name in table.names[1:6]]
+    if options.label_column is None and options.label_kind == "class" and kinds == [True] * 4 + [False]:
+        raise UsageError(
+            f"The rows of {table.path!r} have no header and look like FILE,x0,y0,x1,y1,CLASS; name the columns in a "
+            "first row: file,xmin,ymin,xmax,ymax,label. --label_column column_2 takes the second as the label."
+        )
     label = options.label_column or ("column_2" if options.label_kind != "none" else None)
     return replace(options, file_column=options.file_column or "column_1", label_column=label)
+
+
+def _all_numbers(table: Table, column: str) -> bool:
+    return all(cell_kind(to_cell(row.get(column)).strip()) in NUMBER_KINDS for row in table.sample())
 
 
 def _cells(table: Table, column: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from beam_jobs.sources.columns import known_names, plain_name
+from beam_jobs.sources.column_names import known_names, plain_name
 from beam_jobs.sources.files import open_binary, open_text
 from beam_jobs.sources.listing import printable
 from beam_jobs.sources.lookup import Lookup

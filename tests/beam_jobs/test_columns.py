@@ -172,9 +172,31 @@ def test_a_split_column_is_honoured(tmp_path: Path, column: str) -> None:
 def test_other_words_are_splits_of_their_own_only_in_a_column_of_that_name(tmp_path: Path) -> None:
     path = write(tmp_path, "file,label,split\na.jpg,cat,train\nb.jpg,dog,unlabeled\n")
     assert {e.key: e.split for e in found(path)} == {"a.jpg": "train", "b.jpg": "unlabeled"}
-    other = write(tmp_path, "file,label,set\na.jpg,cat,red\nb.jpg,dog,train\n")
-    assert {e.key: (e.split, e.extras) for e in found(other)} == {"a.jpg": ("", ("red",)), "b.jpg": ("", ("train",))}
-    assert {e.split for e in found(other, split_column="set")} == {"red", "train"}
+    colours = write(tmp_path, "file,label,set\na.jpg,cat,red\nb.jpg,dog,blue\n")
+    assert {e.key: (e.split, e.extras) for e in found(colours)} == {"a.jpg": ("", ("red",)), "b.jpg": ("", ("blue",))}
+    usage = write(tmp_path, "file,label,Usage\na.jpg,cat,PublicTest\nb.jpg,dog,Training\n")
+    with pytest.raises(UsageError, match="'Usage'.*'Training' and 'PublicTest'.*--split_column Usage"):
+        open_source(str(usage))
+    assert {e.split for e in found(usage, split_column="Usage")} == {"PublicTest", "train"}
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"), [("where", ("train", "Test")), ("is_train", ("1", "0")), ("Training", ("True", "False"))]
+)
+def test_a_column_of_another_name_that_may_say_the_split_stops_the_job(
+    tmp_path: Path, column: str, cells: tuple[str, str]
+) -> None:
+    path = write(tmp_path, f"file,label,{column}\na.jpg,cat,{cells[0]}\nb.jpg,dog,{cells[1]}\n")
+    with pytest.raises(UsageError, match=f"'{column}'.*--split_column none"):
+        open_source(str(path))
+    assert {e.split for e in found(path, split_column="none")} == {""}
+
+
+def test_boxes_without_a_header_stop_the_job(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jpg,1,2,30,40,dog\nb.jpg,1,2,30,40,cat\n")
+    with pytest.raises(UsageError, match="file,xmin,ymin,xmax,ymax,label.*--label_column column_2"):
+        open_source(str(path))
+    assert labels(path, label_column="column_6") == {"a.jpg": "dog", "b.jpg": "cat"}
 
 
 @pytest.mark.parametrize(
