@@ -79,8 +79,7 @@ def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | Member | None:
     """The next header: a plain one by its fields alone, several times as fast; all others by tarfile."""
     tar.members = []  # type: ignore[attr-defined] # tarfile keeps them all: 1 kB each.
     file = tar.fileobj
-    assert file is not None
-    if tar.pax_headers:  # They change what follows.
+    if file is None or tar.pax_headers:  # These change what follows.
         return tar.next()
     file.seek(tar.offset)
     member = _plain(file.read(tarfile.BLOCKSIZE), tar.offset)
