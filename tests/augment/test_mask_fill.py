@@ -43,7 +43,7 @@ def moved(transform: Any, dtype: str = "uint8", value: int = 3) -> np.ndarray:
     found = []
     for seed in range(4):
         batch = {"image": images, "mask": np.full([16, 24, 24, 1], value, dtype), "label": np.eye(16, dtype="f4")}
-        found.append(transform(batch, [seed, 7])["mask"].numpy())
+        found.append(np.asarray(transform(batch, [seed, 7])["mask"]))
     return np.concatenate(found)
 
 
