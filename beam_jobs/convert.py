@@ -91,7 +91,7 @@ def convert(job: Job, *, quiet: bool = True, announce: Callable[[Changes], None]
     finished = job.resume and (output / MANIFEST_NAME).exists() and not (output / STATE_NAME).exists()
     with _spool_folder(job, output, finished) as spool:
         names = read_labels(job.labels) if job.labels else None
-        source = open_source(job.input, _source_options(job, spool, names))
+        source = open_source(job.input, options=_source_options(job, spool, names))
         class_names = _known_classes(job, source, names)
         _check_places(job, output)
         if job.dry_run:

@@ -48,7 +48,7 @@ READS = (
 )
 
 
-def open_source(location: str, options: SourceOptions = SourceOptions()) -> Source:  # noqa: B008 (frozen)
+def open_source(location: str, *, options: SourceOptions = SourceOptions()) -> Source:  # noqa: B008 (frozen)
     """The source at a path or a URL.
 
     Args:

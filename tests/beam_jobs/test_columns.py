@@ -29,7 +29,7 @@ def write(root: Path, content: str | bytes, *files: str, name: str = "list.csv")
 
 
 def found(path: Path, **options: Any) -> list[Any]:
-    source = open_source(str(path), SourceOptions(**options))
+    source = open_source(str(path), options=SourceOptions(**options))
     return [entry for piece in source.pieces(None) for entry in source.entries(piece)]
 
 
@@ -77,7 +77,7 @@ def test_options_name_the_columns(tmp_path: Path) -> None:
     assert labels(path, file_column="shot", label_column="species") == {"a.jpg": "cat", "b.jpg": "dog"}
     assert labels(path, label_column="when", file_column="Shot") == {"a.jpg": "noon", "b.jpg": "noon"}
     with pytest.raises(UsageError, match=r"--label_column 'kind'.*\['shot', 'species', 'when'\]"):
-        open_source(str(path), SourceOptions(label_column="kind"))
+        open_source(str(path), options=SourceOptions(label_column="kind"))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_groups_stay_together(tmp_path: Path) -> None:
         Job(str(path), "out", group_column="patient", split_column="label")
     split = write(tmp_path, "file,label,patient,split\na.jpg,x,p,train\n")
     with pytest.raises(UsageError, match="'split'.*--split_column none"):
-        open_source(str(split), SourceOptions(group_column="patient"))
+        open_source(str(split), options=SourceOptions(group_column="patient"))
     assert labels(write(tmp_path, "file,label,patient\na.jpg,x,\n"), group_column="patient") == {"a.jpg": "empty_group"}
 
 
@@ -296,10 +296,10 @@ def test_image_root_ids_and_windows_separators(tmp_path: Path) -> None:
         "none": "missing",
     }
     assert "b/two.png" in entries["two"].detail
-    source = open_source(str(path), SourceOptions(image_root=str(tmp_path / "train")))
+    source = open_source(str(path), options=SourceOptions(image_root=str(tmp_path / "train")))
     assert source.read(ref(entries["1.2.826"])) == b"x"
     with pytest.raises(UsageError, match="--image_root.*no such folder"):
-        open_source(str(path), SourceOptions(image_root=str(tmp_path / "nowhere")))
+        open_source(str(path), options=SourceOptions(image_root=str(tmp_path / "nowhere")))
 
 
 @pytest.mark.parametrize(("separator", "cell"), [("|", "cat|dog"), (" ", "dog  cat"), (",", '"dog, cat"')])
@@ -308,20 +308,20 @@ def test_several_labels_in_a_cell(tmp_path: Path, separator: str, cell: str) -> 
     expected = {"a.jpg": "cat\x1fdog", "b.jpg": "", "c.jpg": "dog"}
     assert labels(path, label_kind="multi", label_separator=separator) == expected
     with pytest.raises(UsageError, match="one class or several; --label_separator"):
-        open_source(str(path), SourceOptions(label_kind="multi"))
+        open_source(str(path), options=SourceOptions(label_kind="multi"))
 
 
 @pytest.mark.parametrize(("no", "yes"), [("0", "1"), ("-1", "1"), ("0.0", "1.0"), ("False", "True")])
 def test_columns_of_0_and_1_are_classes(tmp_path: Path, no: str, yes: str) -> None:
     path = write(tmp_path, f"image,rust,scab,age\na.jpg,{yes},{yes},3\nb.jpg,{no},{no},4\nc.jpg,{no},{yes},5\n")
     assert labels(path, label_kind="multi") == {"a.jpg": "rust\x1fscab", "b.jpg": "", "c.jpg": "scab"}
-    assert open_source(str(path), SourceOptions(label_kind="multi")).columns == ("age",)
+    assert open_source(str(path), options=SourceOptions(label_kind="multi")).columns == ("age",)
     chosen = SourceOptions(label_kind="multi", label_column="scab,rust")
-    assert open_source(str(path), chosen).columns == ("age",)
+    assert open_source(str(path), options=chosen).columns == ("age",)
     with pytest.raises(UsageError, match=r"\['rust', 'scab'\] hold 0 and 1: --label_kind multi"):
         open_source(str(path))
     with pytest.raises(UsageError, match="'age'.*not 0 or 1"):
-        open_source(str(path), SourceOptions(label_kind="multi", label_column="rust,age"))
+        open_source(str(path), options=SourceOptions(label_kind="multi", label_column="rust,age"))
 
 
 def test_images_without_labels(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_parquet_with_images_inside_goes_by_the_same_names(tmp_path: Path) -> No
     assert [(e.group, e.split) for e in grouped] == [("p0", ""), ("p1", ""), ("p0", "")]
     assert {e.label for e in found(path, label_kind="none")} == {""}
     with pytest.raises(UsageError, match="--label_column 'kind'"):
-        open_source(str(path), SourceOptions(label_column="kind"))
+        open_source(str(path), options=SourceOptions(label_column="kind"))
 
 
 # ---- boxes
@@ -376,7 +376,7 @@ CORNERS = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
 
 
 def boxes_of(entry: Listed, path: Path, **options: Any) -> dict[str, str]:
-    return dict(zip(open_source(str(path), SourceOptions(**options)).columns, entry.extras, strict=True))
+    return dict(zip(open_source(str(path), options=SourceOptions(**options)).columns, entry.extras, strict=True))
 
 
 def test_rows_of_one_file_are_one_record_with_boxes(tmp_path: Path) -> None:
@@ -497,7 +497,7 @@ def test_boxes_of_a_listing_become_pixels_of_the_batch(tmp_path: Path) -> None:
 def test_options_of_listings_are_refused_elsewhere(tmp_path: Path) -> None:
     touch(tmp_path, "cat/a.jpg")
     with pytest.raises(UsageError, match="--file_column goes with a CSV, JSON lines or Parquet listing"):
-        open_source(str(tmp_path), SourceOptions(file_column="x"))
+        open_source(str(tmp_path), options=SourceOptions(file_column="x"))
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, store: str) -> Any:
 
 def found(location: str, mode: str = "auto") -> dict[str, tuple[str, str]]:
     """The label and the split of every key."""
-    source = open_source(location, SourceOptions(split_folders=mode))
+    source = open_source(location, options=SourceOptions(split_folders=mode))
     entries = [entry for piece in source.pieces(None) for entry in source.entries(piece)]
     assert {entry.split for entry in entries if isinstance(entry, Listed)} - {""} <= set(source.splits)
     return {entry.key: (entry.label, entry.split) for entry in entries if isinstance(entry, Listed)}

@@ -182,7 +182,7 @@ def test_old_shards_go_when_the_new_manifest_is_on_the_disk(
 def test_two_workers_that_copy_one_parquet_file_do_not_disturb_each_other(tmp_path: Path) -> None:
     pq.write_table(hub_table(JPEGS, ["b", "a"]), tmp_path / "in.parquet", row_group_size=3)
     spool = tmp_path / SPOOL_NAME
-    source = open_source(str(tmp_path / "in.parquet"), SourceOptions(spool=str(spool)))
+    source = open_source(str(tmp_path / "in.parquet"), options=SourceOptions(spool=str(spool)))
     (piece,) = source.pieces(None)
     whole = [entry for entry in source.entries(piece) if isinstance(entry, Listed)]
     copied = files_of(spool)

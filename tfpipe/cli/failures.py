@@ -36,7 +36,8 @@ _EXTRAS = {
     "fsspec": "gcp",
     "gcsfs": "gcp",
     "s3fs": "aws",
-    **dict.fromkeys(("mlxtend", "skimage", "PIL"), "demo"),
+    **dict.fromkeys(("mlxtend", "skimage"), "demo"),
+    "PIL": "beam",
 }
 
 
