@@ -41,7 +41,7 @@ def command(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("given", "antialias", "dct", "size"),
     [
-        ((), True, "exact", (224, 224)),
+        ((), True, "exact", None),
         (("--antialias", "--image_size", "24,32"), True, "exact", (24, 32)),
         (("--no-antialias", "--dct", "fast", "--image_size", "24"), False, "fast", (24, 24)),
     ],
