@@ -63,7 +63,8 @@ def _note_problems(state: AnyPath) -> Iterator[None]:
             text = f"There is not enough memory: {text or 'a smaller --threads takes less'}"
         elif isinstance(error, OSError) and not isinstance(error, DataError | UsageError):
             # NumPy's error has no number where the disk takes only part of an array.
-            text = f"{error.filename or state.parent}: {error.strerror or f'No space left on device ({error})'}"
+            full = "No space left on device: " if text.endswith(" written") else ""
+            text = f"{error.filename or state.parent}: {full}{error.strerror or text}"
         kind = next((kind for kind in (DataError, UsageError) if isinstance(error, kind)), SetupError)
         note = json.dumps({"kind": kind.__name__, "text": text[:_MOST_TEXT]}, ensure_ascii=False)
         _leave_note(state / _PROBLEM_NAME, note.encode("utf-8", "backslashreplace").ljust(_PROBLEM_BYTES))

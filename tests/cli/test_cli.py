@@ -84,6 +84,7 @@ def test_convert_s_json_is_one_document(tfpipe: Run, photos: Path, raw_dataset: 
         "resumed_shards": 0,
         "bytes": sum(shard.num_bytes for shard in shards),
         "gain": None,
+        "notes": [],
         "warnings": [],
         "class_names": ["cat", "dog", "emu"],
         "records": {name: split.num_records for name, split in manifest.splits.items()},
