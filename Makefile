@@ -10,14 +10,14 @@ RESULTS := benchmarks/results
 help:
 	@echo "make help     this list"
 	@echo "make demo     the main job on real images: files, Beam job, shards, training, embeddings, timing"
-	@echo "make test     linters, types and tests: what CI runs, some 9 minutes on two cores"
+	@echo "make test     linters, types and tests: what CI runs, some 8 minutes on two cores"
 	@echo "make quick    linters and the tests that need no TensorFlow: under a minute"
 	@echo "make lint     linters, format and types only"
 	@echo "make format   rewrite all files in the project's format"
 	@echo "make faults   kills, power cuts, full disks, damage and memory: some 25 minutes, prints its figures"
 	@echo "make engines  conversions on Dask, and through s3fs into a server that speaks S3"
 	@echo "make parity   every augmentation on 128 photographs against Pillow, both forms"
-	@echo "make nightly  tests that read compiled programs or the wall clock"
+	@echo "make nightly  the tests that take long (tests/nightly.txt), read compiled programs or the wall clock"
 	@echo "make fuzz     1,200,000 broken inputs"
 	@echo "make bench    every benchmark, small, without other packages; JSON into $(RESULTS)"
 	@echo "make clean    remove .venv, builds, caches and demo_output"
@@ -56,7 +56,7 @@ parity: $(VENV)/dev.done
 	$(BIN)/python -m pytest tests/augment/test_parity.py -m parity
 
 nightly: $(VENV)/dev.done
-	$(BIN)/python -m pytest -m "xla or slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "xla or slow"
 
 fuzz: $(VENV)/dev.done
 	$(BIN)/python benchmarks/fuzz.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -52,10 +53,25 @@ LONG_FILES = (
 )
 
 
+# The cases of each slow test that `make test` runs; the others are marked `slow`, for `make nightly`.
+NIGHTLY = dict(
+    line.split()
+    for line in Path(__file__).with_name("nightly.txt").read_text().splitlines()
+    if not line.startswith("#")
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sorts the long files to the front; the order inside a file stays."""
+    """Sorts the long files to the front; the order inside a file stays. Marks the cases that are nightly."""
     ranks = {name: rank for rank, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+    seen: Counter[str] = Counter()
+    for item in items:
+        name = item.nodeid.partition("[")[0].removeprefix("tests/")
+        seen[name] += 1
+        if seen[name] > int(NIGHTLY.get(name, len(items))):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

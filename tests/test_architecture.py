@@ -188,3 +188,10 @@ def test_every_room_is_in_the_table_of_architecture():
     }
     missing = [path.name for path in rooms if f"{path.name}" not in table and path.name != "py.typed"]
     assert not missing
+
+
+def test_every_nightly_test_is_there():
+    lines = [line.split() for line in (ROOT / "tests/nightly.txt").read_text().splitlines() if not line.startswith("#")]
+    for name, _ in lines:
+        file, _, function = name.partition("::")
+        assert f"def {function}(" in (ROOT / "tests" / file).read_text(), name

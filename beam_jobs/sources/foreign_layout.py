@@ -37,7 +37,7 @@ def open_records(paths: Sequence[str], names: Sequence[str], options: SourceOpti
     compressed = tuple(check_file(path) for path in paths)
     given = load_schema(options.schema) if options.schema else None
     try:
-        found = examine(paths, given, scan=scan_records, strict=False)
+        found = examine(paths, schema=given, scan=scan_records, strict=False)
     except ValueError as error:
         raise UsageError(str(error)) from error
     schema = found.schema

@@ -151,7 +151,7 @@ def _column_dtype(feature: Feature) -> str:
     return f"{feature.dtype}[{feature.shape[-1] if len(feature.shape) > 1 else ''}]"
 
 
-def open_dataset(directory: str, label_kind: str = "class") -> RecordSource:
+def open_dataset(directory: str, label_kind: str) -> RecordSource:
     """The source of a tfpipe dataset with raw images. Its records keep their splits.
 
     Raises:

@@ -107,7 +107,7 @@ class ZipSource:
         return bool(member_problem(info.orig_filename) or self.layout.place(_name(info)))
 
 
-def open_zip(path: str, split_folders: str = "auto") -> ZipSource:
+def open_zip(path: str, split_folders: str) -> ZipSource:
     """The source of a zip archive.
 
     Args:

@@ -200,7 +200,9 @@ def test_a_label_of_several_ints_is_a_vector(tmp_path: Path) -> None:
             ((_, found),) = data
             assert found.dtype == dtype
             assert found.numpy().tolist() == rows
-    with pytest.raises(UsageError, match="can't hold labels of --label_kind class; it takes one of \\['multi', 'none'\\]"):
+    with pytest.raises(
+        UsageError, match="can't hold labels of --label_kind class; it takes one of \\['multi', 'none'\\]"
+    ):
         run(tmp_path / "bits" / "a.tfrecord", tmp_path / "out")
     with pytest.raises(
         UsageError, match="are vectors of whole numbers that are not all 0 or 1, .* tfpipe index adopts"

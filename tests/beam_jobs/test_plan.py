@@ -22,8 +22,6 @@ from beam_jobs.plan import (
     Plan,
     RecordSize,
     Ref,
-    _cell_kind,
-    _column_dtype,
     list_piece,
     listing_refusals,
     lowest_refs,
@@ -33,6 +31,7 @@ from beam_jobs.plan import (
     shard_refs,
 )
 from beam_jobs.sources import Entry, Listed, Refused, open_source
+from beam_jobs.sources.cells import cell_kind, column_dtype
 from tfpipe.errors import SetupError
 from tfpipe.format.sharding import key_hashes, pick_split
 
@@ -326,8 +325,8 @@ def test_a_plan_survives_json(count: int, target: int) -> None:
 def test_a_column_takes_the_dtype_that_loses_nothing(cells, dtype):
     kinds = 0
     for cell in cells:
-        kinds |= _cell_kind(cell)
-    assert _column_dtype(kinds) == dtype
+        kinds |= cell_kind(cell)
+    assert column_dtype(kinds) == dtype
 
 
 def test_a_copy_that_indexing_refused_counts_as_listed(tmp_path):

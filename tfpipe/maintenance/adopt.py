@@ -62,7 +62,7 @@ def index(
     files = find_files(pattern)
     folder = _manifest_folder(files, output)
     _check_words(files)
-    found = examine([str(path) for path in files], schema)
+    found = examine([str(path) for path in files], schema=schema)
     if output is not None:
         _link_files(files, folder)
     _write_manifest(found, folder)

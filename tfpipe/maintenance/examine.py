@@ -244,7 +244,7 @@ def _list_names(folder: str) -> list[str]:
 
 
 def examine(
-    paths: Sequence[str], schema: Schema | None = None, *, scan: Scan = scan_file, strict: bool = True
+    paths: Sequence[str], *, schema: Schema | None = None, scan: Scan = scan_file, strict: bool = True
 ) -> Examined:
     """Reads every record of third-party files once.
 
@@ -269,7 +269,7 @@ def examine(
         for path in () if strict else paths:
             next(_parse_records(path, scan, strict=True), None)  # says what its first record is
         raise DataError(_no_record(paths))
-    inference = infer_layout(sample, None if schema is None else _match_labels(schema))
+    inference = infer_layout(sample, feature_names=None if schema is None else _match_labels(schema))
     required = frozenset(() if schema is None else (f.stored_name for f in schema.features if f.default is None))
     boxes = (inference.boxes.labels, next((name for name in TEXT_NAMES if name in sample[0]), None))
     scans = tuple(

@@ -303,7 +303,7 @@ class SchemaInference:
         return Feature(name, _DTYPES[kind], (seen.high if same else None,))
 
 
-def infer_layout(sample: Sequence[ParsedRecord], feature_names: Mapping[str, str] | None = None) -> SchemaInference:
+def infer_layout(sample: Sequence[ParsedRecord], *, feature_names: Mapping[str, str] | None = None) -> SchemaInference:
     """The inference of a schema, for records such as those of a sample; `feature_names` where they are known."""
     names = match_features(sample) if feature_names is None else feature_names
     image = ImageStats(names.get("image", ""), find_sizes(sample), upright="orientation" in names)

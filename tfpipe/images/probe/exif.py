@@ -23,7 +23,7 @@ _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _UPRIGHT = range(1, 9)
 
 
-def find_orientation(exif: bytes | None, xmp: bytes | None = None, *, start: int = 0, end: int | None = None) -> int:
+def find_orientation(exif: bytes | None, xmp: bytes | None, *, start: int = 0, end: int | None = None) -> int:
     """The orientation, 1 to 8; 1 where there is none, or another number.
 
     Args:
