@@ -74,7 +74,8 @@ def test_every_kind_of_bad_image(tmp_path: Path, figure: Callable[[str], None]) 
         if data:  # An empty file is refused before it is opened.
             (folder / f"bad{number:03d}.jpg").write_bytes(data)
             expected[f"cat/bad{number:03d}.jpg"] = (reason, sentence)
-    outcome = convert(Job(input=str(tmp_path / "in"), output=str(tmp_path / "out"), max_rejected="99%", threads=2))
+    job = Job(str(tmp_path / "in"), str(tmp_path / "out"), transcode="none", max_rejected="99%", threads=2)
+    outcome = convert(job)
     found = {row["key"]: (row["reason"], row["detail"]) for row in rejected(tmp_path / "out")}
     assert found == expected
     assert_accounted(outcome, tmp_path / "out", GOOD)
