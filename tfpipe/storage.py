@@ -306,10 +306,19 @@ def replace_file(path: AnyPath, data: bytes, *, fsync: bool = True) -> None:
         return
     draft = draft_path(path)
     try:
-        draft.write_bytes(data)
+        write_file(draft, data)
         rename_drafts({draft: path}, fsync=fsync)
     except BaseException:
         draft.unlink(missing_ok=True)
+        raise
+
+
+def write_file(path: AnyPath, data: bytes) -> None:
+    """Writes a file, in place of an earlier one; the error of a full disk names it."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        error.filename = error.filename or str(path)
         raise
 
 

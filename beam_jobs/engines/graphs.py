@@ -24,7 +24,7 @@ from beam_jobs.job import Job
 from beam_jobs.plan import ListingScan, Plan
 from beam_jobs.sources import Source
 from tfpipe.errors import DataError, SetupError, UsageError
-from tfpipe.storage import AnyPath, to_path
+from tfpipe.storage import AnyPath, to_path, write_file
 
 _PROBLEM_NAME = "problem.txt"
 # Allocated before the work begins: a full disk has no room left for the message that says so.
@@ -135,7 +135,7 @@ def _freeze_garbage_collection() -> Iterator[None]:
 @contextlib.contextmanager
 def _raise_noted_problems(problem: AnyPath) -> Iterator[None]:
     """Raises the error that a worker noted instead of the runner's own."""
-    problem.write_bytes(bytes(_PROBLEM_BYTES))
+    write_file(problem, bytes(_PROBLEM_BYTES))
     _NOTES_HERE.pop(str(problem), None)
     try:
         yield
