@@ -41,6 +41,10 @@ EXAMPLES = """examples:
       several labels in a cell; columns of 0 and 1, one for each class, need no separator
   tfpipe convert --input scans.csv --output out --label_column finding --group_column patient
       all records of a patient in one split
+  tfpipe convert --input odd.csv --output out --file_column shot --label_column species --split_column none
+      columns of unusual names; records are split by their hash
+  tfpipe convert --input boxes.csv --output out --box_order xyxy
+      a row for each box, whose column bbox holds two corners
   tfpipe convert --input captions.csv --output out --label_kind none
       images without labels; the captions ride along
   tfpipe convert --input 'shards/*.tar' --output out
