@@ -63,5 +63,6 @@ def plain_name(name: str) -> str:
 
 def known_names() -> frozenset[str]:
     """The names by which a first row of cells is known to be a header."""
-    corners = [name for names, _ in FOUR_CORNERS for name in names if len(name) > 1]
-    return frozenset([*FILE_NAMES, *FILE_ID_NAMES, *LABEL_NAMES[:-1], *SPLIT_NAMES, *MASK_NAMES, *corners])
+    corners = [name for names, _ in FOUR_CORNERS for name in names]
+    known = (*FILE_NAMES, *FILE_ID_NAMES, *LABEL_NAMES, *SPLIT_NAMES, *MASK_NAMES, *corners)
+    return frozenset(name for name in known if len(name) > 1)  # A single letter may be a class.
