@@ -13,9 +13,8 @@ from tfpipe.errors import UsageError
 from tfpipe.format.schema import LABEL_KINDS, PAYLOADS, load_schema
 from tfpipe.format.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, split_bounds
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS, ImageHeader
-from tfpipe.images.sizes import as_size
+from tfpipe.images.sizes import RESIZES, as_size
 
-RESIZES = ("pad", "stretch", "crop")
 DTYPES = ("float32", "float16", "uint8")
 SPLIT_FOLDERS = ("auto", "yes", "no")
 TRANSCODES = ("png", "none")

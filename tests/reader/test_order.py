@@ -1,6 +1,7 @@
 """The order of an epoch: a permutation, the same from any start and for any number of hosts, in blocks or singly."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,14 +9,15 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfpipe.reader.order import Groups, Order, chunks, first_batch_of, global_batches, records_of_chunk
+from tfpipe.reader.order import EpochCounter, chunks, epochs, first_batch_of, global_batches, records_at
+from tfpipe.reader.plan import Groups, Order
 
 
 def records(order, epoch=0):
     """The record numbers of an epoch, in order."""
     epoch = tf.constant(epoch, tf.int64)
-    numbered = chunks(order, epoch, first_batch_of(order, epoch))
-    parts = [records_of_chunk(order, *start, chunk).numpy() for start, chunk in numbered]
+    spans = chunks(order, first_batch_of(order, epoch))
+    parts = [records_at(order, epoch, tf.range(begin, end)).numpy() for begin, end in spans]
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
@@ -105,3 +107,14 @@ def test_drawn_orders_are_sought_and_shared_too():
     shares = [records(an_order(60, 4, groups=groups, host=host, hosts=2)).reshape(-1, 4) for host in range(2)]
     merged = np.stack(shares, 1).ravel()
     np.testing.assert_array_equal(merged, one[: len(merged)])
+
+
+def test_iterations_that_begin_at_once_get_epochs_of_their_own():
+    numbers = epochs(EpochCounter(an_order(16, start_step=8)))
+
+    def begin(_):
+        return [int(number) for number in numbers]
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(begin, range(80)))
+    assert sorted(found) == [[number] for number in range(2, 82)]

@@ -14,7 +14,6 @@ from beam_jobs.job import (
     DEFAULT_QUALITY,
     DTYPES,
     RANGES,
-    RESIZES,
     SIXTEEN_BITS,
     SPLIT_FOLDERS,
     TRANSCODES,
@@ -23,6 +22,7 @@ from beam_jobs.job import (
 from tfpipe.format.schema import LABEL_KINDS, PAYLOADS, parse_size
 from tfpipe.format.sharding import DEFAULT_TARGET_BYTES, parse_split
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS
+from tfpipe.images.sizes import RESIZES
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 

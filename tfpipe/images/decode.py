@@ -12,8 +12,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfpipe.errors import UsageError
+from tfpipe.images.sizes import RESIZES
 
-RESIZES = ("pad", "stretch", "crop")
 # The inverse DCT of a JPEG: Pillow's pixels bit for bit, or one that is quicker and 45 dB from them.
 DCTS = ("exact", "fast")
 # Pillow's weights of red, green and blue in its mode L, in 65536ths.

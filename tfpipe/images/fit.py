@@ -19,7 +19,6 @@ from tfpipe.errors import UsageError
 from tfpipe.images.antialias import RATIOS, DecodedImage, resize_antialiased
 from tfpipe.images.decode import (
     DCTS,
-    RESIZES,
     decode_file,
     decode_upright,
     mirrored_axes,
@@ -28,6 +27,7 @@ from tfpipe.images.decode import (
     turn_upright,
     upright_size,
 )
+from tfpipe.images.sizes import RESIZES
 
 # A reduced image must still be this much larger than the target: the triangle filter then hides the decoder's blur.
 _LEAST_SHRINK = 1.125

@@ -1,4 +1,4 @@
-"""Sizes that a user gives: (height, width), or one number for a square. Loads no TensorFlow."""
+"""Sizes that a user gives: (height, width), or one number for a square, and how images get one. Loads no TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfpipe.errors import UsageError
+
+RESIZES = ("pad", "stretch", "crop")
 
 
 def as_size(value: Any, name: str) -> tuple[int, int]:

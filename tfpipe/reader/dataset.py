@@ -32,16 +32,18 @@ from tfpipe.format.example import decode_batch, decode_record
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.boxes import fit_boxes, turn_boxes
 from tfpipe.images.decode import upright_size
+from tfpipe.reader.caching import cache_dataset
 from tfpipe.reader.crops import Crop
 from tfpipe.reader.damage import Skipped, report_skipped
 from tfpipe.reader.decode import Decoder
 from tfpipe.reader.exclusions import check_exclusions
 from tfpipe.reader.images import check_channels, make_resizer, mask_fill_of, with_channels
 from tfpipe.reader.mixtures import check_weights, class_groups, common_manifest, source_groups
-from tfpipe.reader.options import AUTOTUNE, ReadOptions, to_integer
-from tfpipe.reader.order import TRANSFORM_STREAM, Groups, Order, epoch_counter, keyed_bits
-from tfpipe.reader.pipeline import read_epochs, read_share
-from tfpipe.reader.records import RecordTable, map_parallel, open_records
+from tfpipe.reader.options import ReadOptions, to_integer
+from tfpipe.reader.order import TRANSFORM_STREAM, EpochCounter, keyed_bits
+from tfpipe.reader.pipeline import Stream, read_epochs, read_share
+from tfpipe.reader.plan import Groups, Order, ReadPlan, plan_reading
+from tfpipe.reader.records import open_records
 from tfpipe.reader.request import (
     Batch,
     Request,
@@ -53,7 +55,7 @@ from tfpipe.reader.request import (
 )
 from tfpipe.reader.service import read_from_workers
 from tfpipe.reader.transforms import Transform, apply_transform, check_transforms
-from tfpipe.tf_internals import CountedDataset
+from tfpipe.tf_internals import CountedDataset, map_on_one_device
 
 # What an iterator on a device has ready at least.
 _LEAST_AHEAD = 1
@@ -125,7 +127,7 @@ def make_dataset(
       FileNotFoundError: there is no manifest, or a shard is missing.
       ValueError: an argument is out of range or excluded by another, or a shard has not the size in the manifest.
     """
-    options = _read_options(options).resolved
+    options = _read_options(options)
     batch_size, seed = to_integer("batch_size", batch_size), to_integer("seed", seed)
     if not isinstance(training, bool | np.bool_ | None):
         raise UsageError(f"training is {training!r}; it must be True, False or None.")
@@ -190,52 +192,49 @@ def _groups(
 
 
 def _dataset(request: Request) -> tf.data.Dataset:
-    decoder = _make_decoder(request)
+    plan = plan_reading(request)
+    decoder = _make_decoder(request, plan)
     table = open_records([(source, request.split) for source in request.sources])
     skipped = Skipped(table, decoder.single) if request.options.on_error == "skip" else None
-    counter = epoch_counter(request.order)
+    stream, counter = Stream(plan, table, decoder, skipped), EpochCounter(plan.order)
     if request.options.service is None:
-        dataset = _finish(read_epochs(request, table, decoder, skipped, counter), request)
+        batches = read_epochs(stream, counter, lambda dataset: cache_dataset(dataset, request))
+        dataset = _finish(batches, request, plan)
         dataset = dataset if skipped is None else report_skipped(dataset, skipped)
     else:
-        dataset = _read_from_service(request, table, decoder, skipped, counter)
+        dataset = _read_from_service(request, stream, counter)
     # An iterator, and the batches that it returns, are on the device of the last stage.
     with tf.device(request.options.device):
-        dataset = dataset.with_options(_tf_options(request.options))
-        if skipped is None and not request.order.first_batch:
+        dataset = dataset.with_options(_tf_options(plan))
+        if skipped is None and not plan.order.first_batch:
             return dataset.apply(tf.data.experimental.assert_cardinality(request.num_batches))
     # The number of batches differs between iterations, which tf.data can't express.
-    return CountedDataset(dataset, lambda: _remaining_batches(request.order, counter))
+    return CountedDataset(dataset, lambda: _remaining_batches(plan.order, counter))
 
 
-def _read_from_service(
-    request: Request, table: RecordTable, decoder: Decoder, skipped: Skipped | None, counter: tf.Variable
-) -> tf.data.Dataset:
+def _read_from_service(request: Request, stream: Stream, counter: EpochCounter) -> tf.data.Dataset:
     """The batches that a service's workers make; `device` is one of this process, not of the workers."""
     worker = replace(request, options=replace(request.options, device=None))
     dataset = read_from_workers(
-        lambda epoch: _finish(read_share(worker, table, decoder, skipped, epoch), worker),
-        request.order,
-        str(request.options.service),
-        counter,
+        lambda epoch: _finish(read_share(stream, epoch), worker, stream.plan), str(request.options.service), counter
     )
-    return _prefetch(dataset, request)
+    return _prefetch(dataset, stream.plan, request.options.device)
 
 
-def _remaining_batches(order: Order, counter: tf.Variable) -> int:
+def _remaining_batches(order: Order, counter: EpochCounter) -> int:
     """The number of batches in the next iteration: a resumed first one has only the rest of its epoch."""
-    return order.num_batches - (order.first_batch if int(counter) < order.first_epoch else 0)
+    return order.num_batches - (order.first_batch if counter.next_epoch <= order.first_epoch else 0)
 
 
 # ---- records to features
 
 
-def _make_decoder(request: Request) -> Decoder:
+def _make_decoder(request: Request, plan: ReadPlan) -> Decoder:
     """The decoder of serialized records: of whole batches at once, or of records one by one."""
     return Decoder(
         single=lambda serialized, draw=None: _parse(serialized, request, draw),
-        batch=(lambda serialized: _parse_batch(serialized, request)) if request.vectorized else None,
-        ragged=request.ragged,
+        batch=(lambda serialized: _parse_batch(serialized, request)) if plan.is_vectorized else None,
+        ragged=plan.is_ragged,
     )
 
 
@@ -282,26 +281,30 @@ def _multi_hot(ids: tf.Tensor, classes: int) -> tf.Tensor:
 # ---- batches to what the model takes
 
 
-def _finish(batches: tf.data.Dataset, request: Request) -> tf.data.Dataset:
+def _finish(batches: tf.data.Dataset, request: Request, plan: ReadPlan) -> tf.data.Dataset:
     """Batches with labels and transforms applied: behind the caches, so that every epoch draws new random numbers.
 
     Args:
       batches: ((epoch, global number of the batch), features).
       request: what was asked for.
+      plan: how many batches are transformed at once.
     """
+    calls = plan.transforms_at_once
     if request.options.device is None:
-        finished = map_parallel(
-            batches,
-            lambda step, features: _transform_batch(step, _with_labels(features, request), request),
-            request.options,
-        )
-        return _prefetch(finished, request)
-    labelled = map_parallel(batches, lambda step, features: (step, _with_labels(features, request)), request.options)
+
+        def finish(step: tuple[tf.Tensor, tf.Tensor], features: Batch) -> Any:
+            return _transform_batch(step, _with_labels(features, request), request)
+
+        if not request.transforms:
+            return _prefetch(map_on_one_device(batches, finish), plan, None)
+        finished = batches.map(finish, num_parallel_calls=calls, deterministic=plan.keeps_order)
+        return _prefetch(finished, plan, None)
+    labelled = batches.map(lambda step, features: (step, _with_labels(features, request)))
     # Copied first: the transforms behind the copy run on the device, beside the step.
     with tf.device(request.options.device):
         copied = _copy_to_device(labelled, request.options.device)
-        finished = map_parallel(copied, lambda step, batch: _transform_batch(step, batch, request), request.options)
-        return finished.prefetch(request.options.prefetch or _LEAST_AHEAD)
+        finished = copied.map(lambda step, batch: _transform_batch(step, batch, request), num_parallel_calls=calls)
+        return finished.prefetch(plan.prefetch or _LEAST_AHEAD)
 
 
 def _with_labels(features: Batch, request: Request) -> Batch:
@@ -331,27 +334,23 @@ def _transform_batch(step: tuple[tf.Tensor, tf.Tensor], batch: Batch, request: R
     return batch["image"], batch["label"]
 
 
-def _prefetch(dataset: tf.data.Dataset, request: Request) -> tf.data.Dataset:
+def _prefetch(dataset: tf.data.Dataset, plan: ReadPlan, device: str | None) -> tf.data.Dataset:
     """The batches prefetched, to the device where one is named."""
-    device, prefetch = request.options.device, request.options.prefetch
     if device is None:
-        return dataset.prefetch(prefetch) if prefetch else dataset
+        return dataset.prefetch(plan.prefetch) if plan.prefetch else dataset
     with tf.device(device):
-        return _copy_to_device(dataset, device).prefetch(prefetch or _LEAST_AHEAD)
+        return _copy_to_device(dataset, device).prefetch(plan.prefetch or _LEAST_AHEAD)
 
 
 def _copy_to_device(dataset: tf.data.Dataset, device: str) -> tf.data.Dataset:
     return dataset.apply(tf.data.experimental.copy_to_device(device))
 
 
-def _tf_options(options: ReadOptions) -> tf.data.Options:
+def _tf_options(plan: ReadPlan) -> tf.data.Options:
     settings = tf.data.Options()
-    settings.deterministic = options.deterministic
-    # parallel_calls=1 means sequential: TensorFlow would otherwise make sequential maps parallel.
-    settings.experimental_optimization.apply_default_optimizations = options.parallel_calls != 1
-    settings.autotune.enabled = AUTOTUNE in (options.parallel_calls, options.prefetch)
-    if options.ram_budget is not None:
-        settings.autotune.ram_budget = options.ram_budget
-    if options.cpu_budget is not None:
-        settings.autotune.cpu_budget = options.cpu_budget
+    settings.deterministic = plan.keeps_order
+    # The plan says what runs in parallel: TensorFlow would make sequential maps parallel, and look for a number of its
+    # own, in a thread that sleeps for up to half an epoch before an iterator can end.
+    settings.experimental_optimization.apply_default_optimizations = False
+    settings.autotune.enabled = plan.is_remote
     return settings

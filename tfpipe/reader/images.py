@@ -14,10 +14,10 @@ import tensorflow as tf
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.format.schema import Schema
-from tfpipe.images.decode import RESIZES, as_channels, decode_upright
+from tfpipe.images.decode import as_channels, decode_upright
 from tfpipe.images.fit import Resize, Resizer
 from tfpipe.images.probe import NotAnImage, probe
-from tfpipe.images.sizes import as_size
+from tfpipe.images.sizes import RESIZES, as_size
 from tfpipe.storage import to_path
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import Feature, Schema
 from tfpipe.policy import is_number
 from tfpipe.reader.options import ReadOptions
-from tfpipe.reader.order import Groups
+from tfpipe.reader.plan import Groups
 from tfpipe.reader.records import read_in_order
 
 _LABELS_AT_ONCE = 1024

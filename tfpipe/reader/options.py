@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # tf.data.AUTOTUNE, without an import of TensorFlow.
 AUTOTUNE = -1
-_BATCHES_AHEAD, _READS_AT_ONCE = 2, 4
+_READS_AT_ONCE = 4
 
 _CHOICES = {
     "cache": ("none", "memory", "disk"),
@@ -179,26 +179,9 @@ class ReadOptions:
             )
 
     @property
-    def resolved(self) -> ReadOptions:
-        """The options with -1 replaced: parallel_calls by the cores, prefetch by 2; not with a budget or a service.
-
-        tf.data's own tuning of these has a thread that sleeps for up to half an epoch before an iterator can end.
-        """
-        if self.is_tuned or self.service is not None:
-            return self
-        calls = len(os.sched_getaffinity(0)) if self.parallel_calls == AUTOTUNE else self.parallel_calls
-        prefetch = _BATCHES_AHEAD if self.prefetch == AUTOTUNE else self.prefetch
-        return dataclasses.replace(self, parallel_calls=calls, prefetch=prefetch)
-
-    @property
     def reads_at_once(self) -> int:
         """parallel_reads as a number."""
         return _READS_AT_ONCE if self.parallel_reads == AUTOTUNE else self.parallel_reads
-
-    @property
-    def is_tuned(self) -> bool:
-        """Whether tf.data chooses within a budget."""
-        return self.ram_budget is not None or self.cpu_budget is not None
 
     @classmethod
     def plain(cls) -> ReadOptions:

@@ -13,84 +13,22 @@ Host h of n reads the positions of the global batches k * n + h, whatever the ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.tf_internals import permute_index, seeded_bits
+from tfpipe.reader.plan import Groups, Order
+from tfpipe.tf_internals import (
+    filter_on_one_device,
+    map_on_one_device,
+    permute_index,
+    read_and_skip,
+    seeded_bits,
+)
 
 # Streams of random bits from one seed; transform i of a call takes TRANSFORM_STREAM + i, up to 512 of them.
 _ORDER_STREAM, TRANSFORM_STREAM = 0, 1
 CROP_STREAM = 1018
 _WINDOW_STREAM, _PHASE_STREAM, _SLOT_STREAM, _GROUP_STREAM, BUFFER_STREAM = 1019, 1020, 1021, 1022, 1023
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Records in groups that are sampled by weight.
-
-    Attributes:
-      members: int64 [M] record numbers, group after group.
-      sizes: the number of them in each group; at least one.
-      quotas: the number of an epoch's positions that each group gets.
-    """
-
-    members: np.ndarray
-    sizes: tuple[int, ...]
-    quotas: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Order:
-    """The records that one iteration reads, and their order.
-
-    Attributes:
-      num_records: of the split, or of all sources of a mixture.
-      num_positions: the number of an epoch's positions that this host reads.
-      batch_size: host h of n takes the positions of the batches k * n + h.
-      host_index: this host's index.
-      host_count: the number of hosts that read together.
-      seed: of the permutations; only its value modulo 2**53 counts.
-      shuffled: False: the record at position p is record p.
-      start_step: the batches of this host that came before its first iteration, counted from epoch 0.
-      block_records: consecutive records that are read together.
-      window_records: records that are permuted together, a multiple of block_records; with single records only the
-        number that is read at once.
-      groups: sample by weight; None reads every record once.
-    """
-
-    num_records: int
-    num_positions: int
-    batch_size: int
-    host_index: int
-    host_count: int
-    seed: int
-    shuffled: bool
-    start_step: int = 0
-    block_records: int = 1
-    window_records: int = 1
-    groups: Groups | None = None
-
-    @property
-    def num_batches(self) -> int:
-        """Batches of this host in an epoch, a smaller last one included."""
-        return -(-self.num_positions // self.batch_size)
-
-    @property
-    def first_epoch(self) -> int:
-        """The epoch of the first iteration."""
-        return self.start_step // self.num_batches
-
-    @property
-    def first_batch(self) -> int:
-        """The batch at which the first iteration begins."""
-        return self.start_step % self.num_batches
-
-    @property
-    def has_windows(self) -> bool:
-        """Whether chunks are ranges of positions, aligned to window_records: mixing windows, or runs in file order."""
-        return not self.shuffled or (self.block_records > 1 and self.groups is None)
 
 
 # ---- random bits
@@ -110,16 +48,32 @@ def permute_positions(seed: int, stream: int, number: tf.Tensor, values: tf.Tens
 # ---- epochs and batches
 
 
-def epoch_counter(order: Order) -> tf.Variable:
-    """A variable with the number of the epoch that was begun last; at first, one less than the first epoch."""
-    # A variable counts iterations: a Python counter would be frozen into the graph.
-    return tf.Variable(order.first_epoch - 1, dtype=tf.int64, trainable=False, name="epochs_begun")
+class EpochCounter:
+    """Counts the iterations of a dataset: each gets the next epoch, also where several threads begin one at once.
+
+    A variable, since a Python counter would be frozen into the graph; moved on in the step that reads it, since two
+    threads could otherwise both add before they read.
+    """
+
+    # What one unit of read_and_skip adds.
+    _STEP = 256
+
+    def __init__(self, order: Order) -> None:
+        self._state = tf.Variable([order.first_epoch * self._STEP, 0, 0], dtype=tf.int64, trainable=False)
+
+    def begin(self) -> tf.Tensor:
+        """The number of the epoch that begins now, int64 scalar."""
+        return read_and_skip(self._state, 1) // self._STEP
+
+    @property
+    def next_epoch(self) -> int:
+        """The number of the epoch that the next iteration will begin."""
+        return int(self._state[0]) // self._STEP
 
 
-def epochs(order: Order, *, counter: tf.Variable | None = None) -> tf.data.Dataset:
-    """A dataset of one element, the epoch's number: the first epoch in the first iteration, then one more each time."""
-    begun = epoch_counter(order) if counter is None else counter
-    return tf.data.Dataset.from_tensors(0).map(lambda _: begun.assign_add(1))
+def epochs(counter: EpochCounter) -> tf.data.Dataset:
+    """A dataset of one element, the epoch's number: another one in each iteration."""
+    return map_on_one_device(tf.data.Dataset.from_tensors(0), lambda _: counter.begin())
 
 
 def first_batch_of(order: Order, epoch: tf.Tensor) -> tf.Tensor:
@@ -138,51 +92,39 @@ def step_numbers(epoch: tf.Tensor, numbers: tf.data.Dataset) -> tf.data.Dataset:
     return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(epoch).repeat(), numbers)
 
 
-def draw_numbers(order: Order, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
-    """A number for each record from `first_batch` on, int64 scalars: different for all epochs and hosts."""
-    positions = tf.data.Dataset.range(first_batch * order.batch_size, order.num_positions)
-    return positions.map(lambda position: epoch * order.num_records + _global_position(order, position))
+def draw_numbers(order: Order, epoch: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+    """A number for each of this host's positions, int64 [n]: different for all records, epochs and hosts."""
+    return epoch * order.num_records + _global_position(order, positions)
 
 
 # ---- chunks of this host's positions, each read at once
 
 
-def chunks(order: Order, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
-    """((epoch, first batch), number of the chunk), int64 scalars: each chunk of an epoch from `first_batch` on.
+def chunks(order: Order, first_batch: tf.Tensor) -> tf.data.Dataset:
+    """(begin, end) of each chunk of this host's positions in an epoch, from `first_batch` on, int64 scalars.
 
-    A chunk is a window, or window_records single records; records_of_chunk gives its records.
+    A chunk is a window, or window_records single records; records_at gives its records.
     """
     first, size = first_batch * order.batch_size, order.window_records
+    if not order.has_windows:
+        begins = tf.data.Dataset.range(first, order.num_positions, size)
+        return map_on_one_device(begins, lambda begin: (begin, tf.minimum(begin + size, order.num_positions)))
+    last = _global_position(order, tf.constant(order.num_positions - 1, tf.int64))
+    numbers = tf.data.Dataset.range(_global_position(order, first) // size, last // size + 1)
+    parts = map_on_one_device(numbers, lambda window: _window(order, window, first))
+    # A window may contain no batch of this host.
+    return parts if order.host_count == 1 else filter_on_one_device(parts, lambda begin, end: begin < end)
+
+
+def records_at(order: Order, epoch: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+    """The record numbers at this host's positions, int64 [n]: those of one chunk, or of a part of it."""
+    places = _global_position(order, positions)
+    if not order.shuffled:
+        return places
     if order.has_windows:
-        last = _global_position(order, tf.constant(order.num_positions - 1, tf.int64))
-        numbers = tf.data.Dataset.range(_global_position(order, first) // size, last // size + 1)
-        if order.host_count > 1:
-            # A window may contain no batch of this host.
-            numbers = numbers.filter(lambda window: tf.less(*_window(order, window, first)))
-    else:
-        numbers = tf.data.Dataset.range(-((first - order.num_positions) // size))
-    return tf.data.Dataset.zip(tf.data.Dataset.from_tensors((epoch, first_batch)).repeat(), numbers)
-
-
-def records_of_chunk(order: Order, epoch: tf.Tensor, first_batch: tf.Tensor, chunk: tf.Tensor) -> tf.Tensor:
-    """The record numbers of a chunk, int64 [n]."""
-    first, size = first_batch * order.batch_size, order.window_records
-    if order.has_windows:
-        return _window_records(order, epoch, chunk, _global_positions(order, *_window(order, chunk, first)))
-    start = first + chunk * size
-    return _records(order, epoch, _global_positions(order, start, start + size))
-
-
-def batch_records(order: Order, epoch: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
-    """The record numbers of one batch of this host, int64 [B]; of orders without blocks."""
-    positions = _global_positions(order, batch * order.batch_size, (batch + 1) * order.batch_size)
-    return _records(order, epoch, positions) if order.shuffled else positions
-
-
-def _global_positions(order: Order, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    """The global positions of this host's own positions [begin, end), as far as there are any."""
-    own = tf.range(begin, tf.minimum(end, tf.cast(order.num_positions, tf.int64)), dtype=tf.int64)
-    return _global_position(order, own)
+        window = places[0] // order.window_records
+        return _shuffle_window(order, epoch, window, places - window * order.window_records)
+    return _records(order, epoch, places)
 
 
 def _global_position(order: Order, own: tf.Tensor) -> tf.Tensor:
@@ -211,12 +153,6 @@ def _window(order: Order, window: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tenso
 
 
 # ---- positions to records
-
-
-def _window_records(order: Order, epoch: tf.Tensor, window: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-    if not order.shuffled:
-        return positions
-    return _shuffle_window(order, epoch, window, positions - window * order.window_records)
 
 
 def _records(order: Order, epoch: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:

@@ -1,166 +1,163 @@
-"""From shards to numbered batches of features: the stages between the order and what the model takes.
+"""The pipeline: from the order of an epoch to numbered batches of features. The choices were made in plan.py.
 
-    fast path             see fast_path.py; after an error the random access below goes on, see fallback.py
-    random access         order ─▶ chunks of records ─▶ decoded pieces ─▶ batches
-    cache, buffer, GZIP   all records in file order ─▶ (decoded, cached) ─▶ (buffer) ─▶ decoded ─▶ batches
+    epoch ─▶ READERS: (positions, numbers, serialized) ─▶ decode ─▶ batches ─▶ (step, features)
 
-With random access an epoch starts at any batch at once. A cache, a shuffle buffer or compressed shards are read from
-their beginning, and what a resumed stream has seen already is skipped.
+The fast path takes whole batches through it, and any error ends it; the careful path takes pieces, and names or leaves
+out what is damaged. They are the same stages but for the decoding. With random access an epoch begins at any batch at
+once. A cache, a shuffle buffer or compressed shards are read from their beginning, by the careful path alone, and what a
+resumed stream has seen already is skipped.
+
+The number of an epoch is counted once, at its beginning, and handed to every stage: iterations that run at the same time
+have epochs of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import partial
 
 import tensorflow as tf
 
-from tfpipe.reader.caching import cache_dataset
 from tfpipe.reader.damage import Skipped, with_numbers, without_lost
-from tfpipe.reader.decode import Decoder, decode_pieces
-from tfpipe.reader.fallback import with_fallback
-from tfpipe.reader.fast_path import read_fast, with_size
-from tfpipe.reader.order import chunks, draw_numbers, epochs, first_batch_of, global_batches, step_numbers
-from tfpipe.reader.records import RecordTable, read_chunks, read_numbered, read_shards, shuffle_by_buffer
-from tfpipe.reader.request import Request
+from tfpipe.reader.decode import Decoder, decode_carefully, decode_fast
+from tfpipe.reader.fallback import delivered_batches, with_fallback
+from tfpipe.reader.order import EpochCounter, draw_numbers, epochs, first_batch_of, global_batches, step_numbers
+from tfpipe.reader.plan import Order, ReadPlan
+from tfpipe.reader.records import READERS, RecordTable, read_batches, shuffle_by_buffer
 from tfpipe.reader.service import take_share
+from tfpipe.tf_internals import flat_map_on_one_device, map_on_one_device
+
+Cache = Callable[[tf.data.Dataset], tf.data.Dataset]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What all stages of a stream share.
+
+    Attributes:
+      plan: how the records become batches.
+      table: where the records are.
+      decoder: how they become features.
+      skipped: notes the records that are left out; None raises an error that names them.
+    """
+
+    plan: ReadPlan
+    table: RecordTable
+    decoder: Decoder
+    skipped: Skipped | None
 
 
 # No function of these stages needs autograph, which makes up most of the time to build them.
 @tf.autograph.experimental.do_not_convert
-def read_batches(request: Request, table: RecordTable, decoder: Decoder, skipped: Skipped | None) -> tf.data.Dataset:
-    """The features of the records, batch by batch; each iteration is the next epoch.
-
-    Args:
-      request: what was asked for.
-      table: where the records are.
-      decoder: how they become features.
-      skipped: notes the records that are left out; None raises an error that names them.
-    """
-
-    def decode(pieces: tf.data.Dataset) -> tf.data.Dataset:
-        return decode_pieces(pieces, table, decoder, skipped, request.options)
-
-    cache_place = request.options.cache_place if request.options.cache != "none" else None
-    if cache_place == "records":
-        records = cache_dataset(decode(_stored_pieces(request, table)).unbatch(), request)
-        # To its end: only then is a cache complete. The batches drop what no whole one takes.
-        return _batch(_in_epochs(request, lambda _: records, to_end=True), request, skipped, pieces=False)
-    if cache_place is None:
-        return _batch(decode(_pieces(request, table)), request, skipped, pieces=True)
-    # The batches of epoch 0 are kept for all.
-    first = replace(request, options=replace(request.options, start_step=0))
-    kept = cache_dataset(_batch(decode(_pieces(first, table)), first, skipped, pieces=True), request)
-    if not request.options.start_step:
-        return kept
-    return epochs(request.order).flat_map(lambda epoch: kept.skip(first_batch_of(request.order, epoch)))
-
-
-@tf.autograph.experimental.do_not_convert
-def read_epochs(
-    request: Request, table: RecordTable, decoder: Decoder, skipped: Skipped | None, counter: tf.Variable
-) -> tf.data.Dataset:
+def read_epochs(stream: Stream, counter: EpochCounter, cache: Cache) -> tf.data.Dataset:
     """((epoch, global number), features) of each batch; each iteration is the next epoch.
 
     Args:
-      request: what was asked for.
-      table: where the records are.
-      decoder: how they become features.
-      skipped: notes the records that are left out; None raises an error that names them.
+      stream: what is read.
       counter: counts the epochs.
+      cache: keeps the elements of a dataset for later epochs.
     """
-    order, counted = request.order, epochs(request.order, counter=counter)
-    if not request.takes_fast_path:
-        numbers = counted.flat_map(
-            lambda epoch: step_numbers(epoch, global_batches(order, first_batch_of(order, epoch)))
-        )
-        return with_numbers(numbers, read_batches(request, table, decoder, skipped), skipped)
+    plan, delivered = stream.plan, delivered_batches()
+    careful = tf.autograph.experimental.do_not_convert(partial(_careful_batches, stream))
+    kept = None if plan.cache_place is None else cache(_to_keep(stream))
 
-    @tf.autograph.experimental.do_not_convert
-    def fallback(epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
-        pieces = _seek_pieces(request, table, epoch, first_batch)
-        features = decode_pieces(pieces, table, decoder, skipped, request.options)
-        batches = _batch(features, request, skipped, pieces=True)
-        return with_numbers(step_numbers(epoch, global_batches(order, first_batch)), batches, skipped)
+    def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        first = first_batch_of(plan.order, epoch)
+        if plan.is_fast:
+            fast = _fast_batches(stream, epoch, first)
+            batches = with_fallback(plan.order, epoch, fast, careful, delivered)
+        else:
+            batches = _careful_batches(stream, epoch, first, kept)
+        return map_on_one_device(batches, lambda number, features: ((epoch, number), features))
 
-    return with_fallback(order, counted, read_fast(request, table, decoder), fallback)
+    return flat_map_on_one_device(epochs(counter), read_epoch)
 
 
 @tf.autograph.experimental.do_not_convert
-def read_share(
-    request: Request, table: RecordTable, decoder: Decoder, skipped: Skipped | None, epoch: tf.Tensor
-) -> tf.data.Dataset:
-    """((epoch, number), features) of each batch of an epoch that a worker of a service takes."""
-    order, options = request.order, request.options
+def read_share(stream: Stream, epoch: tf.Tensor) -> tf.data.Dataset:
+    """((epoch, global number), features) of each batch of an epoch that a worker of a service takes."""
+    plan, order = stream.plan, stream.plan.order
     numbers = take_share(tf.data.Dataset.range(order.num_batches))
-    pieces = read_numbered(table, order, epoch, numbers, options).rebatch(request.decode_batch_records)
-    features = decode_pieces(pieces, table, decoder, skipped, options)
-    batches = _batch(features, request, skipped, pieces=True)
-    return with_numbers(step_numbers(epoch, numbers), batches, skipped)
+    records = read_batches(plan, stream.table, order, epoch, numbers).rebatch(plan.piece_records)
+    batches = _batch(_decode(stream, records, epoch), stream)
+    return with_numbers(step_numbers(epoch, numbers), batches, stream.skipped)
 
 
-def _pieces(request: Request, table: RecordTable) -> tf.data.Dataset:
-    """(record numbers, serialized records) in the order of the epoch, in pieces that are decoded together."""
-    size, order = request.decode_batch_records, request.order
-    if request.has_random_access:
-        return epochs(order).flat_map(lambda epoch: _seek_pieces(request, table, epoch, first_batch_of(order, epoch)))
-    if request.is_seekable:
-        return _in_epochs(request, lambda _: _stored_pieces(request, table).unbatch()).batch(size)
-    return _in_epochs(request, lambda epoch: read_shards(table, order, epoch, request.options)).batch(size)
+def _fast_batches(stream: Stream, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+    """(positions, features) of each batch of an epoch from `first` on; damage is an error."""
+    plan = stream.plan
+    records = READERS[plan.reader](plan, stream.table, plan.order, epoch, first, plan.piece_records, marks=False)
+    return decode_fast(records, plan, stream.decoder, epoch)
 
 
-def _seek_pieces(request: Request, table: RecordTable, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
-    """The pieces of an epoch, with random access, from one of its batches on."""
-    size, order = request.decode_batch_records, request.order
-    pieces = read_chunks(table, order, chunks(order, epoch, first_batch), size, request.options)
-    pieces = pieces if request.batches_align else pieces.rebatch(size)
-    if not request.has_random_crop:
-        return pieces
-    draws = draw_numbers(order, epoch, first_batch).batch(size)
-    return tf.data.Dataset.zip(pieces, draws).map(lambda piece, draws: (*piece, draws))
-
-
-def _stored_pieces(request: Request, table: RecordTable) -> tf.data.Dataset:
-    """(record numbers, serialized records), every record once, in file order."""
-    order, epoch, size = request.storage_order, tf.constant(0, tf.int64), request.decode_batch_records
-    if request.is_seekable:
-        return read_chunks(table, order, chunks(order, epoch, epoch), size, request.options)
-    return read_shards(table, order, epoch, request.options).batch(size)
-
-
-def _in_epochs(
-    request: Request, stored: Callable[[tf.Tensor], tf.data.Dataset], *, to_end: bool = False
+def _careful_batches(
+    stream: Stream, epoch: tf.Tensor, first: tf.Tensor, kept: tf.data.Dataset | None = None
 ) -> tf.data.Dataset:
-    """Single elements from a source in file order, shuffled by a buffer where the request has one, from a step on.
-
-    Args:
-      request: what was asked for.
-      stored: the elements of an epoch.
-      to_end: also those that no batch takes.
-    """
-    order, buffer = request.order, request.buffer_records
-
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        records = stored(epoch)
-        if buffer is not None:
-            records = shuffle_by_buffer(records, order, epoch, buffer)
-        records = records if to_end else records.take(order.num_positions)
-        return records.skip(first_batch_of(order, epoch) * order.batch_size)
-
-    return epochs(order).flat_map(of_epoch)
-
-
-def _batch(parts: tf.data.Dataset, request: Request, skipped: Skipped | None, *, pieces: bool) -> tf.data.Dataset:
-    """Batches of batch_size, from pieces or from single records; lost records are replaced or left out."""
-    size, drop = request.batch_size, not request.has_partial_batch
-    if request.ragged:
-        batches = (parts.unbatch() if pieces else parts).ragged_batch(size, drop_remainder=drop)
-    elif pieces and request.decode_batch_records == size and request.batches_align:
-        batches = (
-            parts.map(lambda *values: with_size(values if len(values) > 1 else values[0], size)) if drop else parts
-        )
-    elif pieces:
-        batches = parts.rebatch(size, drop_remainder=drop)
+    """(number, features) of each batch of an epoch from `first` on; damage is named, or left out."""
+    plan, order = stream.plan, stream.plan.order
+    if kept is not None and plan.cache_place == "batches":
+        batches = kept.skip(first)
+    elif kept is not None:
+        # To its end: only then is a cache complete. The batches drop what no whole one takes.
+        batches = _batch(_mix(kept, plan, epoch).skip(first * plan.batch_size), stream, single=True)
     else:
-        batches = parts.batch(size, drop_remainder=drop)
-    return batches if skipped is None else without_lost(batches, keep_size=request.training)
+        batches = _read_carefully(stream, epoch, first)
+    return with_numbers(global_batches(order, first), batches, stream.skipped)
+
+
+def _read_carefully(stream: Stream, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+    """The batches of an epoch from `first` on."""
+    plan = stream.plan
+    if plan.has_random_access:
+        pieces = _pieces(stream, plan.order, epoch, first)
+    else:
+        # Single records, since a buffer mixes them; and what a resumed stream has seen is skipped before it is decoded.
+        stored = _pieces(stream, plan.stored_order if plan.is_seekable else plan.order, epoch, tf.zeros_like(first))
+        mixed = _mix(stored.unbatch(), plan, epoch).take(plan.order.num_positions)
+        pieces = mixed.skip(first * plan.batch_size).batch(plan.piece_records)
+    return _batch(_decode(stream, pieces, epoch), stream)
+
+
+def _to_keep(stream: Stream) -> tf.data.Dataset:
+    """What a cache keeps: all records, decoded, in file order; or the batches of epoch 0, from its first one on."""
+    zero = tf.constant(0, tf.int64)
+    if stream.plan.cache_place == "batches":
+        return _read_carefully(stream, zero, zero)
+    return _decode(stream, _pieces(stream, stream.plan.stored_order, zero, zero), zero).unbatch()
+
+
+def _pieces(stream: Stream, order: Order, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+    """The records of an epoch from `first` on, in pieces that are decoded together; "" is one that can't be read."""
+    plan = stream.plan
+    return READERS[plan.reader](plan, stream.table, order, epoch, first, plan.piece_records, marks=True)
+
+
+def _decode(stream: Stream, pieces: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
+    """Pieces of records to pieces of features, each damaged record named or marked."""
+    plan = stream.plan
+
+    def piece(rows: tuple[tf.Tensor, tf.Tensor], serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        positions, numbers = rows
+        draws = (draw_numbers(plan.order, epoch, positions),) if plan.draws else ()
+        return numbers, serialized, *draws
+
+    return decode_carefully(map_on_one_device(pieces, piece), plan, stream.table, stream.decoder, stream.skipped)
+
+
+def _mix(records: tf.data.Dataset, plan: ReadPlan, epoch: tf.Tensor) -> tf.data.Dataset:
+    """Single records through the shuffle buffer, where there is one."""
+    if plan.buffer_records is None:
+        return records
+    return shuffle_by_buffer(records, plan.order, epoch, plan.buffer_records)
+
+
+def _batch(parts: tf.data.Dataset, stream: Stream, *, single: bool = False) -> tf.data.Dataset:
+    """Batches of batch_size, from pieces or from single records; lost records are replaced or left out."""
+    plan = stream.plan
+    size, drop = plan.batch_size, not plan.has_partial_batch
+    if plan.is_ragged:
+        batches = (parts if single else parts.unbatch()).ragged_batch(size, drop_remainder=drop)
+    else:
+        batches = parts.batch(size, drop_remainder=drop) if single else parts.rebatch(size, drop_remainder=drop)
+    return batches if stream.skipped is None else without_lost(batches, keep_size=drop)

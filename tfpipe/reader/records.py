@@ -1,26 +1,36 @@
-"""Serialized records by their numbers, in chunks, each record's CRC checked.
+"""Serialized records in the order of an epoch, many in one element, each record's CRC checked.
 
-A chunk of record numbers is one dataset element: its consecutive records are stretches of shards, each read at once,
-through its offset. A record that can't be read is "" in the result, and no other record is affected: the stretches of
-a chunk are tried first, and only a chunk in which one failed is read again, record by record.
+    windows    consecutive positions: their records are read in the order of the files, and brought into their own
+    singles    batches of records anywhere
+    shards     whole files, for compressed ones, which have no offsets
 
-Compressed shards have no offsets; they are read from their beginning, and all records after damage are lost.
+An element has the records of a chunk: consecutive ones are stretches of shards, each read at once, through its offset. A
+record that can't be read is "" in the result, and no other record is affected: the stretches of a chunk are tried first,
+and only a chunk in which one failed is read again, record by record. Where damage is not to be marked, such a chunk is
+an error, once. Of compressed shards all records after damage are lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfpipe.format.manifest import Manifest, Shard
 from tfpipe.reader.options import ReadOptions
-from tfpipe.reader.order import BUFFER_STREAM, Order, batch_records, keyed_bits, permute_positions, records_of_chunk
-from tfpipe.tf_internals import fixed_graph_seed, read_tfrecords_at, upper_bound
+from tfpipe.reader.order import BUFFER_STREAM, chunks, keyed_bits, permute_positions, records_at
+from tfpipe.reader.plan import Order, ReadPlan
+from tfpipe.tf_internals import (
+    fixed_graph_seed,
+    flat_map_on_one_device,
+    interleave_on_one_device,
+    map_on_one_device,
+    read_tfrecords_at,
+    upper_bound,
+)
 
 # Sequential reads: larger buffers are slower (64 MB) or no faster.
 _BUFFER_BYTES = 256 * 1024
@@ -91,111 +101,97 @@ def open_records(sources: Sequence[tuple[Manifest, str]]) -> RecordTable:
 # ---- chunks through offsets
 
 
-def read_chunks(
-    table: RecordTable, order: Order, parts: tf.data.Dataset, size: int, options: ReadOptions, *, marks: bool = True
+def read_windows(
+    plan: ReadPlan, table: RecordTable, order: Order, epoch: tf.Tensor, first: tf.Tensor, size: int, *, marks: bool
 ) -> tf.data.Dataset:
-    """The records of chunks, in the order of the epoch.
+    """The records of an epoch from a batch on, by chunks of consecutive positions; see READERS."""
 
-    Args:
-      table: where the records are.
-      order: which records a chunk has.
-      parts: the chunks, as order.chunks numbers them.
-      size: the most records of an element.
-      options: how many chunks are read at once.
-      marks: give "" for a record that can't be read; otherwise that is an error.
+    def read(begin: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
+        return _read_window(plan, table, order, epoch, tf.range(begin, end), marks=marks)
 
-    Returns:
-      (numbers int64 [n], serialized string [n]).
-    """
-
-    def read_chunk(start: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tf.data.Dataset:
-        return _read_chunk(table, order, records_of_chunk(order, *start, chunk), marks=marks)
-
-    def read_window(start: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tf.data.Dataset:
-        return _read_window(table, records_of_chunk(order, *start, chunk), options, marks=marks)
-
-    if not (order.shuffled and order.has_windows):
-        read = interleave_reads(parts, read_chunk, options.reads_at_once, options)
-        if order.window_records <= size:
-            return read
-        return read.flat_map(lambda numbers, records: _cut(numbers, size, lambda part: records[part]))
-    windows = parts.flat_map(read_window)
+    windows = interleave_on_one_device(chunks(order, first), read, plan.reads_at_once, deterministic=plan.keeps_order)
     # A window is large: only one is read ahead.
-    windows = windows if options.reads_at_once == 1 else windows.prefetch(1)
-    # Each record is copied once, from its rank in file order.
-    return windows.flat_map(
-        lambda window, records: _cut(window[0], size, lambda part: tf.gather(records, window[1][part]))
-    )
+    windows = windows.prefetch(1) if plan.reads_at_once == 1 and plan.reads_ahead else windows
+    cut = flat_map_on_one_device(windows, lambda rows, records: _cut(*rows, records, size))
+    return cut if order.window_records % size == 0 else cut.rebatch(size)
 
 
-def read_singles(table: RecordTable, order: Order, parts: tf.data.Dataset, options: ReadOptions) -> tf.data.Dataset:
-    """The serialized records of chunks, as order.chunks numbers them, read individually; any failure is an error."""
-
-    # Few records are in flight at a time: memory that was just freed is used again, while fresh pages cost as much as
-    # reading.
-    def locate_chunk(start: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return _singles(table, records_of_chunk(order, *start, chunk))
-
-    return interleave_reads(parts.map(locate_chunk).unbatch(), _read_stretch, options.reads_at_once, options)
-
-
-def read_shards_from(table: RecordTable, first: tf.Tensor | int) -> tf.data.Dataset:
-    """The serialized records in file order, from record `first` on; any failure is an error."""
-    tensors = table.tensors
-    begins = tf.maximum(tensors["starts"][:-1], tf.cast(first, tf.int64))
-    counts = tf.maximum(tensors["starts"][1:] - begins, 0)
-    shards = tf.range(len(table.paths))
-    stretches = _locate(table, shards, tf.minimum(begins, tensors["starts"][-1] - 1), tensors["starts"][1:] - 1)
-    return tf.data.Dataset.from_tensor_slices((*stretches, counts)).flat_map(_read_stretch)
-
-
-def read_numbered(
-    table: RecordTable, order: Order, epoch: tf.Tensor, batches: tf.data.Dataset, options: ReadOptions
+def read_singles(
+    plan: ReadPlan, table: RecordTable, order: Order, epoch: tf.Tensor, first: tf.Tensor, size: int, *, marks: bool
 ) -> tf.data.Dataset:
-    """The records of some batches of an epoch, given by their numbers: (numbers [B], serialized [B]) of each."""
+    """The records of an epoch from a batch on, each read individually; see READERS."""
+
+    def read(begin: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
+        return _read_singles(table, order, epoch, tf.range(begin, end), marks=marks)
+
+    parts = chunks(replace(order, window_records=size), first)
+    return interleave_on_one_device(parts, read, plan.reads_at_once, deterministic=plan.keeps_order)
+
+
+def read_batches(
+    plan: ReadPlan, table: RecordTable, order: Order, epoch: tf.Tensor, batches: tf.data.Dataset
+) -> tf.data.Dataset:
+    """The records of some batches of this host, given by their numbers; see READERS."""
+    size = order.batch_size
 
     def read(batch: tf.Tensor) -> tf.data.Dataset:
-        return _read_chunk(table, order, batch_records(order, epoch, batch), marks=True)
+        return _read_singles(table, order, epoch, tf.range(batch * size, (batch + 1) * size), marks=True)
 
-    return interleave_reads(batches, read, options.reads_at_once, options)
-
-
-def _read_chunk(table: RecordTable, order: Order, numbers: tf.Tensor, *, marks: bool) -> tf.data.Dataset:
-    """One element: the numbers, and their records; read in stretches where the order is that of the files."""
-    stretches = tf.data.Dataset.from_tensor_slices(
-        _singles(table, numbers) if order.shuffled else _stretches(table, numbers)
-    )
-    whole = stretches.flat_map(_read_stretch).batch(tf.size(numbers, out_type=tf.int64), drop_remainder=True)
-    whole = _with_marks(table, numbers, whole) if marks else whole
-    return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(numbers), whole)
+    return interleave_on_one_device(batches, read, plan.reads_at_once, deterministic=plan.keeps_order)
 
 
-def _read_window(table: RecordTable, numbers: tf.Tensor, options: ReadOptions, *, marks: bool) -> tf.data.Dataset:
-    """One element: (the numbers, the rank of each in file order), and the records in file order."""
-    by_file = tf.argsort(numbers)
-    wanted, count = tf.gather(numbers, by_file), tf.size(numbers, out_type=tf.int64)
+def _read_window(
+    plan: ReadPlan, table: RecordTable, order: Order, epoch: tf.Tensor, positions: tf.Tensor, *, marks: bool
+) -> tf.data.Dataset:
+    """One element: (positions, numbers, ranks), and the records in file order; ranks [n] are the places in it."""
+    numbers = wanted = records_at(order, epoch, positions)
+    ranks = tf.range(tf.size(positions))
+    if order.shuffled:
+        by_file = tf.argsort(numbers)
+        wanted, ranks = tf.gather(numbers, by_file), tf.math.invert_permutation(by_file)
     stretches = tf.data.Dataset.from_tensor_slices(_stretches(table, wanted))
-    if any("://" in path for path in table.paths):
-        # Seeks in a store are slow: several at once, which costs 10 % more CPU.
-        read = interleave_reads(stretches, lambda *s: _read_stretch(*s).batch(s[-1]), options.reads_at_once, options)
-        whole = read.rebatch(count, drop_remainder=True)
+    if plan.seeks_at_once == 1:
+        records = flat_map_on_one_device(stretches, _read_stretch)
     else:
-        whole = stretches.flat_map(_read_stretch).batch(count, drop_remainder=True)
-    ranks = tf.data.Dataset.from_tensors((numbers, tf.math.invert_permutation(by_file)))
-    return tf.data.Dataset.zip(ranks, _with_marks(table, wanted, whole) if marks else whole)
+        # Seeks in a store are slow: several at once, which costs 10 % more CPU.
+        records = interleave_on_one_device(
+            stretches, lambda *stretch: _read_stretch(*stretch).batch(stretch[-1]), plan.seeks_at_once
+        ).unbatch()
+    return _read_at_once(table, (positions, numbers, ranks), records, wanted, marks=marks)
 
 
-def _cut(numbers: tf.Tensor, size: int, records_of: Callable[[slice], tf.Tensor]) -> tf.data.Dataset:
-    """A chunk in pieces of at most `size` records."""
-    starts = tf.data.Dataset.range(0, tf.size(numbers, out_type=tf.int64), size)
-    return starts.map(lambda at: (numbers[at : at + size], records_of(slice(at, at + size))))
+def _read_singles(
+    table: RecordTable, order: Order, epoch: tf.Tensor, positions: tf.Tensor, *, marks: bool
+) -> tf.data.Dataset:
+    """One element: (positions, numbers), and the records, each read individually."""
+    numbers = records_at(order, epoch, positions)
+    records = flat_map_on_one_device(tf.data.Dataset.from_tensor_slices(_singles(table, numbers)), _read_stretch)
+    return _read_at_once(table, (positions, numbers), records, numbers, marks=marks)
 
 
-def _with_marks(table: RecordTable, numbers: tf.Tensor, whole: tf.data.Dataset) -> tf.data.Dataset:
-    """One element: the records of a chunk; if that fails, they are read one by one, "" for each that can't be read."""
-    singles = tf.data.Dataset.from_tensor_slices(_singles(table, numbers)).flat_map(_read_or_mark)
-    one_by_one = singles.batch(tf.size(numbers, out_type=tf.int64), drop_remainder=True)
-    return _try_each(whole, 1).concatenate(one_by_one).take(1)
+def _read_at_once(
+    table: RecordTable, rows: tuple[tf.Tensor, ...], records: tf.data.Dataset, numbers: tf.Tensor, *, marks: bool
+) -> tf.data.Dataset:
+    """One element: the rows, and all records [n]; where one can't be read, an error, or "" in its place."""
+    count = tf.size(numbers, out_type=tf.int64)
+    # The one row also ends the tries: a file that can't be opened fails again at every call.
+    row = tf.data.Dataset.from_tensors(rows)
+    whole = tf.data.Dataset.zip(row, records.batch(count, drop_remainder=True))
+    if not marks:
+        return whole
+    singles = flat_map_on_one_device(tf.data.Dataset.from_tensor_slices(_singles(table, numbers)), _read_or_mark)
+    one_by_one = tf.data.Dataset.zip(row, singles.batch(count, drop_remainder=True))
+    return whole.ignore_errors().concatenate(one_by_one).take(1)
+
+
+def _cut(positions: tf.Tensor, numbers: tf.Tensor, ranks: tf.Tensor, records: tf.Tensor, size: int) -> tf.data.Dataset:
+    """A window in pieces of at most `size` records; each record is copied once, from its rank in file order."""
+
+    def piece(at: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
+        part = slice(at, at + size)
+        return (positions[part], numbers[part]), tf.gather(records, ranks[part])
+
+    return map_on_one_device(tf.data.Dataset.range(0, tf.size(numbers, out_type=tf.int64), size), piece)
 
 
 def _stretches(table: RecordTable, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -247,25 +243,35 @@ def _read_or_mark(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor, count
 # ---- whole shards
 
 
-def read_shards(table: RecordTable, order: Order, epoch: tf.Tensor, options: ReadOptions) -> tf.data.Dataset:
-    """(number, serialized) of every record, the shards permuted in each epoch where the order is shuffled.
+def read_shards(
+    plan: ReadPlan, table: RecordTable, order: Order, epoch: tf.Tensor, first: tf.Tensor, size: int, *, marks: bool
+) -> tf.data.Dataset:
+    """All records of an epoch, shard by shard, in another order of the shards each time where the order is shuffled.
 
-    For compressed shards, which have no offsets.
+    See READERS; positions are those in this order, and it begins with the first batch whatever `first` is.
     """
+    del first, marks
     numbers = tf.range(len(table.paths), dtype=tf.int64)
     if order.shuffled:
         numbers = permute_positions(order.seed, BUFFER_STREAM, 2 * epoch, numbers, len(table.paths))
     compressions = [shard.compression or "" for manifest, split in table.sources for shard in _shards(manifest, split)]
-    starts = tf.gather(table.starts, numbers)
     shards = tf.data.Dataset.from_tensor_slices(
         (
             tf.gather(table.paths, numbers),
             tf.gather(compressions, numbers),
-            starts,
+            tf.gather(table.starts, numbers),
             tf.gather(table.starts, numbers + 1),
         )
     )
-    return interleave_reads(shards, _read_shard, options.reads_at_once, options)
+    read = interleave_on_one_device(shards, _read_shard, plan.reads_at_once, deterministic=plan.keeps_order)
+    counted = tf.data.Dataset.zip(tf.data.Dataset.counter(), read)
+    return map_on_one_device(counted, lambda at, one: ((at, one[0]), one[1])).batch(size)
+
+
+# From (plan, table, order, epoch, first batch, the most records of an element) to ((positions int64 [n], numbers int64
+# [n]), serialized string [n]), in the order of the positions, from that batch of this host on. marks: "" for a record
+# that can't be read; otherwise its element is an error, once.
+READERS = {"windows": read_windows, "singles": read_singles, "shards": read_shards}
 
 
 def _read_shard(file: tf.Tensor, compression: tf.Tensor, start: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
@@ -281,7 +287,7 @@ def read_in_order(manifest: Manifest, split: str, options: ReadOptions) -> tf.da
     files = [str(manifest.shard_path(shard)) for shard in shards]
     compressions = [shard.compression or "" for shard in shards]
     shard_files = tf.data.Dataset.from_tensor_slices((files, compressions))
-    return interleave_reads(shard_files, _read_file, options.reads_at_once, options)
+    return interleave_reads(shard_files, _read_file, options.reads_at_once)
 
 
 def _read_file(file: tf.Tensor, compression: tf.Tensor) -> tf.data.Dataset:
@@ -296,21 +302,14 @@ def _shards(manifest: Manifest, split: str) -> list[Shard]:
 
 
 def interleave_reads(
-    parts: tf.data.Dataset, read: Callable[..., tf.data.Dataset], at_once: int, options: ReadOptions
+    parts: tf.data.Dataset, read: Callable[..., tf.data.Dataset], at_once: int, *, deterministic: bool = True
 ) -> tf.data.Dataset:
     """The elements of each read(part), round-robin from `at_once` parts in parallel; -1 lets tf.data choose."""
     if at_once == 1:
         return parts.flat_map(read)
     return parts.interleave(
-        read, cycle_length=at_once, block_length=1, num_parallel_calls=at_once, deterministic=options.deterministic
+        read, cycle_length=at_once, block_length=1, num_parallel_calls=at_once, deterministic=deterministic
     )
-
-
-def map_parallel(dataset: tf.data.Dataset, function: Callable[..., Any], options: ReadOptions) -> tf.data.Dataset:
-    """The dataset with a function applied, as many elements at once as the options say."""
-    if options.parallel_calls == 1:
-        return dataset.map(function)
-    return dataset.map(function, num_parallel_calls=options.parallel_calls, deterministic=options.deterministic)
 
 
 def shuffle_by_buffer(records: tf.data.Dataset, order: Order, epoch: tf.Tensor, buffer_records: int) -> tf.data.Dataset:

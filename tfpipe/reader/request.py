@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tfpipe.errors import DataError, ShardNotFound, UsageError
-from tfpipe.format.example import is_vectorizable
 from tfpipe.format.manifest import Manifest, Shard
 from tfpipe.format.record_files import stranger
 from tfpipe.format.schema import Schema
 from tfpipe.format.sharding import host_batches
-from tfpipe.images.decode import RESIZES
-from tfpipe.images.sizes import as_size
-from tfpipe.reader.crops import Crop
-from tfpipe.reader.options import AUTOTUNE, ReadOptions
-from tfpipe.reader.order import Groups, Order
+from tfpipe.images.sizes import RESIZES, as_size
+from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.plan import Groups
 from tfpipe.reader.transforms import Transform
 from tfpipe.storage import scheme_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from tfpipe.reader.crops import Crop
+
 Batch = dict[str, "tf.Tensor"]
 
 LABELS = ("one_hot", "int", None)
-
-# From 256 kB on a block is read as fast as a longer part of a file; blocks of more than 64 records would mix badly.
-_BLOCK_BYTES, _MOST_BLOCK_RECORDS = 256_000, 64
-# Adopted shards may be sorted by class: small blocks, and only where single reads would cost five times the parsing.
-_SMALL_RECORD_BYTES, _MOST_SORTED_RECORDS = 16_000, 16
-_WINDOW_BYTES, _MOST_WINDOW_RECORDS = 8_000_000, 8192
-# Read at once where nothing is shuffled: a chunk costs 0.6 ms of CPU, whatever its size.
-_READ_BATCH_BYTES = 4_000_000
-# Decoded at once: 32 images cost 2 % more than whole batches, but a quarter of the memory and of the first wait.
-_DECODE_BATCH_RECORDS = 32
 
 
 @dataclass(frozen=True)
@@ -109,87 +100,19 @@ class Request:
         return self.options.shuffle if self.training else "none"
 
     @property
-    def order(self) -> Order:
-        """The order of this host's records, for a stream with random access."""
-        block, window = self.block_and_window
-        return Order(
-            num_records=self.num_records,
-            num_positions=self.num_records if self.has_partial_batch else self.num_batches * self.batch_size,
-            batch_size=self.batch_size,
-            host_index=self.options.host_index,
-            host_count=self.options.host_count,
-            seed=self.seed,
-            shuffled=self.shuffle == "global",
-            start_step=self.options.start_step,
-            block_records=block,
-            window_records=window,
-            groups=self.groups,
-        )
-
-    @property
-    def storage_order(self) -> Order:
-        """Every record once, in file order: the input of a cache or a buffer."""
-        return replace(
-            self.order,
-            num_positions=self.num_records,
-            host_index=0,
-            host_count=1,
-            shuffled=False,
-            start_step=0,
-            block_records=1,
-            window_records=self.read_batch_records,
-            groups=None,
-        )
-
-    @property
     def bytes_a_record(self) -> int:
         """The mean size of a stored record."""
         return max(1, sum(shard.num_bytes for _, shard in self.shards) // max(1, self.num_records))
 
     @property
-    def block_and_window(self) -> tuple[int, int]:
-        """The number of consecutive records read together, and of records that are mixed or read at once."""
-        block = self.options.block_records
-        if self.groups is not None or self.shuffle != "global" or not self.is_seekable or self.options.service:
-            block = 1
-        elif block == AUTOTUNE:
-            block = _block_records(self.bytes_a_record, in_hash_order=self.in_hash_order)
-        block = min(block, self.num_records)
-        if block == 1:
-            return 1, self.decode_batch_records if self.shuffle == "global" else self.read_batch_records
-        window = self.options.window_records
-        window = _window_records(self.bytes_a_record) if window == AUTOTUNE else window
-        # Windows of whole batches are cut into batches without a copy; not where they would be too large.
-        both = math.lcm(block, self.batch_size)
-        unit = both if both <= 2 * window else block
-        return block, -(-window // unit) * unit
-
-    @property
-    def read_batch_records(self) -> int:
-        """The number of records that are read at once in file order: some megabytes, in whole decode batches."""
-        size = self.decode_batch_records
-        return max(1, _READ_BATCH_BYTES // (self.bytes_a_record * size)) * size
-
-    @property
-    def batches_align(self) -> bool:
-        """Whether records that are read at once split into decode batches that add up to whole batches."""
-        block, window = self.block_and_window
-        return self.batch_size % self.decode_batch_records == 0 and (block == 1 or window % self.batch_size == 0)
-
-    @property
-    def decode_batch_records(self) -> int:
-        """The number of records that are decoded at once."""
-        if self.vectorized or self.ragged:
-            return self.batch_size
-        # A divisor of the batch size, where there is one: batches are then put together without cutting.
-        most = min(self.batch_size, _DECODE_BATCH_RECORDS)
-        divisors = [n for n in range(most // 2, most + 1) if n and self.batch_size % n == 0]
-        return max(divisors, default=most)
-
-    @property
-    def ragged(self) -> bool:
-        """Whether dict batches hold arrays whose length differs from record to record."""
-        return self.labels is None and any(f.codec == "plain" and None in f.shape for f in self.schema.features)
+    def bytes_a_batch(self) -> int:
+        """The size of a batch's images or vectors; 1 where the manifest does not tell their shape."""
+        feature = self.schema["embedding" if self.schema.payload == "embedding" else "image"]
+        shape = feature.shape if self.image_size is None else (*self.image_size, self.channels)
+        known = math.prod(side for side in shape if side is not None)
+        return max(
+            1, self.batch_size * known * np.dtype(feature.dtype if feature.dtype != "string" else "uint8").itemsize
+        )
 
     @property
     def is_seekable(self) -> bool:
@@ -207,47 +130,15 @@ class Request:
         return self.training and not isinstance(self.resize, str)
 
     @property
-    def takes_fast_path(self) -> bool:
-        """Whether the fast path is taken: batches have random access, no cache, and a fixed order."""
-        return self.has_random_access and self.options.cache == "none" and self.options.deterministic
-
-    @property
-    def is_sequential(self) -> bool:
-        """Whether files are read sequentially, from beginning to end: unshuffled, on a disk, by one reader."""
-        on_disk = all(scheme_of(str(source.directory)) is None for source in self.sources)
-        one_reader = self.options.host_count == 1 and self.options.parallel_reads in (1, AUTOTUNE)
-        return self.shuffle == "none" and on_disk and one_reader
-
-    @property
-    def buffer_records(self) -> int | None:
-        """The size of the shuffle buffer of a stream without random access; None: it is not shuffled."""
-        if self.shuffle == "none":
-            return None
-        behind_cache = self.shuffle == "global" and self.options.cache != "none"
-        return self.num_records if behind_cache else self.options.shuffle_buffer
+    def is_in_store(self) -> bool:
+        """Whether a source is in a store, where each seek takes long, and not on a disk."""
+        return any(scheme_of(str(source.directory)) is not None for source in self.sources)
 
     @property
     def has_limited_buffer(self) -> bool:
         """Whether records pass a buffer of shuffle_buffer records."""
         by_default = self.shuffle == "global" and self.options.cache == "none" and not self.is_seekable
         return self.shuffle == "buffer" or by_default
-
-    @property
-    def vectorized(self) -> bool:
-        """Whether whole batches are parsed by one operation."""
-        needs_resize = self.image_size is not None
-        return self.options.vectorize and is_vectorizable(self.schema) and not needs_resize
-
-
-def _block_records(bytes_a_record: int, *, in_hash_order: bool) -> int:
-    if not in_hash_order and bytes_a_record >= _SMALL_RECORD_BYTES:
-        return 1
-    most = _MOST_BLOCK_RECORDS if in_hash_order else _MOST_SORTED_RECORDS
-    return min(most, max(1, _BLOCK_BYTES // bytes_a_record))
-
-
-def _window_records(bytes_a_record: int) -> int:
-    return min(_MOST_WINDOW_RECORDS, max(1, _WINDOW_BYTES // bytes_a_record))
 
 
 def has_boxes(schema: Schema) -> bool:
@@ -320,7 +211,7 @@ def check_request(request: Request) -> None:
 
 
 def _check_resize(request: Request) -> None:
-    if not isinstance(request.resize, Crop):
+    if not hasattr(request.resize, "for_training"):
         if request.resize not in RESIZES:
             raise UsageError(
                 f"Unknown resize {request.resize!r}; known: {list(RESIZES)}, RandomResizedCrop() and PaddedCrop()."

@@ -1,0 +1,323 @@
+"""The plan of a stream: every choice of the pipeline, made from the request before TensorFlow is asked for anything.
+
+    plan = plan_reading(request)
+    print(plan)             # which reader, what is read, decoded and kept at once, and why not the fast path
+
+pipeline.py carries it out.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfpipe.format.example import is_vectorizable
+from tfpipe.reader.options import AUTOTUNE
+
+if TYPE_CHECKING:
+    from tfpipe.reader.request import Request
+
+# From 256 kB on a block is read as fast as a longer part of a file; blocks of more than 64 records would mix badly.
+_BLOCK_BYTES, _MOST_BLOCK_RECORDS = 256_000, 64
+# Adopted shards may be sorted by class: small blocks, and only where single reads would cost five times the parsing.
+_SMALL_RECORD_BYTES, _MOST_SORTED_RECORDS = 16_000, 16
+_WINDOW_BYTES, _MOST_WINDOW_RECORDS = 8_000_000, 8192
+# Read at once where nothing is shuffled: a chunk costs 0.6 ms of CPU, whatever its size.
+_CHUNK_BYTES = 4_000_000
+# One thread reads 32,000 photographs a second out of a window, what 24 cores decode; each window takes some 16 MB.
+_CORES_PER_WINDOW, _MOST_WINDOWS = 4, 4
+# Decoded by one call: it stays in a core's cache, and the first batch is made by several cores.
+_PIECE_BYTES, _PIECE_RECORDS = 5_000_000, 32
+# Batches that are put together at once: one thread copies 50,000 images of 224 x 224 a second.
+_MOST_COPIED = 2
+# Batches that transforms work on at once: RandAugment on 8 makes 100,000 images of 224 x 224 a second.
+_MOST_TRANSFORMED = 8
+_BATCHES_AHEAD = 2
+# What batches in flight may take where ram_budget says nothing.
+_IN_FLIGHT_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Records in groups that are sampled by weight.
+
+    Attributes:
+      members: int64 [M] record numbers, group after group.
+      sizes: the number of them in each group; at least one.
+      quotas: the number of an epoch's positions that each group gets.
+    """
+
+    members: np.ndarray
+    sizes: tuple[int, ...]
+    quotas: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Order:
+    """The records that one iteration reads, and their order.
+
+    Attributes:
+      num_records: of the split, or of all sources of a mixture.
+      num_positions: the number of an epoch's positions that this host reads.
+      batch_size: host h of n takes the positions of the batches k * n + h.
+      host_index: this host's index.
+      host_count: the number of hosts that read together.
+      seed: of the permutations; only its value modulo 2**53 counts.
+      shuffled: False: the record at position p is record p.
+      start_step: the batches of this host that came before its first iteration, counted from epoch 0.
+      block_records: consecutive records that are read together.
+      window_records: records that are permuted together, a multiple of block_records; with single records only the
+        number that is read at once.
+      groups: sample by weight; None reads every record once.
+    """
+
+    num_records: int
+    num_positions: int
+    batch_size: int
+    host_index: int
+    host_count: int
+    seed: int
+    shuffled: bool
+    start_step: int = 0
+    block_records: int = 1
+    window_records: int = 1
+    groups: Groups | None = None
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of this host in an epoch, a smaller last one included."""
+        return -(-self.num_positions // self.batch_size)
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch of the first iteration."""
+        return self.start_step // self.num_batches
+
+    @property
+    def first_batch(self) -> int:
+        """The batch at which the first iteration begins."""
+        return self.start_step % self.num_batches
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether chunks are ranges of positions, aligned to window_records: mixing windows, or runs in file order."""
+        return not self.shuffled or (self.block_records > 1 and self.groups is None)
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """How the records of a request become batches.
+
+    Attributes:
+      reader: what brings records in the order of an epoch: "windows" (chunks of consecutive positions, through
+        offsets), "singles" (batches of records anywhere, through offsets), or "shards" (whole files, for compressed
+        ones).
+      order: which records, in which order.
+      stored_order: every record once, in file order: what is read where a cache or a buffer follows.
+      keeps_order: whether batches come in the order of their numbers; otherwise in the order in which they are ready.
+      batch_size: records in a batch.
+      has_partial_batch: whether a smaller batch ends the epoch.
+      piece_records: records that are decoded by one call; batch_size is a multiple of it.
+      is_seekable: whether records can be read through their offsets.
+      has_random_access: whether any batch can be read at once, and no buffer or shard comes before it.
+      is_remote: whether it runs in a service's workers, which can't call this process.
+      is_fast: whether the fast path is tried first; otherwise all goes the careful way.
+      is_vectorized: whether whole batches are parsed by one operation.
+      is_ragged: whether dict batches hold arrays whose length differs from record to record.
+      draws: whether each record of each epoch gets a random crop of its own.
+      cache_place: what is kept for later epochs: "records", "batches", or None.
+      buffer_records: the size of the shuffle buffer of a stream without random access; None: it has none.
+      reads_at_once: windows, batches of single records, or shards that are read at once.
+      seeks_at_once: parts of a window that are read at once: more than one in a store.
+      reads_ahead: whether a window is read while the one before it is cut into batches.
+      calls: pieces that are decoded at once; -1 leaves it to the workers of a service.
+      batches_at_once: batches that pieces are copied into at once.
+      transforms_at_once: batches that transforms work on at once.
+      prefetch: batches made ahead of the step.
+    """
+
+    reader: str
+    order: Order
+    stored_order: Order
+    keeps_order: bool
+    batch_size: int
+    has_partial_batch: bool
+    piece_records: int
+    is_seekable: bool
+    has_random_access: bool
+    is_remote: bool
+    is_fast: bool
+    is_vectorized: bool
+    is_ragged: bool
+    draws: bool
+    cache_place: str | None
+    buffer_records: int | None
+    reads_at_once: int
+    seeks_at_once: int
+    reads_ahead: bool
+    calls: int
+    batches_at_once: int
+    transforms_at_once: int
+    prefetch: int
+
+    def __str__(self) -> str:
+        """One setting a line."""
+        return "\n".join(f"{name}: {value}" for name, value in vars(self).items())
+
+
+def plan_reading(request: Request, *, cores: int | None = None) -> ReadPlan:
+    """The plan for a request: a pure function of it and of the machine's cores.
+
+    Args:
+      request: what was asked for.
+      cores: for this process; None counts them.
+    """
+    options, schema = request.options, request.schema
+    cores = len(os.sched_getaffinity(0)) if cores is None else cores
+    is_ragged = request.labels is None and any(f.codec == "plain" and None in f.shape for f in schema.features)
+    is_vectorized = options.vectorize and is_vectorizable(schema) and request.image_size is None
+    piece = request.batch_size if is_vectorized or is_ragged else _piece_records(request)
+    order = _order(request)
+    calls = _calls(request, cores)
+    batches = min(calls, _most_batches(request)) if calls > 0 else 1
+    return ReadPlan(
+        reader=("windows" if order.has_windows else "singles") if request.is_seekable else "shards",
+        order=order,
+        stored_order=_stored_order(request, order, piece),
+        keeps_order=options.deterministic,
+        batch_size=request.batch_size,
+        has_partial_batch=request.has_partial_batch,
+        piece_records=piece,
+        is_seekable=request.is_seekable,
+        has_random_access=request.has_random_access,
+        is_remote=options.service is not None,
+        is_fast=request.has_random_access
+        and options.cache == "none"
+        and options.deterministic
+        and options.service is None,
+        is_vectorized=is_vectorized,
+        is_ragged=is_ragged,
+        draws=request.has_random_crop,
+        cache_place=None if options.cache == "none" else options.cache_place,
+        buffer_records=_buffer_records(request),
+        reads_at_once=_reads_at_once(request, order, cores),
+        seeks_at_once=options.reads_at_once if request.is_in_store else 1,
+        reads_ahead=options.parallel_reads != 1,
+        calls=calls,
+        batches_at_once=min(batches, _MOST_COPIED),
+        transforms_at_once=min(batches, _MOST_TRANSFORMED) if request.transforms else 1,
+        prefetch=_BATCHES_AHEAD if options.prefetch == AUTOTUNE else options.prefetch,
+    )
+
+
+# ---- the order
+
+
+def _order(request: Request) -> Order:
+    """The order of this host's records."""
+    block, window = _block_and_window(request)
+    return Order(
+        num_records=request.num_records,
+        num_positions=request.num_records if request.has_partial_batch else request.num_batches * request.batch_size,
+        batch_size=request.batch_size,
+        host_index=request.options.host_index,
+        host_count=request.options.host_count,
+        seed=request.seed,
+        shuffled=request.shuffle == "global",
+        start_step=request.options.start_step,
+        block_records=block,
+        window_records=window,
+        groups=request.groups,
+    )
+
+
+def _stored_order(request: Request, order: Order, piece: int) -> Order:
+    """Every record once, in file order: what is read where a cache or a buffer follows."""
+    return replace(
+        order,
+        num_positions=request.num_records,
+        host_index=0,
+        host_count=1,
+        shuffled=False,
+        start_step=0,
+        block_records=1,
+        window_records=_chunk_records(request, piece),
+        groups=None,
+    )
+
+
+def _block_and_window(request: Request) -> tuple[int, int]:
+    """The number of consecutive records read together, and of records that are mixed or read at once."""
+    options, size = request.options, request.batch_size
+    if request.shuffle != "global":
+        return 1, _chunk_records(request, size)
+    if request.groups is not None or not request.is_seekable or options.service:
+        return 1, size
+    block, window = options.block_records, options.window_records
+    if block == AUTOTUNE:
+        block = _block_records(request.bytes_a_record, in_hash_order=request.in_hash_order)
+    block = min(block, request.num_records)
+    if block == 1:
+        return 1, size
+    if window == AUTOTUNE:
+        window = min(_MOST_WINDOW_RECORDS, max(1, _WINDOW_BYTES // request.bytes_a_record))
+    # Windows of whole batches are cut into batches without a copy; not where they would be too large.
+    both = math.lcm(block, size)
+    unit = both if both <= 2 * window else block
+    return block, -(-window // unit) * unit
+
+
+def _block_records(bytes_a_record: int, *, in_hash_order: bool) -> int:
+    if not in_hash_order and bytes_a_record >= _SMALL_RECORD_BYTES:
+        return 1
+    most = _MOST_BLOCK_RECORDS if in_hash_order else _MOST_SORTED_RECORDS
+    return min(most, max(1, _BLOCK_BYTES // bytes_a_record))
+
+
+def _chunk_records(request: Request, unit: int) -> int:
+    """The number of records that are read at once in file order: some megabytes, in whole units."""
+    return max(1, _CHUNK_BYTES // (request.bytes_a_record * unit)) * unit
+
+
+def _piece_records(request: Request) -> int:
+    """The largest divisor of the batch size that is not too large; a batch that has none is one piece."""
+    size = request.batch_size
+    most = max(_PIECE_RECORDS, _PIECE_BYTES * size // request.bytes_a_batch)
+    return max((n for n in range(2, min(most, size) + 1) if size % n == 0), default=size)
+
+
+def _buffer_records(request: Request) -> int | None:
+    if request.shuffle == "none" or (request.has_random_access and request.options.cache == "none"):
+        return None
+    behind_cache = request.shuffle == "global" and request.options.cache_place == "records"
+    behind_cache = behind_cache and request.options.cache != "none"
+    return request.num_records if behind_cache else request.options.shuffle_buffer
+
+
+# ---- how much at once
+
+
+def _calls(request: Request, cores: int) -> int:
+    """Records that are decoded at once; -1 leaves it to a service's workers, on machines of their own."""
+    asked, budget = request.options.parallel_calls, request.options.cpu_budget
+    if asked == AUTOTUNE:
+        if request.options.service:
+            return AUTOTUNE
+        asked = cores
+    return asked if budget is None else min(asked, budget)
+
+
+def _reads_at_once(request: Request, order: Order, cores: int) -> int:
+    if request.options.parallel_reads != AUTOTUNE or request.is_in_store or not order.has_windows:
+        return request.options.reads_at_once
+    return max(1, min(cores // _CORES_PER_WINDOW, _MOST_WINDOWS))
+
+
+def _most_batches(request: Request) -> int:
+    """The batches that decoding and transforming may each have in flight: both hold them twice, until one is whole."""
+    budget = _IN_FLIGHT_BYTES if request.options.ram_budget is None else request.options.ram_budget
+    return max(1, (budget // request.bytes_a_batch - _BATCHES_AHEAD) // 4)
