@@ -89,10 +89,10 @@ class CountedDataset(dataset_ops.UnaryUnchangedStructureDataset):
 
 # ---- datasets whose functions are made for one device
 #
-# At every epoch tf.data instantiates each function of a dataset. By default each passes grappler, the placer and oneDNN's
-# layout pass, which looks at every kernel of TensorFlow for every operation: 4 ms a function and 0.15 ms an operation.
-# With this attribute they are left out. Two things are lost with them: placement, so that such a function must run on the
-# device of its dataset, and the lowering of loops, so that a while loop in one runs one iteration at a time.
+# At every epoch tf.data instantiates each function of a dataset. By default each passes grappler, the placer and
+# oneDNN's layout pass, which looks at every kernel of TensorFlow for every operation: 4 ms a function and 0.15 ms an
+# operation. With this attribute they are left out. Two things are lost with them: placement, so that such a function
+# must run on the device of its dataset, and the lowering of loops, which then run one iteration at a time.
 _ONE_DEVICE = {"experimental_ints_on_device": True}
 
 

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from beam_jobs.job import Job
 from tfpipe.format.manifest import load_manifest
 from tfpipe.images.decode import decode_upright, decode_window, resize_image
 from tfpipe.images.fit import Resize
+from tfpipe.reader import dataset
 from tfpipe.reader.crops import PaddedCrop, RandomResizedCrop
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
-from tfpipe.reader.request import Request
+from tfpipe.reader.plan import plan_reading
 
 SIZE = (12, 10)
 
@@ -159,7 +161,7 @@ def test_the_same_crops_come_at_any_parallelism_on_any_hosts_and_after_a_resume(
     whole = stream(raw_dataset, RandomResizedCrop(), **fixed)
     assert stream(raw_dataset, RandomResizedCrop(), parallel_reads=1, parallel_calls=1, **fixed) == whole
     with monkeypatch.context() as patch:
-        patch.setattr(Request, "takes_fast_path", False)
+        patch.setattr(dataset, "plan_reading", lambda request: replace(plan_reading(request), is_fast=False))
         assert stream(raw_dataset, RandomResizedCrop(), **fixed) == whole
     shares = [stream(raw_dataset, RandomResizedCrop(), host_index=h, host_count=2, **fixed) for h in range(2)]
     assert shares[0] | shares[1] == {key: whole[key] for key in shares[0] | shares[1]}

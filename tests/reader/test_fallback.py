@@ -14,8 +14,8 @@ def an_order(**fields):
     return Order(BATCHES * SIZE, BATCHES * SIZE, SIZE, 0, 1, 0, False, **fields)
 
 
-def whole(number):
-    return tf.stack([number * SIZE, number * SIZE + SIZE, SIZE])
+def whole_span(number):
+    return number * SIZE, number * SIZE + SIZE, SIZE
 
 
 def failing_at(*numbers):
@@ -24,7 +24,7 @@ def failing_at(*numbers):
 
     def feature(epoch, number):
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(number != bad), ["bad"])]):
-            return whole(number), 10 * epoch + number
+            return tf.stack(whole_span(number)), 10 * epoch + number
 
     return lambda epoch, first: tf.data.Dataset.range(first, BATCHES).map(lambda number: feature(epoch, number))
 
@@ -71,8 +71,8 @@ def test_it_is_not_built_where_nothing_fails():
 )
 def test_a_batch_that_is_not_the_next_one_counts_as_failed(span):
     def fast(epoch, first):
-        spans = tf.stack([tf.constant(span, tf.int64) if n == 2 else whole(tf.constant(n)) for n in range(BATCHES)])
-        return tf.data.Dataset.from_tensor_slices((spans, tf.range(BATCHES, dtype=tf.int64)))
+        spans = [span if number == 2 else whole_span(number) for number in range(BATCHES)]
+        return tf.data.Dataset.from_tensor_slices((tf.constant(spans, tf.int64), tf.range(BATCHES, dtype=tf.int64)))
 
     dataset, asked = run(an_order(), fast)
     assert values(dataset) == [(0, 0), (1, 1), (2, 102), (3, 103), (4, 104), (5, 105)]

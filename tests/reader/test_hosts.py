@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 
-import pytest
 import tensorflow as tf
 
 from tfpipe.reader.dataset import make_dataset
@@ -113,10 +112,3 @@ def test_batches_and_transforms_are_placed_on_the_device(raw_dataset):
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[:2] == ["transforms CPU:1", "decoding CPU:0"]
     assert lines[2:] == ["batch CPU:1 CPU:1 1.0"] * (raw_dataset.num_records("train") // 4)
-
-
-@pytest.mark.parametrize("budget", [{"ram_budget": 10**9}, {"cpu_budget": 1}])
-def test_budgets_reach_tensorflow(raw_dataset, budget):
-    dataset = make_dataset(raw_dataset, batch_size=4, image_size=(6, 8), options=ReadOptions(**budget))
-    ((name, value),) = budget.items()
-    assert getattr(dataset.options().autotune, name) == value

@@ -16,6 +16,7 @@ from tfpipe.reader import dataset
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.mixtures import class_weights
 from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.plan import plan_reading
 from tfpipe.storage import to_path
 
 SIZE = (6, 8)
@@ -140,13 +141,14 @@ def test_the_store_of_each_source_is_judged(uneven, other):
             make_dataset(dict.fromkeys(sources, 1), batch_size=5, image_size=SIZE)
 
 
-def test_files_are_read_one_after_another_only_where_every_source_is_on_a_disk(uneven, other, monkeypatch):
+def test_parts_of_a_window_are_read_at_once_where_a_source_is_in_a_store(uneven, other, monkeypatch):
     monkeypatch.setattr(dataset, "_dataset", lambda request: request)
     monkeypatch.setattr(dataset, "check_files", lambda request: None)
     far = dataclasses.replace(other, directory=to_path("memory://far/other"))
-    for sources, expected in (([uneven, other], True), ([uneven, far], False), ([far, uneven], False)):
+    for sources, expected in (([uneven, other], 1), ([uneven, far], 4), ([far, uneven], 4)):
         weights = dict.fromkeys(sources, 1)
-        assert make_dataset(weights, batch_size=5, image_size=SIZE, training=False).is_sequential is expected
+        request = make_dataset(weights, batch_size=5, image_size=SIZE, training=False)
+        assert plan_reading(request).seeks_at_once == expected
 
 
 def test_boxes_that_move_and_boxes_that_do_not_are_not_mixed(uneven, other, monkeypatch):

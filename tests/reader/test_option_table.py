@@ -44,7 +44,7 @@ VALUES = {
     "on_error": "skip",
     "service": "{service}",
     "device": "/cpu:0",
-    "ram_budget": 10**9,
+    "ram_budget": 2_000_000,
     "cpu_budget": 1,
     "source": (1, 3),
     "split": "validation",
@@ -181,8 +181,6 @@ def tf_settings(dataset):
     options = dataset.options()
     return {
         "deterministic": options.deterministic,
-        "ram_budget": options.autotune.ram_budget,
-        "cpu_budget": options.autotune.cpu_budget,
         "device": "/cpu:0" if "CopyToDevice" in stages(dataset) else None,
     }
 
@@ -193,7 +191,7 @@ def stages(dataset):
 
 
 # Settings that are tried together: each shows by itself in what tf.data was told, or none of them may show.
-TOLD = ("deterministic", "device", "ram_budget", "cpu_budget")
+TOLD = ("deterministic", "device")
 BASES = {}
 
 

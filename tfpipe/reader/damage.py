@@ -19,6 +19,7 @@ from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
 from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.records import RecordTable, open_records, read_in_order
+from tfpipe.tf_internals import filter_on_one_device
 
 Features = dict[str, Any]
 
@@ -110,23 +111,35 @@ def _reason(payload: bytes, decode: Callable[[tf.Tensor], Any] | None) -> str:
 
 @dataclass
 class Skipped:
-    """Collects the records that are left out, until the next report."""
+    """Collects the records that are left out, until the next report.
+
+    Attributes:
+      table: where the records are.
+      decode: tried on a record whose checksums are right, to say what is wrong with it.
+      numbers: those that were left out.
+      lock: of numbers.
+      found: whether there are any, for the graph: without damage no Python runs in it, which a thread that works ahead
+        could not enter while the main thread drops the iterator and waits for that thread.
+    """
 
     table: RecordTable
     decode: Callable[[tf.Tensor], Any]
     numbers: list[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    found: tf.Variable = field(default_factory=lambda: tf.Variable(False, trainable=False))
 
     def add(self, number: int) -> bool:
         """Notes one record; returns True, since a graph needs a value."""
         with self.lock:
             self.numbers.append(int(number))
+            self.found.assign(True)
         return True
 
     def report(self) -> bool:
         """Logs a warning with the records that were left out, if there are any; returns False, for the graph."""
         with self.lock:
             numbers, self.numbers = sorted(set(self.numbers)), []
+            self.found.assign(False)
         if numbers:
             named = "; ".join(explain(self.table, number, decode=self.decode) for number in numbers[:_MOST_NAMED])
             more = f"; and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""
@@ -173,6 +186,7 @@ def with_numbers(numbers: tf.data.Dataset, batches: tf.data.Dataset, skipped: Sk
 
 def report_skipped(batches: tf.data.Dataset, skipped: Skipped) -> tf.data.Dataset:
     """The batches; at their end, the records that were left out are reported."""
-    end = tf.data.Dataset.range(1).filter(lambda _: tf.numpy_function(skipped.report, [], tf.bool))
+    report = lambda: tf.numpy_function(skipped.report, [], tf.bool)  # noqa: E731
+    end = filter_on_one_device(tf.data.Dataset.range(1), lambda _: tf.cond(skipped.found, report, lambda: False))
     # No batches, but of the same structure.
     return batches.concatenate(end.flat_map(lambda _: batches.take(0)))

@@ -2,13 +2,12 @@
 
     epoch ─▶ READERS: (positions, numbers, serialized) ─▶ decode ─▶ batches ─▶ (step, features)
 
-The fast path takes whole batches through it, and any error ends it; the careful path takes pieces, and names or leaves
-out what is damaged. They are the same stages but for the decoding. With random access an epoch begins at any batch at
-once. A cache, a shuffle buffer or compressed shards are read from their beginning, by the careful path alone, and what a
-resumed stream has seen already is skipped.
+Any error ends the fast path; the careful one names or leaves out what is damaged. They are the same stages but for the
+decoding. With random access an epoch begins at any batch at once. A cache, a shuffle buffer or compressed shards are
+read from their beginning, by the careful path alone, and what a resumed stream has seen already is skipped.
 
-The number of an epoch is counted once, at its beginning, and handed to every stage: iterations that run at the same time
-have epochs of their own.
+The number of an epoch is counted once, at its beginning, and handed to every stage: iterations that run at the same
+time have epochs of their own.
 """
 
 from __future__ import annotations

@@ -291,11 +291,11 @@ def _piece_records(request: Request) -> int:
 
 
 def _buffer_records(request: Request) -> int | None:
-    if request.shuffle == "none" or (request.has_random_access and request.options.cache == "none"):
+    is_cached = request.options.cache != "none"
+    keeps_records = is_cached and request.options.cache_place == "records"
+    if request.shuffle == "none" or (request.has_random_access and not keeps_records):
         return None
-    behind_cache = request.shuffle == "global" and request.options.cache_place == "records"
-    behind_cache = behind_cache and request.options.cache != "none"
-    return request.num_records if behind_cache else request.options.shuffle_buffer
+    return request.num_records if request.shuffle == "global" and is_cached else request.options.shuffle_buffer
 
 
 # ---- how much at once
@@ -312,7 +312,8 @@ def _calls(request: Request, cores: int) -> int:
 
 
 def _reads_at_once(request: Request, order: Order, cores: int) -> int:
-    if request.options.parallel_reads != AUTOTUNE or request.is_in_store or not order.has_windows:
+    chosen = request.options.parallel_reads != AUTOTUNE
+    if chosen or request.is_in_store or not (order.has_windows and request.is_seekable):
         return request.options.reads_at_once
     return max(1, min(cores // _CORES_PER_WINDOW, _MOST_WINDOWS))
 

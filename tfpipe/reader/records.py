@@ -4,10 +4,10 @@
     singles    batches of records anywhere
     shards     whole files, for compressed ones, which have no offsets
 
-An element has the records of a chunk: consecutive ones are stretches of shards, each read at once, through its offset. A
-record that can't be read is "" in the result, and no other record is affected: the stretches of a chunk are tried first,
-and only a chunk in which one failed is read again, record by record. Where damage is not to be marked, such a chunk is
-an error, once. Of compressed shards all records after damage are lost.
+An element has the records of a chunk: consecutive ones are stretches of shards, each read at once, through its offset.
+A record that can't be read is "" in the result, and no other record is affected: the stretches of a chunk are tried
+first, and only a chunk in which one failed is read again, record by record. Where damage is not to be marked, such a
+chunk is an error, once. Of compressed shards all records after damage are lost.
 """
 
 from __future__ import annotations
