@@ -26,7 +26,8 @@ from rounds import add_json_argument, rates, recorded, turns
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
-from tfpipe.reader.order import Order, chunks, records_of_chunk
+from tfpipe.reader.order import chunks, records_at
+from tfpipe.reader.plan import Order
 from tfpipe.timing import Pass, time_pass
 
 BATCH = 128
@@ -57,7 +58,7 @@ def mixing(records: int, classes: int) -> Iterator[Row]:
     for block, window in ((1, 64), (8, 1024), (16, 2048), (64, 8192)):
         order = Order(records, records, BATCH, 0, 1, 0, True, block_records=block, window_records=window)
         start = tf.constant(0, tf.int64)
-        parts = chunks(order, start, start).map(functools.partial(numbers_of, order))
+        parts = chunks(order, start).map(functools.partial(numbers_of, order))
         numbers = np.concatenate(list(parts.as_numpy_iterator()))
         # One window is delivered while the next is read.
         held = 0 if block == 1 else 2 * window
@@ -68,9 +69,8 @@ def mixing(records: int, classes: int) -> Iterator[Row]:
         yield row_of(f"shuffle({buffer})", buffer, numbers, records, classes)
 
 
-def numbers_of(order: Order, start: tuple[tf.Tensor, ...], chunk: tf.Tensor) -> tf.Tensor:
-    epoch, first_batch = start
-    return records_of_chunk(order, epoch, first_batch, chunk)
+def numbers_of(order: Order, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    return records_at(order, tf.constant(0, tf.int64), tf.range(begin, end))
 
 
 def row_of(name: str, held: int, numbers: np.ndarray, records: int, classes: int) -> Row:

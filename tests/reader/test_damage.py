@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -124,6 +125,20 @@ def test_skip_loses_the_record_alone_and_fills_its_place(copy, what, options):
         assert indices == [i for i, key in enumerate(before) if key == lost]
         for i in indices:
             assert after[i] == before[i - 1 if i else 1]
+
+
+@pytest.mark.parametrize("options", [{}, {"block_records": 4, "window_records": 12}], ids=str)
+def test_iterations_interrupted_and_in_threads_are_right_where_records_are_damaged(copy, options):
+    flip_a_bit(copy, 0, 1)
+    spoil_the_image(copy, 1, 2)
+    undisturbed = a_dataset(copy, on_error="skip", **options)
+    expected = [keys(undisturbed) for _ in range(14)]
+    shared = a_dataset(copy, on_error="skip", **options)
+    for epoch in range(4):
+        assert keys(shared.take(epoch + 1)) == expected[epoch][: epoch + 1]
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda _: keys(shared), range(9)))
+    assert sorted(found) == sorted(expected[4:13])
 
 
 def test_skip_leaves_the_place_out_in_evaluation(copy):

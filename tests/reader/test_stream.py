@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -42,6 +43,26 @@ def test_the_stream_is_the_same_at_any_parallelism_and_on_any_hosts(raw_dataset,
         merged = [batch for together in zip(*shares, strict=True) for batch in together]
         assert digest(merged) == digest(whole[: len(merged)])
         assert len(whole) - len(merged) < hosts
+
+
+def test_threads_on_one_dataset_read_epochs_of_their_own(raw_dataset):
+    def made():
+        return make_dataset(raw_dataset, batch_size=4, image_size=SIZE, labels=None, transforms=[with_seed], seed=2)
+
+    def read(dataset):
+        batches = list(dataset)
+        (epoch,) = {int(batch["epoch_of"]) for batch in batches}
+        return epoch, digest([(batch["key"].numpy().tolist(), batch["seed"].numpy().tolist()) for batch in batches])
+
+    alone, shared = made(), made()
+    expected = [read(alone) for _ in range(24)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: read(shared), range(24)))
+    assert sorted(found) == expected
+
+
+def with_seed(batch, seed):
+    return {**batch, "seed": seed, "epoch_of": batch["epoch"]}
 
 
 @settings(max_examples=6)

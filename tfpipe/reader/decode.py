@@ -61,9 +61,6 @@ def decode_fast(pieces: tf.data.Dataset, plan: ReadPlan, decoder: Decoder, epoch
     """
     size = None if plan.has_partial_batch else plan.batch_size
 
-    def whole(rows: tuple[tf.Tensor, tf.Tensor], serialized: tf.Tensor) -> tuple[tf.Tensor, Features]:
-        return _span(rows[0]), with_size(decoder.batch(serialized), size)
-
     def looped(rows: tuple[tf.Tensor, tf.Tensor], serialized: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
         records = (serialized, draw_numbers(plan.order, epoch, rows[0])) if plan.draws else (serialized,)
         return _span(rows[0]), map_to_lists(decoder.single, records, decoder.spec)
@@ -73,7 +70,10 @@ def decode_fast(pieces: tf.data.Dataset, plan: ReadPlan, decoder: Decoder, epoch
         return span, with_size(stack_lists(lists, decoder.spec), size)
 
     if decoder.batch is not None:
-        return map_on_one_device(pieces, whole, calls=plan.calls)
+        parse = decoder.batch
+        return map_on_one_device(
+            pieces, lambda rows, serialized: (_span(rows[0]), with_size(parse(serialized), size)), calls=plan.calls
+        )
     lists = map_on_one_device(pieces, looped, calls=plan.calls)
     batches = lists.batch(plan.batch_size // plan.piece_records)
     return map_on_one_device(batches, stacked, calls=plan.batches_at_once)

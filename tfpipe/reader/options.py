@@ -50,8 +50,8 @@ class ReadOptions:
     """Settings of the reader. The defaults shuffle globally and reproducibly; `tfpipe tune` finds faster ones.
 
     Attributes:
-      parallel_reads: chunks of records read at once. -1: one file after another where nothing is shuffled and the
-        shards are on a disk, else 4: single records reached 18.6 k/s at 4 and no more beyond.
+      parallel_reads: windows of records, or batches of single records, read at once; 1 reads none ahead. -1: a window
+        for every four cores from a disk, at most 4; else 4: single records reached 18.6 k/s at 4 and no more beyond.
       parallel_calls: records, or parsed batches, decoded at once; -1: one per core; 1 is strictly sequential.
       block_records: consecutive records that a global shuffle reads together. 1 is uniform over the split, and opens a
         file for every record: 65 us of CPU. -1 takes blocks of 256 kB (at most 64 records) where records are stored in
@@ -89,9 +89,11 @@ class ReadOptions:
       service: the address of a tf.data service, such as "grpc://10.0.0.1:5050": its workers read and decode, each its
         own share of the batches, in whatever order they finish.
       device: where batches are put ahead of the step and transforms run, such as "/gpu:0"; None: on the CPU.
-      ram_budget: bytes that tf.data's buffers and a memory cache may take; None: what the machine has free. With a
-        budget, tf.data chooses parallel_calls and prefetch where they are -1: the end of an epoch may wait for it.
-      cpu_budget: cores that tf.data plans for; None: all.
+      ram_budget: bytes that batches in flight, and a memory cache, may take; None: 1 GB in flight, and a cache of what
+        the machine has free. In flight are, at most, what parallel_calls pieces of 32 images hold (5 MB each at
+        224 x 224), two batches that are put together, each held twice, eight where transforms work on them, and those
+        that prefetch has ready; a budget makes them fewer, to one each.
+      cpu_budget: the most calls at once, whatever parallel_calls is; None: no bound.
 
     Settings that exclude each other are refused, by ReadOptions or by make_dataset, with an error that names them:
 

@@ -112,7 +112,7 @@ def read_windows(
     windows = interleave_on_one_device(chunks(order, first), read, plan.reads_at_once, deterministic=plan.keeps_order)
     # A window is large: only one is read ahead.
     windows = windows.prefetch(1) if plan.reads_at_once == 1 and plan.reads_ahead else windows
-    cut = flat_map_on_one_device(windows, lambda rows, records: _cut(*rows, records, size))
+    cut = flat_map_on_one_device(windows, lambda rows, records: _cut(rows, records, size))
     return cut if order.window_records % size == 0 else cut.rebatch(size)
 
 
@@ -184,8 +184,9 @@ def _read_at_once(
     return whole.ignore_errors().concatenate(one_by_one).take(1)
 
 
-def _cut(positions: tf.Tensor, numbers: tf.Tensor, ranks: tf.Tensor, records: tf.Tensor, size: int) -> tf.data.Dataset:
+def _cut(rows: tuple[tf.Tensor, tf.Tensor, tf.Tensor], records: tf.Tensor, size: int) -> tf.data.Dataset:
     """A window in pieces of at most `size` records; each record is copied once, from its rank in file order."""
+    positions, numbers, ranks = rows
 
     def piece(at: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
         part = slice(at, at + size)
