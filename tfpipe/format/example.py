@@ -138,7 +138,15 @@ def decode_record(
     """
     import tensorflow as tf
 
-    stored = tf.io.parse_single_example(serialized, _parse_specs(schema))
+    return decode_parsed(
+        schema, tf.io.parse_single_example(serialized, _parse_specs(schema)), exact=exact, resizer=resizer
+    )
+
+
+def decode_parsed(
+    schema: Schema, stored: Mapping[str, tf.Tensor], *, exact: bool = False, resizer: Resizer | None = None
+) -> dict[str, tf.Tensor]:
+    """As decode_record, from what one record stores by its name: a row of parse_batch."""
     parsed = {f.name: stored[f.stored_name] for f in schema.features}
     derived = _derive(schema, parsed) if schema.derived else {}
     parsed |= derived
@@ -189,10 +197,25 @@ def decode_batch(schema: Schema, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     Returns:
       Every feature under its name, with B in front of its shape.
     """
+    stored = parse_batch(schema, serialized)
+    return {f.name: _reshape(f, stored[f.stored_name], batch=(-1,)) for f in schema.features}
+
+
+def has_fixed_lengths(schema: Schema) -> bool:
+    """Whether what records store can be parsed at once: no list has another length in another record."""
+    return not any(f.codec == "plain" and None in f.shape for f in schema.features)
+
+
+def parse_batch(schema: Schema, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What records store, by its name, each with B in front of its shape; image files are not decoded yet.
+
+    Args:
+      schema: a schema for which has_fixed_lengths holds.
+      serialized: [B] string.
+    """
     import tensorflow as tf
 
-    stored = tf.io.parse_example(serialized, _parse_specs(schema))
-    return {f.name: _reshape(f, stored[f.stored_name], batch=(-1,)) for f in schema.features}
+    return tf.io.parse_example(serialized, _parse_specs(schema))
 
 
 def _parse_specs(schema: Schema) -> dict[str, Any]:

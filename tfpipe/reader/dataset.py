@@ -20,7 +20,7 @@ run in the training loop.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.errors import UsageError
-from tfpipe.format.example import decode_batch, decode_record
+from tfpipe.format.example import decode_batch, decode_parsed, decode_record, has_fixed_lengths, parse_batch
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.boxes import fit_boxes, turn_boxes
 from tfpipe.images.decode import upright_size
@@ -232,16 +232,20 @@ def _remaining_batches(order: Order, counter: EpochCounter) -> int:
 def _make_decoder(request: Request, plan: ReadPlan) -> Decoder:
     """The decoder of serialized records: of whole batches at once, or of records one by one."""
     return Decoder(
-        single=lambda serialized, draw=None: _parse(serialized, request, draw),
+        single=lambda serialized, draw=None: _features(decode_record, serialized, request, draw),
+        row=lambda stored, draw=None: _features(decode_parsed, stored, request, draw),
+        parse=(lambda serialized: parse_batch(request.schema, serialized))
+        if has_fixed_lengths(request.schema)
+        else None,
         batch=(lambda serialized: _parse_batch(serialized, request)) if plan.is_vectorized else None,
         ragged=plan.is_ragged,
     )
 
 
-def _parse(serialized: tf.Tensor, request: Request, draw: tf.Tensor | None) -> Batch:
-    """The features of one record, its image decoded and resized."""
+def _features(decode: Callable[..., Batch], record: Any, request: Request, draw: tf.Tensor | None) -> Batch:
+    """The features of one record, its image decoded and resized; decode_record or decode_parsed takes it."""
     exact, resizer = request.options.dct == "exact", make_resizer(request, draw)
-    features = _with_channels(decode_record(request.schema, serialized, exact=exact, resizer=resizer), request)
+    features = _with_channels(decode(request.schema, record, exact=exact, resizer=resizer), request)
     if request.labels is not None and request.manifest.schema.label_kind == "multi":
         # For each record, unlike all other labels: rows of unequal length can't be batched.
         features["label_int"] = _multi_hot(features["label_int"], len(request.manifest.class_names))
