@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import pytest
 import tensorflow as tf
 
 from tfpipe.reader.dataset import make_dataset
@@ -94,21 +95,30 @@ def noted(batch, seed):
     return {**batch, "label": batch["label"] + 1}
 
 dataset = make_dataset(
-    sys.argv[1], batch_size=4, image_size=(6, 8), transforms=[noted], options=ReadOptions(device="/cpu:1")
+    sys.argv[1],
+    batch_size=4,
+    image_size=(6, 8),
+    transforms=[noted],
+    repeat=len(sys.argv) > 2,
+    options=ReadOptions(device="/cpu:1"),
 )
 stage = dataset
 while "Map" not in type(stage).__name__:
     (stage,) = stage._inputs()
 print("transforms", stage._variant_tensor.device[-5:])
 print("decoding", stage._inputs()[0]._inputs()[0]._variant_tensor.device[-5:])
-for images, labels in dataset:
+for number, (images, labels) in enumerate(dataset):
+    if len(sys.argv) > 2 and number == 2 * int(sys.argv[2]) + 1:
+        break
     print("batch", images.device[-5:], labels.device[-5:], float(tf.reduce_min(labels)))
 """
 
 
-def test_batches_and_transforms_are_placed_on_the_device(raw_dataset):
+@pytest.mark.parametrize("repeat", [False, True])
+def test_batches_and_transforms_are_placed_on_the_device(raw_dataset, repeat):
     """Two logical CPUs in place of a CPU and a GPU: no GPU is used. A map stage runs its function on its own device."""
-    command = [sys.executable, "-c", PLACED, str(raw_dataset.directory)]
+    batches = raw_dataset.num_records("train") // 4
+    command = [sys.executable, "-c", PLACED, str(raw_dataset.directory), *[str(batches)] * repeat]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[:2] == ["transforms CPU:1", "decoding CPU:0"]
-    assert lines[2:] == ["batch CPU:1 CPU:1 1.0"] * (raw_dataset.num_records("train") // 4)
+    assert lines[2:] == ["batch CPU:1 CPU:1 1.0"] * (2 * batches + 1 if repeat else batches)

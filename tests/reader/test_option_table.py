@@ -57,6 +57,7 @@ VALUES = {
     "labels": "int",
     "transforms": [marked],
     "training": False,
+    "repeat": True,
     "seed": 1,
     "options": {"start_step": 2},
 }
@@ -166,6 +167,7 @@ def observe(data, service, registered, tmp_path):
 
 def epoch(dataset, most, *, in_order):
     """The content of every batch, or of the first ones, or "error"."""
+    most = 1 if dataset.cardinality() == tf.data.INFINITE_CARDINALITY else most
     try:
         batches = [
             [repr(part.tolist()) for part in map(np.asarray, tf.nest.flatten(batch, expand_composites=True))]

@@ -50,6 +50,7 @@ def a_request(records=10_000, record_bytes=PHOTOGRAPH, *, compression=None, made
         "labels": "one_hot",
         "transforms": (),
         "training": True,
+        "repeat": False,
         "seed": 0,
         "options": ReadOptions(),
     }

@@ -19,13 +19,14 @@ def _dither(batch, seed):
     return {**batch, "image": tf.bitwise.bitwise_xor(batch["image"], tf.cast(noise, tf.uint8))}
 
 
-def a_dataset(manifest, **options):
+def a_dataset(manifest, *, repeat=False, **options):
     return make_dataset(
         manifest,
         batch_size=BATCH,
         image_size=SIZE,
         labels=None,
         transforms=[_dither],
+        repeat=repeat,
         seed=11,
         options=ReadOptions(**options),
     )
@@ -81,9 +82,37 @@ def test_a_step_that_ends_an_epoch_resumes_with_the_next(raw_dataset):
 
 
 def test_repeat_goes_on_into_the_next_epochs(raw_dataset):
-    """Virtual epochs: fit(train.repeat(), steps_per_epoch=...)."""
+    """Virtual epochs: fit(train, steps_per_epoch=...)."""
     whole = stream(a_dataset(raw_dataset), 3)
     assert stream(a_dataset(raw_dataset, start_step=4).repeat().take(len(whole) - 4)) == whole[4:]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"block_records": 4},
+        {"cache": "memory"},
+        {"cache": "memory", "cache_place": "batches"},
+        {"shuffle": "buffer"},
+        {"on_error": "skip"},
+        {"start_step": 3},
+    ],
+    ids=str,
+)
+def test_a_repeated_dataset_has_no_end_and_the_batches_of_all_epochs(raw_dataset, options):
+    whole = stream(a_dataset(raw_dataset, **options), 3)
+    repeated = a_dataset(raw_dataset, repeat=True, **options)
+    assert repeated.cardinality() == tf.data.INFINITE_CARDINALITY
+    assert stream(repeated.take(len(whole))) == whole
+
+
+def test_a_repeated_evaluation_keeps_the_smaller_batch_of_each_epoch(raw_dataset):
+    records = raw_dataset.num_records("train")
+    repeated = make_dataset(
+        raw_dataset, batch_size=records - 1, image_size=SIZE, training=False, repeat=True, labels="int"
+    )
+    assert [len(labels) for _, labels in repeated.take(4)] == [records - 1, 1, records - 1, 1]
 
 
 def test_the_first_batch_comes_as_fast_after_a_million_steps(raw_dataset):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.plan import plan_reading
 
 SIZE = (6, 8)
 
@@ -43,6 +45,15 @@ def test_the_stream_is_the_same_at_any_parallelism_and_on_any_hosts(raw_dataset,
         merged = [batch for together in zip(*shares, strict=True) for batch in together]
         assert digest(merged) == digest(whole[: len(merged)])
         assert len(whole) - len(merged) < hosts
+
+
+def test_windows_are_the_same_where_a_store_is_asked_for_several_parts_at_once(raw_dataset, monkeypatch):
+    blocks = {"block_records": 2, "window_records": 12}
+    expected = stream(raw_dataset, **blocks)
+    monkeypatch.setattr(
+        "tfpipe.reader.dataset.plan_reading", lambda request: replace(plan_reading(request), seeks_at_once=3)
+    )
+    assert stream(raw_dataset, **blocks) == expected
 
 
 def test_threads_on_one_dataset_read_epochs_of_their_own(raw_dataset):

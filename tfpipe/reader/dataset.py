@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,13 @@ from tfpipe.images.boxes import fit_boxes, turn_boxes
 from tfpipe.images.decode import upright_size
 from tfpipe.reader.caching import cache_dataset
 from tfpipe.reader.crops import Crop
-from tfpipe.reader.damage import Skipped, report_skipped
+from tfpipe.reader.damage import Skipped
 from tfpipe.reader.decode import Decoder
 from tfpipe.reader.exclusions import check_exclusions
 from tfpipe.reader.images import check_channels, make_resizer, mask_fill_of, with_channels
 from tfpipe.reader.mixtures import check_weights, class_groups, common_manifest, source_groups
 from tfpipe.reader.options import ReadOptions, to_integer
-from tfpipe.reader.order import TRANSFORM_STREAM, EpochCounter, keyed_bits
+from tfpipe.reader.order import TRANSFORM_STREAM, EpochCounter, epochs, keyed_bits
 from tfpipe.reader.pipeline import Stream, read_epochs, read_share
 from tfpipe.reader.plan import Groups, Order, ReadPlan, plan_reading
 from tfpipe.reader.records import open_records
@@ -76,6 +77,7 @@ def make_dataset(
     labels: str | None = "one_hot",
     transforms: Sequence[Transform] = (),
     training: bool | None = None,
+    repeat: bool = False,
     seed: int = 0,
     options: ReadOptions | str | os.PathLike[str] = ReadOptions(),  # noqa: B008 (frozen)
 ) -> tf.data.Dataset:
@@ -109,6 +111,9 @@ def make_dataset(
       transforms: applied in order to whole training batches; each takes ({"image", "label", ...}, seed int32 [2]).
         Evaluation refuses them: what it needs too is a .map of its batches.
       training: shuffle, drop the last partial batch, and apply the transforms; None means split == "train".
+      repeat: go on into the next epochs without an end, which a `fit` with steps_per_epoch takes; evaluation keeps the
+        smaller batch at the end of each. The dataset's own .repeat() would come behind the copy to options.device and
+        undo it, and would empty what is prefetched at the end of each epoch.
       seed: of the order, the random crops and the transforms: any integer, also negative, of which only the value
         modulo 2**53 counts.
       options: how to read, and which settings exclude each other: see ReadOptions. A path is a file that
@@ -116,12 +121,13 @@ def make_dataset(
 
     For epochs of another length than the dataset's ("virtual epochs"), repeat it: each repetition is the next epoch.
 
-        model.fit(train.repeat(), steps_per_epoch=1000, epochs=30)
+        train = make_dataset("photos_tfrecord", batch_size=128, image_size=(224, 224), repeat=True)
+        model.fit(train, steps_per_epoch=1000, epochs=30)
 
     Returns:
-      A dataset of known cardinality with elements (images, labels), or dicts with labels=None. Images are uint8
-      [B, H, W, channels] for raw and decoded uint8, float32 or float16 in [0, 1] for decoded floats; for embeddings,
-      vectors float32 [B, D] instead.
+      A dataset of known cardinality, tf.data.INFINITE_CARDINALITY with repeat, with elements (images, labels), or dicts
+      with labels=None. Images are uint8 [B, H, W, channels] for raw and decoded uint8, float32 or float16 in [0, 1] for
+      decoded floats; for embeddings, vectors float32 [B, D] instead.
 
     Raises:
       FileNotFoundError: there is no manifest, or a shard is missing.
@@ -129,11 +135,9 @@ def make_dataset(
     """
     options = _read_options(options)
     batch_size, seed = to_integer("batch_size", batch_size), to_integer("seed", seed)
-    if not isinstance(training, bool | np.bool_ | None):
-        raise UsageError(f"training is {training!r}; it must be True, False or None.")
+    training = split == "train" if training is None else _as_bool("training", training)
     sources, weights = _sources(source)
     manifest = sources[0] if weights is None else common_manifest(sources, split)
-    training = split == "train" if training is None else training
     schema = needed_schema(manifest.schema, labels)
     check_channels(channels, schema)
     request = Request(
@@ -151,6 +155,7 @@ def make_dataset(
         labels=labels,
         transforms=check_transforms(transforms),
         training=training,
+        repeat=_as_bool("repeat", repeat),
         seed=seed,
         options=options,
     )
@@ -158,6 +163,14 @@ def make_dataset(
     check_exclusions(request)
     check_files(request)
     return _dataset(request)
+
+
+def _as_bool(name: str, value: Any) -> bool:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise UsageError(
+        f"{name} is {value!r}; it must be {'True, False or None' if name == 'training' else 'True or False'}."
+    )
 
 
 def _sources(source: DatasetLike | Mapping[DatasetLike, float]) -> tuple[list[Manifest], list[float] | None]:
@@ -198,16 +211,16 @@ def _dataset(request: Request) -> tf.data.Dataset:
     skipped = Skipped(table, decoder.single) if request.options.on_error == "skip" else None
     stream, counter = Stream(plan, table, decoder, skipped), EpochCounter(plan.order)
     if request.options.service is None:
-        batches = read_epochs(stream, counter, lambda dataset: cache_dataset(dataset, request))
-        dataset = _finish(batches, request, plan)
-        dataset = dataset if skipped is None else report_skipped(dataset, skipped)
+        cache = partial(cache_dataset, request=request)
+        dataset = _finish(read_epochs(stream, counter, cache, endless=request.repeat), request, plan)
     else:
         dataset = _read_from_service(request, stream, counter)
     # An iterator, and the batches that it returns, are on the device of the last stage.
     with tf.device(request.options.device):
         dataset = dataset.with_options(_tf_options(plan))
-        if skipped is None and not plan.order.first_batch:
-            return dataset.apply(tf.data.experimental.assert_cardinality(request.num_batches))
+        length = tf.data.INFINITE_CARDINALITY if request.repeat else request.num_batches
+        if request.repeat or (skipped is None and not plan.order.first_batch):
+            return dataset.apply(tf.data.experimental.assert_cardinality(length))
     # The number of batches differs between iterations, which tf.data can't express.
     return CountedDataset(dataset, lambda: _remaining_batches(plan.order, counter))
 
@@ -216,7 +229,9 @@ def _read_from_service(request: Request, stream: Stream, counter: EpochCounter) 
     """The batches that a service's workers make; `device` is one of this process, not of the workers."""
     worker = replace(request, options=replace(request.options, device=None))
     dataset = read_from_workers(
-        lambda epoch: _finish(read_share(stream, epoch), worker, stream.plan), str(request.options.service), counter
+        lambda epoch: _finish(read_share(stream, epoch), worker, stream.plan),
+        str(request.options.service),
+        epochs(counter, endless=request.repeat),
     )
     return _prefetch(dataset, stream.plan, request.options.device)
 

@@ -71,9 +71,10 @@ class EpochCounter:
         return int(self._state[0]) // self._STEP
 
 
-def epochs(counter: EpochCounter) -> tf.data.Dataset:
-    """A dataset of one element, the epoch's number: another one in each iteration."""
-    return map_on_one_device(tf.data.Dataset.from_tensors(0), lambda _: counter.begin())
+def epochs(counter: EpochCounter, *, endless: bool = False) -> tf.data.Dataset:
+    """A dataset of one element, the number of an epoch that begins now; endless: of one such number after another."""
+    one = tf.data.Dataset.from_tensors(0)
+    return map_on_one_device(one.repeat() if endless else one, lambda _: counter.begin())
 
 
 def first_batch_of(order: Order, epoch: tf.Tensor) -> tf.Tensor:

@@ -18,7 +18,7 @@ from functools import partial
 
 import tensorflow as tf
 
-from tfpipe.reader.damage import Skipped, with_numbers, without_lost
+from tfpipe.reader.damage import Skipped, report_skipped, with_numbers, without_lost
 from tfpipe.reader.decode import Decoder, decode_carefully, decode_fast
 from tfpipe.reader.fallback import delivered_batches, with_fallback
 from tfpipe.reader.order import EpochCounter, draw_numbers, epochs, first_batch_of, global_batches, step_numbers
@@ -49,13 +49,14 @@ class Stream:
 
 # No function of these stages needs autograph, which makes up most of the time to build them.
 @tf.autograph.experimental.do_not_convert
-def read_epochs(stream: Stream, counter: EpochCounter, cache: Cache) -> tf.data.Dataset:
+def read_epochs(stream: Stream, counter: EpochCounter, cache: Cache, *, endless: bool = False) -> tf.data.Dataset:
     """((epoch, global number), features) of each batch; each iteration is the next epoch.
 
     Args:
       stream: what is read.
       counter: counts the epochs.
       cache: keeps the elements of a dataset for later epochs.
+      endless: an iteration goes on into the epochs after it.
     """
     plan, delivered = stream.plan, delivered_batches()
     careful = tf.autograph.experimental.do_not_convert(partial(_careful_batches, stream))
@@ -68,9 +69,10 @@ def read_epochs(stream: Stream, counter: EpochCounter, cache: Cache) -> tf.data.
             batches = with_fallback(plan.order, epoch, fast, careful, delivered)
         else:
             batches = _careful_batches(stream, epoch, first, kept)
-        return map_on_one_device(batches, lambda number, features: ((epoch, number), features))
+        steps = map_on_one_device(batches, lambda number, features: ((epoch, number), features))
+        return steps if stream.skipped is None else report_skipped(steps, stream.skipped)
 
-    return flat_map_on_one_device(epochs(counter), read_epoch)
+    return flat_map_on_one_device(epochs(counter, endless=endless), read_epoch)
 
 
 @tf.autograph.experimental.do_not_convert

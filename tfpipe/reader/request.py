@@ -41,6 +41,7 @@ class Request:
       groups: records that are sampled by weight; None reads every record once.
       channels: of the images: 1 or 3.
       mask_fill: what comes into a mask from outside.
+      repeat: whether an iteration goes on into the next epochs.
       num_batches, full_batches: of this host, and of all hosts together.
     """
 
@@ -58,6 +59,7 @@ class Request:
     labels: str | None
     transforms: tuple[Transform, ...]
     training: bool
+    repeat: bool
     seed: int
     options: ReadOptions
 

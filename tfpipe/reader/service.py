@@ -18,7 +18,6 @@ from typing import Any
 import tensorflow as tf
 
 from tfpipe.errors import SetupError, UsageError
-from tfpipe.reader.order import EpochCounter, epochs
 from tfpipe.tf_internals import stop_server
 
 _HERE = "localhost"
@@ -104,14 +103,14 @@ def take_share(numbers: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def read_from_workers(
-    of_epoch: Callable[[tf.Tensor], tf.data.Dataset], address: str, counter: EpochCounter
+    of_epoch: Callable[[tf.Tensor], tf.data.Dataset], address: str, numbers: tf.data.Dataset
 ) -> tf.data.Dataset:
     """The batches that the workers of a service make; each iteration is the next epoch.
 
     Args:
       of_epoch: the batches of an epoch; built anew for every epoch, since workers see no variable of this process.
       address: of the dispatcher.
-      counter: counts the epochs.
+      numbers: of the epochs, as order.epochs gives them.
     """
     service = tf.data.experimental.service
     spec = of_epoch(tf.constant(0, tf.int64)).element_spec
@@ -123,4 +122,4 @@ def read_from_workers(
         identity = tf.ensure_shape(tf.numpy_function(register, [epoch], tf.string), [])
         return service.from_dataset_id(service.ShardingPolicy.HINT, address, identity, element_spec=spec)
 
-    return epochs(counter).flat_map(read)
+    return numbers.flat_map(read)
