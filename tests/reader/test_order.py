@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfpipe.reader.order import EpochCounter, chunks, epochs, first_batch_of, global_batches, records_at
-from tfpipe.reader.plan import Groups, Order
+from tfpipe.reader.plan import Order
+from tfpipe.reader.request import Groups
 
 
 def records(order, epoch=0):

@@ -43,10 +43,11 @@ from tfpipe.reader.mixtures import check_weights, class_groups, common_manifest,
 from tfpipe.reader.options import ReadOptions, to_integer
 from tfpipe.reader.order import TRANSFORM_STREAM, EpochCounter, epochs, keyed_bits
 from tfpipe.reader.pipeline import Stream, read_epochs, read_share
-from tfpipe.reader.plan import Groups, Order, ReadPlan, plan_reading
+from tfpipe.reader.plan import Order, ReadPlan, plan_reading
 from tfpipe.reader.records import open_records
 from tfpipe.reader.request import (
     Batch,
+    Groups,
     Request,
     check_files,
     check_request,

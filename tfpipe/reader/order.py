@@ -16,7 +16,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.reader.plan import Groups, Order
+from tfpipe.reader.plan import Order
+from tfpipe.reader.request import Groups
 from tfpipe.tf_internals import (
     filter_on_one_device,
     map_on_one_device,

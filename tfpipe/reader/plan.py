@@ -11,15 +11,10 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from tfpipe.format.example import is_vectorizable
 from tfpipe.reader.options import AUTOTUNE
-
-if TYPE_CHECKING:
-    from tfpipe.reader.request import Request
+from tfpipe.reader.request import Groups, Request
 
 # From 256 kB on a block is read as fast as a longer part of a file; blocks of more than 64 records would mix badly.
 _BLOCK_BYTES, _MOST_BLOCK_RECORDS = 256_000, 64
@@ -39,21 +34,6 @@ _MOST_TRANSFORMED = 8
 _BATCHES_AHEAD = 2
 # What batches in flight may take where ram_budget says nothing.
 _IN_FLIGHT_BYTES = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Records in groups that are sampled by weight.
-
-    Attributes:
-      members: int64 [M] record numbers, group after group.
-      sizes: the number of them in each group; at least one.
-      quotas: the number of an epoch's positions that each group gets.
-    """
-
-    members: np.ndarray
-    sizes: tuple[int, ...]
-    quotas: tuple[int, ...]
 
 
 @dataclass(frozen=True)
