@@ -1,0 +1,137 @@
+"""The model of a pipeline's rate on more cores, on numbers whose answer is known, and the clocks of threads."""
+
+import math
+import threading
+import time
+
+import pytest
+
+from tfpipe.timing.scaling import CORES, ReadPass, Scaling, summarize_scaling
+from tfpipe.timing.threads import Busiest, ThreadUse, busiest_thread, thread_uses
+
+
+def scaling(**changes):
+    """700 us of CPU an image, 50 of them without decoding; 40 us one at a time; measured on 2 cores."""
+    numbers = {
+        "variant": "default",
+        "cores": 2,
+        "calls": None,
+        "images_per_second": 2 / 700e-6,
+        "cpu_microseconds": 700.0,
+        "free_images_per_second": 25_000.0,
+        "free_cpu_microseconds": 50.0,
+        "serial_microseconds": 40.0,
+        "serial_from": "rate",
+        "serial_part": "handing over",
+    }
+    return Scaling(**{**numbers, **changes})
+
+
+def test_cores_limit_up_to_what_stays_one_at_a_time():
+    one = scaling()
+    found = [one.project(cores) for cores in CORES]
+    assert [projection.limit for projection in found] == ["cores", "cores", "handing over", "handing over"]
+    assert [projection.images_per_second for projection in found] == pytest.approx(
+        [8 / 700e-6, 16 / 700e-6, 25e3, 25e3]
+    )
+    assert one.most_cores == math.ceil(700 / 40)
+    assert one.model_ratio == pytest.approx(1)
+
+
+def test_a_number_of_calls_limits_where_it_is_reached_first():
+    one = scaling(calls=4, serial_part="reading")
+    assert one.limit == pytest.approx((4 / 650e-6, "parallel_calls"))
+    assert one.project(4).limit == "cores"
+    assert one.project(8).limit == "parallel_calls"
+    assert scaling(calls=64, serial_part="reading").project(64).limit == "reading"
+
+
+def test_one_call_decodes_in_the_thread_that_reads():
+    one = scaling(calls=1)
+    assert one.limit.images_per_second == pytest.approx(1 / 690e-6)
+    assert one.most_cores == 2
+
+
+def test_what_decodes_nothing_is_limited_by_what_is_left():
+    one = scaling(calls=1, cpu_microseconds=50.0)
+    assert one.limit == pytest.approx((25_000, "handing over"))
+
+
+def test_the_document_tells_measured_from_projected():
+    document = scaling().as_document()
+    assert document["variant"] == "default"
+    assert document["measured"]["free_images_per_second"] == 25_000
+    assert list(document["projected"]) == ["8", "16", "32", "64"]
+    assert document["projected"]["64"] == {"images_per_second": pytest.approx(25_000), "limit": "handing over"}
+
+
+# ---- from passes to numbers
+
+
+def passes(*seconds, images=1000, busy=1.0, busiest=None):
+    return [ReadPass(images, wall, wall * busy, busiest, images) for wall in seconds]
+
+
+def summarized(**kinds):
+    return summarize_scaling("default", **{"cores": 2, "calls": None, "read": passes(1.0, busy=2.0), **kinds})
+
+
+def test_the_fastest_passes_count():
+    one = summarized(read=passes(3, 1, 2, busy=1.9), free=passes(0.2, 0.1, 0.3))
+    assert (one.images_per_second, one.free_images_per_second) == (1000, 10_000)
+    assert (one.cpu_microseconds, one.free_cpu_microseconds) == pytest.approx((1900, 100))
+
+
+def test_a_rate_that_leaves_a_core_idle_is_that_of_what_stays_one_at_a_time():
+    one = summarized(free=passes(0.1, busy=1.2, busiest=Busiest(0.02, 0.9)))
+    assert (one.serial_microseconds, one.serial_from, one.serial_part) == (pytest.approx(100), "rate", "reading")
+
+
+def test_where_all_cores_are_busy_the_busiest_thread_of_many_calls_tells_more():
+    free = passes(0.1, busy=1.9, busiest=Busiest(0.08, 0.0))
+    wide = passes(0.12, 0.12, busy=1.9, busiest=Busiest(0.02, 0.5))
+    one = summarized(free=free, wide=wide)
+    assert (one.serial_microseconds, one.serial_from, one.serial_part) == (pytest.approx(20), "thread", "reading")
+    narrow = summarized(free=free)
+    assert (narrow.serial_microseconds, narrow.serial_part) == (pytest.approx(80), "handing over")
+
+
+def test_where_threads_are_not_told_the_rate_is_the_bound():
+    one = summarized(free=passes(0.1, busy=2.0))
+    assert (one.serial_microseconds, one.serial_from, one.serial_part) == (pytest.approx(100), "rate", "handing over")
+
+
+# ---- threads
+
+
+def test_the_busiest_thread_is_found_among_those_that_still_live():
+    before = {1: ThreadUse(10, 0), 2: ThreadUse(0, 1000), 4: ThreadUse(0, 0)}
+    after = {1: ThreadUse(11, 0), 2: ThreadUse(3, 4000), 3: ThreadUse(2, 1000)}
+    assert busiest_thread(before, after) == Busiest(3, 0.75)
+    assert busiest_thread({}, {}) is None
+
+
+def test_the_clocks_of_threads_are_their_own(tmp_path):
+    (tmp_path / "file").write_bytes(bytes(1_000_000))
+    done, seen = threading.Event(), threading.Event()
+
+    def work():
+        begun = time.thread_time()
+        while time.thread_time() - begun < 0.05:
+            pass
+        (tmp_path / "file").read_bytes()
+        seen.set()
+        done.wait(30)
+
+    before = thread_uses()
+    worker = threading.Thread(target=work)
+    worker.start()
+    seen.wait(30)
+    after = thread_uses()
+    done.set()
+    worker.join()
+    use = after[worker.native_id]
+    assert 0.05 <= use.cpu_seconds < 5
+    assert use.read_bytes >= 1_000_000
+    assert worker.native_id not in before
+    assert threading.get_native_id() in before
