@@ -14,7 +14,7 @@ RAW = {"image": tf.io.FixedLenFeature([], tf.string), "label_int": tf.io.FixedLe
 
 
 def files(folder, name):
-    return sorted(glob.glob(f"{folder}/{name}/*.tfrecord"))
+    return sorted(glob.glob(f"{folder}/{name}/*.tfrecord")) * reading.copies
 
 
 def parse(record, antialias=False):
@@ -38,9 +38,20 @@ def plain(folder):
     return sequential(batched(tf.data.TFRecordDataset(files(folder, "raw")).map(parse)))
 
 
-def parallel(folder, antialias=False):
+def parallel(folder, decode=parse):
     records = tf.data.TFRecordDataset(files(folder, "raw"), num_parallel_reads=AUTO).shuffle(1000)
-    return batched(records.map(lambda record: parse(record, antialias), AUTO)).prefetch(AUTO)
+    return batched(records.map(decode, AUTO)).prefetch(AUTO)
+
+
+def free(folder):
+    """The same with constants for images and labels."""
+    constants = tf.zeros([*SIZE, 3], tf.uint8), tf.zeros([reading.CLASSES])
+
+    def decode(record):
+        with tf.control_dependencies([tf.strings.length(record)]):
+            return tf.nest.map_structure(tf.identity, constants)
+
+    return parallel(folder, decode)
 
 
 def interleaved(names):
@@ -109,7 +120,8 @@ if __name__ == "__main__":
             "jpeg_plain": plain,
             "jpeg": parallel,
             "jpeg_book": book,
-            "antialias": lambda folder: parallel(folder, True),
+            "jpeg_free": free,
+            "antialias": lambda folder: parallel(folder, lambda record: parse(record, True)),
             "vectors_plain": plain_vectors,
             "vectors": book_vectors,
             "vectors_shuffled": lambda folder: book_vectors(folder, 200),

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from tfpipe.timing.scaling import CORES, ReadPass, Scaling, summarize_scaling
-from tfpipe.timing.threads import Busiest, ThreadUse, busiest_thread, thread_uses
+from tfpipe.timing.read_pass import ReadPass, read_pass
+from tfpipe.timing.scaling import CORES, Scaling, summarize_scaling
+from tfpipe.timing.threads import Threads, ThreadUse, summarize_threads, thread_uses
 
 
 def scaling(**changes):
@@ -68,8 +69,13 @@ def test_the_document_tells_measured_from_projected():
 # ---- from passes to numbers
 
 
-def passes(*seconds, images=1000, busy=1.0, busiest=None):
-    return [ReadPass(images, wall, wall * busy, busiest, images) for wall in seconds]
+def passes(*seconds, images=1000, busy=1.0, thread=None, wanted=None, share=0.0):
+    """Passes of these lengths; `thread`: CPU seconds of the busiest one, `wanted`: cores, if not those kept busy."""
+    cores = busy if wanted is None else wanted
+    return [
+        ReadPass(images, t, t * busy, None if thread is None else Threads(thread, share, cores * t), images, t)
+        for t in seconds
+    ]
 
 
 def summarized(**kinds):
@@ -83,17 +89,22 @@ def test_the_fastest_passes_count():
 
 
 def test_a_rate_that_leaves_a_core_idle_is_that_of_what_stays_one_at_a_time():
-    one = summarized(free=passes(0.1, busy=1.2, busiest=Busiest(0.02, 0.9)))
+    one = summarized(free=passes(0.1, busy=1.2, thread=0.02, share=0.9))
     assert (one.serial_microseconds, one.serial_from, one.serial_part) == (pytest.approx(100), "rate", "reading")
 
 
 def test_where_all_cores_are_busy_the_busiest_thread_of_many_calls_tells_more():
-    free = passes(0.1, busy=1.9, busiest=Busiest(0.08, 0.0))
-    wide = passes(0.12, 0.12, busy=1.9, busiest=Busiest(0.02, 0.5))
+    free = passes(0.1, busy=1.9, thread=0.08)
+    wide = passes(0.12, 0.12, busy=1.9, thread=0.02, share=0.5)
     one = summarized(free=free, wide=wide)
     assert (one.serial_microseconds, one.serial_from, one.serial_part) == (pytest.approx(20), "thread", "reading")
     narrow = summarized(free=free)
     assert (narrow.serial_microseconds, narrow.serial_part) == (pytest.approx(80), "handing over")
+
+
+def test_where_others_use_the_cores_the_busiest_thread_tells_more():
+    one = summarized(free=passes(0.4, busy=0.3, thread=0.05, wanted=2.5))
+    assert (one.serial_microseconds, one.serial_from) == (pytest.approx(50), "thread")
 
 
 def test_where_threads_are_not_told_the_rate_is_the_bound():
@@ -101,14 +112,41 @@ def test_where_threads_are_not_told_the_rate_is_the_bound():
     assert (one.serial_microseconds, one.serial_from, one.serial_part) == (pytest.approx(100), "rate", "handing over")
 
 
-# ---- threads
+# ---- passes and threads
 
 
-def test_the_busiest_thread_is_found_among_those_that_still_live():
-    before = {1: ThreadUse(10, 0), 2: ThreadUse(0, 1000), 4: ThreadUse(0, 0)}
-    after = {1: ThreadUse(11, 0), 2: ThreadUse(3, 4000), 3: ThreadUse(2, 1000)}
-    assert busiest_thread(before, after) == Busiest(3, 0.75)
-    assert busiest_thread({}, {}) is None
+def test_a_pass_ends_with_the_time_or_with_the_batches():
+    taken = []
+
+    def batches(count):
+        for number in range(count):
+            time.sleep(0.01)
+            taken.append(number)
+            yield number
+
+    assert read_pass(Again(lambda: batches(4)), 8, 60).images == 3 * 8
+    assert len(taken) == 4
+    one = read_pass(Again(lambda: batches(10_000)), 8, 0.1)
+    assert one.wall_seconds >= 0.1
+    assert 0 < one.images <= 10 * 8
+    assert read_pass(Again(lambda: batches(1)), 8, 60).images == 8
+
+
+class Again:
+    """An iterable that begins anew each time."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def __iter__(self):
+        return self.make()
+
+
+def test_what_threads_did_is_told_of_those_that_still_live():
+    before = {1: ThreadUse(10, 1, 0), 2: ThreadUse(0, 0, 1000), 4: ThreadUse(0, 0, 0)}
+    after = {1: ThreadUse(11, 3, 0), 2: ThreadUse(3, 0, 4000), 3: ThreadUse(2, 0, 1000)}
+    assert summarize_threads(before, after) == Threads(3, 0.75, 8)
+    assert summarize_threads({}, {}) is None
 
 
 def test_the_clocks_of_threads_are_their_own(tmp_path):

@@ -49,10 +49,10 @@ decodes records that are kept in memory, and does nothing else.
 
 --serial adds a second table, of pipelines whose batches are taken and dropped. Measured: their rate here; their rate
 with decoding made free (records are read, and handed on as zeros); CPU us an image; serial us an image, which is what
-stays one at a time: the wall time with decoding free, or, marked ~, the CPU time of the busiest thread where all cores
-were busy. Projected for 8, 16, 32 and 64 cores: min(cores / CPU us, calls / CPU us of decoding, 1 / serial us). Up to
-"useful cores" the cores are the limit, beyond them what stands last: handing over, reading, or parallel_calls where
-that is a number. Memory bandwidth and locks are not in it: projections are the most that can be expected.
+stays one at a time: the wall time with decoding free, or, marked ~, the CPU time of the busiest thread where threads
+waited for cores. Projected for 8, 16, 32 and 64 cores: min(cores / CPU us, calls / CPU us of decoding, 1 / serial us).
+Up to "useful cores" the cores are the limit, beyond them what stands last: handing over, reading, or parallel_calls
+where that is a number. Memory bandwidth and locks are not in it: projections are the most that can be expected.
 """
 PLOT_SUFFIXES = (".png", ".svg")
 _DEFAULT_SIZE = (224, 224)

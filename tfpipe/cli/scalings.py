@@ -13,6 +13,7 @@ _MEASURED = {
     "CPU us": "{0.cpu_microseconds:,.1f}",
     "serial us": "{0.serial_microseconds:,.1f}",
 }
+_TOO_MUCH = 1.3
 _LIMITED = {"useful cores": "{0.most_cores:,}", "limit": "{0.limit.limit}"}
 
 
@@ -23,6 +24,8 @@ def print_scalings(scalings: list[Scaling]) -> None:
     print(f"Reading alone: measured on {cores} cores, and images/s projected for more:")
     print_table([*_MEASURED, *(f"projected: {count}" for count in CORES), *_LIMITED], [_cells(one) for one in scalings])
     print(f"For {cores} cores the model projects {min(ratios):.2f} to {max(ratios):.2f} times what was measured.")
+    if max(ratios) > _TOO_MUCH:
+        print("It knows less than limits them here: other load on this machine, for example, or a slow disk.")
 
 
 def _cells(scaling: Scaling) -> list[str]:

@@ -12,8 +12,8 @@ whose number does not grow: they read, and hand records and batches on, one at a
 
 The first term is what the cores allow, the second what parallel_calls allows where it is a number, the third what no
 core makes faster. Handing on takes locks and thread switches, which the wall time has and no thread's CPU time shows:
-where all cores were busy, S is an estimate, and the projection the most that can be expected. No projection knows of
-memory bandwidth, nor of locks that more cores contend for; and on a machine with other load all rates are too low.
+where threads waited for cores, because there are few or others use them, S is an estimate, and the projection the most
+that can be expected. No projection knows of memory bandwidth, nor of locks that more cores contend for.
 
 Nothing here knows TensorFlow; tfpipe.timing.serial measures.
 """
@@ -25,44 +25,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from tfpipe.timing.threads import Busiest
+from tfpipe.timing.read_pass import ReadPass
 
 CORES = (8, 16, 32, 64)
-# A pipeline that keeps this part of the cores busy is limited by them.
-_ALL_BUSY = 0.85
+# A pipeline whose threads want this part of the cores is limited by them.
+_ALL_WANTED = 0.85
 # The thread that reads at least this part of the bytes is one that reads.
 _READS = 1 / 8
-
-
-class ReadPass(NamedTuple):
-    """Batches taken for a while, with nothing done to them, from the first one on.
-
-    Attributes:
-      images: the number of images after the first batch.
-      wall_seconds, cpu_seconds: in which they came; CPU time of the process.
-      busiest: the busiest thread; its CPU time is for `busiest_images` images. None where the system does not tell.
-    """
-
-    images: int
-    wall_seconds: float
-    cpu_seconds: float
-    busiest: Busiest | None = None
-    busiest_images: int = 0
-
-    @property
-    def rate(self) -> float:
-        """Images per second."""
-        return self.images / self.wall_seconds
-
-    @property
-    def cpu_microseconds(self) -> float:
-        """CPU time per image."""
-        return self.cpu_seconds / self.images * 1e6
-
-    @property
-    def busiest_microseconds(self) -> float:
-        """CPU time per image of the busiest thread; infinite where it is not known."""
-        return self.busiest.cpu_seconds / self.busiest_images * 1e6 if self.busiest else math.inf
 
 
 class Projection(NamedTuple):
@@ -84,8 +53,8 @@ class Scaling:
       cpu_microseconds: CPU time of the process per image.
       free_images_per_second, free_cpu_microseconds: the same with decoding made free.
       serial_microseconds: what stays one at a time, per image.
-      serial_from: "rate": the wall time with decoding free; "thread": the CPU time of the busiest thread, since all
-        cores were busy.
+      serial_from: "rate": the wall time with decoding free; "thread": the CPU time of the busiest thread, since
+        threads waited for cores.
       serial_part: "reading" or "handing over": what the busiest thread does.
     """
 
@@ -159,14 +128,14 @@ def summarize_scaling(
       read: passes that decode.
       free: passes with decoding free.
       wide: passes with decoding free and calls for many cores: each thread of a pool then has a small part, and the
-        busiest one is of those whose number does not grow. They decide S where all cores were busy.
+        busiest one is of those whose number does not grow. They decide S where no core was left idle.
     """
     usual, fastest = max(read, key=lambda one: one.rate), max(free, key=lambda one: one.rate)
     by_thread = min(wide or free, key=lambda one: one.busiest_microseconds)
-    from_thread = keeps_all_busy(free, cores) and by_thread.busiest is not None
+    from_thread = wants_all_cores(free, cores) and by_thread.threads is not None
     # Whichever is less: a thread is never busy for longer than the pass lasts.
     serial = min(by_thread.busiest_microseconds, 1e6 / fastest.rate) if from_thread else 1e6 / fastest.rate
-    shown = (by_thread if from_thread else fastest).busiest
+    shown = (by_thread if from_thread else fastest).threads
     return Scaling(
         variant=variant,
         cores=cores,
@@ -177,11 +146,10 @@ def summarize_scaling(
         free_cpu_microseconds=fastest.cpu_microseconds,
         serial_microseconds=serial,
         serial_from="thread" if from_thread else "rate",
-        serial_part="reading" if shown is not None and shown.share_of_bytes >= _READS else "handing over",
+        serial_part="reading" if shown is not None and shown.busiest_share >= _READS else "handing over",
     )
 
 
-def keeps_all_busy(passes: Sequence[ReadPass], cores: int) -> bool:
-    """Whether the fastest of some passes had all cores busy, so that its rate says nothing about more of them."""
-    fastest = max(passes, key=lambda one: one.rate)
-    return fastest.cpu_seconds / fastest.wall_seconds >= _ALL_BUSY * cores
+def wants_all_cores(passes: Sequence[ReadPass], cores: int) -> bool:
+    """Whether the fastest of some passes had work for all cores, so that its rate says nothing about more of them."""
+    return max(passes, key=lambda one: one.rate).cores_wanted >= _ALL_WANTED * cores

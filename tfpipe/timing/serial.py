@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
-import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -22,15 +21,14 @@ import tensorflow as tf
 from tfpipe.reader.free_decoding import free_decoding
 from tfpipe.reader.options import AUTOTUNE, ReadOptions
 from tfpipe.timing.passes import Pass, warm_files
-from tfpipe.timing.scaling import ReadPass, Scaling, keeps_all_busy, summarize_scaling
-from tfpipe.timing.threads import busiest_thread, thread_uses
+from tfpipe.timing.read_pass import ReadPass, read_pass
+from tfpipe.timing.scaling import Scaling, summarize_scaling, wants_all_cores
 from tfpipe.timing.variants import Task
 
 # Records of an epoch: those of a second at the rate of the smallest images.
 _LONG_RECORDS = 1 << 17
 # Calls of a pipeline for many cores.
 _MANY_CALLS = 16
-_CLOCK_SECONDS = 0.1
 
 
 class Reading(NamedTuple):
@@ -89,7 +87,7 @@ def measure_scaling(
     passes: dict[tuple[str, bool], list[ReadPass]] = {key: [] for key in made}
 
     def take(name: str, batches: tf.data.Dataset, label: str) -> ReadPass:
-        one = _pass(batches, readings[name].task.batch_size, seconds)
+        one = read_pass(batches, readings[name].task.batch_size, seconds)
         on_pass(label, Pass(one.images, one.wall_seconds, one.cpu_seconds))
         return one
 
@@ -101,7 +99,7 @@ def measure_scaling(
     scalings = []
     for name, one in readings.items():
         wide: list[ReadPass] = []
-        if one.calls is None and not one.is_cached and keeps_all_busy(passes[name, True], cores):
+        if one.calls is None and not one.is_cached and wants_all_cores(passes[name, True], cores):
             many = dataclasses.replace(one.options, parallel_calls=_MANY_CALLS)
             batches = _build_free(one._replace(options=many))
             wide = [take(name, batches, f"{name}, {_MANY_CALLS} calls") for _ in range(repeats)]
@@ -125,22 +123,3 @@ def _build_both(reading: Reading) -> tuple[tf.data.Dataset, tf.data.Dataset]:
 def _build_free(reading: Reading) -> tf.data.Dataset:
     with free_decoding():
         return reading.lengthened().build()
-
-
-def _pass(batches: tf.data.Dataset, batch_size: int, seconds: float) -> ReadPass:
-    """Takes batches until the time is over, or the epoch; the first one is not timed where there are more."""
-    alone = int(batches.cardinality()) == 1
-    iterator = iter(batches)
-    if not alone:
-        next(iterator)
-    cpu, wall, before = time.process_time(), time.perf_counter(), thread_uses()
-    count, busiest, counted, looked = 0, None, 0, wall
-    for _ in iterator:
-        count += batch_size
-        now = time.perf_counter()
-        # Looked at in between: at the end of an epoch threads are gone with what they used.
-        if now - looked >= min(_CLOCK_SECONDS, seconds) or now - wall >= seconds or alone:
-            busiest, counted, looked = busiest_thread(before, thread_uses()), count, now
-        if now - wall >= seconds:
-            break
-    return ReadPass(count, time.perf_counter() - wall, time.process_time() - cpu, busiest, counted)
