@@ -64,6 +64,7 @@ QUESTIONS = {
     },
     "uint8": {
         "stock, plain": ("tfdata", "uint8_plain"),
+        "stock, parallel": ("tfdata", "uint8"),
         "tfpipe": ("tfpipe", "uint8"),
         "tfpipe, in sequence": ("tfpipe", "uint8_in_sequence"),
     },
@@ -93,10 +94,7 @@ def python_of(script: str, arguments: argparse.Namespace) -> str:
 def run_script(script: str, task: str, folder: Path, arguments: argparse.Namespace, *flags: str) -> list | None:
     """Runs a reader in its own process; its passes, or None where its package is not there."""
     command = [python_of(script, arguments), str(PEERS / f"read_{script}.py"), task, str(folder), *flags]
-    # Environments of other packages have no tfpipe; of it they take what is the standard library's alone.
-    paths = os.pathsep.join([str(PEERS.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "PYTHONWARNINGS": "ignore"}
-    environment = {**os.environ, **quiet, "PYTHONPATH": paths}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "PYTHONWARNINGS": "ignore"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
     except subprocess.TimeoutExpired:

@@ -38,8 +38,8 @@ def plain(folder):
     return sequential(batched(tf.data.TFRecordDataset(files(folder, "raw")).map(parse)))
 
 
-def parallel(folder, decode=parse):
-    records = tf.data.TFRecordDataset(files(folder, "raw"), num_parallel_reads=AUTO).shuffle(1000)
+def parallel(folder, decode=parse, name="raw"):
+    records = tf.data.TFRecordDataset(files(folder, name), num_parallel_reads=AUTO).shuffle(1000)
     return batched(records.map(decode, AUTO)).prefetch(AUTO)
 
 
@@ -105,12 +105,13 @@ def plain_vectors(folder):
     return sequential(batched(tf.data.TFRecordDataset(files(folder, "vectors")).map(book_vector)))
 
 
-def plain_uint8(folder):
-    def parse_pixels(record):
-        features = tf.io.parse_single_example(record, RAW)
-        image = tf.reshape(tf.io.decode_raw(features["image"], tf.uint8), [*SIZE, 3])
-        return image, tf.one_hot(features["label_int"], reading.CLASSES)
+def parse_pixels(record):
+    features = tf.io.parse_single_example(record, RAW)
+    image = tf.reshape(tf.io.decode_raw(features["image"], tf.uint8), [*SIZE, 3])
+    return image, tf.one_hot(features["label_int"], reading.CLASSES)
 
+
+def plain_uint8(folder):
     return sequential(batched(tf.data.TFRecordDataset(files(folder, "uint8")).map(parse_pixels)))
 
 
@@ -126,5 +127,6 @@ if __name__ == "__main__":
             "vectors": book_vectors,
             "vectors_shuffled": lambda folder: book_vectors(folder, 200),
             "uint8_plain": plain_uint8,
+            "uint8": lambda folder: parallel(folder, parse_pixels, "uint8"),
         }
     )

@@ -15,13 +15,12 @@ give constants in place of decoded records.
 import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 from cpu import tree_cpu_seconds
-
-from tfpipe.timing.read_pass import read_pass
 
 SIDE, BATCH, CLASSES = 224, 128, 20
 MANY = 128
@@ -71,6 +70,10 @@ def main(pipelines, prepare=lambda folder: None):
     if arguments.seconds is None:
         found = time_passes(batches, arguments.passes)
     else:
+        # Of tfpipe only what needs nothing but the standard library: other packages' environments have no more.
+        sys.path.append(str(Path(__file__).parents[2]))
+        from tfpipe.timing.read_pass import read_pass
+
         found = [read_pass(batches, BATCH, arguments.seconds)._asdict() for _ in range(arguments.passes)]
     print(json.dumps(found), flush=True)
     # Grain's threads and PyTorch's workers can keep the interpreter from ending.
