@@ -69,11 +69,11 @@ def test_the_document_tells_measured_from_projected():
 # ---- from passes to numbers
 
 
-def passes(*seconds, images=1000, busy=1.0, thread=None, wanted=None, share=0.0):
+def passes(*seconds, images=1000, busy=1.0, thread=None, wanted=None, share=0.0, waiting=0.0):
     """Passes of these lengths; `thread`: CPU seconds of the busiest one, `wanted`: cores, if not those kept busy."""
     cores = busy if wanted is None else wanted
     return [
-        ReadPass(images, t, t * busy, None if thread is None else Threads(thread, share, cores * t), images, t)
+        ReadPass(images, t, t * busy, None if thread is None else Threads(thread, waiting, share, cores * t), images, t)
         for t in seconds
     ]
 
@@ -105,6 +105,11 @@ def test_where_all_cores_are_busy_the_busiest_thread_of_many_calls_tells_more():
 def test_where_others_use_the_cores_the_busiest_thread_tells_more():
     one = summarized(free=passes(0.4, busy=0.3, thread=0.05, wanted=2.5))
     assert (one.serial_microseconds, one.serial_from) == (pytest.approx(50), "thread")
+
+
+def test_what_the_busiest_thread_waits_for_a_core_is_not_its_own():
+    one = summarized(free=passes(0.4, busy=0.3, thread=0.1, wanted=1.2, waiting=0.25))
+    assert (one.serial_microseconds, one.serial_from) == (pytest.approx(150), "rate")
 
 
 def test_where_threads_are_not_told_the_rate_is_the_bound():
@@ -145,7 +150,7 @@ class Again:
 def test_what_threads_did_is_told_of_those_that_still_live():
     before = {1: ThreadUse(10, 1, 0), 2: ThreadUse(0, 0, 1000), 4: ThreadUse(0, 0, 0)}
     after = {1: ThreadUse(11, 3, 0), 2: ThreadUse(3, 0, 4000), 3: ThreadUse(2, 0, 1000)}
-    assert summarize_threads(before, after) == Threads(3, 0.75, 8)
+    assert summarize_threads(before, after) == Threads(3, 0, 0.75, 8)
     assert summarize_threads({}, {}) is None
 
 

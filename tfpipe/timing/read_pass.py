@@ -49,6 +49,19 @@ class ReadPass(NamedTuple):
         return self.threads.busiest_seconds / self.seen_images * 1e6 if self.threads else math.inf
 
     @property
+    def wall_microseconds(self) -> float:
+        """Wall time per image."""
+        return 1e6 / self.rate
+
+    @property
+    def unhindered_microseconds(self) -> float:
+        """Wall time per image, less what the busiest thread waited for a core."""
+        if self.threads is None:
+            return self.wall_microseconds
+        waiting = self.threads.busiest_waiting / self.seen_images * 1e6
+        return min(max(self.wall_microseconds - waiting, self.busiest_microseconds), self.wall_microseconds)
+
+    @property
     def cores_wanted(self) -> float:
         """The number of cores that the threads would have kept busy; those that they did, where no more is known."""
         return self.threads.wanted_seconds / self.seen_seconds if self.threads else self.cpu_seconds / self.wall_seconds

@@ -5,7 +5,8 @@ whose number does not grow: they read, and hand records and batches on, one at a
 
     C  CPU time of the whole pipeline                  measured
     D  CPU time of decoding                            measured: C less the CPU time with decoding free
-    S  what stays one at a time                        the wall time with decoding free, if that left a core idle;
+    S  what stays one at a time                        the wall time with decoding free, less what the busiest thread
+                                                       waited for a core, if that pipeline left a core idle;
                                                        else the CPU time of the busiest thread
 
     images per second at n cores = min(n / C, calls / D, 1 / S)            one call at a time: min(n / C, 1 / (S + D))
@@ -53,8 +54,8 @@ class Scaling:
       cpu_microseconds: CPU time of the process per image.
       free_images_per_second, free_cpu_microseconds: the same with decoding made free.
       serial_microseconds: what stays one at a time, per image.
-      serial_from: "rate": the wall time with decoding free; "thread": the CPU time of the busiest thread, since
-        threads waited for cores.
+      serial_from: "rate": the wall time with decoding free; "thread": the CPU time of the busiest thread, since threads
+        waited for cores.
       serial_part: "reading" or "handing over": what the busiest thread does.
     """
 
@@ -133,8 +134,10 @@ def summarize_scaling(
     usual, fastest = max(read, key=lambda one: one.rate), max(free, key=lambda one: one.rate)
     by_thread = min(wide or free, key=lambda one: one.busiest_microseconds)
     from_thread = wants_all_cores(free, cores) and by_thread.threads is not None
-    # Whichever is less: a thread is never busy for longer than the pass lasts.
-    serial = min(by_thread.busiest_microseconds, 1e6 / fastest.rate) if from_thread else 1e6 / fastest.rate
+    serial = fastest.unhindered_microseconds
+    if from_thread:
+        # Whichever is less: a thread is never busy for longer than the pass lasts.
+        serial = min(by_thread.busiest_microseconds, fastest.wall_microseconds)
     shown = (by_thread if from_thread else fastest).threads
     return Scaling(
         variant=variant,

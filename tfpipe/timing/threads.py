@@ -40,11 +40,13 @@ class Threads(NamedTuple):
 
     Attributes:
       busiest_seconds: the CPU time of the thread that has most.
+      busiest_waiting: the seconds that it waited for a core.
       busiest_share: its share of the bytes that all threads read.
       wanted_seconds: CPU time of all threads and the time that they waited for a core, of this process or another one.
     """
 
     busiest_seconds: float
+    busiest_waiting: float
     busiest_share: float
     wanted_seconds: float
 
@@ -64,4 +66,4 @@ def summarize_threads(before: Mapping[int, ThreadUse], after: Mapping[int, Threa
         return None
     most, num_bytes = max(used), sum(use.read_bytes for use in used)
     wanted = sum(use.cpu_seconds + use.waiting_seconds for use in used)
-    return Threads(most.cpu_seconds, most.read_bytes / max(num_bytes, 1), wanted)
+    return Threads(most.cpu_seconds, most.waiting_seconds, most.read_bytes / max(num_bytes, 1), wanted)
