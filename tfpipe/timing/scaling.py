@@ -31,6 +31,8 @@ from tfpipe.timing.read_pass import ReadPass
 CORES = (8, 16, 32, 64)
 # A pipeline whose threads want this part of the cores is limited by them.
 _ALL_WANTED = 0.85
+# One whose threads want this multiple of the CPU time that they get is starved by other processes.
+_STARVED = 2
 # The thread that reads at least this part of the bytes is one that reads.
 _READS = 1 / 8
 
@@ -133,7 +135,7 @@ def summarize_scaling(
     """
     usual, fastest = max(read, key=lambda one: one.rate), max(free, key=lambda one: one.rate)
     by_thread = min(wide or free, key=lambda one: one.busiest_microseconds)
-    from_thread = wants_all_cores(free, cores) and by_thread.threads is not None
+    from_thread = lacks_cores(free, cores) and by_thread.threads is not None
     serial = fastest.unhindered_microseconds
     if from_thread:
         # Whichever is less: a thread is never busy for longer than the pass lasts.
@@ -153,6 +155,11 @@ def summarize_scaling(
     )
 
 
-def wants_all_cores(passes: Sequence[ReadPass], cores: int) -> bool:
-    """Whether the fastest of some passes had work for all cores, so that its rate says nothing about more of them."""
-    return max(passes, key=lambda one: one.rate).cores_wanted >= _ALL_WANTED * cores
+def lacks_cores(passes: Sequence[ReadPass], cores: int) -> bool:
+    """Whether the fastest of some passes had work for all cores, or waited for them longer than it ran.
+
+    Then its rate is that of the cores which it got, and says nothing about more of them.
+    """
+    fastest = max(passes, key=lambda one: one.rate)
+    got = fastest.cpu_seconds / fastest.wall_seconds
+    return fastest.cores_wanted >= min(_ALL_WANTED * cores, _STARVED * got)

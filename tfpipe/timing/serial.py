@@ -22,7 +22,7 @@ from tfpipe.reader.free_decoding import free_decoding
 from tfpipe.reader.options import AUTOTUNE, ReadOptions
 from tfpipe.timing.passes import Pass, warm_files
 from tfpipe.timing.read_pass import ReadPass, read_pass
-from tfpipe.timing.scaling import Scaling, summarize_scaling, wants_all_cores
+from tfpipe.timing.scaling import Scaling, lacks_cores, summarize_scaling
 from tfpipe.timing.variants import Task
 
 # Records of an epoch: those of a second at the rate of the smallest images.
@@ -99,7 +99,7 @@ def measure_scaling(
     scalings = []
     for name, one in readings.items():
         wide: list[ReadPass] = []
-        if one.calls is None and not one.is_cached and wants_all_cores(passes[name, True], cores):
+        if one.calls is None and not one.is_cached and lacks_cores(passes[name, True], cores):
             many = dataclasses.replace(one.options, parallel_calls=_MANY_CALLS)
             batches = _build_free(one._replace(options=many))
             wide = [take(name, batches, f"{name}, {_MANY_CALLS} calls") for _ in range(repeats)]
