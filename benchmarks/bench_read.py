@@ -7,7 +7,9 @@ its own, one warm-up pass and one timed pass a round, in another order each roun
 median beside them. CPU seconds are those of the process and of all that it started. --peer_python names an environment
 that has the other packages; one that is missing or fails is named and left out. Further rows: embeddings of 1280
 floats against the book's parse, decoded uint8 against plain, the difference to Pillow's antialiased resize, and the
-bytes that it takes to resume. Prints one JSON line for each run and a table for each question.
+bytes that it takes to resume. The question `serial` runs tfpipe, stock tf.data and Grain with decoding made free as
+well, and projects their rates for more cores, as `tfpipe bench --serial` does. Prints one JSON line for each run and a
+table for each question.
 """
 
 from __future__ import annotations
@@ -23,7 +25,11 @@ from pathlib import Path
 from photos import write_photos
 from rounds import Results, add_json_argument, rates, recorded, turns
 
+from tfpipe.cli.scalings import print_scalings
 from tfpipe.timing import Pass
+from tfpipe.timing.read_pass import ReadPass
+from tfpipe.timing.scaling import Scaling, summarize_scaling
+from tfpipe.timing.threads import Threads
 
 PEERS = Path(__file__).parent / "peers"
 # Question: row name, script, task. The first row is what the others are divided by.
@@ -58,10 +64,20 @@ QUESTIONS = {
     },
     "uint8": {
         "stock, plain": ("tfdata", "uint8_plain"),
+        "stock, parallel": ("tfdata", "uint8"),
         "tfpipe": ("tfpipe", "uint8"),
         "tfpipe, in sequence": ("tfpipe", "uint8_in_sequence"),
     },
 }
+# The question `serial`: rows of readers that keep to one process; each has the task NAME_free, too.
+SERIAL = {
+    "stock, parallel": ("tfdata", "jpeg"),
+    "tfpipe": ("tfpipe", "jpeg"),
+    "tfpipe, in sequence": ("tfpipe", "jpeg_in_sequence"),
+    "tfpipe, single records": ("tfpipe", "jpeg_single_records"),
+    "Grain, OpenCV": ("grain", "jpeg"),
+}
+SERIAL_SECONDS = 2
 # Every photo becomes this number of vectors.
 COPIES, VECTOR_SIZE = 8, 1280
 OURS = ("tfpipe", "tfdata")
@@ -75,9 +91,9 @@ def python_of(script: str, arguments: argparse.Namespace) -> str:
     return sys.executable if script in OURS else arguments.peer_python
 
 
-def run_script(script: str, task: str, folder: Path, flag: str, arguments: argparse.Namespace) -> list | None:
+def run_script(script: str, task: str, folder: Path, arguments: argparse.Namespace, *flags: str) -> list | None:
     """Runs a reader in its own process; its passes, or None where its package is not there."""
-    command = [python_of(script, arguments), str(PEERS / f"read_{script}.py"), task, str(folder), flag]
+    command = [python_of(script, arguments), str(PEERS / f"read_{script}.py"), task, str(folder), *flags]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "PYTHONWARNINGS": "ignore"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
@@ -107,7 +123,7 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
         convert(link_copies(folder), folder / "vectors", *flags, "--target_bytes", str(min(64_000_000, num_bytes // 2)))
     for script in PREPARED:
         if not (folder / script).exists():
-            run_script(script, "jpeg", folder, "--prepare", arguments)
+            run_script(script, "jpeg", folder, arguments, "--prepare")
 
 
 def convert(source: Path, output: Path, *options: str) -> None:
@@ -196,7 +212,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--passes", type=int, default=1, help="timed passes of each process")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir(), "tfpipe_bench_read"))
-    parser.add_argument("--only", default=",".join([*QUESTIONS, "similarity", "state"]), help="questions")
+    parser.add_argument("--only", default=",".join([*QUESTIONS, "serial", "similarity", "state"]), help="questions")
     parser.add_argument("--rows", help="only rows whose name holds one of these")
     parser.add_argument("--prepare_only", action="store_true", help="write the data, time nothing")
     parser.add_argument("--peer_python", default=sys.executable, help="the interpreter whose environment has the peers")
@@ -210,25 +226,64 @@ def main() -> None:
         for question in arguments.only.split(","):
             if question in QUESTIONS:
                 print_table(question, run_rounds(question, folder, arguments, results))
+        if "serial" in arguments.only.split(","):
+            scalings = measure_serial(folder, arguments, results)
+            if scalings:
+                print_scalings(scalings)
         for question, measure in (("similarity", similarity), ("state", state_bytes)):
             if question in arguments.only.split(","):
                 results.add({"question": question, **measure(folder)})
 
 
+def wanted_rows(rows: dict[str, tuple[str, str]], arguments: argparse.Namespace) -> dict[str, tuple[str, str]]:
+    """The rows that --rows names, or all."""
+    wanted = arguments.rows.split(",") if arguments.rows else [""]
+    return {name: row for name, row in rows.items() if any(word in name for word in wanted)}
+
+
 def run_rounds(question: str, folder: Path, arguments: argparse.Namespace, results: Results) -> dict[str, list[Pass]]:
     """All passes of each row, in the order of QUESTIONS."""
-    wanted = arguments.rows.split(",") if arguments.rows else [""]
-    rows = {name: row for name, row in QUESTIONS[question].items() if any(word in name for word in wanted)}
+    rows = wanted_rows(QUESTIONS[question], arguments)
     passes: dict[str, list[Pass]] = {name: [] for name in rows}
     for _, name in turns(rows, arguments.rounds):
         script, task = rows[name]
-        found = run_script(script, task, folder, str(arguments.passes), arguments)
+        found = run_script(script, task, folder, arguments, str(arguments.passes))
         if found is None:
             del rows[name]
             continue
         passes[name] += [Pass(**one) for one in found]
         results.add({"question": question, "name": name, "load": os.getloadavg()[0], "passes": found})
     return {name: some for name, some in passes.items() if some}
+
+
+def measure_serial(folder: Path, arguments: argparse.Namespace, results: Results) -> list[Scaling]:
+    """The rows of SERIAL, each decoded and with decoding free in turns."""
+    rows = wanted_rows(SERIAL, arguments)
+    kinds = rows | {f"{name}, decoding free": (script, f"{task}_free") for name, (script, task) in rows.items()}
+    passes: dict[str, list[ReadPass]] = {name: [] for name in kinds}
+    flags = (str(arguments.passes), "--seconds", str(SERIAL_SECONDS))
+    for _, name in turns(kinds, arguments.rounds):
+        found = run_script(*kinds[name], folder, arguments, *flags)
+        if found is None:
+            del kinds[name]
+            continue
+        passes[name] += [as_read_pass(one) for one in found]
+        results.add({"question": "serial", "name": name, "load": os.getloadavg()[0], "passes": found})
+    cores = len(os.sched_getaffinity(0))
+    scalings = [
+        summarize_scaling(name, cores=cores, calls=None, read=passes[name], free=passes[f"{name}, decoding free"])
+        for name in rows
+        if passes[name] and passes[f"{name}, decoding free"]
+    ]
+    for scaling in scalings:
+        results.add({"question": "serial", **scaling.as_document()})
+    return scalings
+
+
+def as_read_pass(found: dict) -> ReadPass:
+    """A pass from its JSON."""
+    threads = found["threads"]
+    return ReadPass(**{**found, "threads": None if threads is None else Threads(*threads)})
 
 
 def print_table(question: str, passes: dict[str, list[Pass]]) -> None:

@@ -31,12 +31,15 @@ def decode(record):
     return cv2.resize(image, (reading.SIDE, reading.SIDE), interpolation=cv2.INTER_LINEAR), label
 
 
-def jpeg(folder):
+FREE = np.zeros((reading.SIDE, reading.SIDE, 3), np.uint8), np.zeros(reading.CLASSES, np.float32)
+
+
+def jpeg(folder, decode=decode):
     source = grain.sources.ArrayRecordDataSource(glob.glob(f"{folder}/grain/*.array_record"))
-    records = grain.MapDataset.source(source).shuffle(seed=0).map(decode)
+    records = grain.MapDataset.source(source).repeat(reading.copies).shuffle(seed=0).map(decode)
     options = grain.ReadOptions(num_threads=reading.WORKERS, prefetch_buffer_size=4 * reading.WORKERS)
     return records.to_iter_dataset(options).batch(reading.BATCH, drop_remainder=True)
 
 
 if __name__ == "__main__":
-    reading.main({"jpeg": jpeg}, prepare)
+    reading.main({"jpeg": jpeg, "jpeg_free": lambda folder: jpeg(folder, lambda record: FREE)}, prepare)

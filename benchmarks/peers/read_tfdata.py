@@ -14,7 +14,7 @@ RAW = {"image": tf.io.FixedLenFeature([], tf.string), "label_int": tf.io.FixedLe
 
 
 def files(folder, name):
-    return sorted(glob.glob(f"{folder}/{name}/*.tfrecord"))
+    return sorted(glob.glob(f"{folder}/{name}/*.tfrecord")) * reading.copies
 
 
 def parse(record, antialias=False):
@@ -38,9 +38,20 @@ def plain(folder):
     return sequential(batched(tf.data.TFRecordDataset(files(folder, "raw")).map(parse)))
 
 
-def parallel(folder, antialias=False):
-    records = tf.data.TFRecordDataset(files(folder, "raw"), num_parallel_reads=AUTO).shuffle(1000)
-    return batched(records.map(lambda record: parse(record, antialias), AUTO)).prefetch(AUTO)
+def parallel(folder, decode=parse, name="raw"):
+    records = tf.data.TFRecordDataset(files(folder, name), num_parallel_reads=AUTO).shuffle(1000)
+    return batched(records.map(decode, AUTO)).prefetch(AUTO)
+
+
+def free(folder):
+    """The same with constants for images and labels."""
+    constants = tf.zeros([*SIZE, 3], tf.uint8), tf.zeros([reading.CLASSES])
+
+    def decode(record):
+        with tf.control_dependencies([tf.strings.length(record)]):
+            return tf.nest.map_structure(tf.identity, constants)
+
+    return parallel(folder, decode)
 
 
 def interleaved(names):
@@ -94,12 +105,13 @@ def plain_vectors(folder):
     return sequential(batched(tf.data.TFRecordDataset(files(folder, "vectors")).map(book_vector)))
 
 
-def plain_uint8(folder):
-    def parse_pixels(record):
-        features = tf.io.parse_single_example(record, RAW)
-        image = tf.reshape(tf.io.decode_raw(features["image"], tf.uint8), [*SIZE, 3])
-        return image, tf.one_hot(features["label_int"], reading.CLASSES)
+def parse_pixels(record):
+    features = tf.io.parse_single_example(record, RAW)
+    image = tf.reshape(tf.io.decode_raw(features["image"], tf.uint8), [*SIZE, 3])
+    return image, tf.one_hot(features["label_int"], reading.CLASSES)
 
+
+def plain_uint8(folder):
     return sequential(batched(tf.data.TFRecordDataset(files(folder, "uint8")).map(parse_pixels)))
 
 
@@ -109,10 +121,12 @@ if __name__ == "__main__":
             "jpeg_plain": plain,
             "jpeg": parallel,
             "jpeg_book": book,
-            "antialias": lambda folder: parallel(folder, True),
+            "jpeg_free": free,
+            "antialias": lambda folder: parallel(folder, lambda record: parse(record, True)),
             "vectors_plain": plain_vectors,
             "vectors": book_vectors,
             "vectors_shuffled": lambda folder: book_vectors(folder, 200),
             "uint8_plain": plain_uint8,
+            "uint8": lambda folder: parallel(folder, parse_pixels, "uint8"),
         }
     )

@@ -10,7 +10,9 @@ import pytest
 import tfpipe
 from tfpipe import cli
 from tfpipe.cli import bench, tune
+from tfpipe.cli.scalings import print_scalings, scaling_sentences
 from tfpipe.reader.options import ReadOptions
+from tfpipe.timing.scaling import Scaling
 
 ROW = {
     "variant",
@@ -94,6 +96,76 @@ def test_bench_prints_a_table_and_draws_it(command, raw_dataset, tmp_path):
         assert "synthetic_ceiling" in (tmp_path / "bench.svg").read_text()
 
 
+SERIAL = (*FEW, "--variants", "plain", "--seconds", "0.1", "--serial")
+
+
+def test_bench_tells_measured_from_projected(command, raw_dataset):
+    code, out, _ = command("bench", raw_dataset.directory, *SERIAL, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert all(set(row) == ROW for row in document["rows"])
+    (row,) = document["serial"]
+    assert (row["variant"], row["measured"]["calls"]) == ("plain", 1)
+    assert row["measured"]["free_images_per_second"] > 0
+    assert list(row["projected"]) == ["8", "16", "32", "64"]
+    assert row["projected"]["8"]["limit"] == row["projected"]["64"]["limit"] == "parallel_calls"
+
+
+def scaling(**changes):
+    """700 us an image, 25,000 a second with decoding free; on 2 cores."""
+    numbers = {"cpu_microseconds": 700.0, "free_images_per_second": 25_000.0, "free_cpu_microseconds": 50.0}
+    rest = {"serial_microseconds": 40.0, "serial_from": "rate", "serial_part": "handing over"}
+    return Scaling(
+        **{"variant": "default", "cores": 2, "calls": None, "images_per_second": 2_600.0, **numbers, **rest, **changes}
+    )
+
+
+def test_the_table_names_the_limit_and_marks_what_is_estimated(capsys):
+    print_scalings([scaling(), scaling(variant="wide", serial_microseconds=5.0, serial_from="thread")])
+    first, header, default, wide, last = capsys.readouterr().out.splitlines()
+    assert first == "Reading alone: measured on 2 cores, and images/s projected for more:"
+    assert "decoding free  CPU us  serial us  projected: 8" in header
+    assert default.split() == [
+        "default",
+        "2,600",
+        "25,000",
+        "700.0",
+        "40.0",
+        "11,429",
+        "22,857",
+        "25,000",
+        "25,000",
+        "18",
+        "handing",
+        "over",
+    ]
+    assert wide.split()[3:] == ["700.0", "~5.0", "11,429", "22,857", "45,714", "91,429", "140", "handing", "over"]
+    assert last == "For 2 cores the model projects 1.10 to 1.10 times what was measured."
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {},
+            "It stops scaling at 18 cores, with 25,000 images per second (projected), limited by handing over; "
+            "here are 2.",
+        ),
+        (
+            {"cores": 32, "serial_part": "reading"},
+            "More cores than 18 gain nothing: 25,000 images per second (projected), limited by reading.",
+        ),
+    ],
+)
+def test_tune_says_how_the_chosen_options_scale(changes, sentence):
+    measured, projected = scaling_sentences(scaling(**changes))
+    assert (
+        measured
+        == "One at a time: 40.0 us an image (measured), with decoding free 25,000 images per second (measured)."
+    )
+    assert projected == sentence
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -127,14 +199,17 @@ def test_tune_writes_options_that_make_dataset_takes(command, raw_dataset, tmp_p
     # The default and a cache are candidates enough.
     monkeypatch.setattr("tfpipe.timing.tuning.single_changes", lambda task, cache_dir: {})
     path = tmp_path / "pipeline.json"
-    code, out, _ = command("tune", raw_dataset.directory, *FEW, "--order", "fresh", "-o", path)
+    code, out, _ = command("tune", raw_dataset.directory, *FEW, "--seconds", "0.1", "--order", "fresh", "-o", path)
     assert code == 0
+    assert "One at a time: " in out
     assert "Bottleneck: " in out
     assert f"Wrote {path}" in out
     dataset = tfpipe.make_dataset(raw_dataset, batch_size=8, image_size=(24, 32), options=path)
     assert int(dataset.cardinality()) == len(list(dataset)) > 0
     measured = json.loads(path.read_text())["measured"]
     assert measured["rows"][0]["variant"] == "default"
+    assert (tune.DEFAULTS_SUFFICE in out) == measured["defaults_suffice"]
+    assert measured["serial"]["variant"] == measured["chosen"]
     assert measured["bottleneck"] in {cost["stage"] for cost in measured["stages"]}
 
 

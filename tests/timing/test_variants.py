@@ -270,6 +270,7 @@ class Machine:
             return rows_of({name: rate(options) for name, options in candidates.items()})
 
         monkeypatch.setattr(tuning, "_time", timed)
+        monkeypatch.setattr(tuning, "_scale", lambda benchmark, name, options, *_: (name, options))
 
 
 def test_tuning_names_the_one_setting_and_adds_up_those_that_help(datasets, monkeypatch):
@@ -282,6 +283,8 @@ def test_tuning_names_the_one_setting_and_adds_up_those_that_help(datasets, monk
     assert (found.setting, found.gain) == ("prefetch=8", 2)
     assert (found.options.prefetch, found.options.parallel_reads) == (8, 16)
     assert found.gives_up is None
+    assert not found.defaults_suffice
+    assert found.scaling == (found.chosen, found.options)
     assert len(machine.rounds) == 2
 
 
@@ -291,6 +294,7 @@ def test_tuning_prefers_what_gives_up_nothing_within_noise(datasets, monkeypatch
     found = tuning.tune(task, Benchmark(task))
     assert (found.chosen, found.setting, found.gives_up) == ("default", None, None)
     assert found.advice.startswith("No setting gains more than noise; ")
+    assert found.defaults_suffice
 
 
 @pytest.mark.parametrize(("order", "fresh"), [("any", False), ("fresh", True)])
@@ -300,6 +304,20 @@ def test_tuning_takes_frozen_batches_only_where_any_order_will_do(datasets, monk
     found = tuning.tune(task, Benchmark(task), order=order)
     assert tuning.is_fresh(found.options) == fresh
     assert (found.gives_up is None) == fresh
+    # The four fastest are not among those that read a new order; the fastest of these runs again all the same.
+    assert found.defaults_suffice
+
+
+@pytest.mark.parametrize(("gain", "suffice"), [(1.04, True), (1.06, False)])
+def test_the_defaults_suffice_where_nothing_that_keeps_the_order_new_gains_beyond_noise(
+    datasets, monkeypatch, gain, suffice
+):
+    Machine(
+        monkeypatch,
+        lambda options: 1000 if not tuning.is_fresh(options) else 100 * (gain if options.parallel_reads == 16 else 1),
+    )
+    task = task_of(datasets, "raw")
+    assert tuning.tune(task, Benchmark(task)).defaults_suffice == suffice
 
 
 def test_an_unknown_order_is_rejected(datasets):

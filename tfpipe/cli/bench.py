@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfpipe.cli.failures import first_line
 from tfpipe.cli.progress import progress
+from tfpipe.cli.scalings import print_scalings
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import load_manifest
@@ -22,7 +23,9 @@ from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Pass, Row, cached_share
 
 if TYPE_CHECKING:
-    from tfpipe.timing.benchmark import Benchmark, Build
+    from tfpipe.timing.benchmark import Benchmark
+    from tfpipe.timing.scaling import Scaling
+    from tfpipe.timing.serial import Reading
     from tfpipe.timing.variants import Task
 
 EXAMPLES = """examples:
@@ -36,11 +39,20 @@ EXAMPLES = """examples:
       every pass reads from the disk
   tfpipe bench photos_tfrecord --options pipeline.json
       adds the row `options`: those that tfpipe tune wrote, or your own
+  tfpipe bench photos_tfrecord --image_size 224 --batch_size 128 --variants default --serial
+      adds what stays one at a time, and the rates that are projected for more cores
 
 In each row, images_per_second is the median over the repeats, spread is (largest - smallest) / median, utilisation is
 CPU seconds per wall second, first_epoch_seconds is the time of the first pass alone, speedup is relative to plain.
 synthetic_ceiling repeats one batch: the rate of the consumer if the pipeline cost nothing. decode_only parses and
 decodes records that are kept in memory, and does nothing else.
+
+--serial adds a second table, of pipelines whose batches are taken and dropped. Measured: their rate here; their rate
+with decoding made free (records are read, and handed on as zeros); CPU us an image; serial us an image, which is what
+stays one at a time: the wall time with decoding free, or, marked ~, the CPU time of the busiest thread where threads
+waited for cores. Projected for 8, 16, 32 and 64 cores: min(cores / CPU us, calls / CPU us of decoding, 1 / serial us).
+Up to "useful cores" the cores are the limit, beyond them what stands last: handing over, reading, or parallel_calls
+where that is a number. Memory bandwidth and locks are not in it: projections are the most that can be expected.
 """
 PLOT_SUFFIXES = (".png", ".svg")
 _DEFAULT_SIZE = (224, 224)
@@ -56,6 +68,8 @@ _COLUMNS = {
     "CPU s": "{0.cpu_seconds:.2f}",
     "x plain": "{0.speedup:.2f}",
 }
+# The longest pass of --serial: what it adds takes some 8 s a variant.
+_SERIAL_SECONDS = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", metavar="NAME,...", help="only these, and plain (default: all)")
     parser.add_argument("--batch_sizes", metavar="N,...", help="additional rows: the default options at these sizes")
     parser.add_argument("--options", metavar="FILE", help="an additional row, `options`: ReadOptions from a JSON file")
+    parser.add_argument(
+        "--serial", action="store_true", help="also each variant with decoding made free, projected to more cores"
+    )
     parser.add_argument("--plot", metavar="FILE", help="draw the table into this .png or .svg file")
 
 
@@ -117,10 +134,17 @@ def run(arguments: argparse.Namespace) -> int:
         stack.enter_context(naming_damage(task.manifest, task.split))
         folder = arguments.cache_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="tfpipe_bench_"))
         benchmark = make_benchmark(arguments, task)
-        builds, left_out = _builds(arguments, task, benchmark, folder)
-        with pass_bar("timing", total=(len(builds) + 2) * (benchmark.repeats + 1)) as on_pass:
+        readings, left_out = _readings(arguments, task, benchmark, folder)
+        builds = {name: reading.build for name, reading in readings.items()}
+        num_passes = (len(builds) + 2) * (benchmark.repeats + 1)
+        if arguments.serial:
+            num_passes += 2 * len(builds) * benchmark.repeats
+        with pass_bar("timing", total=num_passes) as on_pass:
             rows = compare_variants(benchmark, builds, on_pass=on_pass)
+            scalings = _scalings(arguments, benchmark, readings, on_pass) if arguments.serial else None
     document = _document(arguments, benchmark, rows, left_out)
+    if scalings is not None:
+        document["serial"] = [scaling.as_document() for scaling in scalings]
     if arguments.plot:
         from tfpipe.report.bars import draw_rows
 
@@ -129,7 +153,27 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(document))
     else:
         _print_document(document, rows)
+        if scalings is not None:
+            print_scalings(scalings)
     return 0
+
+
+def _scalings(
+    arguments: argparse.Namespace,
+    benchmark: Benchmark,
+    readings: dict[str, Reading],
+    on_pass: Callable[[str, Pass], None],
+) -> list[Scaling]:
+    """What --serial adds."""
+    from tfpipe.timing.serial import measure_scaling
+
+    seconds = serial_seconds(arguments)
+    return measure_scaling(readings, repeats=benchmark.repeats, seconds=seconds, seed=benchmark.seed, on_pass=on_pass)
+
+
+def serial_seconds(arguments: argparse.Namespace) -> float:
+    """The length of a pass that shows the serial part."""
+    return min(float(arguments.seconds), _SERIAL_SECONDS)
 
 
 def whole_task(arguments: argparse.Namespace) -> Task:
@@ -215,24 +259,23 @@ def _load_model(path: str | None, task: Task) -> Any:
     return model
 
 
-def _builds(
+def _readings(
     arguments: argparse.Namespace, task: Task, benchmark: Benchmark, folder: str
-) -> tuple[dict[str, Build], dict[str, str]]:
-    """The functions that build each variant, and the reason for each variant left out, by name."""
-    from functools import partial
-
+) -> tuple[dict[str, Reading], dict[str, str]]:
+    """What each row reads, and the reason for each variant left out, by name."""
     from tfpipe.reader.options import ReadOptions
+    from tfpipe.timing.serial import Reading
     from tfpipe.timing.variants import fitting_variants
 
     variants, left_out = fitting_variants(task, cache_dir=folder)
     if arguments.variants:
         variants = _select(variants, left_out, arguments.variants.split(","))
-    builds: dict[str, Build] = {name: partial(benchmark.task.build, options) for name, options in variants.items()}
+    readings = {name: Reading(benchmark.task, options) for name, options in variants.items()}
     for size in _parse_batch_sizes(arguments.batch_sizes):
-        builds[f"batch_{size}"] = partial(dataclasses.replace(benchmark.task, batch_size=size).build, task.options)
+        readings[f"batch_{size}"] = Reading(dataclasses.replace(benchmark.task, batch_size=size), task.options)
     if arguments.options:
-        builds["options"] = partial(benchmark.task.build, ReadOptions.load(arguments.options))
-    return builds, left_out
+        readings["options"] = Reading(benchmark.task, ReadOptions.load(arguments.options))
+    return readings, left_out
 
 
 def _select(variants: dict[str, Any], left_out: dict[str, str], names: list[str]) -> dict[str, Any]:

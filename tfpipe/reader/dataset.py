@@ -38,6 +38,7 @@ from tfpipe.reader.crops import Crop
 from tfpipe.reader.damage import Skipped
 from tfpipe.reader.decode import Decoder
 from tfpipe.reader.exclusions import check_exclusions
+from tfpipe.reader.free_decoding import as_measured
 from tfpipe.reader.images import check_channels, make_resizer, mask_fill_of, with_channels
 from tfpipe.reader.mixtures import check_weights, class_groups, common_manifest, source_groups
 from tfpipe.reader.options import ReadOptions, to_integer
@@ -207,7 +208,7 @@ def _groups(
 
 def _dataset(request: Request) -> tf.data.Dataset:
     plan = plan_reading(request)
-    decoder = _make_decoder(request, plan)
+    decoder = as_measured(_make_decoder(request, plan), request.options)
     table = open_records([(source, request.split) for source in request.sources])
     skipped = Skipped(table, decoder.single) if request.options.on_error == "skip" else None
     stream, counter = Stream(plan, table, decoder, skipped), EpochCounter(plan.order)

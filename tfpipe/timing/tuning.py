@@ -6,7 +6,7 @@
 
 The first round tries every variant of tfpipe.timing.variants and the defaults with one setting changed; the second
 round combines the settings that helped. The variants of a round run alternating. Of those within noise of the fastest,
-the one that gives up the least is chosen.
+the one that gives up the least is chosen; for that one, tfpipe.timing.serial says how it would scale with the cores.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from tfpipe.errors import UsageError
 from tfpipe.reader.options import ReadOptions
 from tfpipe.timing.benchmark import Benchmark, compare_variants
 from tfpipe.timing.passes import NOISE, Pass, Row
+from tfpipe.timing.scaling import Scaling
+from tfpipe.timing.serial import Reading, measure_scaling
 from tfpipe.timing.stages import StageCost, stage_costs
 from tfpipe.timing.variants import Task, fitting_variants, order_of
 
@@ -51,6 +53,8 @@ class Tuning:
       setting: the single change of the defaults that gains most, as name=value; None if none gains beyond noise.
       gain: the rate with that setting alone, as a multiple of the default's.
       gives_up: the order of an epoch in words if it is not a new one in every epoch; None otherwise.
+      defaults_suffice: whether the defaults are within noise of the fastest that reads a new order in every epoch.
+      scaling: what of the chosen options stays one at a time, and how they would scale with the cores.
     """
 
     stages: list[StageCost]
@@ -60,6 +64,8 @@ class Tuning:
     setting: str | None
     gain: float
     gives_up: str | None
+    defaults_suffice: bool
+    scaling: Scaling
 
     @property
     def bottleneck(self) -> StageCost:
@@ -80,6 +86,7 @@ def tune(
     *,
     order: str = "any",
     cache_dir: str | None = None,
+    serial_seconds: float = 1.0,
     on_pass: Callable[[str, Pass], None] = lambda name, one: None,
 ) -> Tuning:
     """Measures stages and candidates, and chooses the options.
@@ -90,6 +97,7 @@ def tune(
       order: "any": the fastest of all, which may read every epoch in the same order; "fresh": only options that read
         a new order in every epoch.
       cache_dir: the folder of disk caches; None tries none.
+      serial_seconds: the length of a pass that shows what stays one at a time.
       on_pass: called with the candidate's name after each pass.
 
     Raises:
@@ -99,19 +107,22 @@ def tune(
         raise UsageError(f"order is {order!r}; it takes one of {list(ORDERS)}.")
     candidates = _candidates(task, cache_dir, order)
     first = _time(benchmark, candidates, on_pass)
-    setting, gain = _best_change(candidates, first)
+    changed, gain = _best_change(candidates, first)
     candidates |= _combine(candidates, first)
-    finalists = [name for name in candidates if name not in first or name in _fastest(first)]
+    finalists = [name for name in candidates if name not in first or name in _fastest(first, candidates)]
     last = _time(benchmark, {name: candidates[name] for name in finalists}, on_pass)
     chosen = _choose(last, candidates)
+    fresh = {name: row for name, row in last.items() if is_fresh(candidates[name])}
     return Tuning(
         stages=stage_costs(benchmark.task),
         rows=list({**first, **last}.values()),
         chosen=chosen,
         options=candidates[chosen],
-        setting=setting,
+        setting=None if changed is None else _describe(candidates[changed]),
         gain=gain,
         gives_up=None if is_fresh(candidates[chosen]) else order_of(candidates[chosen]),
+        defaults_suffice=(changed is None or not is_fresh(candidates[changed])) and _close_to_fastest("default", fresh),
+        scaling=_scale(benchmark, chosen, candidates[chosen], serial_seconds, on_pass),
     )
 
 
@@ -128,12 +139,12 @@ def _candidates(task: Task, cache_dir: str | None, order: str) -> dict[str, Read
 
 
 def _best_change(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> tuple[str | None, float]:
-    """The single change of the default that gains most, and its factor; None and 1 if none gains beyond noise."""
+    """The name of the single change that gains most, and its factor; None and 1 if none gains beyond noise."""
     singles = [row for name, row in rows.items() if _num_changes(candidates[name]) == 1]
     best = max(singles, key=lambda row: row.images_per_second, default=rows["default"])
     if rows["default"].is_as_fast_as(best):
         return None, 1.0
-    return _describe(candidates[best.variant]), best.images_per_second / rows["default"].images_per_second
+    return best.variant, best.images_per_second / rows["default"].images_per_second
 
 
 def single_changes(task: Task, *, cache_dir: str | None = None) -> dict[str, ReadOptions]:
@@ -197,10 +208,25 @@ def _time(
     return {row.variant: row for row in compare_variants(benchmark, builds, references=False, on_pass=on_pass)}
 
 
-def _fastest(rows: dict[str, Row], *, most: int = 4) -> list[str]:
-    """The default and the fastest candidates, which run again: the best of many measurements is partly luck."""
-    ranked = sorted(rows.values(), key=lambda row: -row.images_per_second)
-    return ["default", *[row.variant for row in ranked[:most]]]
+def _scale(
+    benchmark: Benchmark,
+    name: str,
+    options: ReadOptions,
+    seconds: float,
+    on_pass: Callable[[str, Pass], None],
+) -> Scaling:
+    reading = {name: Reading(benchmark.task, options)}
+    return measure_scaling(reading, repeats=benchmark.repeats, seconds=seconds, seed=benchmark.seed, on_pass=on_pass)[0]
+
+
+def _fastest(rows: dict[str, Row], candidates: dict[str, ReadOptions], *, most: int = 4) -> set[str]:
+    """The candidates that run again, since the best of many measurements is partly luck.
+
+    The default, the fastest ones, and the fastest with a new order in every epoch.
+    """
+    ranked = sorted(rows, key=lambda name: -rows[name].images_per_second)
+    fresh = [name for name in ranked if is_fresh(candidates[name])]
+    return {"default", *ranked[:most], *fresh[:1]}
 
 
 def _combine(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> dict[str, ReadOptions]:
@@ -219,12 +245,17 @@ def _combine(candidates: dict[str, ReadOptions], rows: dict[str, Row]) -> dict[s
 
 def _choose(rows: dict[str, Row], candidates: dict[str, ReadOptions]) -> str:
     """The fastest candidate, or the one within noise of it that gives up and changes the least."""
-    fastest = max(rows.values(), key=lambda row: row.images_per_second)
-    # Not is_as_fast_as: with widely spread passes it would count much slower ones as equal.
-    close = [row.variant for row in rows.values() if row.images_per_second >= fastest.images_per_second * (1 - NOISE)]
+    close = [name for name in rows if _close_to_fastest(name, rows)]
 
     def price(name: str) -> tuple[bool, bool, int, float]:
         options = candidates[name]
         return not is_fresh(options), options.cache != "none", _num_changes(options), -rows[name].images_per_second
 
     return min(close, key=price)
+
+
+def _close_to_fastest(name: str, rows: dict[str, Row]) -> bool:
+    """Whether a row is within noise of the fastest."""
+    # Not is_as_fast_as: with widely spread passes it would count much slower ones as equal.
+    fastest = max(row.images_per_second for row in rows.values())
+    return rows[name].images_per_second >= fastest * (1 - NOISE)
