@@ -40,10 +40,15 @@ class Decoder:
     ragged: bool = False
 
     @cached_property
+    def dense_spec(self) -> dict[str, tf.TensorSpec]:
+        """The types of one record's features."""
+        single = tf.autograph.experimental.do_not_convert(self.single)
+        return dict(tf.data.Dataset.from_tensors("").map(single).element_spec)
+
+    @property
     def spec(self) -> dict[str, tf.TypeSpec]:
-        """The types of one record's features; those whose length differs as ragged tensors where batches are."""
-        parts = tf.data.Dataset.from_tensors("").map(self.single).element_spec
-        return {name: _as_ragged(part) if self.ragged else part for name, part in parts.items()}
+        """The same, those whose length differs as ragged tensors where batches are."""
+        return {name: _as_ragged(part) if self.ragged else part for name, part in self.dense_spec.items()}
 
 
 def decode_fast(pieces: tf.data.Dataset, plan: ReadPlan, decoder: Decoder, epoch: tf.Tensor) -> tf.data.Dataset:
@@ -191,7 +196,7 @@ def _as_ragged(part: tf.TensorSpec) -> tf.TypeSpec:
 
 
 def _zeros(decoder: Decoder) -> Features:
-    return {name: tf.zeros([size or 0 for size in part.shape], part.dtype) for name, part in decoder.spec.items()}
+    return {name: tf.zeros([size or 0 for size in part.shape], part.dtype) for name, part in decoder.dense_spec.items()}
 
 
 def _note_in_graph(table: RecordTable, number: tf.Tensor, *, raises: bool) -> tf.Tensor:

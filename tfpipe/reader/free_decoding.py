@@ -43,7 +43,7 @@ def as_measured(decoder: Decoder, options: ReadOptions) -> Decoder:
         return decoder
     if options.cache == "disk":
         raise UsageError("cache is 'disk', which would keep the zeros of free decoding; it takes 'none' or 'memory'.")
-    specs = tf.data.Dataset.from_tensors("").map(decoder.single).element_spec
+    specs = decoder.dense_spec
     # Made once and captured: a record costs what handing it on costs, and not the writing of zeros.
     with tf.init_scope():
         one = tf.nest.map_structure(lambda spec: tf.zeros([size or 0 for size in spec.shape], spec.dtype), specs)
