@@ -19,9 +19,9 @@ from tfpipe.augment.forms.boxes import move_boxes
 from tfpipe.augment.forms.dense import apply_dense
 from tfpipe.augment.forms.loop import apply_loop
 from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op, no_choices
-from tfpipe.augment.ops.sampling import FillLevels
 from tfpipe.augment.ops.table import OPS, find_op
 from tfpipe.policy import is_integer
+from tfpipe.regions.sampling import FillLevels
 from tfpipe.tf_internals import inside_dataset_function
 
 DTYPES = (tf.uint8, tf.float32, tf.float16)
