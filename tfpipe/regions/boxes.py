@@ -77,7 +77,8 @@ def box_iou(boxes: Any, others: Any, *, kind: str = "iou") -> tf.Tensor:
     check_last_axis("others", others, (boxes.shape[-1],))
     if boxes.shape[-1] == 5 and kind != "iou":
         raise ValueError(f"Oriented boxes, [..., 5], have no {kind!r}; they take kind='iou'.")
-    return program(_all_pairs, kind)(boxes, others)
+    static = (boxes.shape.rank, others.shape.rank, boxes.shape[-1])
+    return program(_all_pairs, kind, static=static)(boxes, others)
 
 
 def _all_pairs(kind: str, boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:

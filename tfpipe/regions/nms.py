@@ -109,7 +109,10 @@ def soft_nms(
         raise ValueError(f"sigma is {sigma!r}; it takes a number above 0.")
     threshold, least = _threshold(iou_threshold, inclusive=False), tf.constant(min_score, tf.float32)
     given = _check(boxes, scores, None, max_output, num_boxes)
-    return program(_soft, max_output, method, compiled=False)(*given, threshold, least, tf.constant(sigma, tf.float32))
+    static = (given[0].shape.rank, given[0].shape[-1])
+    return program(_soft, max_output, method, static=static, compiled=False)(
+        *given, threshold, least, tf.constant(sigma, tf.float32)
+    )
 
 
 def _suppress(
@@ -125,7 +128,8 @@ def _suppress(
     threshold = _threshold(iou_threshold, inclusive=inclusive)
     least = tf.constant(-np.inf if min_score is None else min_score, tf.float32)
     given = _check(boxes, scores, classes, max_output, num_boxes)
-    return program(_hard, max_output, inclusive, compiled=False)(*given, threshold, least)
+    static = (given[0].shape.rank, given[0].shape[-1])
+    return program(_hard, max_output, inclusive, static=static, compiled=False)(*given, threshold, least)
 
 
 # ---- arguments
@@ -190,7 +194,7 @@ def _hard(
     padded = _padded(boxes, scores, classes, num_boxes)
     # TensorFlow's own kernel sorts in a third of the time of XLA's; of equal scores it takes the first one, too.
     order = tf.math.top_k(padded[1], axis_length(padded[1], 1)).indices
-    found = program(_suppress_hard, max_output, inclusive)(*padded, order, threshold, least)
+    found = program(_suppress_hard, max_output, inclusive, static=boxes.shape[-1])(*padded, order, threshold, least)
     return _as_asked(found, scores, max_output)
 
 
@@ -206,7 +210,9 @@ def _soft(
     sigma: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     boxes, padded, _, counts = _padded(boxes, scores, classes, num_boxes)
-    found = program(_suppress_soft, max_output, method)(boxes, padded, counts, threshold, least, sigma)
+    found = program(_suppress_soft, max_output, method, static=boxes.shape[-1])(
+        boxes, padded, counts, threshold, least, sigma
+    )
     return _as_asked(found, scores, max_output)
 
 

@@ -10,8 +10,15 @@ import tensorflow as tf
 
 
 @functools.lru_cache(maxsize=512)
-def program(function: Callable[..., Any], *options: Any, compiled: bool = True) -> Any:
-    """A graph of function(*options, *tensors), compiled by XLA or run by TensorFlow's kernels."""
+def program(function: Callable[..., Any], *options: Any, static: Any = (), compiled: bool = True) -> Any:
+    """A graph of function(*options, *tensors), compiled by XLA or run by TensorFlow's kernels.
+
+    Args:
+      function, options: what is computed.
+      static: of the tensors' shapes what the function reads: where it differs, programs do; else TensorFlow would trace
+        one for any length.
+      compiled: by XLA.
+    """
     # A partial has no code of its own, so that TensorFlow counts each program's traces separately, and does not warn.
     partial = functools.partial(function, *options)
     return tf.function(partial, jit_compile=compiled or None, autograph=False, reduce_retracing=True)

@@ -68,7 +68,8 @@ def roi_align(
         raise ValueError(f"sampling_ratio is {sampling_ratio!r}; it takes 0 or a number of samples.")
     size = as_size(output_size, "output_size")
     scale = tf.constant(spatial_scale, tf.float32)
-    graph = program(_padded, size, sampling_ratio, bool(aligned), compiled=False)
+    shape = tuple(features.shape[1:])
+    graph = program(_padded, size, sampling_ratio, bool(aligned), static=shape, compiled=False)
     return graph(features, tf.cast(boxes, tf.float32), box_indices, scale)
 
 
@@ -99,7 +100,7 @@ def _padded(
 ) -> tf.Tensor:
     count = axis_length(boxes, 0)
     padded = [pad_axis(part, 0, padded_length(count)) for part in (boxes, box_indices)]
-    return program(_pool, size, ratio, aligned)(features, *padded, scale)[:count]
+    return program(_pool, size, ratio, aligned, static=tuple(features.shape[1:]))(features, *padded, scale)[:count]
 
 
 def _pool(

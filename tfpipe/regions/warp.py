@@ -214,7 +214,8 @@ def _warp(
         raise ValueError(f"fill is one value, or {images.shape[-1]} of them, one per channel; got {fill!r}.")
     size = images.shape[1:3] if output_size is None else as_size(output_size, "output_size")
     matrices = tf.broadcast_to(matrices, [tf.shape(images)[0], num_rows, 3])
-    compiled = program(_render, tuple(size), interpolation, border, float(pixel_center))
+    options = tuple(size), interpolation, border, float(pixel_center)
+    compiled = program(_render, *options, static=(num_rows, *images.shape[1:]))
     return compiled(images, matrices, tf.constant(levels))
 
 
