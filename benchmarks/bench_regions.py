@@ -1,4 +1,4 @@
-"""How fast are suppression, RoIAlign and warps, against torchvision, OpenCV and kornia in the same process? A row for each.
+"""How fast are suppression, RoIAlign and warps? Beside torchvision, OpenCV and kornia in the same process.
 
     python benchmarks/bench_regions.py [--repeats 7] [--json FILE]      # in an environment that has the peers, too
 
