@@ -16,7 +16,7 @@ help:
 	@echo "make format   rewrite all files in the project's format"
 	@echo "make faults   kills, power cuts, full disks, damage and memory: some 25 minutes, prints its figures"
 	@echo "make engines  conversions on Dask, and through s3fs into a server that speaks S3"
-	@echo "make parity   every augmentation on 128 photographs against Pillow, both forms"
+	@echo "make parity   every augmentation on 128 photographs against Pillow; regions against torchvision, if installed"
 	@echo "make nightly  the tests that take long (tests/nightly.txt), read compiled programs or the wall clock"
 	@echo "make fuzz     1,200,000 broken inputs"
 	@echo "make bench    every benchmark, small, without other packages; JSON into $(RESULTS)"
@@ -52,8 +52,10 @@ engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done
 	$(BIN)/python -m pip install --quiet "moto[server,s3]>=5"
 	$(BIN)/python -m pytest tests/engines -m engines
 
+# torchvision is in no extra (some GB): pip install torchvision, and uninstall triton, which crashes beside TensorFlow.
+# Without it those tests are skipped, and say so.
 parity: $(VENV)/dev.done
-	$(BIN)/python -m pytest tests/augment/test_parity.py -m parity
+	$(BIN)/python -m pytest tests/augment/test_parity.py tests/regions/test_torchvision.py -m parity
 
 nightly: $(VENV)/dev.done
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "xla or slow"
@@ -67,6 +69,7 @@ bench: $(VENV)/demo.done
 	cd benchmarks && $(abspath $(BIN))/python bench_read.py --count 1024 --rows tfpipe,stock,book --json results/read.json
 	cd benchmarks && $(abspath $(BIN))/python bench_augment.py --only tfpipe --json results/augment.json
 	cd benchmarks && $(abspath $(BIN))/python bench_ops.py --json results/ops.json
+	cd benchmarks && $(abspath $(BIN))/python bench_regions.py --repeats 3 --json results/regions.json
 	cd benchmarks && $(abspath $(BIN))/python bench_resize.py --count 600 --json results/resize.json
 	cd benchmarks && $(abspath $(BIN))/python bench_shuffle.py --json results/shuffle.json
 	cd benchmarks && $(abspath $(BIN))/python bench_check.py --megabytes 200 --json results/check.json

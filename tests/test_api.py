@@ -81,6 +81,7 @@ PUBLISHED = {
     *("auto_augment", "one_of", "mixup", "cutmix", "random_resized_crop", "flip_left_right", "flip_up_down"),
     *("pad_and_crop", "cutout", "zoom", "grayscale", "gaussian_blur", "gaussian_noise", "coarse_dropout"),
     *("salt_and_pepper", "gamma"),
+    *("warp_affine", "warp_perspective"),
     *("Resume.options", "main"),
 }
 # Methods that have the name of one of theirs follow its order of arguments.

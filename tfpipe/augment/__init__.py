@@ -15,6 +15,7 @@ from typing import NoReturn
 from tfpipe.augment.conditional import choose_n, compose, one_of, select, sometimes
 from tfpipe.augment.crops import center_crop, normalize, random_crop, random_resized_crop
 from tfpipe.augment.deepaugment import deep_augment
+from tfpipe.augment.following import drop_boxes, keypoint_pairs
 from tfpipe.augment.forms.apply import apply_choices, apply_op
 from tfpipe.augment.mixing import cutmix, mixup
 from tfpipe.augment.ops.custom import augmentation
@@ -59,6 +60,7 @@ __all__ = [
     "cutmix",
     "cutout",
     "deep_augment",
+    "drop_boxes",
     "flip_left_right",
     "flip_up_down",
     "from_json",
@@ -66,6 +68,7 @@ __all__ = [
     "gaussian_blur",
     "gaussian_noise",
     "grayscale",
+    "keypoint_pairs",
     "mixup",
     "normalize",
     "one_of",

@@ -3,7 +3,8 @@
     compose([random_resized_crop((224, 224)), flip_left_right(), normalize(mean, std)])
 
 A window per image is read straight out of the batch, through whole pixels or by bilinear interpolation with whole
-weights, in one XLA program: the same levels in every form, on every device. Boxes and masks move along.
+weights, in one XLA program: the same levels in every form, on every device. Boxes, masks, keypoints and polygons move
+along.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import tensorflow as tf
 from tfpipe.augment.draw.candidates import BatchShape
 from tfpipe.augment.draw.streams import draw_uniforms
 from tfpipe.augment.forms.apply import check_mask_fill, check_rendering
-from tfpipe.augment.forms.boxes import map_boxes
 from tfpipe.augment.ops.op import Choices
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Rendering, record_call
 from tfpipe.images.sizes import as_size
 from tfpipe.policy import is_integer
+from tfpipe.regions.move import move_regions
 
 WindowSize = tuple[int, int]
 # Bilinear weights are whole 2048ths: 255 * 2048 * 2048 fits in 31 bits.
@@ -288,9 +289,7 @@ def _windows(batch: Batch, top: tf.Tensor, left: tf.Tensor, size: WindowSize, fi
         layers, restore = _layers(batch["mask"])
         check_mask_fill(mask_fill, dtype=layers.dtype)
         moved["mask"] = restore(_window(layers, top, left, *size, tf.cast(mask_fill, layers.dtype)))
-    if "boxes" in batch:
-        moved["boxes"] = _move_boxes(batch["boxes"], tf.stack([top, left, *sides], axis=-1), size)
-    return moved
+    return {**moved, **_regions(batch, tf.stack([top, left, *sides], axis=-1), size)}
 
 
 def _stretch(batch: Batch, window: tf.Tensor, size: WindowSize, interpolation: str) -> Batch:
@@ -300,9 +299,7 @@ def _stretch(batch: Batch, window: tf.Tensor, size: WindowSize, interpolation: s
     if "mask" in batch:
         layers, restore = _layers(batch["mask"])
         moved["mask"] = restore(_nearest(layers, window, size))
-    if "boxes" in batch:
-        moved["boxes"] = _move_boxes(batch["boxes"], window, size)
-    return moved
+    return {**moved, **_regions(batch, window, size)}
 
 
 def _layers(mask: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
@@ -312,13 +309,9 @@ def _layers(mask: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor
     return mask, lambda moved: moved
 
 
-def _move_boxes(boxes: Any, window: tf.Tensor, size: WindowSize) -> Any:
-    """(x0, y0, x1, y1) [B, N, 4] or ragged, relative to windows that become images of a size, cut off at the border."""
-    sides = np.array([size[1], size[0]] * 2, np.float64)
-
-    def move(boxes: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-        top, left, height, width = tf.unstack(tf.cast(window, tf.float64), axis=-1)
-        corner, extent = tf.stack([left, top] * 2, axis=-1), tf.stack([width, height] * 2, axis=-1)
-        return tf.cast(tf.clip_by_value((tf.cast(boxes, tf.float64) - corner) / extent * sides, 0, sides), boxes.dtype)
-
-    return map_boxes(move, boxes, window)
+def _regions(batch: Batch, window: tf.Tensor, size: WindowSize) -> Batch:
+    """The boxes, keypoints and polygons of a batch whose windows [B, 4] become images of a size."""
+    top, left, height, width = tf.unstack(tf.cast(window, tf.float64), axis=-1)
+    x, y, zero = size[1] / width, size[0] / height, tf.zeros_like(top)
+    maps = tf.stack([tf.stack([x, zero, -left * x], -1), tf.stack([zero, y, -top * y], -1)], -2)
+    return move_regions(batch, maps, size)

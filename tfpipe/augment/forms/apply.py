@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.forms.boxes import move_boxes
+from tfpipe.augment.forms.boxes import move_with_choices
 from tfpipe.augment.forms.dense import apply_dense
 from tfpipe.augment.forms.loop import apply_loop
 from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op, no_choices
-from tfpipe.augment.ops.sampling import FillLevels
 from tfpipe.augment.ops.table import OPS, find_op
 from tfpipe.policy import is_integer
+from tfpipe.regions.sampling import FillLevels
 from tfpipe.tf_internals import inside_dataset_function
 
 DTYPES = (tf.uint8, tf.float32, tf.float16)
@@ -111,7 +111,8 @@ def apply_to_batch(
     """The batch with its images after all stages, and its masks and boxes moved with them.
 
     `boxes` [B, N, 4] or ragged, (x0, y0, x1, y1) in pixels, become the upright boxes around the moved ones, cut off at
-    the image's border; one that has left the image has no area. `mask` [B, H, W] or [B, H, W, C] is moved with the
+    the image's border; one that has left the image has no area. `keypoints` and `polygons` move, too (see
+    regions.move.move_regions). `mask` [B, H, W] or [B, H, W, C] is moved with the
     nearest pixel, and is mask_fill where pixels came in from outside, whatever the fill of images. Only warps move
     anything: what cutout or noise covers keeps its mask.
     """
@@ -122,8 +123,7 @@ def apply_to_batch(
     if any(op.family == "warp" for op in warps):
         if "mask" in batch:
             moved["mask"] = _move_mask(batch["mask"], images, choices, warps, _form(form), mask_fill)
-        if "boxes" in batch:
-            moved["boxes"] = move_boxes(batch["boxes"], choices, warps, *images.shape[1:3])
+        moved |= move_with_choices(batch, choices, warps, *images.shape[1:3])
     return moved
 
 

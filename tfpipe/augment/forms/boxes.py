@@ -1,45 +1,34 @@
-"""Boxes that move with the pixels of a warp."""
+"""Boxes, keypoints and polygons that move with the pixels of a warp."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.warp import chosen_coefficients
+from tfpipe.regions.move import invert_maps, move_regions
 
 
-def move_boxes(boxes: Any, choices: Choices, ops: Sequence[Op], height: int, width: int) -> Any:
-    """The upright boxes around the moved ones, cut off at the border; same shape and dtype, dense or ragged.
+def move_with_choices(
+    batch: Mapping[str, Any], choices: Choices, ops: Sequence[Op], height: int, width: int
+) -> dict[str, Any]:
+    """What of a batch's boxes, keypoints and polygons moves; see regions.move.move_regions.
 
     Args:
-      boxes: [B, N, 4] or ragged [B, (N), 4], (x0, y0, x1, y1) in pixels.
+      batch: of it, the boxes [B, N, 4] or ragged [B, (N), 4], and so on.
       choices, ops: what moves the pixels; ops of other families than warp move nothing.
       height, width: of the images.
     """
-    inverse = _invert(_compose_maps(choices, ops, height, width))
-    if not isinstance(boxes, tf.RaggedTensor):
-        boxes = tf.convert_to_tensor(boxes)
-        if boxes.shape.rank != 3 or boxes.shape[-1] != 4:
-            raise ValueError(f"Boxes are [B, N, 4] or ragged; got the shape {boxes.shape}.")
-    return map_boxes(lambda rows, maps: _hull(rows, maps, height, width), boxes, inverse)
-
-
-def map_boxes(move: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], boxes: Any, maps: tf.Tensor) -> Any:
-    """The boxes after `move`, dense or ragged as they came.
-
-    Args:
-      move: (boxes [..., 4], rows of maps that broadcast to them) -> boxes.
-      boxes: [B, N, 4] or ragged [B, (N), 4].
-      maps: [B, K], one row per image.
-    """
-    if not isinstance(boxes, tf.RaggedTensor):
-        return move(boxes, maps[:, None])
-    rows = boxes.values if boxes.ragged_rank == 1 else boxes.values.to_tensor()
-    moved = move(rows, tf.gather(maps, boxes.value_rowids()))
-    return tf.RaggedTensor.from_row_splits(moved, boxes.row_splits, validate=False)
+    boxes = batch.get("boxes")
+    if boxes is not None and not isinstance(boxes, tf.RaggedTensor):
+        shape = tf.convert_to_tensor(boxes).shape
+        if shape.rank != 3 or shape[-1] != 4:
+            raise ValueError(f"Boxes are [B, N, 4] or ragged; got the shape {shape}.")
+    maps = invert_maps(_matrix(_compose_maps(choices, ops, height, width)))
+    return move_regions(batch, maps[:, :2], (height, width))
 
 
 def _compose_maps(choices: Choices, ops: Sequence[Op], height: int, width: int) -> tf.Tensor:
@@ -58,14 +47,6 @@ def _through(outer: tf.Tensor, inner: tf.Tensor) -> tf.Tensor:
     return _flat(_matrix(outer) @ _matrix(inner))
 
 
-def _invert(coefficients: tf.Tensor) -> tf.Tensor:
-    """The maps from input to output; a map that flattens the image has none, and gives an empty box."""
-    a, b, c, d, e, f = tf.unstack(coefficients, axis=-1)
-    scale = tf.math.divide_no_nan(tf.ones_like(a), a * e - b * d)
-    a, b, d, e = e * scale, -b * scale, -d * scale, a * scale
-    return tf.stack([a, b, -(a * c + b * f), d, e, -(d * c + e * f)], axis=-1)
-
-
 def _matrix(coefficients: tf.Tensor) -> tf.Tensor:
     """[..., 3, 3] of [..., 6]."""
     last = tf.constant([0, 0, 1], tf.float64) + tf.zeros_like(coefficients[..., :3])
@@ -74,15 +55,3 @@ def _matrix(coefficients: tf.Tensor) -> tf.Tensor:
 
 def _flat(matrix: tf.Tensor) -> tf.Tensor:
     return tf.concat([matrix[..., 0, :], matrix[..., 1, :]], axis=-1)
-
-
-def _hull(boxes: tf.Tensor, coefficients: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Boxes [..., 4] under maps that broadcast to [..., 6]."""
-    left, top, right, bottom = tf.unstack(tf.cast(boxes, tf.float64), axis=-1)
-    a, b, c, d, e, f = tf.unstack(coefficients, axis=-1)
-    corners = [(x, y) for x in (left, right) for y in (top, bottom)]
-    x = tf.stack([a * x + b * y + c for x, y in corners])
-    y = tf.stack([d * x + e * y + f for x, y in corners])
-    sides = [tf.clip_by_value(x, 0.0, float(width)), tf.clip_by_value(y, 0.0, float(height))]
-    lowest, highest = ([reduce(side, axis=0) for side in sides] for reduce in (tf.reduce_min, tf.reduce_max))
-    return tf.cast(tf.stack(lowest + highest, axis=-1), boxes.dtype)

@@ -20,8 +20,8 @@ from tfpipe.augment.ops import lookup
 from tfpipe.augment.ops.erase import erase
 from tfpipe.augment.ops.levels import as_levels, per_image, to_dtype
 from tfpipe.augment.ops.op import Choices, Op
-from tfpipe.augment.ops.sampling import AffineMap, FillLevels, fill_pixel, resample
 from tfpipe.augment.ops.warp import chosen_coefficients
+from tfpipe.regions.sampling import AffineMap, FillLevels, fill_pixel, resample
 
 Picks = list[tuple[tf.Tensor, Op]]
 

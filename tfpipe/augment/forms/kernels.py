@@ -16,7 +16,7 @@ from tfpipe.augment.ops import lookup, stencil, warp
 from tfpipe.augment.ops.erase import erase
 from tfpipe.augment.ops.levels import as_levels, isolated, to_dtype
 from tfpipe.augment.ops.op import Op
-from tfpipe.augment.ops.sampling import (
+from tfpipe.regions.sampling import (
     AffineMap,
     FillLevels,
     fill_pixel,

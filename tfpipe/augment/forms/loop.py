@@ -25,7 +25,7 @@ import tensorflow as tf
 from tfpipe.augment.forms.kernels import ImageStep, ImageView, Kernel, LoopState, fused_op, kernel_of
 from tfpipe.augment.ops.levels import isolated
 from tfpipe.augment.ops.op import Choices, Op
-from tfpipe.augment.ops.sampling import FillLevels
+from tfpipe.regions.sampling import FillLevels
 from tfpipe.tf_internals import dynamic_update_slice
 
 # Number of loops in a body: with their counters they stay within the eight kernels of _loop_ops.

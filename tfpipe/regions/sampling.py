@@ -1,6 +1,7 @@
 """Sampling: the pixels of an affine map's output, nearest or bilinear, as Pillow's Image.transform takes them.
 
-Everything here works on one image [H, W, C] and on a batch [B, H, W, C] alike; coefficients have the leading axes.
+`sample` reads images at any points; warp.py builds on it, and so do bilinear augmentations. Everything here works on
+one image [H, W, C] and on a batch [B, H, W, C] alike; coefficients have the leading axes.
 """
 
 from __future__ import annotations
@@ -181,13 +182,7 @@ def resample_bilinear(images: tf.Tensor, affine: AffineMap, fill: FillLevels) ->
     middle_x = tf.range(affine.width, dtype=tf.float64) + 0.5
     middle_y = (tf.range(affine.height, dtype=tf.float64) + 0.5)[:, None]
     x, y = (tf.clip_by_value(p, -1e6, 1e6) for p in (a * middle_x + b * middle_y + c, d * middle_x + e * middle_y + f))
-    left, top = tf.floor(x - 0.5), tf.floor(y - 0.5)
-    across, down = (tf.cast(part, tf.float32)[..., None] for part in (x - 0.5 - left, y - 0.5 - top))
-    columns = [tf.clip_by_value(tf.cast(left, tf.int32) + step, 0, affine.width - 1) for step in (0, 1)]
-    rows = [tf.clip_by_value(tf.cast(top, tf.int32) + step, 0, affine.height - 1) * affine.width for step in (0, 1)]
-    corners = [[tf.cast(_gather_pixels(images, row + column), tf.float32) for column in columns] for row in rows]
-    upper, lower = (start + across * (end - start) for start, end in corners)
-    mixed = upper + down * (lower - upper)
+    mixed = sample(images, x - 0.5, y - 0.5, "bilinear", "edge", None)
     if not images.dtype.is_floating:
         mixed = tf.cast(mixed + 0.5, tf.int32)
     mixed = tf.cast(mixed, images.dtype)
@@ -195,6 +190,70 @@ def resample_bilinear(images: tf.Tensor, affine: AffineMap, fill: FillLevels) ->
         return mixed
     inside = (x >= 0) & (x < affine.width) & (y >= 0) & (y < affine.height)
     return tf.where(inside[..., None], mixed, fill_pixel(fill, images.dtype, images.shape[-1]))
+
+
+def sample(
+    images: tf.Tensor, x: tf.Tensor, y: tf.Tensor, interpolation: str, border: str, fill: tf.Tensor | None
+) -> tf.Tensor:
+    """The values of images at points, float32 [..., h, w, C]; for "nearest" in their own dtype.
+
+    Args:
+      images: [..., H, W, C].
+      x, y: float64 [..., h, w], the middle of the first pixel at 0; within 1e6.
+      interpolation: "nearest", "bilinear" or "bicubic" (Keys' kernel with a = -0.75, as OpenCV's).
+      border: what a pixel outside counts as: "constant" (the fill), "edge" (the nearest one), or "reflect" (mirrored at
+        the middle of the outermost one).
+      fill: [C], for "constant".
+    """
+    height, width = images.shape[-3:-1]
+    (columns, across), (rows, down) = _taps(x, interpolation), _taps(y, interpolation)
+    kept_columns, inside_x = zip(*(_inside(column, width, border) for column in columns), strict=True)
+    kept_rows, inside_y = zip(*(_inside(row, height, border) for row in rows), strict=True)
+
+    def tap(row: int, column: int) -> tf.Tensor:
+        taken = _gather_pixels(images, kept_rows[row] * width + kept_columns[column])
+        if border == "constant":
+            taken = tf.where((inside_y[row] & inside_x[column])[..., None], taken, tf.cast(fill, taken.dtype))
+        return taken if interpolation == "nearest" else tf.cast(taken, tf.float32)
+
+    return _mix([_mix([tap(row, i) for i in range(len(columns))], across) for row in range(len(rows))], down)
+
+
+def _taps(position: tf.Tensor, interpolation: str) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """The pixels around each position along one axis, int32, and what _mix makes of them, float32 [..., 1]."""
+    if interpolation == "nearest":
+        return [tf.cast(tf.floor(position + 0.5), tf.int32)], []
+    before = tf.floor(position)
+    part = tf.cast(position - before, tf.float32)[..., None]
+    first = tf.cast(before, tf.int32)
+    if interpolation == "bilinear":
+        return [first, first + 1], [part]
+    return [first + step for step in (-1, 0, 1, 2)], [_keys(tf.abs(part - step)) for step in (-1, 0, 1, 2)]
+
+
+def _keys(distance: tf.Tensor, a: float = -0.75) -> tf.Tensor:
+    """Keys' cubic kernel (1981), for distances up to 2."""
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    return tf.where(distance <= 1, near, ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a)
+
+
+def _mix(values: list[tf.Tensor], weights: list[tf.Tensor]) -> tf.Tensor:
+    """Values by their weights; two by the share of the second."""
+    if not weights:
+        return values[0]
+    if len(weights) == 1:
+        return values[0] + weights[0] * (values[1] - values[0])
+    return tf.add_n([value * weight for value, weight in zip(values, weights, strict=True)])
+
+
+def _inside(index: tf.Tensor, length: int, border: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """The index brought into an axis, and whether it was there before."""
+    inside = (index >= 0) & (index < length)
+    if border == "reflect":
+        period = max(2 * (length - 1), 1)
+        index = tf.math.floormod(index, period)
+        index = tf.minimum(index, period - index)
+    return tf.clip_by_value(index, 0, length - 1), inside
 
 
 def _gather_pixels(images: tf.Tensor, index: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,47 @@
+"""How regions are computed: programs by their options, and axes of any length padded to few lengths."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+@functools.lru_cache(maxsize=512)
+def program(function: Callable[..., Any], *options: Any, static: Any = (), compiled: bool = True) -> Any:
+    """A graph of function(*options, *tensors), compiled by XLA or run by TensorFlow's kernels.
+
+    Args:
+      function, options: what is computed.
+      static: of the tensors' shapes what the function reads: where it differs, programs do; else TensorFlow would trace
+        one for any length.
+      compiled: by XLA.
+    """
+    # A partial has no code of its own, so that TensorFlow counts each program's traces separately, and does not warn.
+    partial = functools.partial(function, *options)
+    return tf.function(partial, jit_compile=compiled or None, autograph=False, reduce_retracing=True)
+
+
+def axis_length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
+    """The length of an axis: a Python integer where it is static."""
+    return tf.shape(tensor)[axis] if tensor.shape[axis] is None else int(tensor.shape[axis])
+
+
+def padded_length(length: int | tf.Tensor) -> int | tf.Tensor:
+    """The length to which an axis is padded before it comes to a compiled program.
+
+    A static one stays, but for 0, of which comes 1. One that varies becomes the next power of two, so that a program is
+    compiled for each of those, not for each length.
+    """
+    if isinstance(length, int):
+        return max(length, 1)
+    powers = tf.constant([2**power for power in range(31)])
+    return tf.reduce_min(tf.where(powers >= length, powers, powers[-1]))
+
+
+def pad_axis(tensor: tf.Tensor, axis: int, length: int | tf.Tensor, *, value: float = 0) -> tf.Tensor:
+    """The tensor with an axis filled up at its end to a length."""
+    missing = length - axis_length(tensor, axis)
+    return tf.pad(tensor, [[0, missing if i == axis else 0] for i in range(len(tensor.shape))], constant_values=value)
