@@ -4,6 +4,8 @@ changes one of them fails here, by name."""
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -180,3 +182,13 @@ def test_a_dot_product_sums_over_one_axis_of_each_in_full_float32() -> None:
         lambda a, b: internals.dot_general(a, b, batch_axes=1, left_axis=2, right_axis=2), tf.constant(left), right
     )
     np.testing.assert_allclose(found, np.einsum("bij,bkj->bik", left, right), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("look", ["tf.config.list_physical_devices()", "tf.constant(1)", "tf.data.Dataset.range(1)"])
+def test_flags_of_xla_are_read_with_the_first_look_at_devices(look) -> None:
+    program = (
+        "import tensorflow as tf; from tfpipe import tf_internals as internals; before = internals.has_read_flags(); "
+        f"{look}; print(before, internals.has_read_flags())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

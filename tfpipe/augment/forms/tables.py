@@ -60,7 +60,7 @@ def _read_in_blocks(images: tf.Tensor, picks: Picks, values: tf.Tensor, tables: 
     is_reading = functools.reduce(tf.logical_or, [is_picked for is_picked, _ in picks])
     # Each image that needs one has a place in the row of them; a block is a stretch of places.
     place = tf.cumsum(tf.cast(is_reading, tf.int32), exclusive=True)
-    size, total = tf.shape(images)[0], tf.math.count_nonzero(is_reading, dtype=tf.int32)
+    size, total = tf.shape(images)[0], tf.reduce_sum(tf.cast(is_reading, tf.int32))
     block = -(-size // NUM_BLOCKS)
 
     def step(turn: tf.Tensor, tables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

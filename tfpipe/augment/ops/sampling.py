@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfpipe.augment.ops.levels import to_levels
 from tfpipe.tf_internals import dynamic_slice, gather_runs
 
 FillLevels = tuple[float, ...] | None
@@ -85,8 +86,9 @@ def _fixed_coordinates(affine: AffineMap) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _to_fixed(number: tf.Tensor) -> tf.Tensor:
-    """16.16 fixed point, rounded as Pillow's FIX does."""
-    return tf.cast(tf.floor(number * 2.0**FIXED_BITS + 0.5), tf.int32)
+    """16.16 fixed point, rounded as Pillow's FIX does, and clipped to int32."""
+    fixed = tf.floor(number * 2.0**FIXED_BITS + 0.5)
+    return tf.cast(tf.clip_by_value(fixed, float(tf.int32.min), float(tf.int32.max)), tf.int32)
 
 
 def fill_pixel(fill: FillLevels, dtype: tf.DType, channels: int) -> tf.Tensor:
@@ -188,9 +190,7 @@ def resample_bilinear(images: tf.Tensor, affine: AffineMap, fill: FillLevels) ->
     corners = [[tf.cast(_gather_pixels(images, row + column), tf.float32) for column in columns] for row in rows]
     upper, lower = (start + across * (end - start) for start, end in corners)
     mixed = upper + down * (lower - upper)
-    if not images.dtype.is_floating:
-        mixed = tf.cast(mixed + 0.5, tf.int32)
-    mixed = tf.cast(mixed, images.dtype)
+    mixed = to_levels(mixed + 0.5) if images.dtype == tf.uint8 else tf.cast(mixed, images.dtype)
     if fill is None:
         return mixed
     inside = (x >= 0) & (x < affine.width) & (y >= 0) & (y < affine.height)
