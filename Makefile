@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SETTINGS := setup.cfg pyproject.toml
 RESULTS := benchmarks/results
 
-.PHONY: help demo test quick lint format faults engines parity fuzz nightly bench clean
+.PHONY: help demo test quick lint format faults engines gpu parity fuzz nightly bench clean
 
 help:
 	@echo "make help     this list"
@@ -17,6 +17,7 @@ help:
 	@echo "make faults   kills, power cuts, full disks, damage and memory: some 25 minutes, prints its figures"
 	@echo "make engines  conversions on Dask, and through s3fs into a server that speaks S3"
 	@echo "make parity   every augmentation on 128 photographs against Pillow; regions against torchvision, if installed"
+	@echo "make gpu      every op, policy and batch transform on a GPU against the CPU, bit by bit"
 	@echo "make nightly  the tests that take long (tests/nightly.txt), read compiled programs or the wall clock"
 	@echo "make fuzz     1,200,000 broken inputs"
 	@echo "make bench    every benchmark, small, without other packages; JSON into $(RESULTS)"
@@ -56,6 +57,10 @@ engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done
 # Without it those tests are skipped, and say so.
 parity: $(VENV)/dev.done
 	$(BIN)/python -m pytest tests/augment/test_parity.py tests/regions/test_torchvision.py -m parity
+
+# The other suites hide the GPU (tests/conftest.py). Without one, every test is skipped and says so.
+gpu: $(VENV)/dev.done
+	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} TF_FORCE_GPU_ALLOW_GROWTH=true $(BIN)/python -m pytest tests/gpu -m gpu
 
 nightly: $(VENV)/dev.done
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "xla or slow"

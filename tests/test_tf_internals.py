@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import gc
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -280,3 +282,11 @@ def test_results_in_lists_are_stacked_as_map_fn_does() -> None:
     assert found["rows"].to_list() == expected["rows"].to_list()
     for name in ("n", "text"):
         np.testing.assert_array_equal(found[name], expected[name])
+@pytest.mark.parametrize("look", ["tf.config.list_physical_devices()", "tf.constant(1)", "tf.data.Dataset.range(1)"])
+def test_flags_of_xla_are_read_with_the_first_look_at_devices(look) -> None:
+    program = (
+        "import tensorflow as tf; from tfpipe import tf_internals as internals; before = internals.has_read_flags(); "
+        f"{look}; print(before, internals.has_read_flags())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -28,6 +28,7 @@ _HOMES = {
     "RandomResizedCrop": "tfpipe.reader.crops",
     "PaddedCrop": "tfpipe.reader.crops",
     "ReadOptions": "tfpipe.reader.options",
+    "compile_cache": "tfpipe.augment.compiling",
     "Schema": "tfpipe.format.schema",
     "Feature": "tfpipe.format.schema",
 }

@@ -8,7 +8,8 @@ is saved with the model, so that a resumed training goes on where it stopped. In
 each batch gets a seed of its own, but which one depends on the order of the calls; where every run is to see the same
 pixels, give the transforms to tfpipe.make_dataset.
 
-On a backend other than TensorFlow the layers work in the input pipeline, since their kernels are TensorFlow's.
+On the JAX backend they work inside a model, too: what TensorFlow lowers is part of JAX's program. On others they work
+in the input pipeline, since their kernels are TensorFlow's.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.augment.draw.streams import split_seed
+from tfpipe.augment.in_jax import call_in_jax
 from tfpipe.augment.mixing import cutmix, mixup
 from tfpipe.augment.ops.op import Op
 from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, trivial_augment_wide
@@ -80,6 +82,10 @@ class Augment(keras.layers.Layer):
             # Three words as RngReadAndSkip wants them: it reads and counts on in one step, which parallel calls of
             # Dataset.map need, and it compiles. A Keras variable would be another backend's array.
             self._calls = tf.Variable(np.zeros(3, np.int64), trainable=False, name="calls")
+        # The calls inside a model of JAX, whose state is Keras's variables.
+        self._calls_in_jax = None
+        if keras.backend.backend() == "jax":
+            self._calls_in_jax = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False)
         self.built = True
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -94,12 +100,23 @@ class Augment(keras.layers.Layer):
         if not training:
             return inputs
         if keras.backend.backend() != "tensorflow" and not all(map(_is_tensorflow, tf.nest.flatten(inputs))):
+            return self._call_elsewhere(inputs)
+        return self._transform(inputs, read_and_skip(self._calls, 1) // _STRIDE)
+
+    def _call_elsewhere(self, inputs: Any) -> Any:
+        """As call, for another backend's arrays."""
+        if self._calls_in_jax is None:
             raise ValueError(
                 f"{self.name} augments TensorFlow tensors, and the backend is {keras.backend.backend()}: use it in the "
                 "input pipeline (Dataset.map, or make_dataset(transforms=...)), not inside the model."
             )
+        number = self._calls_in_jax.value
+        self._calls_in_jax.assign(number + 1)
+        return call_in_jax(lambda given, calls: self._transform(given, tf.cast(calls, tf.int64)), inputs, number)
+
+    def _transform(self, inputs: Any, number: tf.Tensor) -> Any:
+        """The inputs after the transforms, in the call of a number, int64."""
         batch, restore = _as_batch(inputs)
-        number = read_and_skip(self._calls, 1) // _STRIDE
         seed = tf.stack([tf.constant(self.seed, tf.int32), tf.cast(number, tf.int32)])
         if self.steps_per_epoch is not None:
             batch["epoch"] = number // self.steps_per_epoch
@@ -155,11 +172,17 @@ class Augment(keras.layers.Layer):
 
     def save_own_variables(self, store: Any) -> None:
         """Keeps how many calls there were."""
-        store["calls"] = self._calls.numpy()
+        calls = self._calls.numpy()
+        if self._calls_in_jax is not None:
+            calls[0] = max(calls[0], int(self._calls_in_jax.value) * _STRIDE)
+        store["calls"] = calls
 
     def load_own_variables(self, store: Any) -> None:
         """Goes on counting where the saved layer stopped."""
-        self._calls.assign(np.asarray(store["calls"], np.int64))
+        calls = np.asarray(store["calls"], np.int64)
+        self._calls.assign(calls)
+        if self._calls_in_jax is not None:
+            self._calls_in_jax.assign(int(calls[0]) // _STRIDE)
 
 
 def _is_tensorflow(value: Any) -> bool:

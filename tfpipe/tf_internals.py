@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.compiler.xla import xla_data_pb2
 from tensorflow.python.data.ops import dataset_ops
+from tensorflow.python.eager import context
 from tensorflow.python.data.util import structure
 
 _PHILOX = 1
@@ -54,6 +55,14 @@ def permute_index(index: tf.Tensor, key: tf.Tensor, max_index: tf.Tensor) -> tf.
 def read_and_skip(counter: tf.Variable, delta: int) -> tf.Tensor:
     """The first word, int64, of a generator's state, which is advanced by `delta` in the same step, also under XLA."""
     return tf.raw_ops.RngReadAndSkip(resource=counter.handle, alg=_PHILOX, delta=tf.constant(delta, tf.uint64))[0]
+
+
+# ---- the runtime
+
+
+def has_read_flags() -> bool:
+    """Whether TensorFlow has looked for devices, when it also reads the flags of XLA, once and for all."""
+    return context.context()._physical_devices is not None
 
 
 # ---- datasets

@@ -95,7 +95,7 @@ def applied(images: np.ndarray, choices: Choices, names: tuple[str, ...] = NAMES
 
 
 def eagerly(op: Op, images: np.ndarray, values: tf.Tensor, seeds: tf.Tensor) -> np.ndarray:
-    """What the op gives in its family's pass, operation by operation, with TensorFlow's own kernels."""
+    """What the op gives in a stage of the dense form, operation by operation, with TensorFlow's own kernels."""
     chosen, ops = tf.ones([len(images)], tf.int32), (OPS["identity"], op)
     fill = (128.0,) * images.shape[-1]
-    return dense._run_pass(op.family, ops, fill, "nearest", tf.constant(images), chosen, values, seeds).numpy()
+    return dense.run_stage(ops, fill, "nearest", tf.constant(images), chosen, values, seeds).numpy()

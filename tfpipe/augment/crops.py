@@ -250,7 +250,8 @@ def _bilinear(images: tf.Tensor, window: tf.Tensor, size: WindowSize) -> tf.Tens
     upper, lower = (row[0] * (_STEPS - u) + row[1] * u for row in corners)
     total = upper * (_STEPS - v) + lower * v
     if exact:
-        return tf.cast((total + _STEPS * _STEPS // 2) // (_STEPS * _STEPS), tf.uint8)
+        mixed = (total + _STEPS * _STEPS // 2) // (_STEPS * _STEPS)
+        return tf.cast(tf.clip_by_value(mixed, 0, 255), tf.uint8)
     return tf.cast(total / (_STEPS * _STEPS), images.dtype)
 
 

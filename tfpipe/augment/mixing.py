@@ -20,6 +20,7 @@ import tensorflow as tf
 from tfpipe.augment.draw.candidates import BatchShape
 from tfpipe.augment.draw.streams import draw_uniforms, random_bits, split_seed, to_unit
 from tfpipe.augment.ops.erase import inside_boxes
+from tfpipe.augment.ops.levels import to_levels
 from tfpipe.augment.transform import Batch, BatchTransform, record_call
 from tfpipe.policy import is_number
 
@@ -255,7 +256,7 @@ def _blend(images: tf.Tensor, partner: tf.Tensor, weights: tf.Tensor) -> tf.Tens
         return tf.cast(tf.cast(images, tf.float32) * first + tf.cast(others, tf.float32) * second, images.dtype)
     steps = tf.round(weights[:, 1] * _WEIGHT_STEPS)[:, None, None, None]
     total = tf.cast(images, tf.float32) * (_WEIGHT_STEPS - steps) + tf.cast(others, tf.float32) * steps
-    return tf.cast(tf.floor(total / _WEIGHT_STEPS + 0.5), tf.uint8)
+    return to_levels(total / _WEIGHT_STEPS + 0.5)
 
 
 @_compile

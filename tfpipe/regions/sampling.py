@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfpipe.augment.ops.levels import to_levels
 from tfpipe.tf_internals import dynamic_slice, gather_runs
 
 FillLevels = tuple[float, ...] | None
@@ -86,8 +87,9 @@ def _fixed_coordinates(affine: AffineMap) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _to_fixed(number: tf.Tensor) -> tf.Tensor:
-    """16.16 fixed point, rounded as Pillow's FIX does."""
-    return tf.cast(tf.floor(number * 2.0**FIXED_BITS + 0.5), tf.int32)
+    """16.16 fixed point, rounded as Pillow's FIX does, and clipped to int32."""
+    fixed = tf.floor(number * 2.0**FIXED_BITS + 0.5)
+    return tf.cast(tf.clip_by_value(fixed, float(tf.int32.min), float(tf.int32.max)), tf.int32)
 
 
 def fill_pixel(fill: FillLevels, dtype: tf.DType, channels: int) -> tf.Tensor:

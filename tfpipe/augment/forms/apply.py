@@ -8,8 +8,11 @@ erasing move float values as they are; every other op works on 256 levels, to wh
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ import tensorflow as tf
 from tfpipe.augment.forms.boxes import move_with_choices
 from tfpipe.augment.forms.dense import apply_dense
 from tfpipe.augment.forms.loop import apply_loop
+from tfpipe.augment.ops.levels import reading_bits
 from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op, no_choices
 from tfpipe.augment.ops.table import OPS, find_op
 from tfpipe.policy import is_integer
@@ -28,6 +32,7 @@ DTYPES = (tf.uint8, tf.float32, tf.float16)
 FORMS = ("auto", "loop", "dense")
 INTERPOLATIONS = ("nearest", "bilinear")
 Fill = int | float | Sequence[float] | None
+_lowered_for_accelerator: contextvars.ContextVar[bool | None] = contextvars.ContextVar("accelerator", default=None)
 
 
 def apply_op(
@@ -222,10 +227,38 @@ def _check_choices(choices: Choices, images: tf.Tensor) -> None:
 
 def _form(form: str) -> str:
     """The form of "auto": dense where a GPU or TPU will run the graph, loop on a CPU and in the input pipeline."""
+    on_accelerator = _on_accelerator()
+    if form == "loop" and on_accelerator:
+        _warn_of_the_loop()
     if form != "auto":
         return form
-    on_accelerator = any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
-    return "dense" if on_accelerator and not inside_dataset_function() else "loop"
+    return "dense" if on_accelerator else "loop"
+
+
+@contextlib.contextmanager
+def lowering_for(*, accelerator: bool) -> Iterator[None]:
+    """What is traced inside will be run by another program, on an accelerator or on a CPU."""
+    before = _lowered_for_accelerator.set(accelerator)
+    try:
+        yield
+    finally:
+        _lowered_for_accelerator.reset(before)
+
+
+def _on_accelerator() -> bool:
+    """Whether a GPU or TPU will run what is traced or run now."""
+    if (known := _lowered_for_accelerator.get()) is not None:
+        return known
+    return any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU")) and not inside_dataset_function()
+
+
+@functools.cache
+def _warn_of_the_loop() -> None:
+    warnings.warn(
+        'form="loop" is for a CPU: an accelerator takes it image by image, 3.1 s for 64 images on an H100. '
+        'Use form="auto" or "dense" there.',
+        stacklevel=5,
+    )
 
 
 def _render(
@@ -235,7 +268,7 @@ def _render(
         return images
     if form == "dense":
         return apply_dense(images, choices, ops, fill, interpolation)
-    program = _compiled_loop(ops, fill, interpolation)
+    program = _compiled_loop(ops, fill, interpolation, for_cpu=not _on_accelerator())
     if images.shape[0] is not None and not tf.executing_eagerly():
         return program(images, *choices, tf.constant(images.shape[0]))
     return _render_padded(images, choices, program)
@@ -259,9 +292,9 @@ def _power_of_two(size: tf.Tensor) -> tf.Tensor:
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled_loop(ops: tuple[Op, ...], fill: FillLevels, interpolation: str) -> Any:
+def _compiled_loop(ops: tuple[Op, ...], fill: FillLevels, interpolation: str, *, for_cpu: bool = True) -> Any:
     # A partial has no code of its own, so that TensorFlow counts each program's traces separately, and does not warn.
-    program = functools.partial(_run_loop, ops, fill, interpolation)
+    program = functools.partial(_run_loop, ops, fill, interpolation, for_cpu)
     return tf.function(program, jit_compile=True, autograph=False)
 
 
@@ -269,13 +302,15 @@ def _run_loop(
     ops: tuple[Op, ...],
     fill: FillLevels,
     interpolation: str,
+    for_cpu: bool,
     images: tf.Tensor,
     chosen: tf.Tensor,
     values: tf.Tensor,
     seeds: tf.Tensor,
     count: tf.Tensor,
 ) -> tf.Tensor:
-    return apply_loop(images, Choices(chosen, values, seeds), ops, fill, interpolation, count)
+    with reading_bits() if for_cpu else contextlib.nullcontext():
+        return apply_loop(images, Choices(chosen, values, seeds), ops, fill, interpolation, count)
 
 
 def _move_mask(

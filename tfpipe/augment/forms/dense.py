@@ -1,67 +1,50 @@
-"""The dense form: each family that occurs passes once over the whole batch, in static shapes. For accelerators.
+"""The dense form: the whole batch at once, in static shapes. For accelerators.
 
-An image whose op belongs to another family meets identity parameters: the unit map, the table that gives back each
-level, an empty box; where a family works on the pixels themselves, its result is chosen per image. There is no
-branch, and the cost of a stage is one pass per family for any number of ops.
+A transform is one program, a loop over its stages. In a stage every image goes through every family that occurs: the
+warp and the tables of images whose op belongs to another one are identities, and what works on the pixels themselves is
+chosen per image. All of them read the images as they came into the stage, so that XLA fuses them into one kernel, which
+reads the batch once and writes it once. Only what the image has to be read for beforehand, such as its histogram, is a
+kernel of its own, over the images whose op wants it (see tables.py).
 
-Each pass is a compiled function of its own. Inside one program XLA:CPU would fuse a pass into the gathers of the next
+The loop over stages is compiled once for all of them. Unrolled, XLA:CPU would fuse a stage into the gathers of the next
 and compute it again for every element that they read: 136 images/s against 1,900 (224 x 224).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.augment.ops import lookup
+from tfpipe.augment.forms.tables import Picks, drawn_tables
 from tfpipe.augment.ops.erase import erase
 from tfpipe.augment.ops.levels import as_levels, per_image, to_dtype
+from tfpipe.augment.ops.lookup import apply_tables
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.warp import chosen_coefficients
 from tfpipe.regions.sampling import AffineMap, FillLevels, fill_pixel, resample
 
-Picks = list[tuple[tf.Tensor, Op]]
-
-ORDER = ("lookup", "color", "stencil", "noise", "custom", "erase", "warp")
+# What changes pixels by themselves or by their neighbours.
+PIXEL_FAMILIES = ("color", "stencil", "noise", "custom")
 
 
 def apply_dense(
     images: tf.Tensor, choices: Choices, ops: tuple[Op, ...], fill: FillLevels, interpolation: str
 ) -> tf.Tensor:
     """Images [B, H, W, C] after all stages of their choices."""
-    passes = [compiled_pass(family, ops, fill, interpolation) for family in families(ops)]
-    for drawn in _stages(choices.ops.shape[1], *choices):
-        for one in passes:
-            images = one(images, *drawn)
-    return images
-
-
-@tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
-def _stages(
-    num_stages: int, chosen: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor
-) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """Choices stage by stage; compiled, since a GPU would slice integers on its host."""
-    return [(chosen[:, stage], values[:, stage], seeds[:, stage]) for stage in range(num_stages)]
-
-
-def families(ops: Sequence[Op]) -> list[str]:
-    """The families that occur, in the order of their passes; each image is changed by at most one of them."""
-    return [family for family in ORDER if any(op.family == family for op in ops)]
+    return compiled_stages(ops, fill, interpolation)(images, *choices)
 
 
 @functools.lru_cache(maxsize=256)
-def compiled_pass(family: str, ops: tuple[Op, ...], fill: FillLevels, interpolation: str) -> Any:
-    """The XLA program of one family: (images, ops [B], values [B, 4], seeds [B, 2]) -> images."""
+def compiled_stages(ops: tuple[Op, ...], fill: FillLevels, interpolation: str) -> Any:
+    """The XLA program of all stages: (images, ops [B, S], values [B, S, 4], seeds [B, S, 2]) -> images."""
     # A partial has no code of its own, so that TensorFlow counts each program's traces separately, and does not warn.
-    program = functools.partial(_run_pass, family, ops, fill, interpolation)
-    return tf.function(program, jit_compile=True, autograph=False)
+    return tf.function(functools.partial(_run_stages, ops, fill, interpolation), jit_compile=True, autograph=False)
 
 
-def _run_pass(
-    family: str,
+def _run_stages(
     ops: tuple[Op, ...],
     fill: FillLevels,
     interpolation: str,
@@ -70,69 +53,61 @@ def _run_pass(
     values: tf.Tensor,
     seeds: tf.Tensor,
 ) -> tf.Tensor:
-    if family == "warp":
-        height, width = images.shape[1:3]
-        affine = AffineMap(*chosen_coefficients(chosen, values, ops, height, width), height, width)
-        return resample(images, affine, fill, interpolation)
-    picks = [(tf.equal(chosen, index), op) for index, op in enumerate(ops) if op.family == family]
-    if family == "erase":
-        return _erase(images, picks, values, fill)
-    result = PASSES[family](as_levels(images), picks, values, seeds)
-    if images.dtype == tf.uint8:
-        return result
-    # Rounding to levels must not touch the images that another family is to change, or none.
-    is_picked = functools.reduce(tf.logical_or, [is_picked for is_picked, _ in picks])
-    return tf.where(per_image(is_picked), to_dtype(result, images.dtype), images)
+    num_stages = chosen.shape[1]
+
+    def step(stage: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        drawn = (tf.gather(part, stage, axis=1) for part in (chosen, values, seeds))
+        return stage + 1, run_stage(ops, fill, interpolation, images, *drawn)
+
+    if num_stages == 1:
+        return step(tf.constant(0), images)[1]
+    return tf.while_loop(lambda stage, _: stage < num_stages, step, [tf.constant(0), images])[1]
 
 
-def _lookup(images: tf.Tensor, picks: Picks, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-    levels = tf.cast(tf.range(lookup.NUM_LEVELS), tf.uint8)
-    tables = tf.broadcast_to(levels, [tf.shape(images)[0], images.shape[-1], lookup.NUM_LEVELS])
-    statistics = _statistics(images, {op.needs for _, op in picks})
-    for is_picked, op in picks:
-        table = op.build(levels, values[:, 0, None, None], statistics.get(op.needs))
-        tables = tf.where(is_picked[:, None, None], table, tables)
-    return lookup.apply_tables(images, tables)
-
-
-def _statistics(images: tf.Tensor, needs: set[str]) -> dict[str, Any]:
-    """The statistics that the look-up ops need, shaped to broadcast against tables [B, C, 256]."""
-    found: dict[str, Any] = {}
-    if "luma" in needs:
-        found["luma"] = lookup.luma_mean(images)[:, None, None]
-    if "histogram" in needs:
-        found["histogram"] = lookup.histogram(images)
-    if "extrema" in needs:
-        # The counts know them, without another pass over the pixels.
-        loop_histogram = "histogram" in needs
-        low, high = lookup.histogram_extrema(found["histogram"]) if loop_histogram else lookup.extrema(images)
-        found["extrema"] = low[..., None], high[..., None]
-    return found
-
-
-def _pixels(images: tf.Tensor, picks: Picks, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-    """Color, stencil, noise and custom ops. XLA fuses those of one family, so that they still are one pass."""
+def run_stage(
+    ops: Sequence[Op],
+    fill: FillLevels,
+    interpolation: str,
+    images: tf.Tensor,
+    chosen: tf.Tensor,
+    values: tf.Tensor,
+    seeds: tf.Tensor,
+) -> tf.Tensor:
+    """The images after one stage: chosen [B], values [B, 4], seeds [B, 2]. Each image is changed by one family."""
+    picks = {
+        family: [(tf.equal(chosen, index), op) for index, op in enumerate(ops) if op.family == family]
+        for family in {op.family for op in ops}
+    }
+    height, width, channels = images.shape[1:]
     result = images
-    for is_picked, op in picks:
-        if op.family == "custom":
-            changed = op.build(images, values[:, 0])
+    if "warp" in picks:
+        affine = AffineMap(*chosen_coefficients(chosen, values, ops, height, width), height, width)
+        result = resample(images, affine, fill, interpolation)
+    if "lookup" in picks:
+        tables = drawn_tables(images, picks["lookup"], values)
+        if images.dtype == tf.uint8:
+            result = apply_tables(result, tables)
         else:
-            changed = op.build(images, values, *([seeds] if op.family == "noise" else []))
-        result = tf.where(per_image(is_picked), changed, result)
+            result = _choose(picks["lookup"], apply_tables(as_levels(images), tables), result)
+    if "erase" in picks:
+        boxes = tf.zeros_like(values, tf.int32)
+        for is_picked, op in picks["erase"]:
+            boxes = tf.where(is_picked[:, None], op.build(values, height, width), boxes)
+        result = erase(result, boxes, fill_pixel(fill, images.dtype, channels))
+    levels = as_levels(images)
+    for family in PIXEL_FAMILIES:
+        for is_picked, op in picks.get(family, []):
+            result = _choose([(is_picked, op)], _changed(op, levels, values, seeds), result)
     return result
 
 
-def _erase(images: tf.Tensor, picks: Picks, values: tf.Tensor, fill: FillLevels) -> tf.Tensor:
-    boxes = tf.zeros_like(values, tf.int32)
-    for is_picked, op in picks:
-        boxes = tf.where(is_picked[:, None], op.build(values, *images.shape[1:3]), boxes)
-    return erase(images, boxes, fill_pixel(fill, images.dtype, images.shape[-1]))
+def _changed(op: Op, levels: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+    if op.family == "custom":
+        return op.build(levels, values[:, 0])
+    return op.build(levels, values, *([seeds] if op.family == "noise" else []))
 
 
-PASSES: dict[str, Callable[..., tf.Tensor]] = {
-    "lookup": _lookup,
-    "color": _pixels,
-    "stencil": _pixels,
-    "noise": _pixels,
-    "custom": _pixels,
-}
+def _choose(picks: Picks, levels: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
+    """The levels for the images that drew one of the ops: rounding to levels must not touch the others."""
+    is_picked = functools.reduce(tf.logical_or, [is_picked for is_picked, _ in picks])
+    return tf.where(per_image(is_picked), to_dtype(levels, otherwise.dtype), otherwise)

@@ -194,12 +194,16 @@ def _lut_kernel(op: Op, shape: tuple[int, int, int]) -> Kernel:
     """A look-up op that goes through a table of 256 levels for each channel."""
 
     def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
-        padded, statistic = view.copy(_shape_with_margin(shape), padded=True), None
-        if op.needs == "extrema":
-            limits = view.isolate(lambda: tf.stack(lookup.extrema(as_levels(padded[1:-1]))))
-            statistic = limits[0, :, None], limits[1, :, None]
-        tables = view.isolate(lambda: _tables(op, step.values[0], statistic, shape[2]))
-        return _through(tables, padded[1:-1])
+        padded = view.copy(_shape_with_margin(shape), padded=True)
+
+        def tables() -> tf.Tensor:
+            statistic = None
+            if op.needs == "extrema":
+                limits = view.isolate(lambda: tf.stack(lookup.extrema(as_levels(padded[1:-1]))))
+                statistic = limits[0, :, None], limits[1, :, None]
+            return _tables(op, step.values[0], statistic, shape[2])
+
+        return _through(view.isolate(tables), padded[1:-1])
 
     return Kernel(run, _by_pixels(shape))
 

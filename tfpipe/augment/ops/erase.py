@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+# Farther from the image than any box begins or ends; a float beyond int32 would be cast as the device pleases.
+_FARTHEST = 2.0**24
+
 
 def cutout(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """A square of values[0] pixels a side about (values[1] height, values[2] width), cut off at the border.
 
     The side is truncated to whole pixels, as is the centre.
     """
-    side = tf.cast(values[..., 0], tf.int32)
-    top = tf.cast(values[..., 1] * height, tf.int32) - side // 2
-    left = tf.cast(values[..., 2] * width, tf.int32) - side // 2
+    side, top, left = (
+        tf.cast(tf.clip_by_value(pixels, -_FARTHEST, _FARTHEST), tf.int32)
+        for pixels in (values[..., 0], values[..., 1] * height, values[..., 2] * width)
+    )
+    top, left = top - side // 2, left - side // 2
     return tf.stack([top, left, top + side, left + side], axis=-1)
 
 

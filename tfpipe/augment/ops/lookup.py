@@ -53,7 +53,7 @@ def invert(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
 
 def posterize(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
     """Keeps the value's number of leading bits, 0 to 8; 0 gives black."""
-    dropped = 8 - tf.clip_by_value(tf.cast(value, tf.int32), 0, 8)
+    dropped = 8 - tf.cast(tf.clip_by_value(value, 0.0, 8.0), tf.int32)
     mask = tf.bitwise.left_shift(tf.constant(255), dropped)
     return tf.bitwise.bitwise_and(levels, tf.cast(tf.bitwise.bitwise_and(mask, 255), tf.uint8))
 
@@ -67,7 +67,8 @@ def solarize(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
 def solarize_add(levels: tf.Tensor, value: tf.Tensor, statistic: Any) -> tf.Tensor:
     """Adds the value, in whole levels, to levels below 128, clipped."""
     whole = tf.cast(levels, tf.int32)
-    added = tf.clip_by_value(whole + tf.cast(value, tf.int32), 0, 255)
+    addend = tf.cast(tf.clip_by_value(value, -255.0, 255.0), tf.int32)
+    added = tf.clip_by_value(whole + addend, 0, 255)
     return tf.cast(tf.where(whole < 128, added, whole), tf.uint8)
 
 
@@ -91,7 +92,7 @@ def equalize(levels: tf.Tensor, value: tf.Tensor, statistic: tf.Tensor) -> tf.Te
     total = below[..., -1:] + statistic[..., -1:]
     # The highest level's count is what is left above the sum below it: the last level at which anything is added.
     step = tf.reduce_max(tf.where(below < total, below, 0), axis=-1, keepdims=True) // 255
-    table = tf.minimum((step // 2 + below) // tf.maximum(step, 1), 255)
+    table = tf.clip_by_value((step // 2 + below) // tf.maximum(step, 1), 0, 255)
     return tf.cast(tf.where(step > 0, table, tf.cast(levels, tf.int32)), tf.uint8)
 
 

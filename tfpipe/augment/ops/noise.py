@@ -65,7 +65,7 @@ def _elements(images: tf.Tensor) -> tf.Tensor:
 def _cell_index(images: tf.Tensor, cell: tf.Tensor, per_channel: tf.Tensor) -> tf.Tensor:
     """A number for each cell of each image: int32 [..., H, W, C]."""
     height, width, channels = images.shape[-3:]
-    side = per_image(tf.maximum(tf.cast(cell * min(height, width), tf.int32), 1))
+    side = per_image(tf.cast(tf.clip_by_value(cell * min(height, width), 1.0, 2.0**24), tf.int32))
     y, x = tf.range(height)[:, None, None] // side, tf.range(width)[:, None] // side
     channel = tf.range(channels) * per_image(tf.cast(per_channel >= 0.5, tf.int32))
     return (y * width + x) * channels + channel
