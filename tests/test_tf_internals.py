@@ -282,6 +282,8 @@ def test_results_in_lists_are_stacked_as_map_fn_does() -> None:
     assert found["rows"].to_list() == expected["rows"].to_list()
     for name in ("n", "text"):
         np.testing.assert_array_equal(found[name], expected[name])
+
+
 @pytest.mark.parametrize("look", ["tf.config.list_physical_devices()", "tf.constant(1)", "tf.data.Dataset.range(1)"])
 def test_flags_of_xla_are_read_with_the_first_look_at_devices(look) -> None:
     program = (

@@ -16,8 +16,8 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.compiler.xla import xla_data_pb2
 from tensorflow.python.data.ops import dataset_ops
-from tensorflow.python.eager import context
 from tensorflow.python.data.util import structure
+from tensorflow.python.eager import context
 
 _PHILOX = 1
 _SHUFFLE_ROUNDS = 16
@@ -252,9 +252,15 @@ def map_to_lists(function: Callable[..., Any], elements: Sequence[tf.Tensor], sp
     return tuple(tf.while_loop(lambda i, _: i < count, one, [tf.constant(0), empty])[1])
 
 
-def stack_lists(lists: Sequence[tf.Tensor], spec: Any) -> Any:
-    """The values in lists that follow one another, variant [k] for each tensor of a structure, stacked: [n, ...]."""
-    batched = tf.nest.map_structure(lambda part: part._batch(None), spec)
+def stack_lists(lists: Sequence[tf.Tensor], spec: Any, *, size: int | None = None) -> Any:
+    """The values in lists that follow one another, variant [k] for each tensor of a structure, stacked: [n, ...].
+
+    Args:
+      lists: as map_to_lists gives them, batched.
+      spec: the structure of one value.
+      size: n, if it is known; not checked for ragged tensors.
+    """
+    batched = tf.nest.map_structure(lambda part: part._batch(size), spec)
     shapes, types = structure.get_flat_tensor_shapes(spec), structure.get_flat_tensor_types(spec)
     return structure.from_compatible_tensor_list(
         batched,

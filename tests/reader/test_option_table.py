@@ -55,6 +55,8 @@ VALUES = {
     "channels": 1,
     "mask_fill": 9,
     "labels": "int",
+    "max_boxes": 7,
+    "views": 2,
     "transforms": [marked],
     "training": False,
     "repeat": True,

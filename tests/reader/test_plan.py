@@ -48,6 +48,8 @@ def a_request(records=10_000, record_bytes=PHOTOGRAPH, *, compression=None, made
         "channels": 3,
         "mask_fill": 0,
         "labels": "one_hot",
+        "max_boxes": 100,
+        "views": 1,
         "transforms": (),
         "training": True,
         "repeat": False,

@@ -94,7 +94,7 @@ def _cache_name(request: Request) -> str:
     # The versions: of what decodes, by TensorFlow and by tfpipe.
     versions = {"tensorflow": tf.version.VERSION, "tfpipe": __version__}
     settings = {**vars(request), **vars(request.options), **versions}
-    left_out = {"manifest", "sources", "groups", "options", "transforms", "repeat", *_ONLY_SPEED}
+    left_out = {"manifest", "sources", "groups", "options", "transforms", "repeat", "max_boxes", *_ONLY_SPEED}
     if request.options.cache_place == "records":
         left_out.update(_ONLY_BATCHES)
     parts: list[object] = [source.fingerprint() for source in request.sources]

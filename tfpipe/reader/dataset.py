@@ -42,7 +42,7 @@ from tfpipe.reader.free_decoding import as_measured
 from tfpipe.reader.images import check_channels, make_resizer, mask_fill_of, with_channels
 from tfpipe.reader.mixtures import check_weights, class_groups, common_manifest, source_groups
 from tfpipe.reader.options import ReadOptions, to_integer
-from tfpipe.reader.order import TRANSFORM_STREAM, EpochCounter, epochs, keyed_bits
+from tfpipe.reader.order import EpochCounter, epochs
 from tfpipe.reader.pipeline import Stream, read_epochs, read_share
 from tfpipe.reader.plan import Order, ReadPlan, plan_reading
 from tfpipe.reader.records import open_records
@@ -57,7 +57,8 @@ from tfpipe.reader.request import (
     size_to_make,
 )
 from tfpipe.reader.service import read_from_workers
-from tfpipe.reader.transforms import Transform, apply_transform, check_transforms
+from tfpipe.reader.targets import LostBoxes, finish_batch, print_lost, view_draw, view_name, with_labels
+from tfpipe.reader.transforms import Transform, check_transforms
 from tfpipe.tf_internals import CountedDataset, map_on_one_device
 
 # What an iterator on a device has ready at least.
@@ -77,6 +78,8 @@ def make_dataset(
     channels: int = 3,
     mask_fill: int | None = None,
     labels: str | None = "one_hot",
+    max_boxes: int = 100,
+    views: int = 1,
     transforms: Sequence[Transform] = (),
     training: bool | None = None,
     repeat: bool = False,
@@ -105,11 +108,16 @@ def make_dataset(
         that; None: as the dataset was converted (--mask_fill), or else 0. Transforms have their own.
       labels: "one_hot": float32 [B, classes], with a 1 for each class of a record that has several, or float32 [B]
         where the labels are numbers; "int": int64 [B], for one class per record; adopted records whose label is a
-        vector of n whole numbers give it as float32 or int64 [B, n]; None: batches are dicts of all features, and those
-        whose length differs from record to record are ragged. A `mask` is uint8 [B, H, W, 1], turned and resized as its
-        image is, to the nearest value; .map(lambda batch: (batch["image"], batch["mask"]))
-        gives the pairs for a segmentation model. `boxes`, as conversion writes them, are in pixels of the batch's
-        images.
+        vector of n whole numbers give it as float32 or int64 [B, n]. "boxes": (images, {"boxes": float32 [B, max_boxes,
+        4], x0, y0, x1, y1 in pixels of the image, "labels": int32 [B, max_boxes], -1 behind an image's own,
+        "num_boxes": int32 [B]}), as Keras 3 names them; records without box_labels have 0. "mask": (images, masks).
+        None: batches are dicts of all features, and those whose length differs from record to record are ragged. A
+        `mask` is uint8 [B, H, W, 1], turned and resized as its image is, to the nearest value; `boxes`, as conversion
+        writes them, are in pixels of the batch's images.
+      max_boxes: with labels="boxes": of an image that has more, the first ones stay, and a warning counts the others.
+        Transforms come before that.
+      views: n yields ((v1, ..., vn), labels), each view with draws of its own of the crop and of all transforms; v1 is
+        what views=1 gives. augment.views gives each view other transforms.
       transforms: applied in order to whole training batches; each takes ({"image", "label", ...}, seed int32 [2]).
         Evaluation refuses them: what it needs too is a .map of its batches.
       training: shuffle, drop the last partial batch, and apply the transforms; None means split == "train".
@@ -155,6 +163,8 @@ def make_dataset(
         channels=channels,
         mask_fill=mask_fill_of(mask_fill, sources, schema),
         labels=labels,
+        max_boxes=to_integer("max_boxes", max_boxes),
+        views=to_integer("views", views),
         transforms=check_transforms(transforms),
         training=training,
         repeat=_as_bool("repeat", repeat),
@@ -256,6 +266,7 @@ def _make_decoder(request: Request, plan: ReadPlan) -> Decoder:
         else None,
         batch=(lambda serialized: _parse_batch(serialized, request)) if plan.is_vectorized else None,
         ragged=plan.is_ragged,
+        draws=plan.draws,
     )
 
 
@@ -263,11 +274,15 @@ def _features(decode: Callable[..., Batch], record: Any, request: Request, draw:
     """The features of one record, its image decoded and resized; decode_record or decode_parsed takes it."""
     exact, resizer = request.options.dct == "exact", make_resizer(request, draw)
     features = _with_channels(decode(request.schema, record, exact=exact, resizer=resizer), request)
+    for view in range(1, request.views if draw is not None else 1):
+        other = make_resizer(request, view_draw(draw, view))
+        again = _with_channels(decode(request.schema, record, exact=exact, resizer=other), request)
+        features[view_name(view)] = again["image"]
     if request.labels is not None and request.manifest.schema.label_kind == "multi":
         # For each record, unlike all other labels: rows of unequal length can't be batched.
         features["label_int"] = _multi_hot(features["label_int"], len(request.manifest.class_names))
     known = "adopted" not in request.manifest.made_by or bool(request.schema.derived_from("boxes"))
-    if request.labels is None and has_boxes(request.schema) and known:
+    if request.labels in (None, "boxes") and has_boxes(request.schema) and known:
         features["boxes"] = _move_boxes(features, request)
     return features
 
@@ -310,49 +325,22 @@ def _finish(batches: tf.data.Dataset, request: Request, plan: ReadPlan) -> tf.da
       request: what was asked for.
       plan: how many batches are transformed at once.
     """
-    calls = plan.transforms_at_once
+    calls, note = plan.transforms_at_once, print_lost if plan.is_remote else LostBoxes(request.max_boxes).note
     if request.options.device is None:
 
         def finish(step: tuple[tf.Tensor, tf.Tensor], features: Batch) -> Any:
-            return _transform_batch(step, _with_labels(features, request), request)
+            return finish_batch(step, with_labels(features, request), request, note)
 
         if not request.transforms:
             return _prefetch(map_on_one_device(batches, finish), plan, None)
         finished = batches.map(finish, num_parallel_calls=calls, deterministic=plan.keeps_order)
         return _prefetch(finished, plan, None)
-    labelled = batches.map(lambda step, features: (step, _with_labels(features, request)))
+    labelled = batches.map(lambda step, features: (step, with_labels(features, request)))
     # Copied first: the transforms behind the copy run on the device, beside the step.
     with tf.device(request.options.device):
         copied = _copy_to_device(labelled, request.options.device)
-        finished = copied.map(lambda step, batch: _transform_batch(step, batch, request), num_parallel_calls=calls)
+        finished = copied.map(lambda step, batch: finish_batch(step, batch, request, note), num_parallel_calls=calls)
         return finished.prefetch(plan.prefetch or _LEAST_AHEAD)
-
-
-def _with_labels(features: Batch, request: Request) -> Batch:
-    """The batch that transforms take: all features for dict batches, else `image` and `label`."""
-    if request.labels is None:
-        return features
-    kind = request.manifest.schema.label_kind
-    label = features["label" if kind == "number" else "label_int"]
-    if kind == "class" and request.labels == "one_hot":
-        label = tf.one_hot(label, len(request.manifest.class_names))
-    elif kind == "vector" and request.labels == "one_hot":
-        label = tf.cast(label, tf.float32)
-    return {"image": features["embedding" if request.schema.payload == "embedding" else "image"], "label": label}
-
-
-def _transform_batch(step: tuple[tf.Tensor, tf.Tensor], batch: Batch, request: Request) -> Any:
-    """The batch that make_dataset yields: transformed in training, and (images, labels) unless labels is None."""
-    epoch, number = step
-    # Schedules, such as augment.pba's, read the epoch; a feature of that name is left alone.
-    extra = {} if "epoch" in batch else {"epoch": epoch}
-    for i, transform in enumerate(request.transforms if request.training else ()):
-        draw = epoch * request.full_batches + number
-        seed = keyed_bits(request.seed, TRANSFORM_STREAM + i, draw, [2], tf.int32)
-        batch = apply_transform(i, transform, {**batch, **extra}, seed)
-    if request.labels is None:
-        return {name: value for name, value in batch.items() if name not in extra}
-    return batch["image"], batch["label"]
 
 
 def _prefetch(dataset: tf.data.Dataset, plan: ReadPlan, device: str | None) -> tf.data.Dataset:

@@ -31,6 +31,7 @@ class Decoder:
       row: as single, from one record's row of that.
       batch: from [n] strings to the features of n records; None decodes them one by one.
       ragged: whether a feature's length differs from record to record.
+      draws: whether there are random crops.
     """
 
     single: Callable[..., Features]
@@ -38,12 +39,14 @@ class Decoder:
     row: Callable[..., Features] | None = None
     batch: Callable[[tf.Tensor], Features] | None = None
     ragged: bool = False
+    draws: bool = False
 
     @cached_property
     def dense_spec(self) -> dict[str, tf.TensorSpec]:
         """The types of one record's features."""
         single = tf.autograph.experimental.do_not_convert(self.single)
-        return dict(tf.data.Dataset.from_tensors("").map(single).element_spec)
+        record = ("", tf.constant(0, tf.int64)) if self.draws else ("",)
+        return dict(tf.data.Dataset.from_tensors(record).map(single).element_spec)
 
     @property
     def spec(self) -> dict[str, tf.TypeSpec]:
@@ -85,7 +88,7 @@ def decode_fast(pieces: tf.data.Dataset, plan: ReadPlan, decoder: Decoder, epoch
 
     def stacked(spans: tf.Tensor, lists: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, Features]:
         span = tf.stack([spans[0, 0], spans[-1, 1], tf.reduce_sum(spans[:, 2])])
-        return span, with_size(stack_lists(lists, decoder.spec), size)
+        return span, with_size(stack_lists(lists, decoder.spec, size=size), size)
 
     if decoder.batch is not None:
         parse = decoder.batch

@@ -13,6 +13,8 @@ from tfpipe.errors import UsageError
 from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.request import Request, has_boxes
 
+# make_dataset's default.
+_MAX_BOXES = 100
 _LOG = logging.getLogger("tfpipe")
 _BUFFER = next(field.default for field in dataclasses.fields(ReadOptions) if field.name == "shuffle_buffer")
 
@@ -36,6 +38,8 @@ def _check_unused(request: Request) -> None:
             "needs too is a .map of its batches.",
             request.split,
         )
+    if request.labels != "boxes" and request.max_boxes != _MAX_BOXES:
+        raise UsageError(f"max_boxes is {request.max_boxes}, but labels is {request.labels!r}: it goes with 'boxes'.")
     if request.schema.payload == "embedding" and request.resize != "pad":
         raise UsageError(
             f"resize is {request.resize!r}, but {request.manifest.directory} holds embeddings: nothing is resized."

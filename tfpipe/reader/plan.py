@@ -12,7 +12,7 @@ import math
 import os
 from dataclasses import dataclass, replace
 
-from tfpipe.format.example import is_vectorizable
+from tfpipe.format.example import has_fixed_lengths, is_vectorizable
 from tfpipe.reader.options import AUTOTUNE
 from tfpipe.reader.request import Groups, Request
 
@@ -158,7 +158,7 @@ def plan_reading(request: Request, *, cores: int | None = None) -> ReadPlan:
     """
     options, schema = request.options, request.schema
     cores = len(os.sched_getaffinity(0)) if cores is None else cores
-    is_ragged = request.labels is None and any(f.codec == "plain" and None in f.shape for f in schema.features)
+    is_ragged = request.labels in (None, "boxes") and not has_fixed_lengths(schema)
     is_vectorized = options.vectorize and is_vectorizable(schema) and request.image_size is None
     piece = request.batch_size if is_vectorized or is_ragged else _piece_records(request)
     order = _order(request)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Batch = dict[str, "tf.Tensor"]
 
-LABELS = ("one_hot", "int", None)
+LABELS = ("one_hot", "int", "boxes", "mask", None)
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class Request:
     channels: int
     mask_fill: int
     labels: str | None
+    max_boxes: int
+    views: int
     transforms: tuple[Transform, ...]
     training: bool
     repeat: bool
@@ -172,7 +174,12 @@ def needed_schema(schema: Schema, labels: str | None) -> Schema:
     if labels is None:
         return schema
     needed = {"embedding"} if schema.payload == "embedding" else {"image", "orientation"}
-    needed.add("label" if schema.label_kind == "number" else "label_int")
+    if labels == "boxes":
+        needed |= {"boxes", "box_labels", "shape", *schema.derived_from("boxes")}
+    elif labels == "mask":
+        needed.add("mask")
+    else:
+        needed.add("label" if schema.label_kind == "number" else "label_int")
     if "image" in schema and None in schema["image"].shape and schema["image"].codec in ("plain", "pixels"):
         needed.add("shape")
     return schema.select(needed)
@@ -205,8 +212,8 @@ def check_request(request: Request) -> None:
     _check_resize(request)
     if request.labels not in LABELS:
         raise UsageError(f"labels is {request.labels!r}; it takes one of {list(LABELS)}.")
-    kind = request.manifest.schema.label_kind
-    if request.labels is not None and kind == "none":
+    kind, targets = request.manifest.schema.label_kind, request.labels in ("one_hot", "int")
+    if targets and kind == "none":
         raise UsageError(
             f"labels is {request.labels!r}, but the records in {request.manifest.directory} have no labels; "
             "labels=None gives dicts of their features."
@@ -214,15 +221,35 @@ def check_request(request: Request) -> None:
     if request.labels == "int" and kind not in ("class", "vector"):
         what = "floats" if kind == "number" else "several classes a record"
         raise UsageError(f"labels is 'int', but the labels are {what}; 'one_hot' gives them as float32.")
-    if request.labels is not None and kind != "number" and "label_int" not in request.schema:
+    if targets and kind != "number" and "label_int" not in request.schema:
         raise UsageError(
             f"The records in {request.manifest.directory} have no label_int; labels=None gives dicts of their features"
             + ("; tfpipe convert numbers the texts of `label`." if "label" in request.manifest.schema else ".")
         )
+    _check_regions(request)
     if request.num_batches == 0:
         share = f" for each of {request.options.host_count} hosts" if request.options.host_count > 1 else ""
         raise UsageError(
             f"Split {request.split!r} has {request.num_records} records: not one batch of {request.batch_size}{share}."
+        )
+
+
+def _check_regions(request: Request) -> None:
+    folder = request.manifest.directory
+    if request.labels == "mask" and "mask" not in request.schema:
+        raise UsageError(f"labels is 'mask', but the records of {folder} have none; tfpipe convert --masks adds them.")
+    if request.labels == "boxes" and not has_boxes(request.schema):
+        raise UsageError(f"labels is 'boxes', but the records of {folder} have none, or tell no size of the image.")
+    if request.max_boxes < 1:
+        raise UsageError(f"max_boxes is {request.max_boxes}; it must be at least 1.")
+    if request.views < 1:
+        raise UsageError(f"views is {request.views}; it must be at least 1.")
+    if request.views > 1 and request.schema.payload == "embedding":
+        raise UsageError(f"views is {request.views}, but {folder} holds embeddings: there are no images to view.")
+    if request.views > 1 and request.has_random_crop and "mask" in request.schema:
+        raise UsageError(
+            f"views is {request.views}: each has a crop of its own, and the masks would follow the first one alone; "
+            "transforms=[augment.random_resized_crop(...)] crops images and masks of each view."
         )
 
 

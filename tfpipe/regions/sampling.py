@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.ops.levels import to_levels
 from tfpipe.tf_internals import dynamic_slice, gather_runs
 
 FillLevels = tuple[float, ...] | None
