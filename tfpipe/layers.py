@@ -31,6 +31,9 @@ from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, tri
 from tfpipe.augment.saving import from_json, named_ops, to_json
 from tfpipe.augment.transform import Transform
 from tfpipe.policy import is_integer
+from tfpipe.regions.layers import NonMaxSuppression as NonMaxSuppression
+from tfpipe.regions.layers import RoIAlign as RoIAlign
+from tfpipe.regions.layers import Warp as Warp
 from tfpipe.tf_internals import read_and_skip
 
 _PACKAGE = "tfpipe"

@@ -205,6 +205,8 @@ ARGUMENTS = {
     "choose_n": (["invert", "equalize"], 1),
     "compose": ([augment.flip_left_right(), augment.mixup(0.3)],),
     "deep_augment": ([[["rotate", 0.3], ["invert", 0.0]]],),
+    "drop_boxes": ([augment.flip_left_right()],),
+    "keypoint_pairs": ([augment.flip_left_right()], [(0, 1)]),
     "normalize": ([0.1, 0.2, 0.3], 1.0),
     "one_of": (["invert", augment.sometimes("equalize", 0.3)], [0.2, 0.8]),
     "op": ("emboss", (0, 1), 3),

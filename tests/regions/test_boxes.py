@@ -120,7 +120,7 @@ def test_ragged_boxes_become_a_batch_of_one_size_and_lost_ones_are_counted():
 
 def test_gaps_in_dense_boxes_close_and_padding_is_blank():
     boxes = np.arange(24, dtype=np.float32).reshape(1, 6, 4)
-    dense, classes, counts, lost = regions.pad_boxes(boxes, [[-1, 7, -1, 8, -2, 9]], max_boxes=4)
+    dense, classes, counts, lost = regions.pad_boxes(boxes, [[-2, 7, -1, 8, -1, 9]], max_boxes=4)
     assert classes.numpy().tolist() == [[7, 8, 9, -1]]
     assert dense.numpy()[0, :, 0].tolist() == [4, 12, 20, 0]
     assert (counts.numpy().tolist(), lost.numpy().tolist()) == ([3], [0])

@@ -102,8 +102,8 @@ def test_a_crop_of_the_whole_image_is_the_image_resized():
     images = RNG.integers(0, 256, (2, 12, 20, 3)).astype(np.uint8)
     crops = regions.crop_and_resize(images, [[0.0, 0, 20, 12], [0, 0, 20, 12]], [0, 1], output_size=(9, 15))
     assert crops.dtype == tf.uint8
-    resized = tf.image.resize(images, (9, 15)).numpy()
-    np.testing.assert_array_equal(crops, np.floor(np.float64(resized) + 0.5))
+    # Rounded to the nearest level, ties either way.
+    assert np.abs(tf.image.resize(images, (9, 15)).numpy() - crops.numpy()).max() <= 0.5 + 1e-3
     part = regions.crop_and_resize(images, [[4.0, 2, 10, 7]], [1], output_size=(5, 6))
     np.testing.assert_array_equal(part[0], images[1, 2:7, 4:10])
 

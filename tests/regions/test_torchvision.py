@@ -1,4 +1,4 @@
-"""Regions against torchvision.ops, case by case: make parity. facts of a few cases are in the default suite."""
+"""Regions against torchvision.ops, case by case: make parity. Facts of a few cases are in the default suite."""
 
 from importlib.util import find_spec
 
@@ -10,13 +10,21 @@ import tensorflow as tf
 from tfpipe import regions
 
 pytestmark = pytest.mark.parity
-if find_spec("triton"):
-    pytest.skip("triton crashes when torch loads it after TensorFlow: pip uninstall triton", allow_module_level=True)
-torch = pytest.importorskip("torch", reason="torch and torchvision are not installed: nothing to compare with")
-ops = pytest.importorskip("torchvision.ops", reason="torchvision is not installed: nothing to compare with")
 
 NUMBER = 80
 SIZE = (7, 6)
+
+
+@pytest.fixture(scope="module")
+def torch():
+    if find_spec("triton"):
+        pytest.skip("triton crashes when torch loads it after TensorFlow: pip uninstall triton")
+    return pytest.importorskip("torch", reason="torch and torchvision are not installed: nothing to compare with")
+
+
+@pytest.fixture(scope="module")
+def ops(torch):
+    return pytest.importorskip("torchvision", reason="torchvision is not installed: nothing to compare with").ops
 
 
 def cases(count, seed):
@@ -33,7 +41,7 @@ def kept(found):
     return found[0].numpy()[: int(found[1])].tolist()
 
 
-def test_five_hundred_cases_keep_the_same_indices():
+def test_five_hundred_cases_keep_the_same_indices(torch, ops):
     for boxes, scores, classes, threshold in cases(500, seed=1):
         tensors = [torch.tensor(part) for part in (boxes, scores, classes)]
         plain = regions.nms(boxes, scores, iou_threshold=threshold)
@@ -48,7 +56,7 @@ def test_five_hundred_cases_keep_the_same_indices():
         assert len(set(found) ^ set(ops.batched_nms(*tensors, threshold).tolist())) <= 2
 
 
-def test_five_hundred_cases_overlap_alike():
+def test_five_hundred_cases_overlap_alike(torch, ops):
     theirs = {
         "iou": ops.box_iou,
         "giou": ops.generalized_box_iou,
@@ -65,7 +73,7 @@ def test_five_hundred_cases_overlap_alike():
 
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("ratio", [0, 1, 2])
-def test_bins_and_their_gradients_are_alike(ratio, aligned):
+def test_bins_and_their_gradients_are_alike(ratio, aligned, torch, ops):
     """85 times 16 boxes each: inside, over the border, without area, far outside."""
     rng = np.random.default_rng(ratio)
     for _ in range(85):

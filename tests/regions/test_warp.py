@@ -26,7 +26,7 @@ SIZE = (12, 15)
 
 
 @pytest.mark.parametrize("border", BORDERS)
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "bicubic"])
 def test_each_image_goes_through_its_own_matrix(interpolation, border):
     options = {"interpolation": interpolation, "border": border}
     found = regions.warp_affine(IMAGES.astype(np.float32), MATRICES, SIZE, fill=9, **options).numpy()

@@ -18,6 +18,7 @@ from tfpipe.augment.deepaugment import deep_augment
 from tfpipe.augment.following import drop_boxes, keypoint_pairs
 from tfpipe.augment.forms.apply import apply_choices, apply_op
 from tfpipe.augment.mixing import cutmix, mixup
+from tfpipe.augment.mosaics import mosaic
 from tfpipe.augment.ops.custom import augmentation
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.table import OPS
@@ -70,6 +71,7 @@ __all__ = [
     "grayscale",
     "keypoint_pairs",
     "mixup",
+    "mosaic",
     "normalize",
     "one_of",
     "op",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfpipe.augment import conditional, crops, deepaugment, following, mixing, policies, single
+from tfpipe.augment import conditional, crops, deepaugment, following, mixing, mosaics, policies, single
 from tfpipe.augment.ops.op import Op
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.transform import BatchTransform, OpTransform, Transform
@@ -25,7 +25,7 @@ FACTORIES: dict[str, Callable[..., Transform]] = {
         *(conditional.choose_n, conditional.compose, conditional.one_of, conditional.select, conditional.sometimes),
         *(crops.center_crop, crops.normalize, crops.random_crop, crops.random_resized_crop),
         *(deepaugment.deep_augment, mixing.cutmix, mixing.mixup),
-        *(following.drop_boxes, following.keypoint_pairs),
+        *(following.drop_boxes, following.keypoint_pairs, mosaics.mosaic),
         *(policies.auto_augment, policies.pba, policies.policy, policies.rand_augment, policies.trivial_augment_wide),
         *(single.coarse_dropout, single.color_jitter, single.cutout, single.flip_left_right, single.flip_up_down),
         *(single.gamma, single.gaussian_blur, single.gaussian_noise, single.grayscale, single.op),

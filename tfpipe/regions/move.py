@@ -61,14 +61,14 @@ def invert_maps(maps: tf.Tensor) -> tf.Tensor:
 
 def move_points(points: Any, maps: tf.Tensor) -> Any:
     """Points [B, ..., 2 or more] after their image's map, in their own dtype; what stands behind x and y stays."""
-    return _each_row(_mapped, points, maps)
+    return each_row(_mapped, points, maps)
 
 
 def move_boxes(boxes: Any, maps: tf.Tensor) -> Any:
     """The upright boxes around the moved ones, not cut; [B, N, 4] or ragged, dtype as before."""
     if isinstance(boxes, tf.RaggedTensor) and boxes.ragged_rank > 1:
         boxes = boxes.with_values(boxes.values.to_tensor())
-    return _each_row(_hull, boxes, maps)
+    return each_row(_hull, boxes, maps)
 
 
 def clip_boxes(boxes: Any, size: tuple[int, int]) -> Any:
@@ -108,7 +108,7 @@ def swap_pairs(keypoints: Any, pairs: Sequence[tuple[int, int]], mirrored: tf.Te
         chosen = tf.reshape(mirrored, [-1, *[1] * (len(rows.shape) - 1)])
         return tf.where(chosen, tf.gather(rows, order, axis=-2), rows)
 
-    return _each_row(swap, keypoints, mirrored)
+    return each_row(swap, keypoints, mirrored)
 
 
 def _mirrors(maps: tf.Tensor) -> tf.Tensor:
@@ -119,11 +119,11 @@ def _mirrors(maps: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(first * tf.linalg.cross(second, third), axis=-1) < 0
 
 
-def _each_row(move: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], values: Any, maps: tf.Tensor) -> Any:
+def each_row(move: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], values: Any, maps: tf.Tensor) -> Any:
     """move(values [T, ...], maps [T, ...]) of dense values, or of the flat ones of ragged values with their image's."""
     if not isinstance(values, tf.RaggedTensor):
         return move(tf.convert_to_tensor(values), maps)
-    moved = _each_row(move, values.values, tf.gather(maps, values.value_rowids()))
+    moved = each_row(move, values.values, tf.gather(maps, values.value_rowids()))
     return tf.RaggedTensor.from_row_splits(moved, values.row_splits, validate=False)
 
 
