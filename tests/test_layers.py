@@ -279,7 +279,7 @@ import keras, numpy as np, sys
 from tfpipe import augment, layers
 backend, file = keras.backend.backend(), sys.argv[1]
 pictures = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
-own = layers.Augment([augment.rand_augment(2, 9), augment.random_crop((6, 6))], seed=3, steps_per_epoch=4)
+own = layers.Augment([augment.rand_augment(2, 9, ops=["rotate", "equalize", "color"])], seed=3, steps_per_epoch=4)
 inputs = keras.Input((8, 8, 3), dtype="uint8", batch_size=4)
 augmenting = keras.Model(inputs, own(inputs))
 if backend == "jax":  # compiled by JAX, as fit compiles it: the state goes in and comes out
