@@ -117,7 +117,7 @@ def _split_groups(survey: Survey, kind: str, what: str, groups: Sequence[np.ndar
 
 def _of_groups(survey: Survey, finding: Finding, groups: Sequence[np.ndarray]) -> Finding:
     if _is_whole(_total(groups), len(survey)):
-        return _as_whole(finding, "Of this dataset's images more than half are alike, by this measure.")
+        return _as_whole(finding, "Of this dataset's images more than half are alike, by this measure")
     numbered = tuple(tuple(int(record) for record in group) for group in groups)
     return replace(finding, records=tuple(sorted({record for group in numbered for record in group})), groups=numbered)
 
@@ -221,7 +221,7 @@ _KINDS = (
         "blurry", "blurry", "Look at them: a model learns little from them; remove those that show nothing.", _is_blurry
     ),
     _Kind("dark", "dark", "Remove those that show nothing, or correct the exposure before converting.", _is_dark),
-    _Kind("light", "light", "Remove those that show nothing, or correct the exposure before converting.", _is_light),
+    _Kind("light", "light", "Remove those that show nothing, or correct their exposure before converting.", _is_light),
     _Kind(
         "low_information",
         "almost of one colour",
@@ -276,7 +276,7 @@ def _is_whole(part: int, total: int) -> bool:
 
 def _as_whole(finding: Finding, title: str) -> Finding:
     advice = "This is the nature of the dataset rather than a fault of single images: none is listed."
-    return replace(finding, severity="note", title=title.rstrip("."), advice=advice, whole=True)
+    return replace(finding, severity="note", title=title, advice=advice, whole=True)
 
 
 # ---- classes and shards

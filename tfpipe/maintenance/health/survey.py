@@ -6,7 +6,6 @@ by several threads; a few records are in memory at a time, and of each remain so
 
 from __future__ import annotations
 
-import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,19 +15,18 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import xxhash
 
 from tfpipe.errors import UsageError
 from tfpipe.format.compressed import scan_shard
 from tfpipe.format.framing import DamagedRecord
 from tfpipe.format.manifest import Manifest, Shard
-from tfpipe.format.schema import Feature, Schema
+from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
 from tfpipe.maintenance.health.measures import LOOK_SIZE, SHAPE_SIZE, WORKING_SIDE, Measures, measure_image
+from tfpipe.maintenance.health.stored import open_stored, stored_digest, text_of
 from tfpipe.storage import local_copy
 
 _AT_ONCE = 32
-Parsed = dict[str, Any]
 
 
 class Damage(NamedTuple):
@@ -216,104 +214,15 @@ def _measure_record(schema: Schema, data: bytes, group: str | None) -> _Row:
     if "image" not in schema:
         return row
     try:
-        image, size = open_image(schema, values, least_side=WORKING_SIDE)
-        return row._replace(size=size, measures=measure_image(image))
+        stored = open_stored(schema, values, least_side=WORKING_SIDE)
+        return row._replace(size=stored.upright_size, measures=measure_image(stored.upright(stored.image)))
     except Exception as error:  # Pillow raises anything over bytes that are no image.
         return row._replace(problem=f"the image can't be decoded: {type(error).__name__}: {error}".splitlines()[0])
 
 
-def text_of(schema: Schema, values: Parsed, name: str) -> str:
-    """The single value of a feature as text; "" where it is missing."""
-    if name not in schema:
-        return ""
-    found = values.get(schema[name].stored_name, ())
-    if not len(found):
-        return ""
-    return found[0].decode(errors="replace") if isinstance(found[0], bytes) else str(found[0])
-
-
-def _label(schema: Schema, values: Parsed) -> int:
+def _label(schema: Schema, values: dict[str, Any]) -> int:
     """The class of a record; -1 where it has none, or several."""
     if schema.label_kind != "class" or "label_int" not in schema:
         return -1
     found = values.get(schema["label_int"].stored_name, ())
     return int(found[0]) if len(found) == 1 else -1
-
-
-def stored_digest(schema: Schema, values: Parsed) -> bytes:
-    """16 bytes that two records share only where they store the same image, or the same vector."""
-    feature = schema["image" if "image" in schema else "embedding"]
-    stored = values.get(feature.stored_name, ())
-    digest = xxhash.xxh3_128(
-        stored[0] if len(stored) and isinstance(stored[0], bytes) else np.asarray(stored).tobytes()
-    )
-    turn = values.get(schema["orientation"].stored_name, ()) if "orientation" in schema else ()
-    if len(turn):
-        digest.update(bytes(turn[:1].astype(np.uint8)))
-    return digest.digest()
-
-
-# ---- the image of a parsed record
-
-
-def open_image(schema: Schema, values: Parsed, *, least_side: int = 0) -> tuple[Any, tuple[int, int]]:
-    """The upright image of a record as Pillow has it, in mode RGB, and its full height and width.
-
-    Args:
-      schema: the record's.
-      values: the parsed record.
-      least_side: a JPEG may be decoded at a fraction of its size, its longer side at least this; 0: at full size.
-    """
-    from PIL import Image
-
-    feature = schema["image"]
-    if feature.codec not in ("jpeg", "image"):
-        image = Image.fromarray(_stored_pixels(feature, schema, values))
-        return image.convert("RGB"), (image.height, image.width)
-    opened = Image.open(io.BytesIO(values[feature.stored_name][0]))
-    full = opened.size
-    if least_side and max(full) > least_side:
-        opened.draft("RGB", tuple(max(1, side * least_side // max(full)) for side in full))  # type: ignore[no-untyped-call]
-    image = _to_rgb(opened)
-    turns = values.get(schema["orientation"].stored_name, ()) if "orientation" in schema else ()
-    turn = _TURNS.get(int(turns[0]) if len(turns) else 1)
-    if turn is not None:
-        image = image.transpose(Image.Transpose[turn])
-    return image, (full[0], full[1]) if turn in _QUARTER_TURNS else (full[1], full[0])
-
-
-# The EXIF orientation, and what makes an image upright.
-_TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-_QUARTER_TURNS = ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
-
-
-def _to_rgb(image: Any) -> Any:
-    """The image in mode RGB; of 16 bits a pixel, the high byte, as the reader has it."""
-    from PIL import Image
-
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB")
-
-
-def _stored_pixels(feature: Feature, schema: Schema, values: Parsed) -> np.ndarray:
-    """Stored pixels as uint8 [H, W, 3] or [H, W]."""
-    stored = values[feature.stored_name]
-    if feature.codec == "pixels":
-        dtype = {"uint8": "<u1", "float16": "<f2", "float32": "<f4"}[feature.dtype]
-        pixels = np.frombuffer(stored[0], dtype)
-    else:
-        pixels = np.asarray(stored)
-    shape = tuple(values[schema["shape"].stored_name]) if None in feature.shape else feature.shape
-    pixels = pixels.reshape(shape)
-    if pixels.dtype != np.uint8:
-        pixels = np.rint(pixels.astype(np.float32) * 255).clip(0, 255).astype(np.uint8)
-    return pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., 0]
