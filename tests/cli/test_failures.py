@@ -50,6 +50,8 @@ ARGUMENTS = {
     "convert": ["--input", "named", "--output", "there"],
     "inspect": ["named"],
     "check": ["named"],
+    "report": ["named"],
+    "show": ["named"],
     "repair": ["named", "--output", "there"],
     "index": ["named"],
     "bench": ["named"],

@@ -1,7 +1,7 @@
 """The report of a dataset as one HTML page: what it holds, what is wrong with it, and what it looks like.
 
-    survey = survey_dataset(load_manifest("photos_tfrecord"))
-    html = dataset_page(survey, find_problems(survey))
+survey = survey_dataset(load_manifest("photos_tfrecord"))
+html = dataset_page(survey, find_problems(survey))
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ def _notes(manifest: Manifest) -> list[str]:
     return notes
 
 
-def _rejected(manifest: Manifest) -> tuple[list[tuple[str, str, str]], int]:
+def _rejected(manifest: Manifest) -> tuple[list[tuple[str, ...]], int]:
     """The first lines of rejected.jsonl, and how many more there are."""
     path = manifest.directory / REJECTED_NAME
     if not manifest.rejected or not path.exists():
