@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SETTINGS := setup.cfg pyproject.toml
 RESULTS := benchmarks/results
 
-.PHONY: help demo test quick lint format faults engines parity fuzz nightly bench clean
+.PHONY: help demo test quick lint format faults engines parity browser fuzz nightly bench clean
 
 help:
 	@echo "make help     this list"
@@ -17,6 +17,7 @@ help:
 	@echo "make faults   kills, power cuts, full disks, damage and memory: some 25 minutes, prints its figures"
 	@echo "make engines  conversions on Dask, and through s3fs into a server that speaks S3"
 	@echo "make parity   every augmentation on 128 photographs against Pillow, both forms"
+	@echo "make browser  the pages that tfpipe writes, in a real Chromium (TFPIPE_CHROMIUM, or chromium on the PATH)"
 	@echo "make nightly  the tests that take long (tests/nightly.txt), read compiled programs or the wall clock"
 	@echo "make fuzz     1,200,000 broken inputs"
 	@echo "make bench    every benchmark, small, without other packages; JSON into $(RESULTS)"
@@ -54,6 +55,10 @@ engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done
 
 parity: $(VENV)/dev.done
 	$(BIN)/python -m pytest tests/augment/test_parity.py -m parity
+
+browser: $(VENV)/dev.done
+	$(BIN)/python -m pip install --quiet "playwright>=1.50"
+	$(BIN)/python -m pytest tests/browser -m browser
 
 nightly: $(VENV)/dev.done
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "xla or slow"

@@ -28,6 +28,7 @@ VERBS = {
     "check": ("tfpipe.cli.check", "compare every shard with the manifest"),
     "report": ("tfpipe.cli.report", "write an HTML page about a dataset: contents, health, images"),
     "show": ("tfpipe.cli.show", "show records as a model gets them, augmented too"),
+    "gallery": ("tfpipe.cli.gallery", "draw every op and policy of tfpipe.augment"),
     "repair": ("tfpipe.cli.repair", "save the undamaged records of a dataset into a new one"),
     "index": ("tfpipe.cli.index", "adopt TFRecords that other programs wrote"),
     "bench": ("tfpipe.cli.bench", "time every way to read a dataset"),

@@ -268,9 +268,7 @@ def _images(survey: Survey) -> list[Finding]:
             title = f"{_count(len(records), 'image')} {'is' if len(records) == 1 else 'are'} {kind.word}"
             finding = Finding(kind.kind, "note" if kind.kind == "gray" else "warning", title, kind.advice)
             if _is_whole(len(records), total):
-                found.append(
-                    _as_whole(finding, f"{len(records) / total:.0%} of this dataset's images are {kind.word}")
-                )
+                found.append(_as_whole(finding, f"{len(records) / total:.0%} of this dataset's images are {kind.word}"))
             else:
                 found.append(replace(finding, records=tuple(int(record) for record in records)))
     return found
