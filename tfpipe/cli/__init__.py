@@ -30,10 +30,12 @@ VERBS = {
     "show": ("tfpipe.cli.show", "show records as a model gets them, augmented too"),
     "gallery": ("tfpipe.cli.gallery", "draw every op and policy of tfpipe.augment"),
     "repair": ("tfpipe.cli.repair", "save the undamaged records of a dataset into a new one"),
+    "export": ("tfpipe.cli.export", "write what TFDS, Croissant and DALI need to read a dataset"),
     "index": ("tfpipe.cli.index", "adopt TFRecords that other programs wrote"),
     "bench": ("tfpipe.cli.bench", "time every way to read a dataset"),
     "tune": ("tfpipe.cli.tune", "find the bottleneck and the fastest options for a dataset"),
     "serve": ("tfpipe.cli.serve", "run a tf.data service that reads and decodes for other machines"),
+    "doctor": ("tfpipe.cli.doctor", "say what this machine offers, and what is missing"),
     "demo": ("tfpipe.cli.demo", "walk through everything on real images, from files to a trained model"),
     "version": ("tfpipe.cli.version", "show the versions of tfpipe and of its dependencies"),
 }
