@@ -71,7 +71,7 @@ def _with_mask(image: Any, schema: Schema, values: Parsed) -> Any:
 
 def blend_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The image uint8 [H, W, 3] with a colour over each value above 0 of a mask uint8 [H, W]."""
-    colors = np.array(COLORS, np.float32)[(mask.astype(np.int64) - 1) % len(COLORS)]
+    colors = np.array(COLORS, np.float32)[mask.astype(np.int64) % len(COLORS)]
     share = np.where(mask[..., None] > 0, _MASK_SHARE, 0).astype(np.float32)
     return np.rint(image * (1 - share) + colors * share).astype(np.uint8)
 
