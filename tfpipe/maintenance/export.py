@@ -248,7 +248,7 @@ def _croissant_context() -> dict[str, Any]:
 
 def _dali_files(manifest: Manifest) -> dict[str, bytes]:
     """For each shard, `offset bytes` of every record in lines, as fn.readers.tfrecord(index_path=) reads them."""
-    index = load_index(manifest.directory / INDEX_NAME) if manifest.index_digest is not None else None
+    index = load_index(str(manifest.directory / INDEX_NAME)) if manifest.index_digest is not None else None
     files = {}
     for split in manifest.splits.values():
         for shard in split.shards:
