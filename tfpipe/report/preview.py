@@ -44,7 +44,7 @@ def load_transform(text: str) -> augment.Transform:
         if text in published_policies():
             return augment.policy(text)
         if not Path(text).is_file():
-            raise ValueError(f"No policy {text!r}: it is no file, and the names are {policy_names()}.")
+            raise UsageError(f"No policy {text!r}: it is no file, and the names are {policy_names()}.")
         document = json.loads(Path(text).read_text(encoding="utf-8"))
         kind = document.get("kind", "") if isinstance(document, dict) else ""
         if kind == SCHEDULE_KIND:
