@@ -87,7 +87,10 @@ def _duplicates(survey: Survey) -> list[Finding]:
     first = np.flatnonzero(survey.measured)
     first = first[np.unique(survey.digests[first], return_index=True)[1]]
     chosen = {name: survey.columns[name][first] for name in ("perceptual_hash", "shape", "strength")}
-    near = near_groups(chosen["perceptual_hash"], chosen["shape"], chosen["strength"])
+    near, alike = near_groups(chosen["perceptual_hash"], chosen["shape"], chosen["strength"])
+    if _is_whole(alike, len(first)):
+        finding = Finding("near_duplicates", "note", "", "", whole=True)
+        return [*found, _as_whole(finding, f"{alike / len(first):.0%} of this dataset's images are like another one")]
     copies = {survey.digests[group[0]].tobytes(): group for group in exact}
     groups = [
         np.unique(np.concatenate([copies.get(survey.digests[record].tobytes(), [record]) for record in first[group]]))
