@@ -144,6 +144,7 @@ def test_show_draws_a_sheet_of_what_the_model_sees(tfpipe: Run, raw_dataset: Man
         (["--image_size", "x"], "--image_size is 'x'"),
         (["-o", "sheet.jpg"], "its name must end in .png"),
         (["yak/1.jpg"], "has the key 'yak/1.jpg'"),
+        (["--policy", "svhn"], "--policy draws images: give -o FILE.png"),
     ],
 )
 def test_show_refuses_with_a_sentence(tfpipe: Run, raw_dataset: Manifest, arguments: list[str], words: str) -> None:

@@ -83,6 +83,8 @@ def _check(arguments: argparse.Namespace) -> None:
     for name in ("count", "draws"):
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} is {getattr(arguments, name)}; it must be at least 1.")
+    if arguments.policy is not None and arguments.output is None and (arguments.json or not _has_colours()):
+        raise UsageError("--policy draws images: give -o FILE.png, or use a terminal with 24-bit colours.")
     if arguments.output is not None:
         if Path(arguments.output).suffix.lower() != ".png":
             raise UsageError(f"--output is {arguments.output!r}; its name must end in .png.")
@@ -183,7 +185,7 @@ def _sentence(value: Any) -> str:
 
 def _draw(arguments: argparse.Namespace, records: list[tuple[str, dict[str, Any]]]) -> None:
     in_terminal = not arguments.json and _has_colours()
-    if arguments.output is None and not in_terminal and arguments.policy is None:
+    if arguments.output is None and not in_terminal:
         return
     from tfpipe.report.preview import load_transform, preview_rows
     from tfpipe.report.sheet import draw_sheet, png_bytes

@@ -1,8 +1,8 @@
 """Images that are the same or nearly the same: groups of records, by digest and by perceptual hash.
 
 Two images are nearly the same where at most MOST_BITS of their hashes differ and their lowest frequencies point the
-same way. Images of hardly any contrast are left out: those of two clear skies agree, too. Where most images of a dataset
-are alike by a looser measure, as handwritten digits are, its near duplicates can't be told from the others.
+same way. Images of hardly any contrast are left out: those of two clear skies agree, too. Where most images of a
+dataset are alike by a looser measure, as handwritten digits are, its near duplicates can't be told from the others.
 """
 
 from __future__ import annotations
