@@ -132,6 +132,19 @@ def uninitialized_bytes(count: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.Empty(shape=[count], dtype=tf.uint8)
 
 
+def scale_with_antialias(image: tf.Tensor, size: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """float32 [height, width, C]: what tf.image.resize(antialias=True) does, but with a scale and a shift of one's own.
+
+    Args:
+      image: [H, W, C].
+      size: int32 [2], of the result.
+      scale: float32 [2], pixels of the result for a pixel of the image.
+      shift: float32 [2], in pixels of the result.
+    """
+    ways = {"kernel_type": "triangle", "antialias": True}
+    return tf.raw_ops.ScaleAndTranslate(images=image[None], size=size, scale=scale, translation=shift, **ways)[0]
+
+
 def fail_unless(condition: tf.Tensor, sentence: str | tf.Tensor) -> tf.Operation:
     """An operation that raises InvalidArgumentError with the sentence where the condition is false."""
     return tf.raw_ops.Assert(condition=condition, data=[sentence])
