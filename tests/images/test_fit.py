@@ -125,10 +125,10 @@ def test_a_turned_jpeg_is_reduced_by_its_upright_size(orientation: int) -> None:
 
 @pytest.mark.parametrize("orientation", [1, 3])
 def test_beyond_the_programs_a_reduced_jpeg_lies_where_the_whole_one_lies(orientation: int) -> None:
-    """263 columns become 33 of 8, the last of 7: at a side of 33 / 4 the whole would be shifted by 0.1 of a pixel."""
-    data = smooth_jpeg(263, 33, orientation)
+    """131 columns become 17 of 8, the last of 3: a scale of 17 / 4 would shift the last pixel by 0.13."""
+    data = smooth_jpeg(263, 131, orientation)
     resizer = Resize((4, 4), "stretch", antialias=True, dct="fast")
-    assert int(ratio_index(tf.constant([263, 33]), resizer)) == 3
+    assert int(ratio_index(tf.constant([263, 131]), resizer)) == 3
     found = resizer.decode(tf.constant(data), jpeg_only=True, orientation=tf.constant(orientation, tf.int64)).numpy()
     assert psnr(found, pillow(upright_pixels(data), (4, 4))) > 42
 

@@ -87,7 +87,7 @@ def resize_antialiased(image: DecodedImage, size: tuple[int, int], resize: str) 
 
 
 def start_compiling(size: tuple[int, int], resize: str, *, channels: int = 3) -> threading.Thread:
-    """Compiles the program for photos of usual datasets in a thread of its own; who needs it first waits for the rest.
+    """Compiles the program for photos of usual size in a thread of its own; who needs it first waits for the rest.
 
     Args:
       size: (height, width).
@@ -100,11 +100,12 @@ def start_compiling(size: tuple[int, int], resize: str, *, channels: int = 3) ->
 
     def compile_program() -> None:
         capacity, _ = _capacities(size)
+        program = _program(tuple(size), resize, capacity, channels)
+        numbers = [*size, *size, 0, 0, 1]
         with tf.device("CPU:0"):
-            pixels = DecodedImage(
-                tf.zeros([*size, channels], tf.uint8), tf.constant(size), tf.constant(1), tf.zeros([2], tf.int32)
-            )
-            _run(_program(tuple(size), resize, capacity, channels), pixels, capacity)
+            # By a dataset: what a call outside of one has compiled, datasets compile again.
+            blank = tf.data.Dataset.from_tensors(tf.zeros([_flat_bytes(capacity, channels)], tf.uint8))
+            next(iter(blank.map(lambda flat: program(flat, tf.constant(numbers)))))
 
     thread = threading.Thread(target=compile_program, name="tfpipe-compile")
     thread.start()

@@ -1,7 +1,8 @@
 """Images and their masks brought to one size: padded, stretched or cropped, plain or antialiased.
 
 The one place where the pixels of a file get their size: for the reader, for drawn crops, for the pixels of decoded and
-embedding records, and for tfpipe.load_image. So a file, and the pixels that a record holds of it, give the same.
+embedding records, and for tfpipe.load_image. So a file, and the pixels that a record holds of it, give the same; but
+for JPEG files of 2**22 pixels and more (_LEAST_PIXELS) whose pixels a record holds in full size.
 
 resizer = Resize((224, 224), "pad", antialias=True)
 image = resizer.decode(data, jpeg_only=True)      # a JPEG file to uint8 [224, 224, 3]
@@ -60,8 +61,9 @@ class Resize:
         cuts what exceeds the size, centred.
       antialias: average over the source where an image shrinks: within 1 to 2 uint8 values of Pillow's bilinear
         reduction.
-      dct: "exact" decodes a JPEG to Pillow's pixels, "fast" by a quicker inverse DCT; with antialias, "fast" also
-        reduces a JPEG of 2.25 times the target and more while it is decoded; both are 46 dB from Pillow's result.
+      dct: "exact" decodes a JPEG to Pillow's pixels, "fast" by a quicker inverse DCT. With antialias a JPEG is reduced
+        while it is decoded: by "fast" one of 2.25 times the target and more, 46 dB from Pillow's result at worst; by
+        "exact" one of 2**22 pixels and 5 times the target and more, 51 dB from it at worst.
       mask_fill: what "pad" puts around a mask.
     """
 
