@@ -71,11 +71,11 @@ def resize_antialiased(image: DecodedImage, size: tuple[int, int], resize: str) 
     """
     channels = int(image.pixels.shape[-1])
     if inside_dataset_function():
-        _start_once(tuple(size), resize, channels)
+        _start_once((size[0], size[1]), resize, channels)
     longest = tf.reduce_max(tf.shape(image.pixels)[:2])
 
     def by_program(capacity: int) -> tf.Tensor:
-        return _run(_program(tuple(size), resize, capacity, channels), image, capacity)
+        return _run(_program((size[0], size[1]), resize, capacity, channels), image, capacity)
 
     def beyond() -> tf.Tensor:
         return _resize_beyond(image, size, resize)
@@ -100,7 +100,7 @@ def start_compiling(size: tuple[int, int], resize: str, *, channels: int = 3) ->
 
     def compile_program() -> None:
         capacity, _ = _capacities(size)
-        program = _program(tuple(size), resize, capacity, channels)
+        program = _program((size[0], size[1]), resize, capacity, channels)
         numbers = [*size, *size, 0, 0, 1]
         with tf.device("CPU:0"):
             # By a dataset: what a call outside of one has compiled, datasets compile again.
