@@ -100,6 +100,11 @@ def fixed_graph_seed() -> Iterator[None]:
         graph.seed = before
 
 
+def seldom(branch: Callable[[], tf.Tensor]) -> Callable[[], tf.Tensor]:
+    """A branch of tf.cond that is one operation until it is taken: its own cost nothing when an epoch starts."""
+    return tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
+
+
 def inside_dataset_function() -> bool:
     """Whether a function of a tf.data.Dataset is being traced; such functions run on the host's CPU."""
     graph = tf.compat.v1.get_default_graph()

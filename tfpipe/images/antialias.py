@@ -29,6 +29,7 @@ from tfpipe.tf_internals import (
     dynamic_update_slice,
     inside_dataset_function,
     scale_with_antialias,
+    seldom,
     uninitialized_bytes,
 )
 
@@ -82,7 +83,8 @@ def resize_antialiased(image: DecodedImage, size: tuple[int, int], resize: str) 
 
     small, large = _capacities(size)
     by_large = partial(by_program, large)
-    resized = tf.cond(longest <= small, partial(by_program, small), lambda: tf.cond(longest <= large, by_large, beyond))
+    larger = seldom(lambda: tf.cond(longest <= large, by_large, beyond))
+    resized = tf.cond(longest <= small, partial(by_program, small), larger)
     return tf.ensure_shape(resized, [*size, channels])
 
 
