@@ -162,7 +162,7 @@ def test_a_large_jpeg_is_reduced_as_far_as_leaves_two_and_a_half_times_the_targe
     assert 2 ** int(ratio_index(tf.constant(full), Resize(size, mode, antialias=True))) == ratio
 
 
-@pytest.mark.parametrize(("size", "ratio"), [((16, 24), 8), ((90, 120), 4)], ids=["beyond", "large_program"])
+@pytest.mark.parametrize(("size", "ratio"), [((16, 24), 8), ((90, 120), 4)], ids=str)
 def test_a_large_jpeg_is_pillow_s_reduction_of_the_whole(large: bytes, size: tuple[int, int], ratio: int) -> None:
     resizer = Resize(size, "stretch", antialias=True)
     assert 2 ** int(ratio_index(tf.constant(LARGE), resizer)) == ratio

@@ -8,9 +8,8 @@ stored in memory, the result is transposed, its rows are summed, and it is trans
 contiguous bytes, 16 or more at once; gathering columns took five times as long.
 
 A program has fixed shapes, and images have not: they are passed flat, followed by arbitrary bytes, and their size is
-passed as numbers. Each (size, resize) has two programs, for images of up to 9/4 and up to 5 times the target. Each is
-compiled once in a process, 0.9 seconds of CPU: the first one while the dataset is being made, the other with its
-first image.
+passed as numbers. Each (size, resize) is compiled once in a process, 0.9 seconds of CPU, in a thread while the dataset
+is being made.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -33,10 +32,10 @@ from tfpipe.tf_internals import (
     uninitialized_bytes,
 )
 
-# The longest sides that programs accept, in units of the longer side of their target. Larger images go through
-# TensorFlow's operation. The first is for photos of usual datasets, the second for large ones and for what decoders
-# leave of those. A choice among four cost 0.6 ms per image, more than the resize itself.
-_CAPACITIES = (9 / 4, 5)
+# The longest side that a program accepts, in units of the longer side of its target. Larger images go through
+# TensorFlow's operation. One capacity only: a second program in the graph doubled the start of every epoch (117 ms of
+# CPU to 215), and a choice among four cost 0.6 ms per image.
+_CAPACITY = 9 / 4
 # The decoder's own reductions, and how much they blur: a mean over r x r pixels has the variance (r * r - 1) / 12,
 # counted in reduced pixels here, and a triangle of half-width h has h * h / 6.
 RATIOS = (1, 2, 4, 8)
@@ -66,30 +65,28 @@ class DecodedImage(NamedTuple):
 
 
 def resize_antialiased(image: DecodedImage, size: tuple[int, int], resize: str) -> tf.Tensor:
-    """The image in the size: by a compiled program where one is large enough, else by TensorFlow's operation.
+    """The image in the size: by the compiled program if it is large enough, else by TensorFlow's operation.
 
-    While a dataset is being made, the first program begins to be compiled: its first image waits for the rest only.
+    While a dataset is being made, the program begins to be compiled: its first image waits for the rest only.
     """
     channels = int(image.pixels.shape[-1])
     if inside_dataset_function():
         _start_once((size[0], size[1]), resize, channels)
     longest = tf.reduce_max(tf.shape(image.pixels)[:2])
 
-    def by_program(capacity: int) -> tf.Tensor:
+    capacity = _capacity(size)
+
+    def by_program() -> tf.Tensor:
         return _run(_program((size[0], size[1]), resize, capacity, channels), image, capacity)
 
     def beyond() -> tf.Tensor:
         return _resize_beyond(image, size, resize)
 
-    small, large = _capacities(size)
-    by_large = partial(by_program, large)
-    larger = seldom(lambda: tf.cond(longest <= large, by_large, beyond))
-    resized = tf.cond(longest <= small, partial(by_program, small), larger)
-    return tf.ensure_shape(resized, [*size, channels])
+    return tf.ensure_shape(tf.cond(longest <= capacity, by_program, seldom(beyond)), [*size, channels])
 
 
 def start_compiling(size: tuple[int, int], resize: str, *, channels: int = 3) -> threading.Thread:
-    """Compiles the program for photos of usual size in a thread of its own; who needs it first waits for the rest.
+    """Compiles the program in a thread of its own; who needs it first waits for the rest.
 
     Args:
       size: (height, width).
@@ -101,7 +98,7 @@ def start_compiling(size: tuple[int, int], resize: str, *, channels: int = 3) ->
     """
 
     def compile_program() -> None:
-        capacity, _ = _capacities(size)
+        capacity = _capacity(size)
         program = _program((size[0], size[1]), resize, capacity, channels)
         numbers = [*size, *size, 0, 0, 1]
         with tf.device("CPU:0"):
@@ -119,8 +116,8 @@ def _start_once(size: tuple[int, int], resize: str, channels: int) -> threading.
     return start_compiling(size, resize, channels=channels)
 
 
-def _capacities(size: tuple[int, int]) -> tuple[int, ...]:
-    return tuple(math.ceil(max(size) * capacity) for capacity in _CAPACITIES)
+def _capacity(size: tuple[int, int]) -> int:
+    return math.ceil(max(size) * _CAPACITY)
 
 
 def _resize_beyond(image: DecodedImage, size: tuple[int, int], resize: str) -> tf.Tensor:
