@@ -102,6 +102,8 @@ def fixed_graph_seed() -> Iterator[None]:
 
 def seldom(branch: Callable[[], tf.Tensor]) -> Callable[[], tf.Tensor]:
     """A branch of tf.cond that is one operation until it is taken: its own cost nothing when an epoch starts."""
+    if tf.executing_eagerly():
+        return branch
     return tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
 
 

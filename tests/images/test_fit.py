@@ -62,6 +62,13 @@ def test_what_is_beyond_the_program_is_resized_by_tensorflow() -> None:
     np.testing.assert_array_equal(found, stock)
 
 
+def test_a_dataset_may_know_that_its_images_are_beyond_the_program() -> None:
+    image = photo(6, 30, 200)
+    (found,) = tf.data.Dataset.from_tensors(image).map(Resize(SIZE, "stretch", antialias=True).resize)
+    stock = resize_image(tf.constant(image), SIZE, resize="stretch", antialias=True).numpy()
+    np.testing.assert_array_equal(found, stock)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_floats_keep_their_dtype_and_range(dtype: str) -> None:
     image = (photo(7) / 255).astype(dtype)

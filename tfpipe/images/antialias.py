@@ -82,7 +82,12 @@ def resize_antialiased(image: DecodedImage, size: tuple[int, int], resize: str) 
     def beyond() -> tf.Tensor:
         return _resize_beyond(image, size, resize)
 
-    return tf.ensure_shape(tf.cond(longest <= capacity, by_program, seldom(beyond)), [*size, channels])
+    if image.pixels.shape[:2].is_fully_defined():
+        # TensorFlow would refuse to trace the branch that is never taken.
+        resized = by_program() if max(image.pixels.shape[:2]) <= capacity else beyond()
+    else:
+        resized = tf.cond(longest <= capacity, by_program, seldom(beyond))
+    return tf.ensure_shape(resized, [*size, channels])
 
 
 def start_compiling(size: tuple[int, int], resize: str, *, channels: int = 3) -> threading.Thread:
