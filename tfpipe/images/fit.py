@@ -32,7 +32,7 @@ from tfpipe.images.decode import (
 from tfpipe.tf_internals import seldom
 
 # A reduced image must still be this much larger than the target: the triangle filter then hides the decoder's blur.
-# Exactly: 54 dB from the whole image's result in the worst of 36 photos, 56 in the mean; fast: 46 and 51.
+# Exactly: 54 dB from the whole image's result in the worst of 8 photos, 56 in the mean; fast: 46 and 51.
 _LEAST_SHRINK = {"exact": 2.5, "fast": 1.125}
 # Exactly, only images of this many pixels are reduced, where it saves more than 3 ms: pixels that a record holds in
 # full size cannot be, and of smaller images they are to give what their file gives.
