@@ -149,6 +149,30 @@ def test_uninitialized_bytes_have_their_count() -> None:
     assert (found.dtype, found.shape) == (tf.uint8, (5,))
 
 
+def test_a_scale_of_one_s_own_is_tf_image_resize_s_where_it_is_that_of_the_sizes() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
+    sizes = tf.constant([12, 9]), tf.constant([12 / 30, 9 / 41])
+    found = internals.scale_with_antialias(tf.constant(image), *sizes, tf.zeros([2]))
+    np.testing.assert_array_equal(found, tf.image.resize(image, sizes[0], antialias=True))
+    moved = internals.scale_with_antialias(tf.constant(image), *sizes, tf.constant([1.0, 0.0]))
+    np.testing.assert_allclose(moved[2:-2], found[1:-3], atol=1e-3)
+
+
+def test_a_seldom_branch_is_one_operation_of_its_graph() -> None:
+    def branch() -> tf.Tensor:
+        return tf.constant(1) + 1
+
+    assert internals.seldom(branch) is branch
+
+    @tf.function
+    def choose(taken: tf.Tensor) -> tf.Tensor:
+        return tf.cond(taken, internals.seldom(branch), lambda: tf.constant(0))
+
+    assert [int(choose(tf.constant(taken))) for taken in (True, False)] == [2, 0]
+    functions = choose.get_concrete_function(tf.TensorSpec([], tf.bool)).graph.as_graph_def().library.function
+    assert any(function.attr["_noinline"].b for function in functions)
+
+
 def test_a_false_condition_raises_its_sentence() -> None:
     internals.fail_unless(tf.constant(True), "never said")
 

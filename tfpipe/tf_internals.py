@@ -301,6 +301,13 @@ def fixed_graph_seed() -> Iterator[None]:
         graph.seed = before
 
 
+def seldom(branch: Callable[[], tf.Tensor]) -> Callable[[], tf.Tensor]:
+    """A branch of tf.cond that is one operation until it is taken: its own cost nothing when an epoch starts."""
+    if tf.executing_eagerly():
+        return branch
+    return tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
+
+
 def inside_dataset_function() -> bool:
     """Whether a function of a tf.data.Dataset is being traced; such functions run on the host's CPU."""
     graph = tf.compat.v1.get_default_graph()
@@ -331,6 +338,19 @@ def upper_bound(rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 def uninitialized_bytes(count: tf.Tensor) -> tf.Tensor:
     """uint8 [count] of arbitrary values: for padding that is never used."""
     return tf.raw_ops.Empty(shape=[count], dtype=tf.uint8)
+
+
+def scale_with_antialias(image: tf.Tensor, size: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """float32 [height, width, C]: what tf.image.resize(antialias=True) does, but with a scale and a shift of one's own.
+
+    Args:
+      image: [H, W, C].
+      size: int32 [2], of the result.
+      scale: float32 [2], pixels of the result for a pixel of the image.
+      shift: float32 [2], in pixels of the result.
+    """
+    ways = {"kernel_type": "triangle", "antialias": True}
+    return tf.raw_ops.ScaleAndTranslate(images=image[None], size=size, scale=scale, translation=shift, **ways)[0]
 
 
 def fail_unless(condition: tf.Tensor, sentence: str | tf.Tensor) -> tf.Operation:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 from pictures import KINDS, file_bytes, photo, turned, upright_pixels
 from PIL import Image
 
+from tfpipe.images.antialias import start_compiling
 from tfpipe.images.decode import RESIZES, resize_image
-from tfpipe.images.fit import Resize, _ratio_index
+from tfpipe.images.fit import Resize, ratio_index
 
 SIZE = (16, 24)  # Few sizes: each (size, resize) is compiled once, for a second or so.
 SIDES = st.integers(1, 54)
@@ -55,6 +58,13 @@ def test_a_flat_image_stays_flat() -> None:
 def test_what_is_beyond_the_program_is_resized_by_tensorflow() -> None:
     image = photo(6, 30, 200)
     found = Resize(SIZE, "stretch", antialias=True).resize(tf.constant(image)).numpy()
+    stock = resize_image(tf.constant(image), SIZE, resize="stretch", antialias=True).numpy()
+    np.testing.assert_array_equal(found, stock)
+
+
+def test_a_dataset_may_know_that_its_images_are_beyond_the_program() -> None:
+    image = photo(6, 30, 200)
+    (found,) = tf.data.Dataset.from_tensors(image).map(Resize(SIZE, "stretch", antialias=True).resize)
     stock = resize_image(tf.constant(image), SIZE, resize="stretch", antialias=True).numpy()
     np.testing.assert_array_equal(found, stock)
 
@@ -101,9 +111,9 @@ def test_a_jpeg_that_is_reduced_while_it_is_decoded_lies_where_the_whole_one_lie
 ) -> None:
     """Odd sides too: the decoder rounds them up, and a scale of the rounded size would shift the image."""
     data = smooth_jpeg(*sides)
-    resizer = Resize(SIZE, resize, antialias=True)
+    resizer = Resize(SIZE, resize, antialias=True, dct="fast")
     size = tf.constant(sides)
-    assert int(_ratio_index(size, SIZE, resize)) > 0
+    assert int(ratio_index(size, resizer)) > 0
     found = resizer.decode(tf.constant(data), jpeg_only=True).numpy()
     whole = resize_image(tf.constant(upright_pixels(data)), SIZE, resize=resize, antialias=True).numpy()
     assert psnr(found, whole) > 42
@@ -112,12 +122,85 @@ def test_a_jpeg_that_is_reduced_while_it_is_decoded_lies_where_the_whole_one_lie
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_a_turned_jpeg_is_reduced_by_its_upright_size(orientation: int) -> None:
     data = smooth_jpeg(97, 65, orientation)
-    resizer = Resize(SIZE, "pad", antialias=True)
+    resizer = Resize(SIZE, "pad", antialias=True, dct="fast")
     found = tf.function(resizer.decode)(
         tf.constant(data), jpeg_only=True, orientation=tf.constant(orientation, tf.int64)
     ).numpy()
     whole = resize_image(tf.constant(upright_pixels(data)), SIZE, resize="pad", antialias=True).numpy()
     assert psnr(found, whole) > 42
+
+
+@pytest.mark.parametrize("orientation", [1, 3])
+def test_beyond_the_programs_a_reduced_jpeg_lies_where_the_whole_one_lies(orientation: int) -> None:
+    """131 columns become 17 of 8, the last of 3: a scale of 17 / 4 would shift the last pixel by 0.13."""
+    data = smooth_jpeg(263, 131, orientation)
+    resizer = Resize((4, 4), "stretch", antialias=True, dct="fast")
+    assert int(ratio_index(tf.constant([263, 131]), resizer)) == 3
+    found = resizer.decode(tf.constant(data), jpeg_only=True, orientation=tf.constant(orientation, tf.int64)).numpy()
+    assert psnr(found, pillow(upright_pixels(data), (4, 4))) > 42
+
+
+# ---- large photos, exactly
+
+LARGE = (1831, 2301)  # 2**22 pixels and a few, and no multiple of a ratio.
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    return file_bytes(photo(12, *LARGE), "JPEG", quality=85)
+
+
+@pytest.mark.parametrize(
+    ("full", "size", "mode", "ratio"),
+    [
+        ((3000, 4000), (224, 224), "stretch", 4),
+        ((3000, 4000), (224, 224), "pad", 4),
+        ((3000, 4000), (112, 112), "crop", 8),
+        ((3000, 4000), (299, 299), "crop", 4),
+        ((3000, 4000), (320, 320), "crop", 2),
+        ((3000, 4000), (768, 1024), "pad", 1),
+        ((2048, 2048), (64, 64), "pad", 8),
+        ((2048, 2047), (64, 64), "pad", 1),
+    ],
+)
+def test_a_large_jpeg_is_reduced_as_far_as_leaves_two_and_a_half_times_the_target(
+    full: tuple[int, int], size: tuple[int, int], mode: str, ratio: int
+) -> None:
+    assert 2 ** int(ratio_index(tf.constant(full), Resize(size, mode, antialias=True))) == ratio
+
+
+@pytest.mark.parametrize(("size", "ratio"), [((16, 24), 8), ((90, 120), 4)], ids=str)
+def test_a_large_jpeg_is_pillow_s_reduction_of_the_whole(large: bytes, size: tuple[int, int], ratio: int) -> None:
+    resizer = Resize(size, "stretch", antialias=True)
+    assert 2 ** int(ratio_index(tf.constant(LARGE), resizer)) == ratio
+    found = resizer.decode(tf.constant(large), jpeg_only=True).numpy()
+    assert psnr(found, pillow(upright_pixels(large), size)) > 50
+    # Reduced indeed: the pixels of the whole give others, in few places and by little.
+    whole = resizer.resize(tf.constant(upright_pixels(large))).numpy()
+    assert (found != whole).any()
+    assert psnr(found, whole) > 50
+
+
+# ---- compiling
+
+
+def test_a_dataset_s_program_is_compiled_while_the_dataset_is_being_made() -> None:
+    def join() -> None:
+        for thread in threading.enumerate():
+            if thread.name == "tfpipe-compile":
+                thread.join()
+
+    join()
+    started = time.process_time()
+    start_compiling((17, 23), "pad").join()
+    compiling = time.process_time() - started
+    images = tf.data.Dataset.from_tensors(photo(1)).map(
+        lambda image: Resize((17, 22), "pad", antialias=True).resize(tf.ensure_shape(image, [None, None, 3]))
+    )
+    join()
+    started = time.process_time()
+    next(iter(images))
+    assert time.process_time() - started < 0.5 * compiling
 
 
 def test_an_image_of_the_right_size_stays_as_it_is() -> None:

@@ -87,6 +87,24 @@ def test_raw_and_decoded_records_give_the_same_pixels(
     assert_equal(images_of(native, image_size=size, resize=resize), expected)
 
 
+def test_a_large_photo_is_the_same_from_its_file_and_as_converted_and_near_to_that_of_its_stored_pixels(
+    tmp_path: Path,
+) -> None:
+    """Decoders reduce it, which nobody can do to stored pixels."""
+    folder = tmp_path / "photos" / "a"
+    folder.mkdir(parents=True)
+    (folder / "1.jpg").write_bytes(oriented(1, 6, height=1831, width=2301))
+    options = {"payload": "decoded", "dtype": "uint8"}
+    settings = {"image_size": SIZES[0], "batch_size": 1}
+    found = images_of(converted(folder.parent, tmp_path / "raw"), **settings)["a/1.jpg"]
+    written = images_of(converted(folder.parent, tmp_path / "written", image_size=SIZES[0], **options), batch_size=1)
+    np.testing.assert_array_equal(written["a/1.jpg"], found)
+    np.testing.assert_array_equal(tfpipe.load_image(folder / "1.jpg", image_size=SIZES[0]), found)
+    stored = images_of(converted(folder.parent, tmp_path / "native", **options), **settings)["a/1.jpg"]
+    assert (stored != found).any()
+    assert psnr(stored, found) > 50
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_decoded_floats_are_those_pixels_by_255(pictures: Path, raw: Manifest, tmp_path: Path, dtype: str) -> None:
     written = converted(pictures, tmp_path / "a", payload="decoded", dtype=dtype, image_size=SIZES[0])

@@ -205,13 +205,13 @@ def resize_image(image: tf.Tensor, size: tuple[int, int], *, resize: str = "pad"
     if tuple(image.shape[:2]) == tuple(size):
         return image
     inner = _inner_size(tf.shape(image)[:2], size, resize)
-    scaled = _from_float(tf.image.resize(image, inner, antialias=antialias), image.dtype)
-    return _pad_or_crop(scaled, size, resize)
+    scaled = from_float(tf.image.resize(image, inner, antialias=antialias), image.dtype)
+    return pad_or_crop(scaled, size, resize)
 
 
 def stretch_image(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """The image stretched to a size, int32 [2], that is known only at run time, with antialias; see resize_image."""
-    return _from_float(tf.image.resize(image, size, antialias=True), image.dtype)
+    return from_float(tf.image.resize(image, size, antialias=True), image.dtype)
 
 
 def resize_mask(mask: tf.Tensor, size: tuple[int, int], *, resize: str = "pad", fill: int = 0) -> tf.Tensor:
@@ -229,7 +229,7 @@ def resize_mask(mask: tf.Tensor, size: tuple[int, int], *, resize: str = "pad", 
     if tuple(mask.shape[:2]) == tuple(size):
         return mask
     scaled = tf.image.resize(mask, _inner_size(tf.shape(mask)[:2], size, resize), method="nearest")
-    return _pad_or_crop(scaled, size, resize, fill)
+    return pad_or_crop(scaled, size, resize, fill)
 
 
 def resized_geometry(full_size: tf.Tensor, size: tuple[int, int], *, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -259,7 +259,7 @@ def _inner_size(full_size: tf.Tensor, size: tuple[int, int], resize: str) -> tf.
     return tf.maximum(inner, size) if resize == "crop" else tf.clip_by_value(inner, 1, size)
 
 
-def _pad_or_crop(scaled: tf.Tensor, size: tuple[int, int], resize: str, fill: int = 0) -> tf.Tensor:
+def pad_or_crop(scaled: tf.Tensor, size: tuple[int, int], resize: str, fill: int = 0) -> tf.Tensor:
     """A scaled image [h, w, C] in the size: padded or cut where its own differs."""
     channels = scaled.shape[-1]  # Padding forgets it.
     if resize == "pad":
@@ -282,7 +282,8 @@ def _center_crop(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     return tf.slice(image, tf.concat([begin, [0]], 0), [*size, -1])
 
 
-def _from_float(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+def from_float(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Resized values in the dtype of their image; uint8 is rounded half up."""
     if not dtype.is_integer:
         return tf.cast(values, dtype)
     # Means of uint8 values are in [0, 255], so the cast is the floor: a floor and a clip cost 0.15 ms per image.
