@@ -31,7 +31,7 @@ _HOMES = {
     "Schema": "tfpipe.format.schema",
     "Feature": "tfpipe.format.schema",
 }
-_MODULES = ("augment", "callbacks", "layers", "policy", "tiles", "timing")
+_MODULES = ("augment", "callbacks", "layers", "policy", "search", "tiles", "timing")
 
 __all__ = [*_HOMES, *_MODULES, "__version__"]
 

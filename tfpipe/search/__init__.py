@@ -12,7 +12,8 @@ Takes tfpipe[search]. Only tfpipe.search.child knows TensorFlow, and is loaded w
 
 from tfpipe.search import space
 from tfpipe.search.bayesian_search import bayesian
+from tfpipe.search.comparison import compare
 from tfpipe.search.population_search import population
 from tfpipe.search.settings import Training
 
-__all__ = ["Training", "bayesian", "population", "space"]
+__all__ = ["Training", "bayesian", "compare", "population", "space"]
