@@ -26,6 +26,7 @@ VERBS = {
     "convert": ("tfpipe.cli.convert", "write images as TFRecord shards with a manifest"),
     "inspect": ("tfpipe.cli.inspect", "show what a dataset holds"),
     "check": ("tfpipe.cli.check", "compare every shard with the manifest"),
+    "report": ("tfpipe.cli.report", "write an HTML page about a dataset: contents, health, images"),
     "repair": ("tfpipe.cli.repair", "save the undamaged records of a dataset into a new one"),
     "index": ("tfpipe.cli.index", "adopt TFRecords that other programs wrote"),
     "bench": ("tfpipe.cli.bench", "time every way to read a dataset"),

@@ -31,13 +31,13 @@ _DATA_ERRORS = {"DataLossError"}
 _EXTRAS = {
     "apache_beam": "beam",
     "tensorflow_hub": "hub",
-    "matplotlib": "report",
+    **dict.fromkeys(("matplotlib", "jinja2", "markupsafe"), "report"),
     "distributed": "dask",
     "fsspec": "gcp",
     "gcsfs": "gcp",
     "s3fs": "aws",
     **dict.fromkeys(("mlxtend", "skimage"), "demo"),
-    "PIL": "beam",
+    "PIL": "report",
 }
 
 

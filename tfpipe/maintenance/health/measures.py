@@ -1,0 +1,157 @@
+"""What is measured of one image: brightness, detail, colour, and what it looks like from afar.
+
+Images come as Pillow opens them, at least as large as WORKING_SIDE on their longer side where they have that size. The
+thresholds of findings.py were chosen on these measures; docs/decisions/028-health.md has the figures.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# The longer side at which an image is measured: detail below it does not reach a model either.
+WORKING_SIDE = 256
+_HASH_SIDE, _FREQUENCIES, _HASH_FREQUENCIES = 32, 9, 8
+_TINY_SIDE = 4
+_HUES = 4
+# The lengths of a Measures' shape and look.
+SHAPE_SIZE = _FREQUENCIES**2 - 1
+LOOK_SIZE = 3 * _TINY_SIDE**2 + _HUES**3 + 2
+
+
+class Measures(NamedTuple):
+    """The measures of one image.
+
+    Attributes:
+      bright: the level, 0 to 255, that two pixels of a thousand exceed.
+      dim: the level that 5 % of the pixels are below.
+      span: the levels between the darkest and the brightest percent of the pixels.
+      entropy: of the levels, in bits: 0 to 8.
+      chroma: the difference of a pixel's channels that 1 % of the pixels exceed.
+      detail: contrast from pixel to pixel over contrast at four times that scale: some 0.3 in a photograph, below 0.13
+        in one that a Gaussian of 2 pixels blurred.
+      contrast: at four times the scale of pixels, in levels.
+      perceptual_hash: 64 bits that hardly change when the file is compressed, resized or brightened.
+      shape: float32 [SHAPE_SIZE], the lowest frequencies of the image as a vector of length 1.
+      strength: the length that the vector had.
+      look: float32 [LOOK_SIZE], colours and texture, for comparing one class with another.
+    """
+
+    bright: int
+    dim: int
+    span: int
+    entropy: float
+    chroma: int
+    detail: float
+    contrast: float
+    perceptual_hash: int
+    shape: np.ndarray
+    strength: float
+    look: np.ndarray
+
+
+def measure_image(image: Any) -> Measures:
+    """The measures of a Pillow image of mode RGB; only its size is changed here."""
+    image = _reduced(image)
+    gray = image.convert("L")
+    counts = np.array(gray.histogram())
+    low, dim, high, bright = (_levels(counts, share) for share in (0.01, 0.05, 0.99, 0.998))
+    shares = counts[counts > 0] / counts.sum()
+    fine, coarse = _contrasts(np.asarray(gray, np.float32))
+    perceptual_hash, shape, strength = _shape(gray)
+    return Measures(
+        bright=bright,
+        dim=dim,
+        span=high - low,
+        entropy=float(-(shares * np.log2(shares)).sum()),
+        chroma=_chroma(image),
+        # With 2 levels added, the noise of an even surface is not taken for detail.
+        detail=fine / (coarse + 2),
+        contrast=coarse,
+        perceptual_hash=perceptual_hash,
+        shape=shape,
+        strength=strength,
+        look=_look(image, fine, coarse),
+    )
+
+
+def _reduced(image: Any) -> Any:
+    """The image, its longer side at most WORKING_SIDE."""
+    from PIL import Image
+
+    ratio = max(image.size) / WORKING_SIDE
+    if ratio <= 1:
+        return image
+    return image.resize(tuple(max(1, round(side / ratio)) for side in image.size), Image.Resampling.BOX)
+
+
+def _levels(counts: np.ndarray, share: float) -> int:
+    """The level below or at which a share of the pixels is."""
+    return int(np.searchsorted(np.cumsum(counts), share * counts.sum()))
+
+
+def _chroma(image: Any) -> int:
+    red, green, blue = (np.asarray(part) for part in image.split())
+    largest, smallest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    return _levels(np.bincount((largest - smallest).ravel(), minlength=256), 0.99)
+
+
+def _contrasts(gray: np.ndarray) -> tuple[float, float]:
+    """The root mean square of what a binomial filter takes away, at full size and at a quarter of it."""
+    coarse = _halved(_halved(gray))
+    fine, rough = gray - _smooth(gray), coarse - _smooth(coarse)
+    return float(np.sqrt(np.mean(fine * fine))), float(np.sqrt(np.mean(rough * rough)))
+
+
+def _halved(gray: np.ndarray) -> np.ndarray:
+    height, width = gray.shape
+    if min(height, width) < 2:
+        return gray
+    even = gray[: height // 2 * 2, : width // 2 * 2]
+    return (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
+
+
+def _smooth(gray: np.ndarray) -> np.ndarray:
+    wide = np.pad(gray, 1, mode="edge")
+    rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
+    return (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 16
+
+
+def _shape(gray: Any) -> tuple[int, np.ndarray, float]:
+    """The perceptual hash, the unit vector of the lowest frequencies, and its length before.
+
+    The hash is "pHash": of the 63 lowest frequencies of the discrete cosine transform of 32 x 32 pixels, whether each
+    is above their median.
+    """
+    from PIL import Image
+
+    small = np.asarray(gray.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX), np.float32)
+    frequencies = _cosines() @ small @ _cosines().T
+    vector = frequencies.ravel()[1:]
+    lowest = frequencies[:_HASH_FREQUENCIES, :_HASH_FREQUENCIES].ravel()[1:]
+    bits = np.packbits(lowest > np.median(lowest)).tobytes()
+    strength = float(np.linalg.norm(vector))
+    return int.from_bytes(bits, "big"), vector / max(strength, 1e-6), strength
+
+
+@cache
+def _cosines() -> np.ndarray:
+    """The lowest rows of the orthonormal DCT-II matrix: [_FREQUENCIES, _HASH_SIDE] float32."""
+    position, frequency = np.arange(_HASH_SIDE), np.arange(_FREQUENCIES)[:, None]
+    rows = np.cos(np.pi * (2 * position + 1) * frequency / (2 * _HASH_SIDE)) * np.sqrt(2 / _HASH_SIDE)
+    rows[0] *= np.sqrt(0.5)
+    return rows.astype(np.float32)
+
+
+def _look(image: Any, fine: float, coarse: float) -> np.ndarray:
+    """Where which colours are, how often each colour occurs, and the contrasts, all of similar weight."""
+    from PIL import Image
+
+    tiny = np.asarray(image.resize((_TINY_SIDE, _TINY_SIDE), Image.Resampling.BOX), np.float32).ravel() / 255
+    small = np.asarray(image.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX)) // (256 // _HUES)
+    cells = small.astype(np.int64) @ np.array([_HUES * _HUES, _HUES, 1])
+    shares = np.bincount(cells.ravel(), minlength=_HUES**3) / cells.size
+    texture = np.log1p([fine, coarse]) / 2
+    return np.concatenate([tiny / 2, np.sqrt(shares), texture]).astype(np.float32)
