@@ -11,7 +11,7 @@ to two (Population Based Augmentation's is two copies of 15 ops). No TensorFlow 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -297,7 +297,12 @@ def walk(ops: Sequence[str] = UNIFORM_OPS, *, copies: int = 1) -> Walk:
     return Walk(tuple(op for op in ops if op != "identity"), copies, "uniform")
 
 
-SPACES = {"slots": slots, "deep_augment": deep_augment, "pba": pba, "walk": walk}
+SPACES: dict[str, Callable[..., Slots | Walk]] = {
+    "slots": slots,
+    "deep_augment": deep_augment,
+    "pba": pba,
+    "walk": walk,
+}
 
 
 def space_from_json(document: Mapping[str, Any]) -> Slots | Walk:
@@ -328,6 +333,18 @@ def strength_of(policy: Policy, op: str) -> float:
     last = 1 if policy.num_magnitude_bins is None else max(policy.num_magnitude_bins - 1, 1)
     found = [s.probability * (1.0 if s.magnitude is None else s.magnitude / last) for s in policy.steps if s.op == op]
     return sum(found) / len(policy.sub_policies)
+
+
+def check_ops(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of ops of the table "uniform", if all are known.
+
+    Raises:
+      UsageError: one is not.
+    """
+    unknown = sorted(set(names) - set(UNIFORM_OPS))
+    if unknown:
+        raise UsageError(f"Unknown ops {unknown}; known: {sorted(UNIFORM_OPS)}.")
+    return tuple(names)
 
 
 def _shortened(shares: tuple[float, ...], most: int) -> tuple[float, ...]:
