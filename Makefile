@@ -15,7 +15,7 @@ help:
 	@echo "make lint     linters, format and types only"
 	@echo "make format   rewrite all files in the project's format"
 	@echo "make faults   kills, power cuts, full disks, damage and memory: some 25 minutes, prints its figures"
-	@echo "make engines  conversions on Dask, and through s3fs into a server that speaks S3"
+	@echo "make engines  conversions on Dask, and through s3fs into a server that speaks S3; a population on Ray"
 	@echo "make parity   every augmentation on 128 photographs against Pillow, both forms"
 	@echo "make nightly  the tests that take long (tests/nightly.txt), read compiled programs or the wall clock"
 	@echo "make fuzz     1,200,000 broken inputs"
@@ -48,7 +48,7 @@ format: $(VENV)/dev.done
 faults: $(VENV)/dev.done
 	$(BIN)/python -m pytest tests/faults tests/reader/test_stream.py -m faults
 
-engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done
+engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done $(VENV)/ray.done
 	$(BIN)/python -m pip install --quiet "moto[server,s3]>=5"
 	$(BIN)/python -m pytest tests/engines -m engines
 

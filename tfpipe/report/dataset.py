@@ -1,7 +1,7 @@
 """The report of a dataset as one HTML page: what it holds, what is wrong with it, and what it looks like.
 
-    survey = survey_dataset(load_manifest("photos_tfrecord"))
-    html = dataset_page(survey, find_problems(survey))
+survey = survey_dataset(load_manifest("photos_tfrecord"))
+html = dataset_page(survey, find_problems(survey))
 """
 
 from __future__ import annotations

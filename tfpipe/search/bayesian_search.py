@@ -41,7 +41,7 @@ def bayesian(
     seed: int = 0,
     sampler: journal.Sampler = "tpe",
     pruner: str = "none",
-    screen_magnitude: float = 0.5,
+    screen_magnitude: float | None = None,
     rescored: int = 4,
     repeats: int = 2,
     budget_seconds: float | None = None,
@@ -68,7 +68,7 @@ def bayesian(
       sampler: "tpe", "random", "forest" (expected improvement by a random forest; takes scikit-learn), or a function
         from a seed to a sampler of optuna's.
       pruner: "none" (as DeepAugment), "median" or "halving": sampled trials that look hopeless end early.
-      screen_magnitude: of the ops that are tried alone.
+      screen_magnitude: of the ops that are tried alone; None: 1 where strengths are drawn up to it, else 0.5.
       rescored: how many of the best are trained again.
       repeats: how often each of them is.
       budget_seconds: the search stops in time, with the best so far; None: no limit.
@@ -86,6 +86,8 @@ def bayesian(
     begin = time.time()
     data, held_out = open_data(train, validation, image_size=image_size)
     known = fitting(space or slots(), data.images.shape[-1])
+    if screen_magnitude is None:
+        screen_magnitude = 1.0 if known.table == "uniform" else 0.5
     settings = {
         "method": "bayesian",
         "trials": trials,
@@ -128,7 +130,7 @@ class _Search:
         self._done_before = len(self._done())
         self._told = -1
         screened = work.space.screened
-        self._screened = screened[: max(settings["trials"] // 2 - 1, 0)]
+        self._screened = screened[: settings["trials"] // 2]
         self._left_out = screened[len(self._screened) :]
 
     def enqueue_screen(self) -> None:
@@ -266,7 +268,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def _check(
-    trials: int, workers: int, sampler: Any, pruner: str, magnitude: float, rescored: int, repeats: int, budget: Any
+    trials: int, workers: int, sampler: Any, pruner: str, magnitude: Any, rescored: int, repeats: int, budget: Any
 ) -> None:
     counts = {"trials": trials, "workers": workers, "rescored": rescored, "repeats": repeats}
     for name, value in counts.items():
@@ -276,7 +278,7 @@ def _check(
         raise UsageError(f"Unknown sampler {sampler!r}; known: {list(journal.SAMPLERS)}, or a function of a seed.")
     if pruner not in journal.PRUNERS:
         raise UsageError(f"Unknown pruner {pruner!r}; known: {list(journal.PRUNERS)}.")
-    if not is_number(magnitude, least=0, most=1):
+    if magnitude is not None and not is_number(magnitude, least=0, most=1):
         raise UsageError(f"screen_magnitude is {magnitude!r}; it must be in [0, 1].")
     if budget is not None and not (is_number(budget) and budget > 0):
         raise UsageError(f"budget_seconds is {budget!r}; it must be a positive number, or None.")

@@ -107,7 +107,7 @@ class Child:
             raise UsageError(f"A search trains its children on TensorFlow; Keras has {keras.backend.backend()!r}.")
         self._build, self._training, self.shape = _builder(build), training, train.images.shape[1:]
         self._classes = train.num_classes
-        self._ops, self._num_stages = tuple(ops), max(num_stages, 1)
+        self.ops, self._num_stages = tuple(ops), max(num_stages, 1)
         self._images, self._labels = tf.constant(train.images), tf.constant(train.labels, tf.int32)
         self.model = self._fresh(0)
         if self.model.output_shape[-1] != self._classes:
@@ -155,7 +155,7 @@ class Child:
         rounds = [generator.permutation(count) for _ in range(-(-steps * size // count))]
         order = np.concatenate(rounds)[: steps * size].reshape(steps, size).astype(np.int32)
         seed = generator.integers(-(2**31), 2**31, 2).astype(np.int32)
-        self._run(tf.constant(order), *self._drawn(transform, seed, steps))
+        self._run(tf.constant(order), *self.draw(transform, seed, steps))
 
     def accuracy(self, data: Data) -> float:
         """The share of images that are classified right."""
@@ -183,17 +183,17 @@ class Child:
         model.optimizer.build(model.trainable_variables)
         return model
 
-    def _drawn(self, transform: OpTransform | None, seed: np.ndarray, steps: int) -> list[tf.Tensor]:
-        """The choices of all steps: of [steps, B, S], in the numbering of the child's ops."""
+    def draw(self, transform: OpTransform | None, seed: np.ndarray, steps: int) -> list[tf.Tensor]:
+        """The choices of all steps: of [steps, B, S], in the numbering of `ops`."""
         size, stages = self._training.batch_size, self._num_stages
         if transform is None or not transform.num_stages:
             shape = [steps, size, stages]
             return [tf.zeros(shape, tf.int32), tf.zeros([*shape, 4]), tf.zeros([*shape, 2], tf.int32)]
-        unknown = sorted({op.name for op in transform.ops} - {op.name for op in self._ops})
+        unknown = sorted({op.name for op in transform.ops} - {op.name for op in self.ops})
         if unknown or transform.num_stages > stages:
             raise UsageError(f"The child knows {stages} stages and not the ops {unknown}, which a transform draws.")
         choices = transform.draw(seed, steps * size, *self.shape[:2])
-        number = np.array([self._ops.index(op) for op in transform.ops], np.int32)
+        number = np.array([self.ops.index(op) for op in transform.ops], np.int32)
         missing = [[0, 0], [0, stages - transform.num_stages]]
         padded = choices._replace(ops=tf.gather(number, choices.ops))
         padded = Choices(*(tf.pad(part, missing + [[0, 0]] * (len(part.shape) - 2)) for part in padded))
@@ -206,7 +206,7 @@ class Child:
             images = tf.gather(self._images, order[step])
             choices = Choices(ops[step], values[step], seeds[step])
             changed = apply_choices(
-                images, choices, self._ops, fill=how.fill, interpolation=how.interpolation, form=how.form
+                images, choices, self.ops, fill=how.fill, interpolation=how.interpolation, form=how.form
             )
             self._learn(changed, tf.gather(self._labels, order[step]))
             return step + 1
@@ -348,7 +348,7 @@ def _variables(model: keras.Model) -> list[Any]:
 
 
 def _values(model: keras.Model) -> list[np.ndarray]:
-    return [np.array(variable) for variable in _variables(model)]
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in _variables(model)]
 
 
 def _loss_name(loss: Any) -> str:

@@ -203,7 +203,7 @@ def compare(
     costs = [value.costs.trainings for value in found.values() if isinstance(value, SearchResult)]
     trials = random_trials or max(costs, default=10)
     total = len(_TUNED_N) * len(_TUNED_M) + trials + seeds * (len(BASELINES) + len(found))
-    contest = _Contest(data, child, training, seed, total, on_trial)
+    contest = _Contest(data, (child, training, seed), known, found, (total, on_trial))
     randaugment, chosen = contest.tune_rand_augment()
     drawn = contest.random_search(known, trials)
     entries: dict[str, tuple[Any, int, str]] = {
@@ -230,13 +230,26 @@ class _Contest:
     """Trainings on the same images with the same seeds."""
 
     def __init__(
-        self, data: Data, child: Builder, training: Training, seed: int, total: int, on_trial: OnTrial | None
+        self,
+        data: Data,
+        how: tuple[Builder, Training, int],
+        space: Slots | Walk,
+        found: Mapping[str, Any],
+        progress: tuple[int, OnTrial | None],
     ) -> None:
+        from tfpipe import augment
+        from tfpipe.search.child import ops_of
+
+        (child, training, seed), (total, on_trial) = how, progress
         self._data, self._builder, self._training, self._seed = data, child, training, seed
         self._total, self._on_trial, self._best = total, on_trial, float("nan")
         self._outcomes: list[Any] = []
         order = np.random.default_rng([seed, _TUNING]).permutation(len(data.labels))
         cut = max(len(order) // _FOLD, 1)
+        # One program for all, compiled once.
+        self._tried = {f"n={n}, m={m}": augment.rand_augment(n, m) for n in _TUNED_N for m in _TUNED_M}
+        own = [self.flip_crop(), self.trivial_augment(), *self._tried.values()]
+        self._ops = ops_of(*own, space, *(_entry(value)[0] for value in found.values()))
         self._kept, self._split_off = data.part(np.sort(order[cut:])), data.part(np.sort(order[:cut]))
 
     def flip_crop(self) -> OpTransform:
@@ -257,9 +270,7 @@ class _Contest:
 
     def tune_rand_augment(self) -> tuple[OpTransform, str]:
         """RandAugment with the best of some settings, and which."""
-        from tfpipe import augment
-
-        tried = {f"n={n}, m={m}": augment.rand_augment(n, m) for n in _TUNED_N for m in _TUNED_M}
+        tried = self._tried
         scores = self.measure(tried, self._kept, self._split_off, 1, _TUNING)
         best = max(scores, key=lambda name: scores[name][0])
         return tried[best], best
@@ -275,9 +286,9 @@ class _Contest:
         self, entries: Mapping[str, Any], train: Data, test: Data, seeds: int, stream: int
     ) -> dict[str, list[float]]:
         """The accuracy of each entry for each seed."""
-        from tfpipe.search.child import Child, ops_of, run_child
+        from tfpipe.search.child import Child, run_child
 
-        ops, stages = ops_of(*entries.values())
+        ops, stages = self._ops
         child: Child = Child(self._builder, train, ops=ops, num_stages=stages, training=self._training)
         scores: dict[str, list[float]] = {name: [] for name in entries}
         for repeat in range(seeds):

@@ -15,9 +15,8 @@ import itertools
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +28,7 @@ from tfpipe.search.space import Vector, Walk, pba
 _RESAMPLED, _MOST_CHANGE = 0.2, 3
 
 
-@dataclass(frozen=True)
-class Exploit:
+class Exploit(NamedTuple):
     """One line of a log: a trial went on from another one's weights.
 
     Attributes:
@@ -108,7 +106,7 @@ def read_pba_log(
       DataError: a line is not of that form.
     """
     lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    parsed = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    parsed = [parse_exploit(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
     return schedule_of(parsed, num_epochs, space=space, name=name or Path(path).stem, source=Path(path).name)
 
 
@@ -121,7 +119,12 @@ def write_pba_log(path: str | os.PathLike[str], lines: Sequence[Exploit]) -> Non
     Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _parse(line: str, place: str) -> Exploit:
+def parse_exploit(line: str, place: str) -> Exploit:
+    """The line of a log.
+
+    Raises:
+      DataError: it is none; the sentence names the place.
+    """
     try:
         target, source, target_epoch, source_epoch, old, new = json.loads(line)
         return Exploit(str(target), str(source), int(target_epoch), int(source_epoch), _vector(old), _vector(new))

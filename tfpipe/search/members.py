@@ -162,10 +162,10 @@ def run_local(task: Population, log: MemberLog, records: Records, deadline: floa
         _forget_states(task.folder, turn - 1)
         if turn + 1 < task.rounds:
             scores = [row["accuracy"] for row in records.rows[-task.members :]]
-            vectors, sources = _next_round(task, turn, scores, vectors, records.histories)
+            vectors, sources = next_round(task, turn, scores, vectors, records.histories)
 
 
-def _next_round(
+def next_round(
     task: Population, turn: int, scores: Sequence[float], vectors: Sequence[Vector], histories: dict[Any, list[Exploit]]
 ) -> tuple[list[Vector], list[int]]:
     """The vectors of the next round, and whose weights each member goes on from."""

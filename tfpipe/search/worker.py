@@ -113,7 +113,7 @@ class Worker:
 
         def report(epoch: int, accuracy: float) -> bool:
             trial.report(accuracy, epoch)
-            return may_end and trial.should_prune()
+            return may_end and bool(trial.should_prune())
 
         on_epoch = None if work.pruner == "none" else report
         return self._train(policy, work.seed, (work.seed, _TRIAL_DRAWS, index), deadline, on_epoch)
