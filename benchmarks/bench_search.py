@@ -145,7 +145,7 @@ def run_task(arguments: argparse.Namespace, results: Results) -> None:
     from tfpipe import search
     from tfpipe.search.space import slots, strength_of
 
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
         data = TASKS[arguments.task](seed)
         begin, cpu = time.time(), cpu_seconds()
         found = find(arguments, data, seed)
@@ -175,10 +175,11 @@ def run_task(arguments: argparse.Namespace, results: Results) -> None:
             space=space,
             random_trials=arguments.random_trials,
             seeds=arguments.repeats,
+            baselines=arguments.baselines.split(","),
         )
         row["accuracy"] = {one.name: round(one.mean, 4) for one in compared.rows}
         row["verdict"] = compared.verdict("found")
-        for other in ("none", "trivial_augment"):
+        for other in (name for name in ("none", "trivial_augment") if name in row["accuracy"]):
             interval = compared.interval("found", other)
             row[f"against_{other}"] = [round(value, 4) for value in (interval.mean, interval.low, interval.high)]
         results.add(row)
@@ -284,6 +285,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="trainings of each row (default: 3)")
     parser.add_argument("--random_trials", type=int, metavar="N", help="of random search (default: as many as found)")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first split (default: 0)")
+    parser.add_argument(
+        "--baselines",
+        default="none,flip_crop,trivial_augment,rand_augment,random_search",
+        metavar="NAME,...",
+        help="rows of the comparison, besides what was found (default: all)",
+    )
     add_json_argument(parser)
     arguments = parser.parse_args()
     load_tensorflow()

@@ -141,7 +141,7 @@ def test_a_search_out_of_time_stops_with_the_best_so_far(tmp_path):
 
 
 def test_hopeless_trials_end_early():
-    result = bayesian(trials=16, pruner="median", rescored=1, repeats=1)
+    result = bayesian(trials=14, pruner="median", rescored=1, repeats=1)
     pruned = [trial for trial in result.trials if trial.pruned]
     assert pruned
     assert all(trial.steps < 12 and trial.kind == "sampled" for trial in pruned)
@@ -163,8 +163,8 @@ def test_a_sampler_of_one_s_own_is_called_with_a_seed_for_each_trial():
         seeds.append(seed)
         return optuna.samplers.RandomSampler(seed=seed)
 
-    bayesian(trials=5, sampler=sampler, rescored=1, repeats=1)
-    assert len(set(seeds)) >= 5
+    result = bayesian(trials=6, sampler=sampler, rescored=1, repeats=1)
+    assert len(set(seeds)) == len(seeds) == [trial.kind for trial in result.trials].count("sampled") == 2
 
 
 class Scored:
@@ -179,8 +179,8 @@ def test_the_forest_proposes_what_scored_well():
     generator = np.random.default_rng(1)
     vectors = [tuple(d.draw(generator) for d in searched.SPACE.dimensions) for _ in range(60)]
     trials = [Scored(vector, float(vector[0] == "invert") + vector[3]) for vector in vectors]
-    found = [journal._forest_proposal(searched.SPACE, trials, seed) for seed in range(8)]
-    assert [vector[0] for vector in found].count("invert") >= 6
+    found = [journal._forest_proposal(searched.SPACE, trials, seed) for seed in range(3)]
+    assert [vector[0] for vector in found] == ["invert"] * 3
     assert np.mean([vector[3] for vector in found]) > 0.7
 
 

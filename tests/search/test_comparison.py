@@ -79,6 +79,8 @@ def test_every_baseline_is_there_with_the_trainings_that_it_took(compared):
 def test_wrong_arguments_are_refused(compared):
     with pytest.raises(UsageError, match=r"\['none'\] are names of baselines"):
         search.compare({"none": None}, searched.TRAIN, searched.TEST)
+    with pytest.raises(UsageError, match=r"Unknown baselines \['x'\]; known: "):
+        search.compare({}, searched.TRAIN, searched.TEST, baselines=("x",))
     with pytest.raises(UsageError, match="seeds is 0"):
         search.compare({}, searched.TRAIN, searched.TEST, seeds=0)
     with pytest.raises(UsageError, match="confidence is 1"):

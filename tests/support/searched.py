@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,9 +84,11 @@ def stop_after(count):
     return on_trial
 
 
-def start(call: str) -> subprocess.Popen[bytes]:
+def start(call: str, **options: Any) -> subprocess.Popen[bytes]:
     """A search in a process of its own: a call of a function of this module."""
     support = Path(__file__).parent
     path = [str(support.parents[1]), str(support), *sys.path]
     code = f"import searched\nif __name__ == '__main__':\n    searched.{call}"
-    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(path)})
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(path)}, **options
+    )

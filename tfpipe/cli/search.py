@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image_size", metavar="H,W|N", help="resize to this; N is a square (default: the stored size)"
     )
+    parser.add_argument("--channels", type=int, default=3, choices=[1, 3], help="of the images (default: 3)")
     parser.add_argument("--train_split", default="train", metavar="NAME", help="the split to train on (default: train)")
     parser.add_argument(
         "--space", metavar="NAME", help="slots, deep_augment, walk or pba (default: slots; population: walk)"
@@ -87,6 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
     given = _given(arguments)
     if arguments.report and not Path(arguments.report).absolute().parent.is_dir():
         raise UsageError(f"--report is {arguments.report!r}, but there is no such folder.")
+    # What is missing is said before the search, not after it.
+    for module in ("optuna", "scipy", *(["jinja2"] if arguments.report else [])):
+        importlib.import_module(module)
     found = _policies(arguments.policy or []) if arguments.method == "compare" else {}
     shared = _shared(arguments)
     load_tensorflow()
@@ -125,6 +130,7 @@ def _shared(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     return {
         "image_size": parse_size(arguments.image_size) if arguments.image_size else None,
+        "channels": arguments.channels,
         "space": _space(arguments),
         "child": arguments.child,
         "training": training,

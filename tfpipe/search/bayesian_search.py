@@ -46,6 +46,7 @@ def bayesian(
     repeats: int = 2,
     budget_seconds: float | None = None,
     image_size: int | tuple[int, int] | None = None,
+    channels: int = 3,
     on_trial: OnTrial | None = None,
 ) -> SearchResult:
     """The policy under which a small model learns best.
@@ -73,6 +74,7 @@ def bayesian(
       repeats: how often each of them is.
       budget_seconds: the search stops in time, with the best so far; None: no limit.
       image_size: to resize a dataset's images to.
+      channels: of a dataset's images: 3, or 1 for gray.
       on_trial: called as (done, all, best reward) after each training.
 
     Returns:
@@ -84,7 +86,7 @@ def bayesian(
     """
     _check(trials, workers, sampler, pruner, screen_magnitude, rescored, repeats, budget_seconds)
     begin = time.time()
-    data, held_out = open_data(train, validation, image_size=image_size)
+    data, held_out = open_data(train, validation, image_size=image_size, channels=channels)
     known = fitting(space or slots(), data.images.shape[-1])
     if screen_magnitude is None:
         screen_magnitude = 1.0 if known.table == "uniform" else 0.5

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -160,6 +160,7 @@ def compare(
     test: Pair,
     *,
     seeds: int = 3,
+    baselines: Sequence[str] = BASELINES,
     child: Builder = "small",
     training: Training = Training(),  # noqa: B008 (frozen)
     space: Slots | Walk | None = None,
@@ -167,6 +168,7 @@ def compare(
     confidence: float = 0.95,
     seed: int = 0,
     image_size: int | tuple[int, int] | None = None,
+    channels: int = 3,
     on_trial: OnTrial | None = None,
 ) -> Comparison:
     """What was found and the baselines, trained on `train` and measured on `test`.
@@ -179,12 +181,14 @@ def compare(
       train: as for `bayesian`.
       test: images that no search saw.
       seeds: trainings of each.
+      baselines: which of BASELINES; "none" always is.
       child, training: as for `bayesian`.
       space: what random search draws from; None: as `bayesian`'s.
       random_trials: policies that it tries; None: as many trainings as the costliest result took, or 10.
       confidence: of the intervals.
       seed: of everything that is drawn.
       image_size: to resize a dataset's images to.
+      channels: of a dataset's images: 3, or 1 for gray.
       on_trial: called as (done, all, best accuracy) after each training.
 
     Raises:
@@ -194,26 +198,33 @@ def compare(
         raise UsageError(f"seeds is {seeds!r}; it must be an integer of at least 1.")
     if not 0 < confidence < 1:
         raise UsageError(f"confidence is {confidence!r}; it must be between 0 and 1.")
+    unknown = sorted(set(baselines) - set(BASELINES))
+    if unknown:
+        raise UsageError(f"Unknown baselines {unknown}; known: {list(BASELINES)}.")
     taken = sorted(set(found) & set(BASELINES))
     if taken:
         raise UsageError(f"{taken} are names of baselines; give what was found other names.")
     begin = time.time()
-    data, held_out = open_data(train, test, image_size=image_size)
+    data, held_out = open_data(train, test, image_size=image_size, channels=channels)
     known = fitting(space or slots(), data.images.shape[-1])
     costs = [value.costs.trainings for value in found.values() if isinstance(value, SearchResult)]
     trials = random_trials or max(costs, default=10)
-    total = len(_TUNED_N) * len(_TUNED_M) + trials + seeds * (len(BASELINES) + len(found))
+    wanted = [name for name in BASELINES if name == "none" or name in baselines]
+    tuned = {"rand_augment": len(_TUNED_N) * len(_TUNED_M), "random_search": trials}
+    total = sum(tuned.get(name, 0) for name in wanted) + seeds * (len(wanted) + len(found))
     contest = _Contest(data, (child, training, seed), known, found, (total, on_trial))
-    randaugment, chosen = contest.tune_rand_augment()
-    drawn = contest.random_search(known, trials)
-    entries: dict[str, tuple[Any, int, str]] = {
-        "none": (None, 0, ""),
-        "flip_crop": (contest.flip_crop(), 0, ""),
-        "trivial_augment": (contest.trivial_augment(), 0, ""),
-        "rand_augment": (randaugment, len(_TUNED_N) * len(_TUNED_M), chosen),
-        "random_search": (drawn, trials, ""),
-        **{name: _entry(value) for name, value in found.items()},
+    made: dict[str, Callable[[], tuple[Any, str]]] = {
+        "none": lambda: (None, ""),
+        "flip_crop": lambda: (contest.flip_crop(), ""),
+        "trivial_augment": lambda: (contest.trivial_augment(), ""),
+        "rand_augment": contest.tune_rand_augment,
+        "random_search": lambda: (contest.random_search(known, trials), ""),
     }
+    entries: dict[str, tuple[Any, int, str]] = {}
+    for name in wanted:
+        made_of, chosen = made[name]()
+        entries[name] = (made_of, tuned.get(name, 0), chosen)
+    entries |= {name: _entry(value) for name, value in found.items()}
     accuracies = contest.measure({name: entry[0] for name, entry in entries.items()}, data, held_out, seeds, _FINAL)
     rows = [ComparedRow(name, tuple(accuracies[name]), entry[1], entry[2]) for name, entry in entries.items()]
     settings = {"training": asdict(training), "seeds": seeds, "seed": seed, "space": known.to_json()}

@@ -161,7 +161,8 @@ def claim(
         used = {trial.user_attrs.get("index") for trial in kept}
         index = next(i for i in range(len(kept) + 1) if i not in used)
         waiting = any(trial.state == states.WAITING for trial in kept)
-        study.sampler = _sampler(sampler, _seed_of(seed, index))
+        if not waiting:
+            study.sampler = _sampler(sampler, _seed_of(seed, index))
         if space is not None and sampler == "forest" and not waiting and len(kept) >= _FOREST_START:
             finished = [trial for trial in kept if trial.state == states.COMPLETE]
             vector = _forest_proposal(space, finished, _seed_of(seed, index))

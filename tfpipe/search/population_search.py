@@ -52,6 +52,7 @@ def population(
     repeats: int = 2,
     budget_seconds: float | None = None,
     image_size: int | tuple[int, int] | None = None,
+    channels: int = 3,
     on_trial: OnTrial | None = None,
 ) -> SearchResult:
     """The schedule of policies under which a small model learns best.
@@ -70,6 +71,7 @@ def population(
       repeats: how often a child is trained from scratch under the schedule that was found; the mean is the score.
       budget_seconds: the search stops in time, with the best so far.
       image_size: to resize a dataset's images to.
+      channels: of a dataset's images: 3, or 1 for gray.
       on_trial: called as (done, all, best accuracy) after each member's round.
 
     Raises:
@@ -79,7 +81,7 @@ def population(
     _check(members, rounds, repeats, engine, start, training, budget_seconds)
     begin = time.time()
     deadline = begin + (budget_seconds or float("inf"))
-    data, held_out = open_data(train, validation, image_size=image_size)
+    data, held_out = open_data(train, validation, image_size=image_size, channels=channels)
     known = fitting(space or walk(UNIFORM_OPS), data.images.shape[-1])
     if not isinstance(known, Walk):
         raise UsageError("A population searches a space with a probability for every op: space.walk() or space.pba().")
