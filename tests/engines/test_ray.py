@@ -5,22 +5,30 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import searched
-from searched import MEMBERS, ROUNDS, population, start
+from searched import population, start
 
 from tfpipe.search.lineage import parse_exploit
 
 pytestmark = pytest.mark.engines
-# Ray starts a process for each member at first, and TensorFlow in each.
+MEMBERS, ROUNDS = 2, 3
+# TensorFlow starts anew in a process for each member.
 DEADLINE_SECONDS = 600
 
 
+@pytest.fixture(autouse=True)
+def _path_of_workers(monkeypatch):
+    """The processes that Ray starts find the child's module."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(searched.__file__).parent), *sys.path]))
+
+
 def on_ray(folder: Path):
-    return population(engine="ray", storage=folder)
+    return population(engine="ray", storage=folder, members=MEMBERS, rounds=ROUNDS)
 
 
 def check(result) -> None:
@@ -57,7 +65,9 @@ def processes_of(session: int) -> list[int]:
 
 def test_a_killed_driver_leaves_no_process_and_the_search_goes_on(tmp_path):
     folder = tmp_path / "s"
-    process = start(f"population(storage={str(folder)!r}, engine='ray')", start_new_session=True)
+    process = start(
+        f"population(storage={str(folder)!r}, engine='ray', members={MEMBERS}, rounds={ROUNDS})", start_new_session=True
+    )
     deadline = time.monotonic() + DEADLINE_SECONDS
 
     def done() -> dict[tuple[str, int], float]:
