@@ -136,8 +136,10 @@ def find(arguments: argparse.Namespace, data: list[Pair], seed: int) -> Any:
     shared: dict[str, Any] = {"training": training, "seed": seed}
     if arguments.method == "population":
         size = {"members": arguments.members, "rounds": arguments.rounds}
-        return search.population(*data[:2], space=walk(ops), **size, **shared)
-    return search.bayesian(*data[:2], trials=arguments.trials, space=slots(ops), workers=arguments.workers, **shared)
+        return search.population(*data[:2], space=walk(ops=ops), **size, **shared)
+    return search.bayesian(
+        *data[:2], trials=arguments.trials, space=slots(ops=ops), workers=arguments.workers, **shared
+    )
 
 
 def run_task(arguments: argparse.Namespace, results: Results) -> None:
@@ -163,7 +165,7 @@ def run_task(arguments: argparse.Namespace, results: Results) -> None:
             "trials_per_minute": round(found.costs.trials_per_minute, 1),
         }
         ops = PHOTO_OPS if arguments.task == "photos" else OPS
-        space = slots(ops)
+        space = slots(ops=ops)
         against = {"found": found.schedule or found.policy}
         if arguments.task == "six_nine":
             against["full_rotation"] = space.policy(space.alone("rotate", 1.0))
@@ -246,7 +248,7 @@ def run_speed(arguments: argparse.Namespace, results: Results) -> None:
     from tfpipe.search.settings import Training, open_data
     from tfpipe.search.space import slots
 
-    data, space, training = rotated(0), slots(KERAS_OPS), Training(steps=arguments.steps, fill=0)
+    data, space, training = rotated(0), slots(ops=KERAS_OPS), Training(steps=arguments.steps, fill=0)
     train, validation = open_data(*data[:2])
     ops, stages = ops_of(space)
     child = Child("small", train, ops=ops, num_stages=stages, training=training)

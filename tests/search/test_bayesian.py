@@ -265,5 +265,5 @@ def three_outputs(shape, num_classes):
 
 
 def test_a_space_without_the_identity_has_a_baseline_too():
-    one = slots(("invert", "solarize"))
+    one = slots(ops=("invert", "solarize"))
     assert one.ops[0] == "identity"

@@ -133,7 +133,7 @@ WRONG = {
     "rounds is 13, but a child has only 12 steps": {"rounds": 13},
     r"Unknown engine 'spark'; known: \['local', 'ray'\]": {"engine": "spark"},
     "Unknown start 'one'; known: ": {"start": "one"},
-    "A population searches a space with a probability for every op": {"space": slots(searched.OPS)},
+    "A population searches a space with a probability for every op": {"space": slots(ops=searched.OPS)},
 }
 
 

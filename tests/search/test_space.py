@@ -12,7 +12,11 @@ from tfpipe.policy import Policy, load_schedule
 from tfpipe.search import space
 from tfpipe.search.space import SPACES, space_from_json, strength_of
 
-ALL = [*(make() for make in SPACES.values()), space.slots(("rotate", "invert"), count=2, steps=3), space.walk(copies=2)]
+ALL = [
+    *(make() for make in SPACES.values()),
+    space.slots(ops=("rotate", "invert"), count=2, steps=3),
+    space.walk(copies=2),
+]
 NAMES = [*SPACES, "slots of three steps", "walk of two copies"]
 
 
@@ -65,7 +69,7 @@ def test_pba_is_sixty_integers_and_holds_the_published_policies():
 
 
 def test_the_screen_has_every_op_but_the_identity_in_the_space_s_order():
-    assert space.slots(("rotate", "invert")).screened == ("rotate", "invert")
+    assert space.slots(ops=("rotate", "invert")).screened == ("rotate", "invert")
     assert space.pba().screened[:3] == ("rotate", "translate_x", "translate_y")
 
 
@@ -77,7 +81,7 @@ def test_gray_images_are_not_searched_for_colours():
 
 
 def test_strength_is_probability_times_magnitude_over_all_sub_policies():
-    one = space.slots(("rotate",), count=3)
+    one = space.slots(ops=("rotate",), count=3)
     assert strength_of(one.policy(("rotate", 0.6, "rotate", 0.2, "identity", 0.9)), "rotate") == pytest.approx(0.2)
 
 
@@ -91,7 +95,7 @@ WRONG = {
 @pytest.mark.parametrize("sentence", WRONG)
 def test_a_wrong_vector_is_refused(sentence):
     with pytest.raises(UsageError, match=sentence):
-        space.slots(("rotate",)).policy(WRONG[sentence])
+        space.slots(ops=("rotate",)).policy(WRONG[sentence])
 
 
 def test_a_policy_of_another_space_is_refused():

@@ -18,7 +18,7 @@ SHAPE = (12, 12, 1)
 # Few ops, and none that takes long to compile.
 OPS = ("invert", "flip_left_right", "solarize")
 TRAINING = Training(steps=12, batch_size=16, epochs=4, last=2, validation_images=64, fill=0)
-SPACE, WALK = slots(OPS, count=2), walk(OPS)
+SPACE, WALK = slots(ops=OPS, count=2), walk(ops=OPS)
 
 
 def pair(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -150,7 +150,7 @@ def _space(arguments: argparse.Namespace) -> Any:
         raise UsageError(f"--ops goes with the spaces slots and walk; {name} has ops of its own.")
     from tfpipe.search.space import check_ops
 
-    return SPACES[name](check_ops(arguments.ops.split(",")))
+    return SPACES[name](ops=check_ops(arguments.ops.split(",")))
 
 
 def _policies(paths: list[str]) -> dict[str, Any]:

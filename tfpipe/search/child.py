@@ -130,6 +130,11 @@ class Child:
         """How often the step was traced: once, after any number of policies."""
         return int(self._run.experimental_get_tracing_count())
 
+    def compile(self) -> None:
+        """Compiles everything, by a step and an evaluation whose outcome the next reset undoes."""
+        self.train(None, 1, np.random.default_rng(0))
+        self.correct(Data(np.zeros([1, *self.shape], np.uint8), np.zeros(1, np.int64), self._classes))
+
     def reset(self, seed: int) -> None:
         """Gives the model the weights that its builder draws from a seed, and its optimizer its beginning."""
         if seed not in self._first:

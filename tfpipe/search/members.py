@@ -73,7 +73,9 @@ class Population:
         from tfpipe.search.child import Child, ops_of
 
         ops, stages = ops_of(self.space)
-        return Child(self.child, self.train, ops=ops, num_stages=stages, training=self.training)
+        child = Child(self.child, self.train, ops=ops, num_stages=stages, training=self.training)
+        child.compile()
+        return child
 
     def train_member(self, child: Child, vector: Vector, turn: int, draw: int) -> dict[str, Any]:
         """Trains the child, as it stands, for a round under a vector's policy; returns what came of it."""

@@ -6,17 +6,13 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfpipe.images.png import write_png
 from tfpipe.policy import Policy
 from tfpipe.search.space import strength_of
-
-if TYPE_CHECKING:
-    from tfpipe.search.comparison import Comparison
-    from tfpipe.search.result import SearchResult
 
 _WIDTH, _ROW, _LABEL, _PLOT = 640, 20, 170, 200
 _DRAWS = 4
@@ -46,10 +42,13 @@ class Drawing(NamedTuple):
     line: str = ""
 
 
-def write_report(
-    result: SearchResult | None, path: str | os.PathLike[str], *, comparison: Comparison | None = None
-) -> None:
+def write_report(result: Any | None, path: str | os.PathLike[str], *, comparison: Any | None = None) -> None:
     """Writes the page of a search, of a comparison, or of both.
+
+    Args:
+      result: a SearchResult.
+      path: the file.
+      comparison: a Comparison.
 
     Raises:
       ImportError: jinja2 is missing; it comes with tfpipe[report].
@@ -68,7 +67,7 @@ def write_report(
     Path(path).write_text(render_page("search.html", **values), encoding="utf-8")
 
 
-def _of_result(result: SearchResult) -> dict[str, Any]:
+def _of_result(result: Any) -> dict[str, Any]:
     score = "none was made" if result.score is None else f"{result.score:.4f}"
     baseline = [] if result.baseline is None else [("without augmentation, first score", f"{result.baseline:.4f}")]
     facts = [("accuracy, second score", score), *baseline, ("trials", f"{len(result.trials)}")]
@@ -108,7 +107,7 @@ def _rescore_row(row: Any) -> tuple[str, ...]:
     return str(row.index), f"{row.first:.4f}", f"{row.mean:.4f}", f"{row.mean - row.first:+.4f}", again
 
 
-def _screen(result: SearchResult) -> Drawing:
+def _screen(result: Any) -> Drawing:
     """A bar for each single op, from the trial without augmentation."""
     base = result.baseline or 0.0
     gains = [trial.reward - base for trial in result.screen]
@@ -127,7 +126,7 @@ def _screen(result: SearchResult) -> Drawing:
     return Drawing(title, _WIDTH, len(bars) * _ROW + 4, tuple(bars), labels=tuple(labels), line=line)
 
 
-def _history(result: SearchResult) -> Drawing | None:
+def _history(result: Any) -> Drawing | None:
     """The reward of each trial, the best so far as a line, and the second scores as rings."""
     if not result.trials:
         return None
@@ -159,7 +158,7 @@ def _history(result: SearchResult) -> Drawing | None:
     return Drawing(title, _WIDTH, _PLOT, (), tuple(dots), tuple(rings), labels, path)
 
 
-def _schedule(result: SearchResult) -> Drawing:
+def _schedule(result: Any) -> Drawing:
     """A heat map: a row for each op, a column for each epoch, as dark as the policy's strength."""
     policies: tuple[Policy, ...] = result.schedule.policies if result.schedule is not None else ()
     ops = list(dict.fromkeys(step.op for policy in policies for step in policy.steps))
@@ -177,7 +176,7 @@ def _schedule(result: SearchResult) -> Drawing:
     return Drawing(title, _WIDTH, len(ops) * _ROW + 4, tuple(bars), labels=tuple(labels))
 
 
-def _pictures(result: SearchResult) -> list[dict[str, str]]:
+def _pictures(result: Any) -> list[dict[str, str]]:
     """A few images as they are, and as the policy makes them."""
     if result.pictures is None:
         return []
@@ -201,7 +200,7 @@ def _png(images: np.ndarray) -> bytes:
     return write_png(np.ascontiguousarray(joined[..., 0] if shown.shape[-1] == 1 else joined), smooth=False)
 
 
-def _of_comparison(comparison: Comparison) -> list[Sequence[Any]]:
+def _of_comparison(comparison: Any) -> list[Sequence[Any]]:
     rows: list[Sequence[Any]] = []
     for row in comparison.rows:
         found = comparison.interval(row.name, "none")

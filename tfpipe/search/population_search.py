@@ -82,7 +82,7 @@ def population(
     begin = time.time()
     deadline = begin + (budget_seconds or float("inf"))
     data, held_out = open_data(train, validation, image_size=image_size, channels=channels)
-    known = fitting(space or walk(UNIFORM_OPS), data.images.shape[-1])
+    known = fitting(space or walk(ops=UNIFORM_OPS), data.images.shape[-1])
     if not isinstance(known, Walk):
         raise UsageError("A population searches a space with a probability for every op: space.walk() or space.pba().")
     settings = {

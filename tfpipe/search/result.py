@@ -70,7 +70,7 @@ class Costs:
       steps: of all of them.
       wall_seconds: of this run; a resumed search counts anew.
       child_seconds: that the trainings took, one after another.
-      cpu_hours: of the trainings, over all cores.
+      cpu_hours: of the trainings, over all cores; compiling, before the first, is not in it.
       gpu_hours: of the trainings; 0 without a GPU.
       trials_per_minute: of this run, the compilation counted in.
     """

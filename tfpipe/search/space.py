@@ -1,6 +1,6 @@
 """What a search looks through: policies as vectors, and back.
 
-    space = slots(("rotate", "translate_x", "invert"), count=3)
+    space = slots(ops=("rotate", "translate_x", "invert"), count=3)
     space.policy(("rotate", 0.8, "invert", 0.3, "identity", 0.0))     a Policy, of the table "uniform"
     space.vector(policy)                                              the vector again
 
@@ -277,7 +277,7 @@ class Walk:
         return {"kind": "walk", **asdict(self), "ops": list(self.ops), "num_ops": list(self.num_ops)}
 
 
-def slots(ops: Sequence[str] = UNIFORM_OPS, *, count: int = 3, steps: int = 1) -> Slots:
+def slots(*, ops: Sequence[str] = UNIFORM_OPS, count: int = 3, steps: int = 1) -> Slots:
     """The general space: `count` sub-policies of `steps` ops, whose strengths are drawn up to the magnitude."""
     return Slots(tuple(dict.fromkeys(("identity", *ops))), count, steps)
 
@@ -292,7 +292,7 @@ def pba() -> Walk:
     return Walk()
 
 
-def walk(ops: Sequence[str] = UNIFORM_OPS, *, copies: int = 1) -> Walk:
+def walk(*, ops: Sequence[str] = UNIFORM_OPS, copies: int = 1) -> Walk:
     """PBA's space over other ops, whose strengths are drawn up to the magnitude."""
     return Walk(tuple(op for op in ops if op != "identity"), copies, "uniform")
 

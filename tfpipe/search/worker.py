@@ -69,9 +69,7 @@ class Worker:
         self.work = work
         self._child: Child | None = None
 
-    def run(
-        self, name: str, limit: int, deadline: float, reserved: int, on_trial: Callable[[], None] = lambda: None
-    ) -> None:
+    def run(self, name: str, limit: int, deadline: float, reserved: int, *, on_trial: Callable[[], None]) -> None:
         """Does trials of a study until there are `limit` of them, or no time for one more before the deadline.
 
         Args:
@@ -134,6 +132,8 @@ class Worker:
         if self._child is None:
             ops, stages = ops_of(work.space)
             self._child = Child(work.child, work.train, ops=ops, num_stages=stages, training=work.training)
+            # So that the first trial takes no longer than the others, from which the time left is reckoned.
+            self._child.compile()
         return run_child(
             self._child,
             policy,
@@ -160,13 +160,15 @@ class Processes:
         task = pickle.dumps(work)
         command = [sys.executable, "-m", "tfpipe.search.worker", str(os.getpid())]
         self._started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(count)]
-        for one in self._started:
-            _pipe(one.stdin).write(task)
+        try:
+            for one in self._started:
+                _pipe(one.stdin).write(task)
+        except OSError:
+            self.close()
+            raise
 
-    def run(
-        self, name: str, limit: int, deadline: float, reserved: int, on_poll: Callable[[], None] = lambda: None
-    ) -> None:
-        """As Worker.run, in all processes at once; on_poll is called a few times a second.
+    def run(self, name: str, limit: int, deadline: float, reserved: int, *, on_trial: Callable[[], None]) -> None:
+        """As Worker.run, in all processes at once; on_trial is called a few times a second.
 
         Raises:
           UsageError, RuntimeError: one of them failed.
@@ -179,7 +181,7 @@ class Processes:
             ready, _, _ = select.select(list(waiting), [], [], 0.25)
             for pipe in ready:
                 _raise_failure(pipe, waiting.pop(pipe))
-            on_poll()
+            on_trial()
 
     def close(self) -> None:
         """Ends them, and waits until they have."""
@@ -222,7 +224,7 @@ def main() -> None:
             return
         failure: Exception | None = None
         try:
-            worker.run(*call)
+            worker.run(*call, on_trial=lambda: None)
         except UsageError as error:
             failure = error
         except Exception as error:
