@@ -33,7 +33,8 @@ def on_ray(folder: Path):
 
 def check(result) -> None:
     assert result.stopped == ""
-    assert len(result.trials) == MEMBERS * ROUNDS
+    # A clone may begin at a later checkpoint of its source, and skip a round.
+    assert MEMBERS * (ROUNDS - 1) <= len(result.trials) <= MEMBERS * ROUNDS
     assert result.schedule.num_epochs == ROUNDS
     assert result.score is not None
     # The winner's last policy is that of a member in the last round.

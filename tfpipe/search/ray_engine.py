@@ -83,7 +83,7 @@ def _param_space(task: Population) -> dict[str, Any]:
     first = task.first_vectors()
     return {
         "member": tune.grid_search(list(range(task.members))),
-        "hp_policy": tune.sample_from(lambda spec: list(first[spec.config.member])),
+        "hp_policy": tune.sample_from(lambda config: list(first[config["member"]])),
     }
 
 
@@ -115,7 +115,7 @@ def _tuner(task: Population, trainable: Any, folder: Path, deadline: float) -> A
             name=_NAME,
             storage_path=str(folder),
             stop={"training_iteration": task.rounds},
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=4),
             verbose=0,
         ),
     )
@@ -162,12 +162,17 @@ def _read(task: Population, folder: Path, records: Records) -> None:
                 row = {name: found[name] for name in names}
                 rows[turn, member] = {"round": turn, "member": member, "vector": found["config"]["hp_policy"], **row}
     records.rows[:] = [rows[place] for place in sorted(rows)]
-    complete = [turn for turn in range(task.rounds) if all((turn, member) in rows for member in range(task.members))]
-    records.rounds = len(complete)
+    turns = {member: sorted(turn for turn, one in rows if one == member) for member in range(task.members)}
+    records.rounds = min(found[-1] + 1 if found else 0 for found in turns.values())
     records.histories.clear()
     records.histories.update({member: [] for member in range(task.members)})
     for exploit in _exploits(folder / "pbt_global.txt"):
-        records.histories[int(exploit.target)] = [*records.histories[int(exploit.source)], exploit]
+        target, source = int(exploit.target), int(exploit.source)
+        # A clone takes the checkpoint that its source has when it starts, which may be a later one than Ray logs.
+        started = [turn for turn in turns[target] if tuple(rows[turn, target]["vector"]) == exploit.new]
+        if started:
+            moved = exploit._replace(target_epoch=started[0], source_epoch=started[0])
+            records.histories[target] = [*records.histories[source], moved]
 
 
 def _exploits(path: Path) -> list[Exploit]:
@@ -176,8 +181,7 @@ def _exploits(path: Path) -> list[Exploit]:
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else []):
         line = parse_exploit(text, f"{path}:{number + 1}")
         # A trial is named as "3_member=3".
-        named = [name.partition("_")[0] for name in (line.target, line.source)]
-        kept = Exploit(str(int(named[0])), str(int(named[1])), *line[2:])
-        found.pop((kept.target, kept.target_epoch), None)
-        found[kept.target, kept.target_epoch] = kept
+        target, source = (str(int(name.partition("_")[0])) for name in (line.target, line.source))
+        found.pop((target, line.target_epoch), None)
+        found[target, line.target_epoch] = line._replace(target=target, source=source)
     return list(found.values())
