@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SETTINGS := setup.cfg pyproject.toml
 RESULTS := benchmarks/results
 
-.PHONY: help demo test quick lint format faults engines parity fuzz nightly bench clean
+.PHONY: help demo test quick lint format faults engines parity browser fuzz nightly bench clean
 
 help:
 	@echo "make help     this list"
@@ -15,8 +15,9 @@ help:
 	@echo "make lint     linters, format and types only"
 	@echo "make format   rewrite all files in the project's format"
 	@echo "make faults   kills, power cuts, full disks, damage and memory: some 25 minutes, prints its figures"
-	@echo "make engines  conversions on Dask, and through s3fs into a server that speaks S3; a population on Ray"
+	@echo "make engines  conversions on Dask, through s3fs into an S3 server; exports by TFDS, Croissant, DALI; Ray"
 	@echo "make parity   every augmentation on 128 photographs against Pillow, both forms"
+	@echo "make browser  the pages that tfpipe writes, in a real Chromium (TFPIPE_CHROMIUM, or chromium on the PATH)"
 	@echo "make nightly  the tests that take long (tests/nightly.txt), read compiled programs or the wall clock"
 	@echo "make fuzz     1,200,000 broken inputs"
 	@echo "make bench    every benchmark, small, without other packages; JSON into $(RESULTS)"
@@ -49,11 +50,16 @@ faults: $(VENV)/dev.done
 	$(BIN)/python -m pytest tests/faults tests/reader/test_stream.py -m faults
 
 engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done $(VENV)/ray.done
-	$(BIN)/python -m pip install --quiet "moto[server,s3]>=5"
+	$(BIN)/python -m pip install --quiet "moto[server,s3]>=5" "tensorflow-datasets>=4.9" "mlcroissant>=1.0"
+	$(BIN)/python -m pip install --quiet nvidia-dali-cuda120
 	$(BIN)/python -m pytest tests/engines -m engines
 
 parity: $(VENV)/dev.done
 	$(BIN)/python -m pytest tests/augment/test_parity.py -m parity
+
+browser: $(VENV)/dev.done
+	$(BIN)/python -m pip install --quiet "playwright>=1.50"
+	$(BIN)/python -m pytest tests/browser -m browser
 
 nightly: $(VENV)/dev.done
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "xla or slow"

@@ -213,19 +213,27 @@ def keras_layers(op: str, magnitude: float) -> Any:
     return made[op]()
 
 
-def keras_trial(data: list[Pair], steps: int, op: str, magnitude: float, seed: int) -> float:
-    """One trial as a user of Keras writes it: the layer in the input pipeline, and model.fit."""
+def keras_trial(data: list[Pair], steps: int, policy: list[tuple[str, float]], seed: int) -> float:
+    """One trial as a user of Keras writes it: a layer for each slot in the input pipeline, and model.fit.
+
+    Keras's layers change a whole batch; which slot an image gets, or none, is chosen among their results.
+    """
     import keras
     import tensorflow as tf
 
     from tfpipe.search.child import small
 
     (images, labels), (held_out, held_labels) = data[:2]
-    layer = keras_layers(op, magnitude)
+    layers = [keras_layers(op, magnitude) for op, magnitude in policy]
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(labels), seed=seed).repeat().batch(64)
 
     def augmented(batch: Any, wanted: Any) -> Any:
-        return layer(tf.cast(batch, tf.float32), training=True) / 255, wanted
+        floats = tf.cast(batch, tf.float32)
+        slot = tf.random.uniform([tf.shape(floats)[0], 1, 1, 1], 0, len(layers) + 1, tf.int32)
+        result = floats
+        for number, layer in enumerate(layers):
+            result = tf.where(slot == number, layer(floats, training=True), result)
+        return result / 255, wanted
 
     model = small(images.shape[1:], int(labels.max()) + 1)
     rate = keras.optimizers.schedules.CosineDecay(2e-3, steps, alpha=0.02)
@@ -254,17 +262,17 @@ def run_speed(arguments: argparse.Namespace, results: Results) -> None:
     child = Child("small", train, ops=ops, num_stages=stages, training=training)
     used: dict[str, list[tuple[float, float]]] = {"tfpipe": [], "keras": []}
     for number in range(arguments.trials):
-        op, magnitude = KERAS_OPS[number % len(KERAS_OPS)], 0.3 + 0.1 * (number % 7)
+        policy = [(KERAS_OPS[(number + slot) % len(KERAS_OPS)], 0.3 + 0.1 * (number % 7)) for slot in (0, 2, 4)]
         for name in ("tfpipe", "keras"):
             begin, cpu = time.time(), cpu_seconds()
             if name == "tfpipe":
-                policy = space.policy(space.alone(op, magnitude))
-                reward = run_child(child, policy, validation, training, seed=0, draws=(number,)).reward
+                found = space.policy([value for pair in policy for value in pair])
+                reward = run_child(child, found, validation, training, seed=0, draws=(number,)).reward
             else:
-                reward = keras_trial(data, arguments.steps, op, magnitude, number)
+                reward = keras_trial(data, arguments.steps, policy, number)
             used[name].append((time.time() - begin, cpu_seconds() - cpu))
             wall, busy = used[name][-1]
-            results.add({"trial": number, "name": name, "op": op, "reward": reward, "wall": wall, "cpu": busy})
+            results.add({"trial": number, "name": name, "policy": policy, "reward": reward, "wall": wall, "cpu": busy})
     middle = {name: [median(column) for column in zip(*pairs[1:], strict=True)] for name, pairs in used.items()}
     row: dict[str, Any] = {"task": "speed", "traces": child.num_traces}
     for name, (wall, busy) in middle.items():

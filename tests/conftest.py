@@ -104,6 +104,12 @@ def raw_dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Manif
     return manifest
 
 
+@pytest.fixture(scope="session")
+def mixed_dataset(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The files of every kind as raw records."""
+    return run(mixed, tmp_path_factory.mktemp("mixed_raw") / "out").manifest
+
+
 @pytest.fixture
 def own_photos(photos: Path, tmp_path: Path) -> Path:
     """A copy of the photos for one test."""

@@ -24,6 +24,7 @@ _HOMES = {
     "from_arrays": "beam_jobs.arrays",
     "make_dataset": "tfpipe.reader.dataset",
     "load_image": "tfpipe.reader.images",
+    "get": "tfpipe.reader.lookup",
     "class_weights": "tfpipe.reader.mixtures",
     "RandomResizedCrop": "tfpipe.reader.crops",
     "PaddedCrop": "tfpipe.reader.crops",

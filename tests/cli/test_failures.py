@@ -50,6 +50,11 @@ ARGUMENTS = {
     "convert": ["--input", "named", "--output", "there"],
     "inspect": ["named"],
     "check": ["named"],
+    "report": ["named"],
+    "show": ["named"],
+    "gallery": ["-o", "named"],
+    "export": ["named"],
+    "doctor": [],
     "repair": ["named", "--output", "there"],
     "index": ["named"],
     "bench": ["named"],
@@ -58,7 +63,7 @@ ARGUMENTS = {
     "demo": ["--output", "named"],
     "version": [],
 }
-TAKES_A_PATH = sorted(set(ARGUMENTS) - {"version"})
+TAKES_A_PATH = sorted(set(ARGUMENTS) - {"version", "doctor"})
 
 
 def overflow() -> None:

@@ -17,9 +17,11 @@ from beam_jobs.replaced import Changes, change_lines
 from tfpipe.cli.convert_options import EXAMPLES as EXAMPLES
 from tfpipe.cli.convert_options import add_arguments as add_arguments
 from tfpipe.cli.convert_options import job_from_arguments
+from tfpipe.cli.export import parse_kinds, print_written
 from tfpipe.cli.failures import INTERRUPTED
 from tfpipe.cli.tables import print_notes, print_split_table, print_table
 from tfpipe.format.manifest import Manifest
+from tfpipe.maintenance.export import export
 
 _NOTED = {
     "transcoded": "Re-encoded as PNG",
@@ -35,14 +37,17 @@ def run(arguments: argparse.Namespace) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _stop_at_once)
     job = job_from_arguments(arguments, arguments.beam_args)
+    kinds = parse_kinds(arguments.also, "--also") if arguments.also else []
     outcome = convert(job, quiet=arguments.json, announce=lambda changes: _print_changes(job.output, changes))
+    written = export(outcome.manifest, kinds) if kinds and outcome.manifest else []
     if arguments.json:
-        print(json.dumps(_document(outcome)))
+        print(json.dumps(_document(outcome) | ({"also": written} if kinds else {})))
         return 0
     if outcome.manifest is None:
         _print_plan(outcome)
     else:
         _print_written(arguments.output, outcome, outcome.manifest)
+        print_written(outcome.manifest, written)
     return 0
 
 

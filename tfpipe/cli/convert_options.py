@@ -23,6 +23,7 @@ from beam_jobs.job import (
 from tfpipe.format.schema import LABEL_KINDS, PAYLOADS, parse_size
 from tfpipe.format.sharding import DEFAULT_TARGET_BYTES, parse_split
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS
+from tfpipe.maintenance.export import KINDS
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -78,6 +79,8 @@ EXAMPLES = """examples:
       what would be written
   tfpipe convert --input photos --output out --resume
       goes on where a killed run stopped
+  tfpipe convert --input photos --output out --also tfds,croissant,dali
+      then tfds.builder_from_directory("out") reads it, too
   tfpipe convert --input photos --output /scratch/out --no_fsync
       does not wait for the disk: for data that is soon converted again
   tfpipe convert --input photos --output out -- --runner=FlinkRunner --flink_master=localhost:8081
@@ -162,6 +165,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace the dataset there once the new one is complete")
     hasty_help = "do not wait for the disk: faster, but a power cut may leave a dataset whose shards are not there"
     add("--no_fsync", dest="fsync", action="store_false", help=hasty_help)
+    add("--also", metavar="KIND,...", help=f"then write what others need to read it, of {', '.join(KINDS)}")
 
 
 def job_from_arguments(arguments: argparse.Namespace, beam_args: tuple[str, ...]) -> Job:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 
+from tfpipe.cli.progress import progress
 from tfpipe.cli.tables import print_split_table, print_table
 from tfpipe.format.manifest import Manifest, load_manifest, save_manifest
 from tfpipe.quiet import load_tensorflow
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the contents of the manifest."""
     manifest = load_manifest(arguments.dataset)
     if arguments.statistics and manifest.mean is None:
-        manifest = _with_statistics(manifest)
+        manifest = _with_statistics(manifest, quiet=arguments.json)
     if arguments.json:
         print(json.dumps({**manifest.to_json(), "fingerprint": manifest.fingerprint()}))
         return 0
@@ -82,14 +83,15 @@ def _print_facts(manifest: Manifest) -> None:
     print(f"Made by: {json.dumps(manifest.made_by)}")
 
 
-def _with_statistics(manifest: Manifest) -> Manifest:
+def _with_statistics(manifest: Manifest, *, quiet: bool) -> Manifest:
     if manifest.schema.payload != "raw":
         print(f"tfpipe: warning: no statistics of {manifest.schema.payload} records.", file=sys.stderr)
         return manifest
     load_tensorflow()
     from tfpipe.maintenance.statistics import dataset_moments
 
-    moments = dataset_moments(manifest)
+    with progress("decoding", total=manifest.num_records(), quiet=quiet) as update:
+        moments = dataset_moments(manifest, on_image=lambda: update(advance=1))
     manifest = dataclasses.replace(manifest, mean=moments.mean, std=moments.std)
     save_manifest(manifest, manifest.directory)
     return manifest

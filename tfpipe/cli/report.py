@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from tfpipe.cli.progress import progress
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
+from tfpipe.format.lookup import place_of_index, read_record
 from tfpipe.format.manifest import Manifest, load_manifest
+from tfpipe.format.schema import parse_size
+from tfpipe.quiet import load_tensorflow
 from tfpipe.storage import write_file
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ EXAMPLES = """examples:
       says which patients are in several splits
   tfpipe bench photos_tfrecord --json > bench.json; tfpipe report photos_tfrecord -o report.html --bench bench.json
 """
+_SIDE, _SHOWN, _DRAWS = 128, 4, 6
 _GROUP_OPTION = "group_column"
 
 
@@ -114,4 +118,24 @@ def _load_timing(path: str | None) -> Mapping[str, Any] | None:
 
 
 def _preview(arguments: argparse.Namespace, manifest: Manifest) -> Preview:
-    raise NotImplementedError
+    """Some of the dataset's images, as they are and augmented, as a contact sheet."""
+    if "image" not in manifest.schema:
+        raise UsageError(f"--policy augments images; the records hold {manifest.schema.payload}s.")
+    size = parse_size(arguments.image_size) if arguments.image_size else (_SIDE, _SIDE)
+    load_tensorflow()
+    from tfpipe.reader.lookup import record_preparer
+    from tfpipe.report.dataset import Preview
+    from tfpipe.report.page import image_url
+    from tfpipe.report.preview import load_transform, preview_rows
+    from tfpipe.report.sheet import draw_sheet, png_bytes
+
+    transform = load_transform(arguments.policy)
+    total = manifest.num_records()
+    places = [place_of_index(manifest, at * total // _SHOWN) for at in range(_SHOWN)] if total >= _SHOWN else []
+    prepare = record_preparer(manifest, size, "pad")
+    records = [("as it is", prepare(read_record(manifest, place))) for place in places]
+    if not records:
+        raise UsageError(f"--policy shows {_SHOWN} images; the dataset has {total} records.")
+    rows = preview_rows(records, transform, draws=_DRAWS, seed=arguments.seed)
+    text = f"{_SHOWN} images of the dataset, as they are on the left, then {_DRAWS} draws of {arguments.policy}."
+    return Preview(text, image_url(png_bytes(draw_sheet(rows, side=_SIDE)), "png"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfpipe.format.example import decode_record
@@ -12,10 +14,10 @@ from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.records import read_in_order
 
 
-def dataset_moments(manifest: Manifest) -> Moments:
+def dataset_moments(manifest: Manifest, *, on_image: Callable[[], object] = lambda: None) -> Moments:
     """The moments of all images of all splits, decoded exactly, at their stored size.
 
-    They equal those that `tfpipe convert --verify decode` records.
+    `on_image` is called after each of them. They equal those that `tfpipe convert --verify decode` records.
 
     Raises:
       DataError: an image can't be read or decoded; its shard, record and key are named.
@@ -32,4 +34,5 @@ def dataset_moments(manifest: Manifest) -> Moments:
             with naming_damage(manifest, name):
                 for image in images.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
                     total = total.plus(image_moments(image))
+                    on_image()
     return total

@@ -277,7 +277,7 @@ def _notes(manifest: Manifest) -> list[str]:
     return notes
 
 
-def _rejected(manifest: Manifest) -> tuple[list[tuple[str, str, str]], int]:
+def _rejected(manifest: Manifest) -> tuple[list[tuple[str, ...]], int]:
     """The first lines of rejected.jsonl, and how many more there are."""
     path = manifest.directory / REJECTED_NAME
     if not manifest.rejected or not path.exists():

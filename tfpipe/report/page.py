@@ -25,12 +25,16 @@ def render_page(template: str, **values: Any) -> str:
       template: the name of a file in tfpipe/report/templates that extends page.html.
       values: what its template shows; `title` is the page's.
     """
-    return _environment().get_template(template).render(
-        style=Markup(_asset("page.css")),
-        script=Markup(_asset("page.js")),
-        style_digest=_digest("page.css"),
-        script_digest=_digest("page.js"),
-        **values,
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=Markup(_asset("page.css")),
+            script=Markup(_asset("page.js")),
+            style_digest=_digest("page.css"),
+            script_digest=_digest("page.js"),
+            **values,
+        )
     )
 
 

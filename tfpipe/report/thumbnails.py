@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tfpipe.format.framing import FRAME_BYTES, HEADER_BYTES, valid_length, valid_payload
-from tfpipe.format.manifest import Manifest
+from tfpipe.format.lookup import list_shards, read_records
 from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
 from tfpipe.maintenance.health.stored import Parsed, Stored, open_stored, stored_pixels
-from tfpipe.maintenance.health.survey import Damage, Survey, list_shards, scan_records
+from tfpipe.maintenance.health.survey import Survey
 
 SIDE = 128
 _QUALITY = 80
@@ -35,36 +34,14 @@ def make_thumbnails(survey: Survey, records: Iterable[int]) -> dict[int, bytes]:
 
 def _read(survey: Survey, records: list[int]) -> Iterable[tuple[int, bytes]]:
     """The serialized records of some numbers."""
-    manifest, shards = survey.manifest, list_shards(survey.manifest)
+    shards = list_shards(survey.manifest)
     wanted: dict[int, dict[int, int]] = {}
     for record in records:
         place, number = survey.places[record].tolist()
         wanted.setdefault(place, {})[number] = record
     for place, numbers in wanted.items():
-        shard = shards[place][1]
-        if shard.compression is None and shard.index_start is not None:
-            yield from _read_at_offsets(manifest, place, numbers)
-        else:
-            damaged: list[Damage] = []
-            for number, data in enumerate(scan_records(manifest, shard, damaged)):
-                if number in numbers:
-                    yield numbers[number], data
-
-
-def _read_at_offsets(manifest: Manifest, place: int, numbers: dict[int, int]) -> Iterable[tuple[int, bytes]]:
-    split, shard = list_shards(manifest)[place]
-    names = list(manifest.splits)
-    within = manifest.split(names[split]).shards.index(shard)
-    offsets = manifest.offsets(names[split])[within]
-    path = manifest.shard_path(shard)
-    with path.open("rb") as file:
-        for number, record in numbers.items():
-            file.seek(int(offsets[number]))
-            head = file.read(HEADER_BYTES)
-            frame = head + file.read((valid_length(head) or 0) + FRAME_BYTES - HEADER_BYTES)
-            payload = valid_payload(frame)
-            if payload is not None:
-                yield record, payload
+        split, at, _ = shards[place]
+        yield from ((numbers[number], data) for number, data in read_records(survey.manifest, split, at, numbers))
 
 
 def thumbnail(schema: Schema, values: Parsed, *, side: int = SIDE) -> bytes:
@@ -94,7 +71,7 @@ def _with_mask(image: Any, schema: Schema, values: Parsed) -> Any:
 
 def blend_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The image uint8 [H, W, 3] with a colour over each value above 0 of a mask uint8 [H, W]."""
-    colors = np.array(COLORS, np.float32)[(mask.astype(np.int64) - 1) % len(COLORS)]
+    colors = np.array(COLORS, np.float32)[mask.astype(np.int64) % len(COLORS)]
     share = np.where(mask[..., None] > 0, _MASK_SHARE, 0).astype(np.float32)
     return np.rint(image * (1 - share) + colors * share).astype(np.uint8)
 

@@ -20,7 +20,7 @@ SEVERITIES = ("error", "warning", "note")
 _FEW_RECORDS, _RARE_SHARE = 10, 0.05
 _WHOLE_SHARE = 0.5
 # Levels of 0 to 255, bits, and ratios; docs/decisions/028-health.md has the figures that chose them.
-_DARK, _LIGHT, _SPAN, _ENTROPY, _GRAY, _BLURRED, _LEAST_CONTRAST = 54, 215, 10, 1.0, 3, 0.115, 0.25
+_DARK, _LIGHT, _SPAN, _ENTROPY, _GRAY, _BLURRED, _LEAST_CONTRAST = 54, 215, 10, 0.3, 3, 0.115, 0.25
 _ODD_SIZE, _ODD_ASPECT = 4.0, 2.5
 _SMALLEST_SHARD, _LARGEST_SHARD = 10e6, 100e6
 
@@ -126,7 +126,8 @@ def _of_groups(survey: Survey, finding: Finding, groups: Sequence[np.ndarray]) -
 
 
 def _mislabelled(survey: Survey) -> list[Finding]:
-    chosen = np.flatnonzero(survey.measured)
+    # Dark, light and gray images have other colours than their class.
+    chosen = np.flatnonzero(survey.measured & ~_is_weak(survey) & ~_is_gray(survey))
     names: dict[tuple[str, int], int] = {}
     folders = np.array(
         [
@@ -196,12 +197,17 @@ def _is_low_information(survey: Survey) -> np.ndarray:
 
 def _is_blurry(survey: Survey) -> np.ndarray:
     soft = (survey.columns["detail"] < _BLURRED) & (survey.columns["contrast"] >= _LEAST_CONTRAST)
-    # Of these, little detail is no surprise.
-    return soft & ~_is_dark(survey) & ~_is_light(survey) & ~_is_low_information(survey)
+    return soft & ~_is_weak(survey)
+
+
+def _is_weak(survey: Survey) -> np.ndarray:
+    """Dark, light or of one colour: that such an image lacks detail and colour needs no further words."""
+    return _is_dark(survey) | _is_light(survey) | _is_low_information(survey)
 
 
 def _is_gray(survey: Survey) -> np.ndarray:
-    return (survey.columns["chroma"] <= _GRAY) & ~_is_low_information(survey)
+    # A colour that was darkened far enough is gray, too.
+    return (survey.columns["chroma"] <= _GRAY) & ~_is_weak(survey)
 
 
 def _is_odd_size(survey: Survey) -> np.ndarray:
@@ -262,9 +268,7 @@ def _images(survey: Survey) -> list[Finding]:
             title = f"{_count(len(records), 'image')} {'is' if len(records) == 1 else 'are'} {kind.word}"
             finding = Finding(kind.kind, "note" if kind.kind == "gray" else "warning", title, kind.advice)
             if _is_whole(len(records), total):
-                found.append(
-                    _as_whole(finding, f"{len(records) / total:.0%} of this dataset's images are {kind.word}.")
-                )
+                found.append(_as_whole(finding, f"{len(records) / total:.0%} of this dataset's images are {kind.word}"))
             else:
                 found.append(replace(finding, records=tuple(int(record) for record in records)))
     return found

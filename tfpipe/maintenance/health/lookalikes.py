@@ -1,6 +1,6 @@
 """Folders whose images look like those of another class: the sign of a folder that got a wrong label.
 
-Each image is compared with a sample of all others by its colours and texture. That separates only some datasets; where
+Each image is compared with a sample of all others by its colours. That separates only some datasets; where
 it does not separate this one's classes, nothing is said.
 """
 
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MOST_REFERENCES, _NEIGHBOURS, _CHUNK = 8192, 7, 1024
+_MOST_REFERENCES, _NEIGHBOURS, _NEAREST, _CHUNK = 8192, 7, 3, 1024
 # Of the neighbours of all images, so many must be of the image's own class, or looks say nothing of classes.
 _LEAST_AGREEMENT = 0.6
 _LEAST_SHARE = 0.6
-_LEAST_RECORDS = 5
+_LEAST_RECORDS = 8
 
 
 class Lookalike(NamedTuple):
@@ -56,7 +56,7 @@ def find_lookalikes(looks: np.ndarray, labels: np.ndarray, folders: np.ndarray, 
         if len(records) >= _LEAST_RECORDS and label >= 0:
             other = _vote(near[records].ravel())
             share = float((near[records] == other).mean())
-            if other not in (label, -1) and share >= _LEAST_SHARE and _is_mixed(own[records], labels, other):
+            if other not in (label, -1) and share >= _LEAST_SHARE and _is_mixed(own[records, :_NEAREST], labels, other):
                 found.append(Lookalike(names[int(folder)], label, other, share, records))
     return [one for one in found if not any(_is_counterpart(one, another) for another in found)]
 
@@ -82,7 +82,7 @@ def _vote(labels: np.ndarray) -> int:
 
 
 def _nearest(looks: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """For each image, the numbers of the _NEIGHBOURS nearest of a sample that are not of its own group."""
+    """For each image, the numbers of the _NEIGHBOURS nearest of a sample that are not of its group, by distance."""
     count = len(looks)
     step = max(1, -(-count // _MOST_REFERENCES))
     references = np.arange(0, count, step)
@@ -94,5 +94,6 @@ def _nearest(looks: np.ndarray, groups: np.ndarray) -> np.ndarray:
         distances = squares - 2 * looks[rows] @ chosen.T
         distances[groups[rows, None] == groups[references]] = np.inf
         nearest = np.argpartition(distances, min(_NEIGHBOURS, len(references) - 1), axis=1)[:, :_NEIGHBOURS]
-        parts.append(references[nearest])
+        order = np.argsort(np.take_along_axis(distances, nearest, 1), axis=1)
+        parts.append(references[np.take_along_axis(nearest, order, 1)])
     return np.concatenate(parts)

@@ -73,10 +73,13 @@ def stored_digest(schema: Schema, values: Parsed) -> bytes:
     digest = xxhash.xxh3_128(
         stored[0] if len(stored) and isinstance(stored[0], bytes) else np.asarray(stored).tobytes()
     )
-    turn = values.get(schema["orientation"].stored_name, ()) if "orientation" in schema else ()
-    if len(turn):
-        digest.update(bytes([int(turn[0])]))
+    digest.update(bytes([_orientation(schema, values)]))
     return digest.digest()
+
+
+def _orientation(schema: Schema, values: Parsed) -> int:
+    found: Any = values.get(schema["orientation"].stored_name, ()) if "orientation" in schema else ()
+    return int(found[0]) if len(found) else 1
 
 
 def open_stored(schema: Schema, values: Parsed, *, least_side: int = 0) -> Stored:
@@ -101,8 +104,7 @@ def open_stored(schema: Schema, values: Parsed, *, least_side: int = 0) -> Store
     longer = max(width, height)
     if least_side and longer > least_side:
         image.draft("RGB", (max(1, width * least_side // longer), max(1, height * least_side // longer)))
-    turns = values.get(schema["orientation"].stored_name, ()) if "orientation" in schema else ()
-    return Stored(_to_rgb(image), (height, width), int(turns[0]) if len(turns) else 1)
+    return Stored(_to_rgb(image), (height, width), _orientation(schema, values))
 
 
 def _to_rgb(image: Any) -> Any:

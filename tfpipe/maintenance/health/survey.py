@@ -19,6 +19,7 @@ import numpy as np
 from tfpipe.errors import UsageError
 from tfpipe.format.compressed import scan_shard
 from tfpipe.format.framing import DamagedRecord
+from tfpipe.format.lookup import list_shards
 from tfpipe.format.manifest import Manifest, Shard
 from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
@@ -114,21 +115,17 @@ def survey_dataset(
         plain = [feature.name for feature in schema.features if feature.codec == "plain" and not feature.shape]
         raise UsageError(f"No feature {group!r} with one value per record; there are {plain}.")
     rows = _Rows(manifest.num_records(), group is not None)
-    for place, (split, shard) in enumerate(list_shards(manifest)):
-        frames = scan_records(manifest, shard, rows.damaged)
+    splits = list(manifest.splits)
+    for place, (name, _, shard) in enumerate(list_shards(manifest)):
+        frames = _read_shard(manifest, shard, rows.damaged)
         measured = _in_threads(lambda data: _measure_record(schema, data, group), frames, threads)
         for number, row in enumerate(measured):
-            rows.add(row, split, (place, number), shard)
+            rows.add(row, splits.index(name), (place, number), shard)
             on_record()
     return rows.survey(manifest)
 
 
-def list_shards(manifest: Manifest) -> list[tuple[int, Shard]]:
-    """All shards in the order of the splits, each with the number of its split."""
-    return [(split, shard) for split, part in enumerate(manifest.splits.values()) for shard in part.shards]
-
-
-def scan_records(manifest: Manifest, shard: Shard, damaged: list[Damage]) -> Iterator[bytes]:
+def _read_shard(manifest: Manifest, shard: Shard, damaged: list[Damage]) -> Iterator[bytes]:
     """Yields the serialized records of a shard up to the first damaged one, which is noted."""
     try:
         with local_copy(manifest.shard_path(shard)) as path:

@@ -1,0 +1,157 @@
+"""tfpipe report and tfpipe show: what they write and print, and what they refuse."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfpipe import cli
+from tfpipe.cli.show import in_half_blocks
+from tfpipe.format.manifest import Manifest
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def tfpipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tfpipe", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return run
+
+
+def test_report_writes_one_page_and_prints_its_findings(tfpipe: Run, raw_dataset: Manifest, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    code, out, err = tfpipe("report", raw_dataset.directory, "-o", page)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{page}: 42 records, ")
+    assert "Shards are not of 10 to 100 MB" in out
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_report_s_json_names_every_finding_and_the_policy_s_sheet_is_in_the_page(
+    tfpipe: Run, raw_dataset: Manifest, tmp_path: Path
+) -> None:
+    page, bench = tmp_path / "report.html", tmp_path / "bench.json"
+    bench.write_text(json.dumps({"rows": [{"variant": "plain", "images_per_second": 777.0, "speedup": 1.0}]}))
+    arguments = ["--policy", "svhn", "--image_size", "32", "--bench", bench, "--json"]
+    code, out, err = tfpipe("report", raw_dataset.directory, "-o", page, *arguments)
+    assert (code, err, len(out.splitlines())) == (0, "", 1)
+    document = json.loads(out)
+    assert (document["records"], document["output"]) == (42, str(page))
+    assert {"kind", "severity", "title", "advice", "keys", "groups", "details", "whole_dataset"} == set(
+        document["findings"][0]
+    )
+    html = page.read_text(encoding="utf-8")
+    assert "as they are on the left, then 6 draws of svhn" in html
+    assert "data:image/png;base64," in html
+    assert ">777<" in html
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-o", "nowhere/x.html"], "but there is no folder"),
+        (["-o", "."], "which is a folder; name a file"),
+        (["--threads", "0"], "--threads is 0; it must be at least 1."),
+        (["--bench", "nowhere.json"], "--bench 'nowhere.json' can't be read: No such file or directory."),
+        (["--group", "patient"], "No feature 'patient' with one value per record"),
+        (["--policy", "mine"], "--policy 'mine': No policy 'mine'"),
+    ],
+)
+def test_report_says_what_is_wrong_before_it_reads(
+    tfpipe: Run,
+    raw_dataset: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = tfpipe("report", raw_dataset.directory, *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("module", ["jinja2", "PIL"])
+def test_report_names_the_extra_that_is_missing(
+    tfpipe: Run, raw_dataset: Manifest, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("tfpipe.report")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in (module, "PIL.Image") if module == "PIL" else (module,):
+        monkeypatch.setitem(sys.modules, name, None)
+    code, _, err = tfpipe("report", raw_dataset.directory)
+    assert code == 3
+    assert err.endswith("pip install 'tfpipe[report]'\n")
+
+
+def test_show_prints_records_as_text(tfpipe: Run, raw_dataset: Manifest) -> None:
+    code, out, err = tfpipe("show", raw_dataset.directory, "cat/003.jpg")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("cat/003.jpg  ")
+    assert "  label: cat" in lines
+    assert any(line.startswith("  image: uint8 30 x 40 x 3, ") for line in lines)
+
+
+def test_show_finds_records_by_number_and_by_class(tfpipe: Run, raw_dataset: Manifest) -> None:
+    code, out, _ = tfpipe("show", raw_dataset.directory, "--class", "dog", "--count", "3", "--json")
+    shown = json.loads(out)["records"]
+    assert (code, [one["features"]["label"] for one in shown]) == (0, ["dog"] * 3)
+    code, out, _ = tfpipe("show", raw_dataset.directory, "--index", "0", "--split", "test", "--json")
+    (record,) = json.loads(out)["records"]
+    assert (code, record["split"], record["record"]) == (0, "test", 0)
+
+
+def test_show_draws_a_sheet_of_what_the_model_sees(tfpipe: Run, raw_dataset: Manifest, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    arguments = ["--count", "2", "--image_size", "32", "--policy", "svhn", "--draws", "3", "-o", sheet]
+    code, _, err = tfpipe("show", raw_dataset.directory, *arguments)
+    assert (code, err) == (0, "")
+    pixels = np.asarray(Image.open(sheet))
+    # Two rows of four images of 128 pixels, with captions and gaps.
+    assert pixels.shape == (6 + 2 * 146, 6 + 4 * 134, 3)
+    code, out, _ = tfpipe("show", raw_dataset.directory, "--index", "0", "--image_size", "32")
+    first = pixels[18:146, 6:134]
+    from tfpipe.reader.lookup import get
+
+    expected = get(raw_dataset, out.split("  ")[0], image_size=32)["image"]
+    np.testing.assert_array_equal(first[::4, ::4], expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cat/003.jpg", "--index", "0"], "exclude each other"),
+        (["--index", "42"], "No record 42: the dataset has 42, from 0 on."),
+        (["--class", "yak"], "No class 'yak'; the classes are ['cat', 'dog', 'emu']."),
+        (["--split", "dev"], "No split 'dev'"),
+        (["--count", "0"], "--count is 0; it must be at least 1."),
+        (["--image_size", "x"], "--image_size is 'x'"),
+        (["-o", "sheet.jpg"], "its name must end in .png"),
+        (["yak/1.jpg"], "has the key 'yak/1.jpg'"),
+    ],
+)
+def test_show_refuses_with_a_sentence(tfpipe: Run, raw_dataset: Manifest, arguments: list[str], words: str) -> None:
+    code, out, err = tfpipe("show", raw_dataset.directory, *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+def test_images_in_a_terminal_are_two_pixels_a_character() -> None:
+    image = Image.fromarray(np.arange(2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 3))
+    assert in_half_blocks(image, 80) == ("\x1b[38;2;0;1;2;48;2;6;7;8m\u2580\x1b[38;2;3;4;5;48;2;9;10;11m\u2580\x1b[0m")
