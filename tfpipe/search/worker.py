@@ -159,7 +159,12 @@ class Processes:
                 raise UsageError(f"With workers={count}, {name} has to be a function of a module that can be imported.")
         task = pickle.dumps(work)
         command = [sys.executable, "-m", "tfpipe.search.worker", str(os.getpid())]
-        self._started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(count)]
+        # The module of the child is where this process found it.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        self._started = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+            for _ in range(count)
+        ]
         try:
             for one in self._started:
                 _pipe(one.stdin).write(task)
