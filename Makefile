@@ -15,7 +15,7 @@ help:
 	@echo "make lint     linters, format and types only"
 	@echo "make format   rewrite all files in the project's format"
 	@echo "make faults   kills, power cuts, full disks, damage and memory: some 25 minutes, prints its figures"
-	@echo "make engines  conversions on Dask, through s3fs into an S3 server; exports by TFDS, Croissant, DALI"
+	@echo "make engines  conversions on Dask, through s3fs into an S3 server; exports by TFDS, Croissant, DALI; Ray"
 	@echo "make parity   every augmentation on 128 photographs against Pillow; regions against torchvision, if installed"
 	@echo "make gpu      every op, policy and batch transform on a GPU against the CPU, bit by bit"
 	@echo "make browser  the pages that tfpipe writes, in a real Chromium (TFPIPE_CHROMIUM, or chromium on the PATH)"
@@ -50,7 +50,7 @@ format: $(VENV)/dev.done
 faults: $(VENV)/dev.done
 	$(BIN)/python -m pytest tests/faults tests/reader/test_stream.py -m faults
 
-engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done
+engines: $(VENV)/dev.done $(VENV)/dask.done $(VENV)/aws.done $(VENV)/ray.done
 	$(BIN)/python -m pip install --quiet "moto[server,s3]>=5" "tensorflow-datasets>=4.9" "mlcroissant>=1.0"
 	$(BIN)/python -m pip install --quiet nvidia-dali-cuda120
 	$(BIN)/python -m pytest tests/engines -m engines

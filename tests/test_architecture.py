@@ -22,6 +22,7 @@ LAYERS = (
     {
         "maintenance",
         "timing",
+        "search",
         "callbacks",
     },
     {"report"},
@@ -118,7 +119,7 @@ def test_only_from_arrays_leads_from_the_library_to_beam_jobs():
 
 
 # Where the command line comes to: an error that it is to tell from an accident has a class of tfpipe.errors.
-REACHED = ("format", "images", "reader", "timing", "maintenance", "report", "cli", "storage", "quiet")
+REACHED = ("format", "images", "reader", "timing", "search", "maintenance", "report", "cli", "storage", "quiet")
 
 
 def test_errors_that_the_command_line_meets_say_whose_mistake_they_are():

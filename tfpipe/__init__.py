@@ -33,7 +33,7 @@ _HOMES = {
     "Schema": "tfpipe.format.schema",
     "Feature": "tfpipe.format.schema",
 }
-_MODULES = ("augment", "callbacks", "layers", "policy", "regions", "tiles", "timing")
+_MODULES = ("augment", "callbacks", "layers", "policy", "regions", "search", "tiles", "timing")
 
 __all__ = [*_HOMES, *_MODULES, "__version__"]
 

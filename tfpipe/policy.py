@@ -22,7 +22,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-TABLES = ("tfpipe", "dali", "torchvision", "paper", "pba")
+TABLES = ("tfpipe", "dali", "torchvision", "paper", "pba", "uniform", "deepaugment")
 POLICY_KIND, SCHEDULE_KIND = "tfpipe policy 1", "tfpipe schedule 1"
 
 
@@ -75,7 +75,9 @@ class Policy:
       sub_policies: each image gets one of them, drawn uniformly, and applies its steps in order, each with its own
         probability.
       num_magnitude_bins: the bins that the magnitudes count; None: they are positions in [0, 1].
-      table: what a magnitude means, one of TABLES; "tfpipe" is tfpipe's own, where 0 is weakest and 1 strongest.
+      table: what a magnitude means, one of TABLES; "tfpipe" is tfpipe's own, where 0 is weakest and 1 strongest. With
+        "uniform" the strength is drawn between none and the magnitude's, and an op without a strength happens with
+        the magnitude as its probability. "deepaugment" has DeepAugment's ops under its names (augment.deep_augment).
       num_ops: None, or the probabilities of applying 0, 1, 2, ... ops. The one sub-policy is then walked in random
         order, each step applied with its probability, until that many have been: the rule of Population Based
         Augmentation.

@@ -22,6 +22,7 @@ from tfpipe.augment.conditional import Part, compose, one_of, sometimes
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.single import coarse_dropout, flip_left_right, flip_up_down, op
 from tfpipe.augment.transform import OpTransform, Rendering, record_call
+from tfpipe.policy import Policy, Step
 
 NamedMagnitude = tuple[str, float]
 _LEFT_OUT = ("fog", "clouds")
@@ -100,15 +101,44 @@ def deep_augment(
     return replace(made, rendering=replace(made.rendering or Rendering(), mask_fill=mask_fill))
 
 
-def _sub_policy(steps: Sequence[NamedMagnitude]) -> OpTransform:
+def from_deepaugment(policy: Policy) -> OpTransform:
+    """One of a policy's sub-policies for each image, for the table "deepaugment"; the identity may be among its ops.
+
+    Raises:
+      ValueError: a name is unknown, a step has no magnitude, or the policy has the rule num_ops.
+    """
+    if policy.num_ops is not None:
+        raise ValueError(f"Policy {policy.name!r} has num_ops and the table 'deepaugment', whose steps have an order.")
+    last = 1 if policy.num_magnitude_bins is None else max(policy.num_magnitude_bins - 1, 1)
+    return one_of([_with_chances(policy, steps, last) for steps in policy.sub_policies])
+
+
+def _with_chances(policy: Policy, steps: Sequence[Step], last: int) -> OpTransform:
     parts: list[OpTransform] = []
-    for name, magnitude in steps:
-        made = _known(name)(_check_magnitude(name, magnitude))
-        parts += made if isinstance(made, list) else [made]
+    for step in steps:
+        if step.magnitude is None and step.op != "identity":
+            raise ValueError(
+                f"Step {step.op!r} of policy {policy.name!r} has no magnitude, but DeepAugment's ops take one."
+            )
+        made = [op("identity")] if step.op == "identity" else _made(step.op, (step.magnitude or 0) / last)
+        parts += made if step.probability == 1 else [sometimes(_in_order(made), step.probability)]
+    return _in_order(parts)
+
+
+def _sub_policy(steps: Sequence[NamedMagnitude]) -> OpTransform:
+    return _in_order([part for name, magnitude in steps for part in _made(name, magnitude)])
+
+
+def _in_order(parts: Sequence[OpTransform]) -> OpTransform:
     sequence = compose(parts)
     if not isinstance(sequence, OpTransform):
         raise TypeError("ops that choose no size compose to one table of choices")
     return sequence
+
+
+def _made(name: str, magnitude: float) -> list[OpTransform]:
+    made = _known(name)(_check_magnitude(name, magnitude))
+    return made if isinstance(made, list) else [made]
 
 
 def _known(name: str) -> Callable[[float], OpTransform | list[OpTransform]]:

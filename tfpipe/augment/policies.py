@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tfpipe.augment.deepaugment import from_deepaugment
 from tfpipe.augment.draw.magnitudes import AUTO_BINS, SUITES, MagnitudeRange, op_ranges, range_of_op, with_translation
 from tfpipe.augment.draw.selection import Translation, from_policies, from_suite, range_of
 from tfpipe.augment.ops.op import Op
@@ -197,9 +198,16 @@ def policy(
     """
     loaded = source if isinstance(source, Policy) else load_policy(source)
     _warn_of_idle_steps(loaded, ops)
+    rendering = Rendering(fill, interpolation, form, check_values, mask_fill)
+    if loaded.table == "deepaugment":
+        if ops or max_translate_abs is not None or max_translate_rel is not None:
+            raise ValueError(
+                f"Policy {loaded.name!r} has the table 'deepaugment', which takes no ops or max_translate."
+            )
+        return replace(from_deepaugment(loaded), rendering=rendering, arguments={"source": loaded})
     return OpTransform(
         *from_policies([loaded], [1], ops, (max_translate_abs, max_translate_rel)),
-        Rendering(fill, interpolation, form, check_values, mask_fill),
+        rendering,
         arguments={"source": loaded},
     )
 
@@ -311,7 +319,7 @@ def _noisy_bins(m: int, num_bins: int, noise: float) -> np.ndarray:
 
 def _warn_of_idle_steps(policy: Policy, ops: Sequence[Op]) -> None:
     """Warns of what a user's policy says in vain; schedules and published policies hold such steps on purpose."""
-    if policy.source or policy.num_ops is not None:
+    if policy.source or policy.num_ops is not None or policy.table in ("uniform", "deepaugment"):
         return
     known = {**OPS, **{op.name: op for op in ops}}
     idle = sorted({step.op for step in policy.steps if step.probability == 0})

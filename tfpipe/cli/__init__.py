@@ -34,6 +34,7 @@ VERBS = {
     "index": ("tfpipe.cli.index", "adopt TFRecords that other programs wrote"),
     "bench": ("tfpipe.cli.bench", "time every way to read a dataset"),
     "tune": ("tfpipe.cli.tune", "find the bottleneck and the fastest options for a dataset"),
+    "search": ("tfpipe.cli.search", "find the augmentation under which a small model learns a dataset best"),
     "serve": ("tfpipe.cli.serve", "run a tf.data service that reads and decodes for other machines"),
     "doctor": ("tfpipe.cli.doctor", "say what this machine offers, and what is missing"),
     "demo": ("tfpipe.cli.demo", "walk through everything on real images, from files to a trained model"),

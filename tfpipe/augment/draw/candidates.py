@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 import tensorflow as tf
 
 from tfpipe.augment.draw.magnitudes import MagnitudeRange
-from tfpipe.augment.draw.streams import Draws
+from tfpipe.augment.draw.streams import Draws, lerp
 from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op
 
 
@@ -72,11 +72,25 @@ class Candidates:
         sign = tf.cast(draws.sign >= 0.5, tf.int32)
         op_indices = tf.gather(self.op_indices, index)
         value = tf.gather(self.values(shape), index * 2 + sign)
+        if any(values.uniform for values in self.ranges):
+            value = self._between(value, index, sign, draws, shape)
         if applied is not None:
             op_indices = tf.where(applied, op_indices, 0)
             value = tf.where(applied, value, 0.0)
         extra = self._extra_values(op_indices, draws)
         return Choices(op_indices, tf.concat([value[..., None], extra], axis=-1), draws.noise)
+
+    def _between(
+        self, value: tf.Tensor, index: tf.Tensor, sign: tf.Tensor, draws: Draws, shape: BatchShape
+    ) -> tf.Tensor:
+        """The values, those of uniform ranges anew: uniform between the range's first and the value."""
+        weakest = replace(self, positions=np.zeros_like(self.positions)).values(shape)
+        # The bits behind the first, which is the sign: exact, and independent of it.
+        share = draws.sign * 2 - tf.cast(sign, tf.float32)
+        drawn = lerp(tf.cast(tf.gather(weakest, index * 2 + sign), tf.float64), tf.cast(value, tf.float64), share)
+        whole = tf.gather(np.array([values.rounding != "" for values in self.ranges]), index)
+        drawn = tf.where(whole, tf.round(drawn), drawn)
+        return tf.where(tf.gather(np.array([values.uniform for values in self.ranges]), index), drawn, value)
 
     def _extra_values(self, op_indices: tf.Tensor, draws: Draws) -> tf.Tensor:
         """float32 [B, S, 3]: the second and later values, by op."""

@@ -10,6 +10,8 @@ A table has a suite of ops for each way of drawing: "auto" (AutoAugment's polici
                 over; the wide space of TrivialAugment's code, as remembered.
   pba           the levels 0 to 10 of PBA and of AutoAugment's code for CIFAR: whole pixels of 32.
   tfpipe        each op's own range, 0 weakest and 1 strongest (see ops/table.py); any op may be in it.
+  uniform       for searches: each image draws its strength between none and the bin's; the ranges are as wide as sense
+                allows, such as a full turn; an op without a strength happens with the bin as its probability.
 
 They contradict each other on purpose. A high bin solarizes weakly in DALI's AutoAugment, and strongly in all others;
 posterize counts bits kept, so DALI's AutoAugment is strongest at bin 0. An enhancement is neutral in the middle of
@@ -42,6 +44,7 @@ class MagnitudeRange:
         `reference_size`.
       reference_size: the size, in pixels, for which low and high are given.
       at_least: values below it are raised to it.
+      uniform: each image draws its value between that of the first bin and that of its own.
     """
 
     low: float = 0.0
@@ -52,6 +55,7 @@ class MagnitudeRange:
     unit: str = ""
     reference_size: int = 1
     at_least: float = -np.inf
+    uniform: bool = False
 
     def values(self, positions: np.ndarray, size: int) -> np.ndarray:
         """The values for both signs at positions in [0, 1].
@@ -218,6 +222,16 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
             "identity": NONE,
             "solarize_add": _ADD,
             "cutout": _CUTOUT,
+        },
+    },
+    # What an op lacks here has its own range, drawn uniformly too.
+    "uniform": {
+        "auto": {
+            **_geometric(0.7, mirrored(180), _both(0.45)),
+            "zoom": mirrored(0.5, neutral=1),
+            "posterize": MagnitudeRange(8, 1, rounding="nearest"),
+            "hue": mirrored(180),
+            "gaussian_noise": MagnitudeRange(0, 100),
         },
     },
 }

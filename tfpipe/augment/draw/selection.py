@@ -7,6 +7,7 @@ strong, which sign and whether at all are independent of one another.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
@@ -64,7 +65,7 @@ def from_policies(
         for steps in policy.sub_policies:
             padding = [(IDENTITY, NONE, 0.0)] * (num_stages - len(steps))
             entries += [*(members[step] for step in steps), *padding]
-            chances += [*(step.probability for step in steps), *[0.0] * len(padding)]
+            chances += [*(_chance(step, *members[step]) for step in steps), *[0.0] * len(padding)]
         sub_policies.append(len(policy.sub_policies))
     candidates = make_candidates(entries, IDENTITY)
     chosen = _Drawer(candidates, np.array(chances, np.float32), np.array(sub_policies), num_stages)
@@ -94,12 +95,19 @@ def _steps_of(
     steps = {}
     for step in policy.steps:
         op = known[step.op]
-        values = range_of(op, used)
+        values = replace(range_of(op, used), uniform=policy.table == "uniform")
         if step.magnitude is None and values.low != values.high:
             raise ValueError(f"Step {step.op!r} of policy {policy.name!r} has no magnitude, but the op takes one.")
         last = 1 if policy.num_magnitude_bins is None else max(policy.num_magnitude_bins - 1, 1)
-        steps[step] = (op, values, (step.magnitude or 0) / last)
+        position = last if step.magnitude is None and values.uniform else step.magnitude or 0
+        steps[step] = (op, values, position / last)
     return steps
+
+
+def _chance(step: Step, op: Op, values: MagnitudeRange, position: float) -> float:
+    """The probability of a step; for an op without a strength, a uniform table's magnitude is a part of it."""
+    without_strength = values.uniform and values.low == values.high
+    return step.probability * (position if without_strength else 1.0)
 
 
 def _segment(seed: tf.Tensor, shape: BatchShape, lengths: Sequence[int], epoch: int | None, flatten: bool) -> tf.Tensor:
