@@ -20,8 +20,9 @@ from tfpipe.augment.mixing import cutmix, mixup
 from tfpipe.augment.ops.custom import augmentation
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.table import OPS
-from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, trivial_augment_wide
+from tfpipe.augment.policies import auto_augment, policy, rand_augment, trivial_augment_wide
 from tfpipe.augment.saving import from_json, to_json
+from tfpipe.augment.schedules import pba
 from tfpipe.augment.single import (
     coarse_dropout,
     color_jitter,

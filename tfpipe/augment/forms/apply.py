@@ -9,7 +9,7 @@ erasing move float values as they are; every other op works on 256 levels, to wh
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,16 +107,17 @@ def apply_to_batch(
     interpolation: str = "nearest",
     form: str = "auto",
     mask_fill: int = 0,
+    render: Callable[..., tf.Tensor] = apply_choices,
 ) -> dict[str, Any]:
     """The batch with its images after all stages, and its masks and boxes moved with them.
 
     `boxes` [B, N, 4] or ragged, (x0, y0, x1, y1) in pixels, become the upright boxes around the moved ones, cut off at
     the image's border; one that has left the image has no area. `mask` [B, H, W] or [B, H, W, C] is moved with the
     nearest pixel, and is mask_fill where pixels came in from outside, whatever the fill of images. Only warps move
-    anything: what cutout or noise covers keeps its mask.
+    anything: what cutout or noise covers keeps its mask. `render` changes the images; apply_choices or one like it.
     """
     images = tf.convert_to_tensor(batch["image"])
-    changed = apply_choices(images, choices, ops, fill=fill, interpolation=interpolation, form=form)
+    changed = render(images, choices, ops, fill=fill, interpolation=interpolation, form=form)
     moved = dict(batch) | {"image": changed}
     warps = tuple(op if op.family == "warp" else OPS["identity"] for op in ops)
     if any(op.family == "warp" for op in warps):

@@ -123,10 +123,10 @@ def _pixels(images: tf.Tensor, picks: Picks, values: tf.Tensor, seeds: tf.Tensor
 
 
 def _erase(images: tf.Tensor, picks: Picks, values: tf.Tensor, fill: FillLevels) -> tf.Tensor:
-    boxes = tf.zeros_like(values, tf.int32)
     for is_picked, op in picks:
-        boxes = tf.where(is_picked[:, None], op.build(values, *images.shape[1:3]), boxes)
-    return erase(images, boxes, fill_pixel(fill, images.dtype, images.shape[-1]))
+        boxes = tf.where(is_picked[:, None], op.build(values, *images.shape[1:3]), 0)
+        images = erase(images, boxes, fill_pixel(op.paint or fill, images.dtype, images.shape[-1]))
+    return images
 
 
 PASSES: dict[str, Callable[..., tf.Tensor]] = {

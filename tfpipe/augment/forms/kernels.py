@@ -129,7 +129,7 @@ def _pixel_kernel(op: Op, fill: FillLevels, shape: tuple[int, int, int]) -> Kern
     def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
         image = view.copy(shape)
         if op.family == "erase":
-            return erase(image, op.build(step.values, *shape[:2]), fill_pixel(fill, image.dtype, shape[2]))
+            return erase(image, op.build(step.values, *shape[:2]), fill_pixel(op.paint or fill, image.dtype, shape[2]))
         levels = as_levels(image)
         if op.family == "custom":
             return to_dtype(op.build(levels[None], step.values[None, 0])[0], image.dtype)

@@ -62,6 +62,7 @@ class Op:
       motion: of a warp, what its map is by nature: "affine", "scale" (x depends on x alone, y on y alone), "shift"
         (by a number of pixels), or "shift_x" or "shift_y" (along one axis).
       channels: the numbers of channels it works on; empty for any.
+      paint: of an op that erases, the levels of its box, one per channel; None for the fill.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Op:
     needs: Statistic = ""
     channels: tuple[int, ...] = ()
     motion: WarpKind = "affine"
+    paint: tuple[float, ...] | None = None
 
     def __repr__(self) -> str:
         return f"Op({self.name!r})"
