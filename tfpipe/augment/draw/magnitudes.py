@@ -35,7 +35,7 @@ import numpy as np
 from tfpipe.augment.ops.op import Op
 from tfpipe.policy import VERSION, table_of_version
 
-ROUNDINGS = ("", "nearest", "down")
+ROUNDINGS = ("", "nearest", "down", "torch")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class MagnitudeRange:
       high: at the last bin.
       mirrored: whether the sign is drawn at random.
       neutral: what the signed step is added to.
-      rounding: of the step: "", "nearest", or "down" (towards zero, as Python's int).
+      rounding: of the step: "", "nearest", "down" (towards zero, as Python's int), or "torch": "down" of the float32 that
+        torch.linspace makes, which in the middle is a bit less than the half: of 32 pixels it leaves 15.
       unit: "" for absolute values; else "height", "width" or "side": low and high are for a size of
         `reference_size`.
       reference_size: the size, in pixels, for which low and high are given.
@@ -77,7 +78,9 @@ class MagnitudeRange:
         steps = np.round(
             (self.low + (self.high - self.low) * positions) * (size if self.unit else 1) / self.reference_size, 9
         )
-        steps = {"": steps, "nearest": np.round(steps), "down": np.trunc(steps)}[self.rounding]
+        lowered = np.where(positions == 0.5, steps - 1e-6, steps)
+        kinds = {"": steps, "nearest": np.round(steps), "down": np.trunc(steps), "torch": np.trunc(lowered)}
+        steps = kinds[self.rounding]
         signed = np.stack([steps, -steps if self.mirrored else steps], axis=-1)
         return np.maximum(self.neutral + signed, self.at_least).astype(np.float32)
 
@@ -122,6 +125,7 @@ def _enhancements(factor: MagnitudeRange) -> dict[str, MagnitudeRange]:
 ENHANCE = MagnitudeRange(0.1, 1.9)
 _PIXELS_32 = (mirrored(32), mirrored(32))
 _WHOLE_32 = (MagnitudeRange(0, 32, mirrored=True, rounding="down"),) * 2
+_TORCH_32 = (MagnitudeRange(0, 32, mirrored=True, rounding="torch"),) * 2
 _PLAIN = {"equalize": NONE, "auto_contrast": NONE}
 _FILLED = {**_PLAIN, "identity": NONE}
 
@@ -210,7 +214,7 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
             **_FILLED,
         },
         "trivial": {
-            **_geometric(0.99, mirrored(135), _WHOLE_32),
+            **_geometric(0.99, mirrored(135), _TORCH_32),
             **_enhancements(mirrored(0.99, neutral=1)),
             "posterize": _BITS_WIDE,
             "solarize": MagnitudeRange(255, 0),
