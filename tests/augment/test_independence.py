@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_transforms import ARGUMENTS
+from makers import ARGUMENTS
 
 from tfpipe import augment
 from tfpipe.augment.draw import streams
@@ -90,9 +90,9 @@ def _drawn_boxes(version, batch):
     shape, rows = augment.transform.batch_shape(batch), []
     for step in range(400):
         seed = tf.constant([9, step])
-        weights = mixing._weights(seed, shape, 1.0, "image")
+        weights = mixing.draw_weights(streams.split_seed(seed, 3)[0], shape, 1.0, "image")
         own = streams.split_seed(seed, 3)[2 if version > 1 else 0]
         small = tf.constant([[0.99, 0.01]] * 64)
-        box = mixing._boxes(own, shape, small, "image", "nearest").numpy()[1]
+        box = mixing.draw_boxes(own, shape, small, "image", "nearest").numpy()[1]
         rows.append([box[0], box[2], weights.numpy()[13].min()])
     return np.array(rows, float)

@@ -212,9 +212,9 @@ def corners(rounding, **more):
 
     @tf.function(autograph=False)
     def draw(seed):
-        weights = mixing._weights(seed, shape, 1.0, "image")
+        weights = mixing.draw_weights(split_seed(seed, 3)[0], shape, 1.0, "image")
         own = split_seed(seed, 3)[more.get("stream", 2)]
-        return mixing._boxes(own, shape, weights, "image", rounding), weights
+        return mixing.draw_boxes(own, shape, weights, "image", rounding), weights
 
     drawn = [draw(tf.constant([5, step])) for step in range(400)]
     return np.concatenate([boxes for boxes, _ in drawn]).astype(float), np.concatenate([w for _, w in drawn])

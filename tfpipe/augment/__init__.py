@@ -12,6 +12,7 @@ uint8 [B, H, W, C], or float32 or float16 in [0, 1]. An op that has no function 
 
 from typing import NoReturn
 
+from tfpipe.augment.augmix import aug_mix
 from tfpipe.augment.conditional import choose_n, compose, one_of, select, sometimes
 from tfpipe.augment.crops import center_crop, normalize, random_crop, random_resized_crop
 from tfpipe.augment.deepaugment import deep_augment
@@ -39,7 +40,9 @@ from tfpipe.augment.single import (
     zoom,
 )
 from tfpipe.augment.spelling import explain_name
+from tfpipe.augment.switch import mixup_or_cutmix
 from tfpipe.augment.transform import BatchTransform, OpTransform, Transform
+from tfpipe.augment.views import repeated, views
 
 __all__ = [
     "OPS",
@@ -50,6 +53,7 @@ __all__ = [
     "Transform",
     "apply_choices",
     "apply_op",
+    "aug_mix",
     "augmentation",
     "auto_augment",
     "center_crop",
@@ -68,6 +72,7 @@ __all__ = [
     "gaussian_noise",
     "grayscale",
     "mixup",
+    "mixup_or_cutmix",
     "normalize",
     "one_of",
     "op",
@@ -77,11 +82,13 @@ __all__ = [
     "rand_augment",
     "random_crop",
     "random_resized_crop",
+    "repeated",
     "salt_and_pepper",
     "select",
     "sometimes",
     "to_json",
     "trivial_augment_wide",
+    "views",
     "zoom",
 ]
 

@@ -12,7 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfpipe.augment import conditional, crops, deepaugment, mixing, policies, schedules, single
+from tfpipe.augment import (
+    augmix,
+    conditional,
+    crops,
+    deepaugment,
+    mixing,
+    policies,
+    schedules,
+    single,
+    switch,
+    views,
+)
 from tfpipe.augment.ops.op import Op
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.transform import BatchTransform, OpTransform, Transform, added_arguments
@@ -24,7 +35,8 @@ FACTORIES: dict[str, Callable[..., Transform]] = {
     for factory in (
         *(conditional.choose_n, conditional.compose, conditional.one_of, conditional.select, conditional.sometimes),
         *(crops.center_crop, crops.normalize, crops.random_crop, crops.random_resized_crop),
-        *(deepaugment.deep_augment, mixing.cutmix, mixing.mixup),
+        *(augmix.aug_mix, deepaugment.deep_augment, mixing.cutmix, mixing.mixup, switch.mixup_or_cutmix),
+        *(views.repeated, views.views),
         *(policies.auto_augment, policies.policy, policies.rand_augment, policies.trivial_augment_wide, schedules.pba),
         *(single.coarse_dropout, single.color_jitter, single.cutout, single.flip_left_right, single.flip_up_down),
         *(single.gamma, single.gaussian_blur, single.gaussian_noise, single.grayscale, single.op),

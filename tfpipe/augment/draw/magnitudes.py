@@ -47,8 +47,8 @@ class MagnitudeRange:
       high: at the last bin.
       mirrored: whether the sign is drawn at random.
       neutral: what the signed step is added to.
-      rounding: of the step: "", "nearest", "down" (towards zero, as Python's int), or "torch": "down" of the float32 that
-        torch.linspace makes, which in the middle is a bit less than the half: of 32 pixels it leaves 15.
+      rounding: of the step: "", "nearest", "down" (towards zero, as Python's int), or "torch": "down" of the float32
+        that torch.linspace makes, which in the middle is a bit less than the half: of 32 pixels it leaves 15.
       unit: "" for absolute values; else "height", "width" or "side": low and high are for a size of
         `reference_size`.
       reference_size: the size, in pixels, for which low and high are given.

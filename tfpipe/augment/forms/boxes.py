@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfpipe.augment.ops import field
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.warp import chosen_coefficients
 
@@ -16,15 +17,46 @@ def move_boxes(boxes: Any, choices: Choices, ops: Sequence[Op], height: int, wid
 
     Args:
       boxes: [B, N, 4] or ragged [B, (N), 4], (x0, y0, x1, y1) in pixels.
-      choices, ops: what moves the pixels; ops of other families than warp move nothing.
+      choices, ops: what moves the pixels; ops of other families than warp and field move nothing.
       height, width: of the images.
     """
-    inverse = _invert(_compose_maps(choices, ops, height, width))
     if not isinstance(boxes, tf.RaggedTensor):
         boxes = tf.convert_to_tensor(boxes)
         if boxes.shape.rank != 3 or boxes.shape[-1] != 4:
             raise ValueError(f"Boxes are [B, N, 4] or ragged; got the shape {boxes.shape}.")
+    if any(op.family == "field" for op in ops):
+        # No map to invert: stage by stage, so that a field meets the boxes as they are when it comes.
+        for stage in range(choices.ops.shape[1]):
+            one = Choices(*(part[:, stage : stage + 1] for part in choices))
+            boxes = _by_field(_by_warps(boxes, one, ops, height, width), one, ops, height, width)
+        return boxes
+    return _by_warps(boxes, choices, ops, height, width)
+
+
+def _by_warps(boxes: Any, choices: Choices, ops: Sequence[Op], height: int, width: int) -> Any:
+    inverse = _invert(_compose_maps(choices, ops, height, width))
     return map_boxes(lambda rows, maps: _hull(rows, maps, height, width), boxes, inverse)
+
+
+def _by_field(boxes: Any, choices: Choices, ops: Sequence[Op], height: int, width: int) -> Any:
+    """Boxes after one stage's fields: the upright boxes around the pixels that come from inside them."""
+    padded = boxes.to_tensor() if isinstance(boxes, tf.RaggedTensor) else boxes
+
+    def move(image: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        rows, chosen, values, seeds = image
+        moved = rows
+        for index, op in enumerate(ops):
+            if op.family == "field":
+                hull = field.hull(rows, op.build(values, seeds, height, width))
+                moved = tf.where(chosen == index, tf.cast(hull, rows.dtype), moved)
+        return moved
+
+    one = (padded, choices.ops[:, 0], choices.values[:, 0], choices.seeds[:, 0])
+    moved = tf.map_fn(move, one, fn_output_signature=tf.TensorSpec(padded.shape[1:], padded.dtype))
+    if not isinstance(boxes, tf.RaggedTensor):
+        return tf.ensure_shape(moved, boxes.shape)
+    rows = tf.RaggedTensor.from_tensor(moved, lengths=boxes.row_lengths(), ragged_rank=1)
+    return tf.RaggedTensor.from_row_splits(rows.values, boxes.row_splits, validate=False)
 
 
 def map_boxes(move: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], boxes: Any, maps: tf.Tensor) -> Any:

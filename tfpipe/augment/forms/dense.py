@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.augment.ops import lookup
+from tfpipe.augment.ops import field, lookup
 from tfpipe.augment.ops.erase import erase
 from tfpipe.augment.ops.levels import as_levels, per_image, to_dtype
 from tfpipe.augment.ops.op import Choices, Op
@@ -25,7 +25,7 @@ from tfpipe.augment.ops.warp import chosen_coefficients
 
 Picks = list[tuple[tf.Tensor, Op]]
 
-ORDER = ("lookup", "color", "stencil", "noise", "custom", "erase", "warp")
+ORDER = ("lookup", "color", "stencil", "noise", "custom", "erase", "field", "warp")
 
 
 def apply_dense(
@@ -75,6 +75,8 @@ def _run_pass(
         affine = AffineMap(*chosen_coefficients(chosen, values, ops, height, width), height, width)
         return resample(images, affine, fill, interpolation)
     picks = [(tf.equal(chosen, index), op) for index, op in enumerate(ops) if op.family == family]
+    if family == "field":
+        return _fields(images, picks, values, seeds, fill, interpolation)
     if family == "erase":
         return _erase(images, picks, values, fill)
     result = PASSES[family](as_levels(images), picks, values, seeds)
@@ -119,6 +121,16 @@ def _pixels(images: tf.Tensor, picks: Picks, values: tf.Tensor, seeds: tf.Tensor
         else:
             changed = op.build(images, values, *([seeds] if op.family == "noise" else []))
         result = tf.where(per_image(is_picked), changed, result)
+    return result
+
+
+def _fields(
+    images: tf.Tensor, picks: Picks, values: tf.Tensor, seeds: tf.Tensor, fill: FillLevels, interpolation: str
+) -> tf.Tensor:
+    result = images
+    for is_picked, op in picks:
+        moved = field.sample(images, op.build(values, seeds, *images.shape[1:3]), fill, interpolation)
+        result = tf.where(per_image(is_picked), moved, result)
     return result
 
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 import tensorflow as tf
 
 from tfpipe.augment.forms.apply import Fill, apply_choices, fill_levels
-from tfpipe.augment.ops.op import Choices, Op
+from tfpipe.augment.ops.op import MOVING, Choices, Op
 from tfpipe.augment.ops.sampling import fill_pixel
 from tfpipe.augment.ops.table import OPS
 
@@ -54,7 +54,7 @@ def apply_transparent(
 
 def _on_alpha(op: Op) -> Op:
     """What an op does to transparency."""
-    if op.family == "warp":
+    if op.family in MOVING:
         return op
     if op.family == "erase":
         return replace(op, paint=(0.0,))

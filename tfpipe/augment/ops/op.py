@@ -17,7 +17,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import tensorflow as tf
 
 NUM_VALUES = 4
-FAMILIES = ("identity", "warp", "lookup", "color", "stencil", "erase", "noise", "custom")
+FAMILIES = ("identity", "warp", "field", "lookup", "color", "stencil", "erase", "noise", "custom")
+# Those that move pixels, and masks and boxes with them.
+MOVING = ("warp", "field")
 UNITS = ("", "height", "width", "side")
 # What a look-up op reads of the image, see Op.needs; and what the map of a warp is by nature, see Op.motion.
 Statistic = Literal["", "luma", "extrema", "histogram", "table"]
