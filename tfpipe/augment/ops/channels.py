@@ -19,6 +19,8 @@ ORDERS = np.array(list(itertools.permutations(range(3))), np.int32)
 
 def channel_shuffle(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Puts the channels into order floor(values[0]) of the six of three, which begin with the one that they have."""
+    if images.shape[-1] == 1:
+        return images
     order = tf.clip_by_value(tf.cast(tf.floor(values[..., 0]), tf.int32), 0, len(ORDERS) - 1)
     return _pick(images, tf.gather(ORDERS, order))
 

@@ -16,6 +16,7 @@ is the weakest value and `high` the strongest, for every op, in the op's own uni
     elastic                         pixels                      channel_shuffle, channel_dropout an order, a number
     grid_mask, random_erasing       share of a cell, the image  gray_world                       share of the effect
     motion_blur                     pixels                      median_blur                      pixels to each side
+    clahe                           limit, times the even share jpeg                             quality
 
 Published ranges are in the policies' tables (draw/magnitudes.py), under their own names. The families' modules say what
 the values mean.
@@ -23,7 +24,21 @@ the values mean.
 
 from __future__ import annotations
 
-from tfpipe.augment.ops import blur, channels, color, erase, field, lookup, noise, patches, stencil, turns, warp
+from tfpipe.augment.ops import (
+    blur,
+    channels,
+    clahe,
+    color,
+    erase,
+    field,
+    jpeg,
+    lookup,
+    noise,
+    patches,
+    stencil,
+    turns,
+    warp,
+)
 from tfpipe.augment.ops.op import Op
 
 UNIT = (0.0, 1.0)
@@ -73,7 +88,7 @@ OPS: dict[str, Op] = {
         Op("saturation", "color", color.saturation, 0, 0.9, mirrored=True, neutral=1, channels=COLORED),
         Op("hue", "color", color.hue, 0, 45, mirrored=True, channels=COLORED),
         Op("grayscale", "color", color.grayscale, num_values=0, channels=COLORED),
-        Op("channel_shuffle", "color", channels.channel_shuffle, 0, 5.999, channels=(3,)),
+        Op("channel_shuffle", "color", channels.channel_shuffle, 0, 5.999, channels=COLORED),
         Op("channel_dropout", "color", channels.channel_dropout, 0, 1, num_values=2, further=(UNIT,)),
         Op("gray_world", "color", channels.gray_world, 0, 1),
         Op("grid_mask", "color", patches.grid_mask, 0, 0.6, num_values=4, further=((0.2, 0.4), UNIT, UNIT)),
@@ -85,6 +100,8 @@ OPS: dict[str, Op] = {
         Op("gaussian_blur", "stencil", stencil.gaussian_blur, 0, 3),
         Op("motion_blur", "stencil", blur.motion_blur, 1, 15, num_values=2, further=((0, 180),)),
         Op("median_blur", "stencil", blur.median_blur, 0, 2),
+        Op("clahe", "stencil", clahe.clahe, 1, 4),
+        Op("jpeg", "stencil", jpeg.jpeg, 100, 10),
         # erase: a box.
         Op("cutout", "erase", erase.cutout, 0, 0.5, num_values=3, unit="side", further=(UNIT, UNIT)),
         # noise: keyed per image and stage.
