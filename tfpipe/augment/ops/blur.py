@@ -21,8 +21,8 @@ def motion_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     height, width, channels = images.shape[-3:]
     reach = tf.clip_by_value(tf.cast(values[..., 0], tf.int32) // 2, 0, MOST_TAPS // 2)
     angle = tf.cast(values[..., 1], tf.float64) * (math.pi / 180)
-    # Nudged, so that 30 degrees' half steps fall to one side whatever the last bit of a sine is.
-    along_x, along_y = (tf.round(part * 2.0**20) / 2.0**20 + 2.0**-24 for part in (tf.cos(angle), -tf.sin(angle)))
+    # To 2 ** -20, so that the half steps of 30 degrees are halves whatever the last bit of a sine is.
+    along_x, along_y = (tf.round(part * 2.0**20) / 2.0**20 for part in (tf.cos(angle), -tf.sin(angle)))
     rows, columns = tf.range(height)[:, None], tf.range(width)
     flat = tf.reshape(images, [-1, channels])
     lead = len(images.shape) - 3
