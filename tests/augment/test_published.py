@@ -71,6 +71,26 @@ def test_solarize_of_image_net_at_its_last_bin_depends_on_the_table(table, thres
     assert set(choices.values.numpy()[rows.numpy()][:, 1, 0]) == {threshold}
 
 
+# What timm 1.0.31 hands to its ops at levels 0 to 10.
+TIMM = {
+    ("timm", "posterize"): [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4],
+    ("timm", "solarize"): [0, 25, 51, 76, 102, 128, 153, 179, 204, 230, 256],
+    ("timm", "color"): [0.1, 0.28, 0.46, 0.64, 0.82, 1.0, 1.18, 1.36, 1.54, 1.72, 1.9],
+    ("timm", "solarize_add"): [0, 11, 22, 33, 44, 55, 66, 77, 88, 99, 110],
+    ("timm_increasing", "posterize"): [4, 4, 4, 3, 3, 2, 2, 2, 1, 1, 0],
+    ("timm_increasing", "solarize"): [256, 231, 205, 180, 154, 128, 103, 77, 52, 26, 0],
+    ("timm_increasing", "color"): [1.0, 1.09, 1.18, 1.27, 1.36, 1.45, 1.54, 1.63, 1.72, 1.81, 1.9],
+    ("timm_increasing", "translate_x"): [4.5 * level for level in range(11)],
+}
+
+
+@pytest.mark.parametrize("case", TIMM, ids="-".join)
+def test_timms_tables_are_its_levels(case):
+    table, op = case
+    np.testing.assert_allclose(values_of(table, "rand", op, 11, 100), TIMM[case], atol=1e-6)
+    assert len(op_ranges(table, "rand")) == 15
+
+
 # ---- versions
 
 

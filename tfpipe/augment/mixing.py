@@ -151,6 +151,7 @@ def check_mixing(what: str, alpha: Any, per: str, fraction: Any, rounding: Any =
 
 
 def check_batch(what: str, batch: Batch, shape: BatchShape, check_values: bool) -> None:
+    """Raises a ValueError where the batch cannot be mixed."""
     if "label" not in batch:
         raise ValueError(f"{what} mixes labels, but the batch has only {sorted(batch)}.")
     paired = [name for name in _PAIRED if name in batch]

@@ -66,8 +66,8 @@ def rand_augment(
       n: ops an image; 0 warns and leaves images as they are.
       m: the bin, 0 to num_magnitude_bins - 1.
       num_magnitude_bins: the bins of the table.
-      table: "dali", "dali_non_monotonic", "torchvision", "paper", "paper_code" or "tfpipe": what a bin means, op by op
-        (draw/magnitudes.py).
+      table: "dali", "dali_non_monotonic", "torchvision", "paper", "paper_code", "timm", "timm_increasing" or "tfpipe":
+        what a bin means, op by op (draw/magnitudes.py).
       fill: what comes in from outside: 0 to 255, one value per channel, or None for the edge repeated.
       interpolation: "nearest" or "bilinear".
       ops: names and Ops to draw from; None: the table's 14. A name that the table lacks, and a user's op, keep their

@@ -11,6 +11,8 @@ A table has a suite of ops for each way of drawing: "auto" (AutoAugment's polici
   paper_code    those ranges with the strengths and the rounding of the authors' code for CIFAR: 4 - int(0.4 L) bits, a
                 threshold of 256 - int(25.6 L), cutout of up to 20 of 32 px.
   pba           the levels 0 to 10 of PBA and of AutoAugment's code for CIFAR: whole pixels of 32.
+  timm          timm's RandAugment, of 15 ops; its levels count tenths. timm_increasing is that of its "inc1": posterize,
+                solarize and the enhancements grow stronger with the level.
   tfpipe        each op's own range, 0 weakest and 1 strongest (see ops/table.py); any op may be in it.
 
 For TrivialAugment, paper and paper_code both are the wide space of its authors' code, with bits and shifts cut down:
@@ -153,6 +155,8 @@ _BITS_AUTO = MagnitudeRange(0, 4, rounding="nearest", at_least=1)
 _BITS = MagnitudeRange(8, 4, rounding="nearest", at_least=1)
 _BITS_WIDE = MagnitudeRange(8, 2, rounding="nearest", at_least=1)
 
+# timm 1.0's shifts are 45 % of the side.
+_TIMM = {**_geometric(0.3, mirrored(30), _both(0.45)), **_PLAIN, "invert": NONE, "solarize_add": _ADD}
 # TrivialAugment's wide space, by its authors' code (aug_lib.py).
 _WIDE = {
     **_geometric(0.99, MagnitudeRange(0, 135, mirrored=True, rounding="down"), _WHOLE_32),
@@ -253,6 +257,17 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
             **_FILLED,
         },
         "trivial": _WIDE,
+    },
+    "timm": {
+        "rand": {
+            **_TIMM,
+            **_enhancements(ENHANCE),
+            "posterize": MagnitudeRange(0, 4, rounding="down"),
+            "solarize": MagnitudeRange(0, 256, rounding="down"),
+        },
+    },
+    "timm_increasing": {
+        "rand": {**_TIMM, **_enhancements(MagnitudeRange(0, 0.9, mirrored=True, neutral=1, at_least=0.1)), **_DOWN},
     },
     "pba": {
         "auto": {
