@@ -11,8 +11,8 @@ A table has a suite of ops for each way of drawing: "auto" (AutoAugment's polici
   paper_code    those ranges with the strengths and the rounding of the authors' code for CIFAR: 4 - int(0.4 L) bits, a
                 threshold of 256 - int(25.6 L), cutout of up to 20 of 32 px.
   pba           the levels 0 to 10 of PBA and of AutoAugment's code for CIFAR: whole pixels of 32.
-  timm          timm's RandAugment, of 15 ops; its levels count tenths. timm_increasing is that of its "inc1": posterize,
-                solarize and the enhancements grow stronger with the level.
+  timm          timm's RandAugment, of 15 ops; its levels count tenths. timm_increasing is that of its "inc1":
+                posterize, solarize and the enhancements grow stronger with the level.
   tfpipe        each op's own range, 0 weakest and 1 strongest (see ops/table.py); any op may be in it.
 
 For TrivialAugment, paper and paper_code both are the wide space of its authors' code, with bits and shifts cut down:
