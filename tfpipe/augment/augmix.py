@@ -56,8 +56,8 @@ def _suite(severity: float) -> dict[str, MagnitudeRange]:
 
 @record_call
 def aug_mix(
-    severity: float = 3.0,
     *,
+    severity: float = 3.0,
     width: int = 3,
     depth: int | None = None,
     alpha: float = 1.0,

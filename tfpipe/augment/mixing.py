@@ -100,7 +100,7 @@ def cutmix(
     Raises:
       ValueError: as for mixup.
     """
-    check_mixing("cutmix", alpha, per, fraction, rounding)
+    check_mixing("cutmix", alpha, per, fraction, rounding=rounding)
     check_version(version)
 
     def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
@@ -138,7 +138,7 @@ def beta_weights(seed: tf.Tensor, count: int | tf.Tensor, alpha: float) -> tf.Te
 # ---- arguments and batches
 
 
-def check_mixing(what: str, alpha: Any, per: str, fraction: Any, rounding: Any = "down") -> None:
+def check_mixing(what: str, alpha: Any, per: str, fraction: Any, *, rounding: Any = "down") -> None:
     """Raises a ValueError where an argument is out of range."""
     if rounding not in ROUNDINGS:
         raise ValueError(f"rounding of {what} is {rounding!r}; it takes one of {list(ROUNDINGS)}.")

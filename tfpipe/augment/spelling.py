@@ -1,7 +1,7 @@
 """How to write what others call otherwise: an op by its name, and the names of other libraries.
 
 augment.rotate            write augment.op("rotate", (-30, 30))
-augment.RandomErasing     write augment.cutout()
+augment.RandomFlip        write augment.flip_left_right()
 """
 
 from __future__ import annotations

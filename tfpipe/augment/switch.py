@@ -52,8 +52,8 @@ def mixup_or_cutmix(
     Raises:
       ValueError: an argument is out of range; when applied, as for mixup, or there is no epoch to read.
     """
-    check_mixing("mixup_or_cutmix", mixup_alpha, per, None, rounding)
-    check_mixing("mixup_or_cutmix", cutmix_alpha, per, None, rounding)
+    check_mixing("mixup_or_cutmix", mixup_alpha, per, None, rounding=rounding)
+    check_mixing("mixup_or_cutmix", cutmix_alpha, per, None, rounding=rounding)
     for name, value in (("p", p), ("cutmix_share", cutmix_share)):
         if not is_number(value, least=0, most=1):
             raise ValueError(f"{name} of mixup_or_cutmix is {value!r}; it must be in [0, 1].")
