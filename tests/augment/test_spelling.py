@@ -63,7 +63,7 @@ NAMES = {
     "autocontrast": 'augment.op("auto_contrast")',
     "RandomErasing": 'augment.op("random_erasing", (0, 0.33), (0, 1), (0, 1), (0, 1))',
     "Rot90": 'augment.op("rotate90", (0, 3.999))',
-    "AugMix": "augment.aug_mix()",
+    "AugMix": "augment.aug_mix(...)",
     "RandAugment": "augment.rand_augment(...)",
     "ColorJitter": "augment.color_jitter(...)",
     "MixUp": "augment.mixup()",
