@@ -80,7 +80,7 @@ PUBLISHED = {
     *("make_dataset", "index", "class_weights", "for_host", "Manifest.num_records"),
     *("auto_augment", "one_of", "mixup", "cutmix", "random_resized_crop", "flip_left_right", "flip_up_down"),
     *("pad_and_crop", "cutout", "zoom", "grayscale", "gaussian_blur", "gaussian_noise", "coarse_dropout"),
-    *("salt_and_pepper", "gamma"),
+    *("salt_and_pepper", "gamma", "mixup_or_cutmix"),
     *("warp_affine", "warp_perspective"),
     *("Resume.options", "main"),
 }

@@ -27,8 +27,9 @@ from tfpipe.augment.draw.streams import split_seed
 from tfpipe.augment.in_jax import call_in_jax
 from tfpipe.augment.mixing import cutmix, mixup
 from tfpipe.augment.ops.op import Op
-from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, trivial_augment_wide
+from tfpipe.augment.policies import auto_augment, policy, rand_augment, trivial_augment_wide
 from tfpipe.augment.saving import from_json, named_ops, to_json
+from tfpipe.augment.schedules import pba
 from tfpipe.augment.transform import Transform
 from tfpipe.policy import is_integer
 from tfpipe.regions.layers import NonMaxSuppression as NonMaxSuppression

@@ -17,13 +17,20 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-TABLES = ("tfpipe", "dali", "torchvision", "paper", "pba", "uniform", "deepaugment")
+TABLES = ("tfpipe", "dali", "torchvision", "paper", "paper_code", "pba", "uniform", "deepaugment")
+# Of what tables mean. Documents of version 1 say no version.
+VERSION = 2
 POLICY_KIND, SCHEDULE_KIND = "tfpipe policy 1", "tfpipe schedule 1"
+
+
+def table_of_version(table: str, version: int) -> str:
+    """Today's name of a table that a document of some version names."""
+    return "paper_code" if version == 1 and table == "paper" else table
 
 
 def is_number(value: Any, *, least: float = -math.inf, most: float = math.inf, kinds: Any = (int, float)) -> bool:
@@ -82,6 +89,8 @@ class Policy:
         order, each step applied with its probability, until that many have been: the rule of Population Based
         Augmentation.
       source: where a published policy comes from.
+      version: of what tables mean, 1 or 2; a document without one is of version 1, and draws what it always drew. Two
+        policies that differ in it alone are equal.
     """
 
     name: str
@@ -90,6 +99,7 @@ class Policy:
     table: str = "tfpipe"
     num_ops: tuple[float, ...] | None = None
     source: str = ""
+    version: int = field(default=VERSION, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sub_policies", tuple(tuple(steps) for steps in self.sub_policies))
@@ -110,6 +120,10 @@ class Policy:
                 )
         if self.table not in TABLES:
             raise ValueError(f"Unknown table {self.table!r} in policy {self.name!r}; known tables: {list(TABLES)}.")
+        if not is_integer(self.version, 1, most=VERSION):
+            raise ValueError(
+                f"The version of policy {self.name!r} is {self.version!r}; this tfpipe reads 1 to {VERSION}."
+            )
         bins = self.num_magnitude_bins
         if bins is not None and not is_integer(bins, 1):
             raise ValueError(
@@ -158,6 +172,7 @@ class Policy:
         """The policy as plain JSON values."""
         return {
             "kind": POLICY_KIND,
+            **({"version": self.version} if self.version > 1 else {}),
             "name": self.name,
             "source": self.source,
             "table": self.table,
@@ -173,7 +188,7 @@ class Policy:
         Raises:
           ValueError: the document is not a policy, or one out of range; the sentence says which part.
         """
-        fields = _fields(document, POLICY_KIND, cls("", ((Step("identity"),),)).to_json())
+        fields = _fields(document, POLICY_KIND, {**cls("", ((Step("identity"),),)).to_json(), "version": 1})
         try:
             sub_policies = tuple(tuple(_step(step) for step in steps) for steps in fields["sub_policies"])
             num_ops = None if fields["num_ops"] is None else tuple(float(p) for p in fields["num_ops"])
@@ -181,8 +196,11 @@ class Policy:
             raise ValueError(
                 f"Policy {fields['name']!r} is not [[[op, probability, magnitude], ...], ...]: {error}."
             ) from error
-        texts = (fields["name"], sub_policies, fields["num_magnitude_bins"], fields["table"], num_ops)
-        return cls(*texts, fields["source"])
+        version = fields["version"]
+        table = table_of_version(fields["table"], version)
+        return cls(
+            fields["name"], sub_policies, fields["num_magnitude_bins"], table, num_ops, fields["source"], version
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the policy as JSON."""

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from makers import ARGUMENTS
 from scipy import stats
 
 from tfpipe import augment
 from tfpipe.augment.saving import FACTORIES
-from tfpipe.policy import Policy, Schedule, Segment, Step
 
 NEVER = 1e-4
 
@@ -199,24 +199,6 @@ def test_normalize_subtracts_and_divides_per_channel():
 
 
 # ---- as JSON
-
-ARGUMENTS = {
-    "center_crop": ((4, 4),),
-    "choose_n": (["invert", "equalize"], 1),
-    "compose": ([augment.flip_left_right(), augment.mixup(0.3)],),
-    "deep_augment": ([[["rotate", 0.3], ["invert", 0.0]]],),
-    "drop_boxes": ([augment.flip_left_right()],),
-    "keypoint_pairs": ([augment.flip_left_right()], [(0, 1)]),
-    "normalize": ([0.1, 0.2, 0.3], 1.0),
-    "one_of": (["invert", augment.sometimes("equalize", 0.3)], [0.2, 0.8]),
-    "op": ("emboss", (0, 1), 3),
-    "pba": (Schedule("s", (Segment(2, Policy("p", ((Step("invert"),),), 11, "pba", (0, 1))),)),),
-    "policy": (Policy("p", ((Step("rotate", 0.5, 0.5),),)),),
-    "rand_augment": (2, 9),
-    "random_crop": ((4, 4),),
-    "select": (["invert"], "which"),
-    "sometimes": ("invert", 0.5),
-}
 
 
 @pytest.mark.parametrize("factory", FACTORIES)

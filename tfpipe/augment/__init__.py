@@ -12,6 +12,7 @@ uint8 [B, H, W, C], or float32 or float16 in [0, 1]. An op that has no function 
 
 from typing import NoReturn
 
+from tfpipe.augment.augmix import aug_mix
 from tfpipe.augment.conditional import choose_n, compose, one_of, select, sometimes
 from tfpipe.augment.crops import center_crop, normalize, random_crop, random_resized_crop
 from tfpipe.augment.deepaugment import deep_augment
@@ -22,8 +23,9 @@ from tfpipe.augment.mosaics import mosaic
 from tfpipe.augment.ops.custom import augmentation
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.table import OPS
-from tfpipe.augment.policies import auto_augment, pba, policy, rand_augment, trivial_augment_wide
+from tfpipe.augment.policies import auto_augment, policy, rand_augment, trivial_augment_wide
 from tfpipe.augment.saving import from_json, to_json
+from tfpipe.augment.schedules import pba
 from tfpipe.augment.single import (
     coarse_dropout,
     color_jitter,
@@ -40,7 +42,9 @@ from tfpipe.augment.single import (
     zoom,
 )
 from tfpipe.augment.spelling import explain_name
+from tfpipe.augment.switch import mixup_or_cutmix
 from tfpipe.augment.transform import BatchTransform, OpTransform, Transform
+from tfpipe.augment.views import repeated, views
 
 __all__ = [
     "OPS",
@@ -51,6 +55,7 @@ __all__ = [
     "Transform",
     "apply_choices",
     "apply_op",
+    "aug_mix",
     "augmentation",
     "auto_augment",
     "center_crop",
@@ -71,6 +76,7 @@ __all__ = [
     "grayscale",
     "keypoint_pairs",
     "mixup",
+    "mixup_or_cutmix",
     "mosaic",
     "normalize",
     "one_of",
@@ -81,11 +87,13 @@ __all__ = [
     "rand_augment",
     "random_crop",
     "random_resized_crop",
+    "repeated",
     "salt_and_pepper",
     "select",
     "sometimes",
     "to_json",
     "trivial_augment_wide",
+    "views",
     "zoom",
 ]
 

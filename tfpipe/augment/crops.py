@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.augment.draw.candidates import BatchShape
-from tfpipe.augment.draw.streams import draw_uniforms
+from tfpipe.augment.draw.streams import Draws, draw_uniforms
 from tfpipe.augment.forms.apply import check_mask_fill, check_rendering
 from tfpipe.augment.ops.op import Choices
 from tfpipe.augment.ops.table import OPS
@@ -115,7 +115,8 @@ def random_resized_crop(
     target = _size("random_resized_crop", size)
 
     def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
-        return _stretch(batch, _draw_window(seed, shape, scale, ratio), target, interpolation)
+        draws = draw_uniforms(seed, shape.batch_size, 1)
+        return _stretch(batch, _draw_window(draws, shape, scale, ratio), target, interpolation)
 
     return BatchTransform(change)
 
@@ -180,11 +181,8 @@ def _whole(uniforms: tf.Tensor, room: int | tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.minimum(tf.floor(tf.cast(uniforms, tf.float64) * count), count - 1), tf.int32)
 
 
-def _draw_window(
-    seed: tf.Tensor, shape: BatchShape, scale: tuple[float, float], ratio: tuple[float, float]
-) -> tf.Tensor:
+def _draw_window(draws: Draws, shape: BatchShape, scale: tuple[float, float], ratio: tuple[float, float]) -> tf.Tensor:
     """int32 [B, 4]: top, left, height, width in pixels, inside the image."""
-    draws = draw_uniforms(seed, shape.batch_size, 1)
     # Aspects from a table and a square root in float64: nothing that XLA would round otherwise.
     roots = np.exp(np.linspace(math.log(ratio[0]), math.log(ratio[1]), _NUM_RATIOS) / 2)
     root = tf.gather(tf.constant(roots), _whole(draws.op[:, 0], _NUM_RATIOS - 1))
@@ -199,11 +197,11 @@ def _draw_window(
 
 def _same_size(scale: tuple[float, float], ratio: tuple[float, float], rendering: Rendering) -> OpTransform:
     def choose(seed: tf.Tensor, shape: BatchShape) -> Choices:
-        window = _draw_window(seed, shape, scale, ratio)
+        draws = draw_uniforms(seed, shape.batch_size, 1)
+        window = _draw_window(draws, shape, scale, ratio)
         sides = np.array([shape.height, shape.width] * 2, np.float64)
         values = tf.cast(tf.cast(window, tf.float64) / sides, tf.float32)[:, None]
-        noise = draw_uniforms(seed, shape.batch_size, 1).noise
-        return Choices(tf.ones([shape.batch_size, 1], tf.int32), values, noise)
+        return Choices(tf.ones([shape.batch_size, 1], tf.int32), values, draws.noise)
 
     ops = (OPS["identity"], OPS["resized_crop"])
     return OpTransform(ops, 1, choose, rendering)

@@ -1,13 +1,19 @@
-"""Published ways of augmenting, as transforms: RandAugment, TrivialAugment, AutoAugment, PBA, and policies as data.
+"""Published ways of augmenting, as transforms: RandAugment, TrivialAugment, AutoAugment, and policies as data.
 
     rand_augment(2, 9)              two ops an image, all at bin 9 of 31
     trivial_augment_wide()          one op at a random bin
     auto_augment("image_net")       one of 25 sub-policies, each step with its probability
-    pba("rcifar10")                 up to two ops, likelier and stronger from epoch to epoch
     policy("mine.json")             what a search wrote
 
-Each name keeps the table of magnitudes that it was published with (see tables.py); `table=` takes another. The streams
-of op, magnitude, sign and application are independent. `ops=` takes users' ops (@augmentation) beside names.
+Each name keeps the table of magnitudes that it was published with (see draw/magnitudes.py); `table=` takes another. The
+streams of op, magnitude, sign and application are independent. `ops=` takes users' ops (@augmentation) beside names.
+
+A table says what a bin means, and no more. These differ from its source unless they are given (docs/augmentation.md):
+
+  interpolation   "nearest" here and in torchvision and the papers' code; DALI interpolates linearly
+  fill            128 here and in DALI; black in torchvision, the data set's mean in the authors' code for CIFAR
+  m               counts bins, here 0 to 30 as in DALI and torchvision; the papers count tenths: their m is 3 m here
+  names           torchvision's policy IMAGENET is "reduced_image_net"
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,11 +32,13 @@ from tfpipe.augment.draw.magnitudes import AUTO_BINS, SUITES, MagnitudeRange, op
 from tfpipe.augment.draw.selection import Translation, from_policies, from_suite, range_of
 from tfpipe.augment.ops.op import Op
 from tfpipe.augment.ops.table import OPS, find_op
-from tfpipe.augment.transform import Fill, OpTransform, Rendering, record_call
-from tfpipe.policy import Policy, Schedule, is_integer, load_policy, load_schedule, published_policies
+from tfpipe.augment.transform import Fill, OpTransform, Rendering, check_version, record_call
+from tfpipe.policy import VERSION, Policy, is_integer, load_policy, published_policies
 
-# The mean of CIFAR-10, which PBA's code shows where an op leaves a pixel uncovered.
+# The mean of CIFAR-10, cut down to levels: what the authors' code for CIFAR shows where an op leaves a pixel uncovered.
 CIFAR_MEAN = (125, 122, 113)
+PUBLISHED: Literal["published"] = "published"
+_FILLS: dict[str, Fill] = {"cifar10_95": CIFAR_MEAN}
 
 
 @record_call
@@ -51,6 +59,7 @@ def rand_augment(
     form: str = "auto",
     check_values: bool = False,
     mask_fill: int = 0,
+    version: int = VERSION,
 ) -> OpTransform:
     """RandAugment: each image gets n ops, drawn with replacement, all at magnitude bin m.
 
@@ -58,7 +67,8 @@ def rand_augment(
       n: ops an image; 0 warns and leaves images as they are.
       m: the bin, 0 to num_magnitude_bins - 1.
       num_magnitude_bins: the bins of the table.
-      table: "dali", "dali_non_monotonic", "torchvision", "paper" or "tfpipe": what a bin means, op by op (tables.py).
+      table: "dali", "dali_non_monotonic", "torchvision", "paper", "paper_code", "timm", "timm_increasing" or "tfpipe":
+        what a bin means, op by op (draw/magnitudes.py).
       fill: what comes in from outside: 0 to 255, one value per channel, or None for the edge repeated.
       interpolation: "nearest" or "bilinear".
       ops: names and Ops to draw from; None: the table's 14. A name that the table lacks, and a user's op, keep their
@@ -72,6 +82,7 @@ def rand_augment(
       form: "loop", "dense" or "auto".
       check_values: assert inside graphs that float images are in [0, 1].
       mask_fill: what comes into masks from outside, such as the value that a loss ignores.
+      version: 1 for what tables meant before (see `op_ranges`).
 
     Raises:
       ValueError: a number is out of range, or a name unknown.
@@ -82,7 +93,7 @@ def rand_augment(
         raise ValueError(f"magnitude_noise is {magnitude_noise}; it must be at least 0.")
     if n == 0:
         warnings.warn("rand_augment with n = 0 leaves every image as it is.", stacklevel=3)
-    suite = _suite(table, "rand", (max_translate_abs, max_translate_rel))
+    suite = _suite(table, "rand", (max_translate_abs, max_translate_rel), version)
     members = _members(suite, ops, excluded)
     bins = _noisy_bins(m, num_magnitude_bins, magnitude_noise)
     return OpTransform(
@@ -106,6 +117,7 @@ def trivial_augment_wide(
     form: str = "auto",
     check_values: bool = False,
     mask_fill: int = 0,
+    version: int = VERSION,
 ) -> OpTransform:
     """TrivialAugment (wide): each image gets one op at a bin drawn uniformly.
 
@@ -116,7 +128,7 @@ def trivial_augment_wide(
       ValueError: a number is out of range, or a name unknown.
     """
     _check_count("num_magnitude_bins", num_magnitude_bins, 1)
-    suite = _suite(table, "trivial", (max_translate_abs, max_translate_rel))
+    suite = _suite(table, "trivial", (max_translate_abs, max_translate_rel), version)
     members = _members(suite, ops, excluded)
     return OpTransform(
         *from_suite(members, 1, _op_weights(members, weights), np.ones(num_magnitude_bins)),
@@ -129,13 +141,14 @@ def auto_augment(
     policy_name: str = "image_net",
     *,
     table: str | None = None,
-    fill: Fill = 128,
+    fill: Fill | Literal["published"] = PUBLISHED,
     interpolation: str = "nearest",
     max_translate_abs: float | None = None,
     max_translate_rel: float | None = None,
     form: str = "auto",
     check_values: bool = False,
     mask_fill: int = 0,
+    version: int = VERSION,
 ) -> OpTransform:
     """AutoAugment: each image gets one sub-policy, and each of its steps with the step's probability.
 
@@ -143,14 +156,16 @@ def auto_augment(
       policy_name: "image_net", "reduced_image_net", "svhn" or "reduced_cifar10" (25 sub-policies each, as DALI has
         them), or "cifar10_95" (the 95 of the authors' code; only 20 of the 25 are among them).
       table: None takes the one that the policy was published with: "dali", and "pba" for "cifar10_95". "paper" has the
-        authors' ranges and rounding, "torchvision" its 10 bins.
-      fill: as for rand_augment.
+        ranges that the paper prints, "paper_code" those of the authors' code, "torchvision" its 10 bins. With "pba"
+        what an op uncovered stays transparent until the last op (forms/transparency.py).
+      fill: as for rand_augment; "published" is 128, as in DALI, and the mean of CIFAR-10 for "cifar10_95".
       interpolation: as for rand_augment.
       max_translate_abs: the largest shift in pixels, instead of the table's (for "dali" the whole side).
       max_translate_rel: the largest shift as a fraction of the side.
       form: as for rand_augment.
       check_values: as for rand_augment.
       mask_fill: as for rand_augment.
+      version: 1 for what tables meant before; then an op's uncovered pixels are filled at once, too.
 
     Raises:
       ValueError: the policy or the table is unknown, a bin is beyond the table's, or max_translate is given for a
@@ -158,12 +173,20 @@ def auto_augment(
     """
     if policy_name not in published_policies():
         raise ValueError(f"Unknown policy {policy_name!r}; known policies: {list(published_policies())}.")
-    policy = load_policy(policy_name)
+    check_version(version)
+    policy = replace(load_policy(policy_name), version=version)
     if table is not None:
         policy = replace(policy, table=table, num_magnitude_bins=AUTO_BINS.get(table, policy.num_magnitude_bins))
     return OpTransform(
         *from_policies([policy], [1], (), (max_translate_abs, max_translate_rel)),
-        Rendering(fill, interpolation, form, check_values, mask_fill),
+        Rendering(
+            published_fill(fill, _FILLS.get(policy_name, 128)),
+            interpolation,
+            form,
+            check_values,
+            mask_fill,
+            keeps_transparency(policy),
+        ),
     )
 
 
@@ -183,7 +206,9 @@ def policy(
     """A policy as a transform.
 
     Args:
-      source: a Policy, a JSON file of one, or the name of a published one.
+      source: a Policy, a JSON file of one, or the name of a published one. With its table "pba", what an op uncovered
+        stays transparent until the last op. With its table "deepaugment", deep_augment's own fill is 0 and its
+        interpolation "bilinear".
       ops: users' ops that the policy names.
       fill: as for rand_augment.
       interpolation: as for rand_augment.
@@ -198,13 +223,13 @@ def policy(
     """
     loaded = source if isinstance(source, Policy) else load_policy(source)
     _warn_of_idle_steps(loaded, ops)
-    rendering = Rendering(fill, interpolation, form, check_values, mask_fill)
+    rendering = Rendering(fill, interpolation, form, check_values, mask_fill, keeps_transparency(loaded))
     if loaded.table == "deepaugment":
         if ops or max_translate_abs is not None or max_translate_rel is not None:
             raise ValueError(
                 f"Policy {loaded.name!r} has the table 'deepaugment', which takes no ops or max_translate."
             )
-        return replace(from_deepaugment(loaded), rendering=rendering, arguments={"source": loaded})
+        return replace(from_deepaugment(loaded, rendering), arguments={"source": loaded})
     return OpTransform(
         *from_policies([loaded], [1], ops, (max_translate_abs, max_translate_rel)),
         rendering,
@@ -212,53 +237,23 @@ def policy(
     )
 
 
-@record_call
-def pba(
-    schedule: Schedule | str | os.PathLike[str],
-    *,
-    num_epochs: int | None = None,
-    epoch: int | None = None,
-    flatten: bool = False,
-    ops: Sequence[Op] = (),
-    fill: Fill = CIFAR_MEAN,
-    interpolation: str = "nearest",
-    form: str = "auto",
-    check_values: bool = False,
-    mask_fill: int = 0,
-) -> OpTransform:
-    """Population Based Augmentation: a policy that changes with the epoch.
-
-    Args:
-      schedule: "rcifar10" (200 epochs) or "rsvhn" (160), a Schedule, or a JSON file of one.
-      num_epochs: stretch the schedule over this number of epochs; None: as it is. After its end the last policy stays.
-      epoch: take the policy of this epoch throughout; None: of batch["epoch"], an integer scalar.
-      flatten: each image gets the policy of a random epoch; then the epoch has no part.
-      ops: users' ops that the schedule names.
-      fill: the mean of CIFAR-10 as in the published code; one value per channel.
-      interpolation: as for rand_augment.
-      form: as for rand_augment.
-      check_values: as for rand_augment.
-      mask_fill: as for rand_augment.
-
-    Raises:
-      ValueError: the schedule is unknown or one of its ops is; when drawing, there is no epoch.
-    """
-    loaded = schedule if isinstance(schedule, Schedule) else load_schedule(schedule)
-    if flatten and epoch is not None:
-        raise ValueError(f"epoch is {epoch} and flatten is set; a flattened schedule has no epochs.")
-    if epoch is not None:
-        loaded.policy_at(epoch)
-    stretched = loaded if num_epochs is None else loaded.stretched(num_epochs)
-    policies = [segment.policy for segment in stretched.segments]
-    lengths = [segment.epochs for segment in stretched.segments]
-    return OpTransform(
-        *from_policies(policies, lengths, ops, (None, None), epoch=epoch, flatten=flatten),
-        Rendering(fill, interpolation, form, check_values, mask_fill),
-        arguments={} if isinstance(schedule, str) else {"schedule": loaded},
-    )
-
-
 # ---- arguments
+
+
+def published_fill(fill: Fill | Literal["published"], published: Fill) -> Fill:
+    """A fill as given, and the published one where that is asked for."""
+    if isinstance(fill, str):
+        if fill != PUBLISHED:
+            raise ValueError(
+                f"fill is {fill!r}; it takes 0 to 255, one such value per channel, None, or {PUBLISHED!r}."
+            )
+        return published
+    return fill
+
+
+def keeps_transparency(policy: Policy) -> bool:
+    """Whether uncovered pixels stay transparent, as in the code of AutoAugment and PBA for CIFAR."""
+    return policy.table == "pba" and policy.version > 1
 
 
 def _check_count(name: str, value: Any, least: int) -> None:
@@ -274,9 +269,12 @@ def _check_bin(m: Any, num_magnitude_bins: Any) -> None:
         )
 
 
-def _suite(table: str, method: str, translate: Translation) -> dict[str, MagnitudeRange]:
+def _suite(table: str, method: str, translate: Translation, version: int) -> dict[str, MagnitudeRange]:
     """The ranges of a table; tfpipe's own for the ops that the others have."""
-    suite = op_ranges(table, method) or {name: range_of_op(OPS[name]) for name in SUITES["dali"][method]}
+    check_version(version)
+    suite = op_ranges(table, method, version=version) or {
+        name: range_of_op(OPS[name]) for name in SUITES["dali"][method]
+    }
     return with_translation(suite, *translate)
 
 

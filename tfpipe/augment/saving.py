@@ -12,11 +12,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfpipe.augment import conditional, crops, deepaugment, following, mixing, mosaics, policies, single
+from tfpipe.augment import (
+    augmix,
+    conditional,
+    crops,
+    deepaugment,
+    following,
+    mixing,
+    mosaics,
+    policies,
+    schedules,
+    single,
+    switch,
+    views,
+)
 from tfpipe.augment.ops.op import Op
 from tfpipe.augment.ops.table import OPS
-from tfpipe.augment.transform import BatchTransform, OpTransform, Transform
-from tfpipe.policy import POLICY_KIND, SCHEDULE_KIND, Policy, Schedule
+from tfpipe.augment.transform import BatchTransform, OpTransform, Transform, added_arguments
+from tfpipe.policy import POLICY_KIND, SCHEDULE_KIND, Policy, Schedule, table_of_version
 
 _TRANSFORM_KIND, _OP_KIND = "tfpipe transform 1", "tfpipe op 1"
 FACTORIES: dict[str, Callable[..., Transform]] = {
@@ -24,9 +37,9 @@ FACTORIES: dict[str, Callable[..., Transform]] = {
     for factory in (
         *(conditional.choose_n, conditional.compose, conditional.one_of, conditional.select, conditional.sometimes),
         *(crops.center_crop, crops.normalize, crops.random_crop, crops.random_resized_crop),
-        *(deepaugment.deep_augment, mixing.cutmix, mixing.mixup),
-        *(following.drop_boxes, following.keypoint_pairs, mosaics.mosaic),
-        *(policies.auto_augment, policies.pba, policies.policy, policies.rand_augment, policies.trivial_augment_wide),
+        *(augmix.aug_mix, deepaugment.deep_augment, mixing.cutmix, mixing.mixup, switch.mixup_or_cutmix),
+        *(following.drop_boxes, following.keypoint_pairs, mosaics.mosaic, views.repeated, views.views),
+        *(policies.auto_augment, policies.policy, policies.rand_augment, policies.trivial_augment_wide, schedules.pba),
         *(single.coarse_dropout, single.color_jitter, single.cutout, single.flip_left_right, single.flip_up_down),
         *(single.gamma, single.gaussian_blur, single.gaussian_noise, single.grayscale, single.op),
         *(single.pad_and_crop, single.salt_and_pepper, single.zoom),
@@ -112,6 +125,10 @@ def _made(document: Mapping[str, Any], ops: Mapping[str, Op]) -> Transform:
         raise ValueError(f"The arguments of transform {name!r} are {arguments!r}; they must be an object.")
     if name == "op" and (missing := sorted({"name", "values"} - set(arguments))):
         raise ValueError(f"Transform 'op' lacks the arguments {missing}.")
+    # What was written before an argument came: as it was then.
+    arguments = {**added_arguments(FACTORIES[name]), **arguments}
+    if arguments.get("version") == 1 and "table" in arguments and isinstance(arguments["table"], str):
+        arguments["table"] = table_of_version(arguments["table"], 1)
     try:
         if name == "op":
             return single.op(arguments.pop("name"), *arguments.pop("values"), **arguments)

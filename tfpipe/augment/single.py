@@ -87,13 +87,19 @@ def op(
     Raises:
       ValueError: the op is unknown, p is no probability, or there are not as many values as the op takes.
     """
+    return single_op(name, Rendering(fill, interpolation, form, check_values, mask_fill), *values, p=p)
+
+
+def single_op(
+    name: str | Op, rendering: Rendering, *values: Values, p: float = 1.0, whole: bool = False
+) -> OpTransform:
+    """As `op`, with its rendering; whole: values are whole numbers, both ends of their ranges included."""
     known = name if isinstance(name, Op) else find_op(name)
     if values and len(values) != known.num_values:
         raise ValueError(f"op {known.name!r} takes {known.num_values} values; it got {len(values)}.")
-    rendering = Rendering(fill, interpolation, form, check_values, mask_fill)
     if not values:
         return _single(known, lambda shape: _range_of_op(known, shape), p, rendering)
-    spread = ValueRange(tuple(_range(known.name, value) for value in values))
+    spread = ValueRange(tuple(_range(known.name, value) for value in values), whole=whole)
     return _single(known, lambda shape: spread, p, rendering)
 
 

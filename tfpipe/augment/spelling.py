@@ -1,7 +1,7 @@
 """How to write what others call otherwise: an op by its name, and the names of other libraries.
 
 augment.rotate            write augment.op("rotate", (-30, 30))
-augment.RandomErasing     write augment.cutout()
+augment.RandomFlip        write augment.flip_left_right()
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ OTHERS = {
     **dict.fromkeys(("resize", "resizing"), "tfpipe.make_dataset(..., image_size=(224, 224))"),
     "mix_up": "augment.mixup()",
     "cut_mix": "augment.cutmix()",
+    **dict.fromkeys(("augmix", "augmix_augmentation"), "augment.aug_mix()"),
+    **dict.fromkeys(("repeated_augmentation", "ra_sampler"), "augment.repeated(3)"),
 }
 # Names of other libraries for ops.
 _OTHER_OPS = {
@@ -54,6 +56,11 @@ _OTHER_OPS = {
     **dict.fromkeys(("colour", "color_degeneration"), "color"),
     "sharpening": "sharpness",
     "height_shift": "translate_y",
+    **dict.fromkeys(("rot90", "rotation90"), "rotate90"),
+    **dict.fromkeys(("elastic_transform", "elastic_transformation"), "elastic"),
+    **dict.fromkeys(("image_compression", "jpeg_compression", "jpeg_quality"), "jpeg"),
+    **dict.fromkeys(("rgb_shuffle", "channel_permutation"), "channel_shuffle"),
+    "perspective_transform": "perspective",
     "nothing": "identity",
 }
 

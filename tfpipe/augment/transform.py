@@ -24,14 +24,27 @@ from typing import Any, ParamSpec, TypeVar
 import tensorflow as tf
 
 from tfpipe.augment.draw.candidates import BatchShape
-from tfpipe.augment.forms.apply import Fill, apply_to_batch, check_images, check_mask_fill, check_rendering
+from tfpipe.augment.forms.apply import (
+    Fill,
+    apply_choices,
+    apply_to_batch,
+    check_images,
+    check_mask_fill,
+    check_rendering,
+)
+from tfpipe.augment.forms.transparency import apply_transparent
 from tfpipe.augment.ops.op import Choices, Op
-from tfpipe.policy import is_number
+from tfpipe.policy import VERSION, is_integer, is_number
 
 Batch = dict[str, tf.Tensor]
 Arguments = ParamSpec("Arguments")
-# Arguments that came later, with their defaults.
-_ADDED = {"mask_fill": 0}
+# Arguments that came later, with what documents mean that do not have them: of all transforms, and of single ones.
+_ADDED: dict[str, Any] = {"mask_fill": 0, "version": 1}
+_ADDED_TO: dict[str, dict[str, Any]] = {
+    "cutmix": {"rounding": "nearest"},
+    "deep_augment": {"fill": 128, "interpolation": "nearest"},
+    "pba": {"recipe": False},
+}
 Made = TypeVar("Made", bound="OpTransform | BatchTransform")
 
 
@@ -45,6 +58,7 @@ class Rendering:
       form: "loop", "dense" or "auto".
       check_values: assert inside graphs, too, that float images are in [0, 1]; it costs a pass over them.
       mask_fill: what comes into masks from outside, in their own unit; such as 255 where a loss ignores that.
+      transparent: what an op uncovers stays transparent black to the end, and is filled then (forms/transparency.py).
     """
 
     fill: Fill = 128
@@ -52,6 +66,7 @@ class Rendering:
     form: str = "auto"
     check_values: bool = False
     mask_fill: int = 0
+    transparent: bool = False
 
     def __post_init__(self) -> None:
         check_mask_fill(self.mask_fill)
@@ -104,6 +119,7 @@ class OpTransform:
             interpolation=how.interpolation,
             form=how.form,
             mask_fill=how.mask_fill,
+            render=apply_transparent if how.transparent else apply_choices,
         )
 
 
@@ -136,10 +152,12 @@ Transform = OpTransform | BatchTransform
 def record_call(factory: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
     """A factory whose transforms know the call that made them, as saving.py writes it.
 
-    All arguments are recorded, defaults too, but for those of _ADDED, which older versions do not read; where the
-    factory puts one into the transform itself (a policy that it loaded), that one counts.
+    All arguments are recorded, defaults too, but for those that came later and mean what documents without them mean
+    (`added_arguments`), which older versions do not read; where the factory puts one into the transform itself (a
+    policy that it loaded), that one counts.
     """
     signature = inspect.signature(factory)
+    later = added_arguments(factory)
 
     @functools.wraps(factory)
     def make(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Made:
@@ -147,11 +165,23 @@ def record_call(factory: Callable[Arguments, Made]) -> Callable[Arguments, Made]
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
         arguments = {
-            name: value for name, value in given.arguments.items() if name not in _ADDED or value != _ADDED[name]
+            name: value for name, value in given.arguments.items() if name not in later or value != later[name]
         }
         return replace(transform, factory=factory.__name__, arguments={**arguments, **transform.arguments})
 
     return make
+
+
+def added_arguments(factory: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments of a factory that came later, with what a document means that does not have them."""
+    later = {**_ADDED, **_ADDED_TO.get(factory.__name__, {})}
+    return {name: later[name] for name in inspect.signature(factory).parameters if name in later}
+
+
+def check_version(version: Any) -> None:
+    """Raises a ValueError where there is no such version of what published names mean."""
+    if not is_integer(version, 1, most=VERSION):
+        raise ValueError(f"version is {version!r}; it takes an integer from 1 to {VERSION}.")
 
 
 def _frozen(value: Any) -> Any:

@@ -91,9 +91,17 @@ def as_asked(batch: Batch, request: Request, note: Callable[[tf.Tensor], tf.Oper
         return batch["image"], batch["mask"]
     if request.labels != "boxes":
         return batch["image"], batch["label"]
-    boxes, labels, count, lost = pad_boxes(batch["boxes"], batch["box_labels"], max_boxes=request.max_boxes)
+    if isinstance(batch["boxes"], tuple):
+        # augment.views: each view has boxes of its own.
+        seen = zip(batch["boxes"], batch["box_labels"], strict=True)
+        return batch["image"], tuple(_padded(boxes, labels, request, note) for boxes, labels in seen)
+    return batch["image"], _padded(batch["boxes"], batch["box_labels"], request, note)
+
+
+def _padded(boxes: Any, labels: Any, request: Request, note: Callable[[tf.Tensor], tf.Operation]) -> Batch:
+    boxes, labels, count, lost = pad_boxes(boxes, labels, max_boxes=request.max_boxes)
     with tf.control_dependencies([note(lost)]):
-        return batch["image"], {"boxes": tf.identity(boxes), "labels": labels, "num_boxes": count}
+        return {"boxes": tf.identity(boxes), "labels": labels, "num_boxes": count}
 
 
 def _view_of(batch: Batch, view: int, request: Request) -> Batch:

@@ -18,6 +18,7 @@ Transform = Callable[[Batch, Any], Batch]
 FORM = "a transform takes (batch, seed), a dict with 'image' and an int32 [2], and returns such a dict"
 # Keras's preprocessing layers draw from a generator of their own, which no seed and no resume brings back.
 INSTEAD = {
+    "AugMix": "augment.aug_mix()",
     "AutoContrast": "augment.op('auto_contrast')",
     "CenterCrop": "augment.center_crop((height, width))",
     "CutMix": "augment.cutmix()",
@@ -30,12 +31,14 @@ INSTEAD = {
     "RandomColorJitter": "augment.color_jitter(brightness=0.2, contrast=0.2)",
     "RandomContrast": "augment.op('contrast', (0.8, 1.2))",
     "RandomCrop": "augment.random_crop((height, width))",
-    "RandomErasing": "augment.cutout()",
+    "RandomElasticTransform": "augment.op('elastic')",
+    "RandomErasing": "augment.op('random_erasing')",
     "RandomFlip": "augment.flip_left_right()",
     "RandomGaussianBlur": "augment.gaussian_blur()",
     "RandomGrayscale": "augment.grayscale()",
     "RandomHue": "augment.op('hue', (-18, 18))",
     "RandomInvert": "augment.op('invert', p=0.5)",
+    "RandomPerspective": "augment.op('perspective')",
     "RandomPosterization": "augment.op('posterize', (4, 8))",
     "RandomRotation": "augment.op('rotate', (-30, 30))",
     "RandomSaturation": "augment.op('saturation', (0.8, 1.2))",

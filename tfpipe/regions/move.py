@@ -32,7 +32,7 @@ def move_regions(batch: Mapping[str, Any], maps: tf.Tensor, size: tuple[int, int
     """
     found = {name: move_points(batch[name], maps) for name in POINTS if name in batch}
     if "keypoints" in found:
-        found["keypoints"] = _hide_outside(found["keypoints"], size)
+        found["keypoints"] = hide_outside(found["keypoints"], size)
     if "boxes" in batch:
         whole = move_boxes(batch["boxes"], maps)
         found["boxes"] = clip_boxes(whole, size)
@@ -156,7 +156,9 @@ def _hull(boxes: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.stack(lowest + highest, axis=-1), boxes.dtype)
 
 
-def _hide_outside(keypoints: Any, size: tuple[int, int]) -> Any:
+def hide_outside(keypoints: Any, size: tuple[int, int]) -> Any:
+    """Keypoints [B, ..., 2 or 3], with the visibility 0 for those outside of an image (height, width)."""
+
     def hide(flat: tf.Tensor) -> tf.Tensor:
         if flat.shape[-1] != 3:
             return flat

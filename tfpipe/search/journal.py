@@ -117,7 +117,9 @@ def open_study(folder: Path, name: str, *, pruner: str = "none") -> optuna.Study
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL_NAME), lock_obj=_KernelLock(folder)))
+    # Of any type: it has the methods of optuna's own locks, whose class is known only once optuna is imported.
+    lock: Any = _KernelLock(folder)
+    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL_NAME), lock_obj=lock))
     pruners = {
         "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=5),

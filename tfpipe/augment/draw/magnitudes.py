@@ -5,18 +5,29 @@ A table has a suite of ops for each way of drawing: "auto" (AutoAugment's polici
 
   dali          NVIDIA DALI's auto_aug: 11 bins for AutoAugment, 31 otherwise.
   dali_non_monotonic  DALI's RandAugment with monotonic_mag=False: enhancement factors run from 0.1 to 1.9.
-  torchvision   torchvision.transforms.v2: 10 bins for AutoAugment, 31 otherwise.
-  paper         AutoAugment's published ranges with the rounding of the authors' code, which RandAugment's paper took
-                over; the wide space of TrivialAugment's code, as remembered.
+  torchvision   torchvision.transforms.v2: 10 bins for AutoAugment, 31 otherwise; shifts by whole pixels, cut down.
+  paper         what AutoAugment's paper prints (arXiv:1805.09501) and RandAugment's took over: 4 to 8 bits and a
+                threshold of 0 to 256, both growing with the bin; cutout of up to 60 of 331 px.
+  paper_code    those ranges with the strengths and the rounding of the authors' code for CIFAR: 4 - int(0.4 L) bits, a
+                threshold of 256 - int(25.6 L), cutout of up to 20 of 32 px.
   pba           the levels 0 to 10 of PBA and of AutoAugment's code for CIFAR: whole pixels of 32.
+  timm          timm's RandAugment, of 15 ops; its levels count tenths. timm_increasing is that of its "inc1":
+                posterize, solarize and the enhancements grow stronger with the level.
   tfpipe        each op's own range, 0 weakest and 1 strongest (see ops/table.py); any op may be in it.
   uniform       for searches: each image draws its strength between none and the bin's; the ranges are as wide as sense
                 allows, such as a full turn; an op without a strength happens with the bin as its probability.
 
-They contradict each other on purpose. A high bin solarizes weakly in DALI's AutoAugment, and strongly in all others;
-posterize counts bits kept, so DALI's AutoAugment is strongest at bin 0. An enhancement is neutral in the middle of
-0.1 to 1.9 and at bin 0 of 1 ± 0.9. Translations are fractions of the image's side, so that a table fits every size:
-100 of 224 px is DALI's 100 px at 224, 150 of 331 the paper's; only TrivialAugment means 32 px at any size.
+For TrivialAugment, paper and paper_code both are the wide space of its authors' code, with bits and shifts cut down:
+8 - int(6 L / 30), int(32 L / 30).
+
+They contradict each other on purpose. A high bin solarizes weakly in DALI's AutoAugment and in the paper, and strongly
+in all others: at bin 10 image_net's solarize leaves an image as it is with "dali" and "paper", and inverts it with
+"paper_code". Posterize counts bits kept, so DALI's AutoAugment and the paper are strongest at bin 0. An enhancement is
+neutral in the middle of 0.1 to 1.9 and at bin 0 of 1 ± 0.9. Translations are fractions of the image's side, so that a
+table fits every size: 100 of 224 px is DALI's 100 px at 224, 150 of 331 the paper's; only TrivialAugment means 32 px at
+any size.
+
+What tfpipe drew before it had versions is version 1 (see `op_ranges`).
 """
 
 from __future__ import annotations
@@ -26,8 +37,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfpipe.augment.ops.op import Op
+from tfpipe.policy import VERSION, table_of_version
 
-ROUNDINGS = ("", "nearest", "down")
+ROUNDINGS = ("", "nearest", "down", "torch")
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,8 @@ class MagnitudeRange:
       high: at the last bin.
       mirrored: whether the sign is drawn at random.
       neutral: what the signed step is added to.
-      rounding: of the step: "", "nearest", or "down" (towards zero, as Python's int).
+      rounding: of the step: "", "nearest", "down" (towards zero, as Python's int), or "torch": "down" of the float32
+        that torch.linspace makes, which in the middle is a bit less than the half: of 32 pixels it leaves 15.
       unit: "" for absolute values; else "height", "width" or "side": low and high are for a size of
         `reference_size`.
       reference_size: the size, in pixels, for which low and high are given.
@@ -71,7 +84,9 @@ class MagnitudeRange:
         steps = np.round(
             (self.low + (self.high - self.low) * positions) * (size if self.unit else 1) / self.reference_size, 9
         )
-        steps = {"": steps, "nearest": np.round(steps), "down": np.trunc(steps)}[self.rounding]
+        lowered = np.where(positions == 0.5, steps - 1e-6, steps)
+        kinds = {"": steps, "nearest": np.round(steps), "down": np.trunc(steps), "torch": np.trunc(lowered)}
+        steps = kinds[self.rounding]
         signed = np.stack([steps, -steps if self.mirrored else steps], axis=-1)
         return np.maximum(self.neutral + signed, self.at_least).astype(np.float32)
 
@@ -115,6 +130,8 @@ def _enhancements(factor: MagnitudeRange) -> dict[str, MagnitudeRange]:
 
 ENHANCE = MagnitudeRange(0.1, 1.9)
 _PIXELS_32 = (mirrored(32), mirrored(32))
+_WHOLE_32 = (MagnitudeRange(0, 32, mirrored=True, rounding="down"),) * 2
+_TORCH_32 = (MagnitudeRange(0, 32, mirrored=True, rounding="torch"),) * 2
 _PLAIN = {"equalize": NONE, "auto_contrast": NONE}
 _FILLED = {**_PLAIN, "identity": NONE}
 
@@ -129,10 +146,29 @@ _CODE = {**_enhancements(ENHANCE), **_DOWN, **_PLAIN, "invert": NONE}
 _CUTOUT = MagnitudeRange(0, 20, rounding="down", unit="side", reference_size=32)
 _ADD = MagnitudeRange(0, 110, rounding="down")
 
+# As the paper prints them.
+_PRINTED = {
+    "posterize": MagnitudeRange(4, 8, rounding="nearest"),
+    "solarize": MagnitudeRange(0, 256),
+}
+# int(150 / 331 of the side at level L).
+_TRANSLATE_DOWN = _both(150, reference_size=331, rounding="down")
+
 # Few bits, few levels: what has a strength stays visible. DALI clamps to at least one bit.
 _BITS_AUTO = MagnitudeRange(0, 4, rounding="nearest", at_least=1)
 _BITS = MagnitudeRange(8, 4, rounding="nearest", at_least=1)
 _BITS_WIDE = MagnitudeRange(8, 2, rounding="nearest", at_least=1)
+
+# timm 1.0's shifts are 45 % of the side.
+_TIMM = {**_geometric(0.3, mirrored(30), _both(0.45)), **_PLAIN, "invert": NONE, "solarize_add": _ADD}
+# TrivialAugment's wide space, by its authors' code (aug_lib.py).
+_WIDE = {
+    **_geometric(0.99, MagnitudeRange(0, 135, mirrored=True, rounding="down"), _WHOLE_32),
+    **_enhancements(MagnitudeRange(0.01, 2.0)),
+    "posterize": MagnitudeRange(0, -6, neutral=8, rounding="down"),
+    "solarize": MagnitudeRange(256, 0),
+    **_FILLED,
+}
 
 SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
     "dali": {
@@ -171,7 +207,7 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
     },
     "torchvision": {
         "auto": {
-            **_geometric(0.3, mirrored(30), _both(150, reference_size=331)),
+            **_geometric(0.3, mirrored(30), _TRANSLATE_DOWN),
             **_enhancements(mirrored(0.9, neutral=1)),
             "posterize": _BITS,
             "solarize": MagnitudeRange(255, 0),
@@ -179,14 +215,14 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
             "invert": NONE,
         },
         "rand": {
-            **_geometric(0.3, mirrored(30), _both(150, reference_size=331)),
+            **_geometric(0.3, mirrored(30), _TRANSLATE_DOWN),
             **_enhancements(mirrored(0.9, neutral=1)),
             "posterize": _BITS,
             "solarize": MagnitudeRange(255, 0),
             **_FILLED,
         },
         "trivial": {
-            **_geometric(0.99, mirrored(135), _PIXELS_32),
+            **_geometric(0.99, mirrored(135), _TORCH_32),
             **_enhancements(mirrored(0.99, neutral=1)),
             "posterize": _BITS_WIDE,
             "solarize": MagnitudeRange(255, 0),
@@ -195,25 +231,47 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
     },
     "paper": {
         "auto": {
-            **_geometric(0.3, _ROTATE_DOWN, _both(150, reference_size=331, rounding="down")),
+            **_geometric(0.3, _ROTATE_DOWN, _TRANSLATE_DOWN),
+            **_CODE,
+            **_PRINTED,
+            "identity": NONE,
+            "solarize_add": _ADD,
+            "cutout": MagnitudeRange(0, 60, rounding="down", unit="side", reference_size=331),
+        },
+        "rand": {
+            **_geometric(0.3, _ROTATE_DOWN, _TRANSLATE_DOWN),
+            **_enhancements(ENHANCE),
+            **_PRINTED,
+            **_FILLED,
+        },
+        "trivial": _WIDE,
+    },
+    "paper_code": {
+        "auto": {
+            **_geometric(0.3, _ROTATE_DOWN, _TRANSLATE_DOWN),
             **_CODE,
             "identity": NONE,
             "solarize_add": _ADD,
             "cutout": _CUTOUT,
         },
         "rand": {
-            **_geometric(0.3, _ROTATE_DOWN, _both(150, reference_size=331, rounding="down")),
+            **_geometric(0.3, _ROTATE_DOWN, _TRANSLATE_DOWN),
             **_enhancements(ENHANCE),
             **_DOWN,
             **_FILLED,
         },
-        "trivial": {
-            **_geometric(0.99, MagnitudeRange(0, 135, mirrored=True, rounding="down"), _PIXELS_32),
-            **_enhancements(MagnitudeRange(0.01, 2.0)),
-            "posterize": MagnitudeRange(8, 2, rounding="nearest"),
-            "solarize": MagnitudeRange(256, 0),
-            **_FILLED,
+        "trivial": _WIDE,
+    },
+    "timm": {
+        "rand": {
+            **_TIMM,
+            **_enhancements(ENHANCE),
+            "posterize": MagnitudeRange(0, 4, rounding="down"),
+            "solarize": MagnitudeRange(0, 256, rounding="down"),
         },
+    },
+    "timm_increasing": {
+        "rand": {**_TIMM, **_enhancements(MagnitudeRange(0, 0.9, mirrored=True, neutral=1, at_least=0.1)), **_DOWN},
     },
     "pba": {
         "auto": {
@@ -236,20 +294,35 @@ SUITES: dict[str, dict[str, dict[str, MagnitudeRange]]] = {
     },
 }
 # DALI and torchvision count AutoAugment's bins differently.
-AUTO_BINS = {"dali": 11, "torchvision": 10, "paper": 11, "pba": 11}
+AUTO_BINS = {"dali": 11, "torchvision": 10, "paper": 11, "paper_code": 11, "pba": 11}
+# What version 1 had otherwise: shifts by fractions of a pixel, and TrivialAugment's bits to the nearest.
+_SHIFTS = ("translate_x", "translate_y")
+_VERSION_1: dict[tuple[str, str], dict[str, MagnitudeRange]] = {
+    ("torchvision", "auto"): dict(zip(_SHIFTS, _both(150, reference_size=331), strict=True)),
+    ("torchvision", "rand"): dict(zip(_SHIFTS, _both(150, reference_size=331), strict=True)),
+    ("torchvision", "trivial"): dict.fromkeys(_SHIFTS, mirrored(32)),
+    ("paper_code", "trivial"): {
+        **dict.fromkeys(_SHIFTS, mirrored(32)),
+        "posterize": MagnitudeRange(8, 2, rounding="nearest"),
+    },
+}
 
 
-def op_ranges(table: str, method: str) -> dict[str, MagnitudeRange]:
+def op_ranges(table: str, method: str, *, version: int = VERSION) -> dict[str, MagnitudeRange]:
     """The ranges of a table's ops for a way of drawing.
 
     Args:
       table: a name of this module's tables; "tfpipe" gives an empty suite, since every op knows its own range.
       method: "auto", "rand" or "trivial".
+      version: 1 for what a document without a version meant; there "paper" is what "paper_code" is now.
     """
     known = sorted([name for name, suites in SUITES.items() if method in suites] + ["tfpipe"])
     if table not in known:
         raise ValueError(f"Unknown table {table!r}; the tables for this policy are {known}.")
-    return {} if table == "tfpipe" else SUITES[table][method]
+    if table == "tfpipe":
+        return {}
+    name = table_of_version(table, version)
+    return SUITES[name][method] | (_VERSION_1.get((name, method), {}) if version == 1 else {})
 
 
 def range_of_op(op: Op) -> MagnitudeRange:

@@ -89,7 +89,9 @@ def _steps_of(
     unknown = sorted({step.op for step in policy.steps} - set(known))
     if unknown:
         raise ValueError(f"Unknown op {unknown[0]!r} in policy {policy.name!r}; known ops: {sorted(known)}.")
-    suite = {name: range_of_op(op) for name, op in OPS.items()} | op_ranges(policy.table, "auto")
+    suite = {name: range_of_op(op) for name, op in OPS.items()} | op_ranges(
+        policy.table, "auto", version=policy.version
+    )
     used = {step.op: suite[step.op] for step in policy.steps if step.op in suite}
     used = with_translation(used, *translate)
     steps = {}

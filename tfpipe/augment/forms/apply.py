@@ -12,7 +12,7 @@ import contextlib
 import contextvars
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from tfpipe.augment.forms.boxes import move_with_choices
 from tfpipe.augment.forms.dense import apply_dense
 from tfpipe.augment.forms.loop import apply_loop
 from tfpipe.augment.ops.levels import reading_bits
-from tfpipe.augment.ops.op import NUM_VALUES, Choices, Op, no_choices
+from tfpipe.augment.ops.op import MOVING, NUM_VALUES, Choices, Op, no_choices
 from tfpipe.augment.ops.table import OPS, find_op
 from tfpipe.policy import is_integer
 from tfpipe.regions.sampling import FillLevels
@@ -112,20 +112,21 @@ def apply_to_batch(
     interpolation: str = "nearest",
     form: str = "auto",
     mask_fill: int = 0,
+    render: Callable[..., tf.Tensor] = apply_choices,
 ) -> dict[str, Any]:
     """The batch with its images after all stages, and its masks and boxes moved with them.
 
     `boxes` [B, N, 4] or ragged, (x0, y0, x1, y1) in pixels, become the upright boxes around the moved ones, cut off at
     the image's border; one that has left the image has no area. `keypoints` and `polygons` move, too (see
-    regions.move.move_regions). `mask` [B, H, W] or [B, H, W, C] is moved with the
-    nearest pixel, and is mask_fill where pixels came in from outside, whatever the fill of images. Only warps move
-    anything: what cutout or noise covers keeps its mask.
+    regions.move.move_regions). `mask` [B, H, W] or [B, H, W, C] is moved with the nearest pixel, and is mask_fill where
+    pixels came in from outside, whatever the fill of images. Only warps and fields move anything: what cutout or noise
+    covers keeps its mask. `render` changes the images; apply_choices or one like it.
     """
     images = tf.convert_to_tensor(batch["image"])
-    changed = apply_choices(images, choices, ops, fill=fill, interpolation=interpolation, form=form)
+    changed = render(images, choices, ops, fill=fill, interpolation=interpolation, form=form)
     moved = dict(batch) | {"image": changed}
-    warps = tuple(op if op.family == "warp" else OPS["identity"] for op in ops)
-    if any(op.family == "warp" for op in warps):
+    warps = tuple(op if op.family in MOVING else OPS["identity"] for op in ops)
+    if any(op.family in MOVING for op in warps):
         if "mask" in batch:
             moved["mask"] = _move_mask(batch["mask"], images, choices, warps, _form(form), mask_fill)
         moved |= move_with_choices(batch, choices, warps, *images.shape[1:3])

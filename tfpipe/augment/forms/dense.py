@@ -19,6 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfpipe.augment.forms.tables import Picks, drawn_tables
+from tfpipe.augment.ops import field
 from tfpipe.augment.ops.erase import erase
 from tfpipe.augment.ops.levels import as_levels, per_image, to_dtype
 from tfpipe.augment.ops.lookup import apply_tables
@@ -78,11 +79,14 @@ def run_stage(
         family: [(tf.equal(chosen, index), op) for index, op in enumerate(ops) if op.family == family]
         for family in {op.family for op in ops}
     }
-    height, width, channels = images.shape[1:]
+    height, width = images.shape[1:3]
     result = images
     if "warp" in picks:
         affine = AffineMap(*chosen_coefficients(chosen, values, ops, height, width), height, width)
         result = resample(images, affine, fill, interpolation)
+    if "field" in picks:
+        moved = _moved(images, picks["field"], values, seeds, fill, interpolation)
+        result = tf.where(per_image(_any_of(picks["field"])), moved, result)
     if "lookup" in picks:
         tables = drawn_tables(images, picks["lookup"], values)
         if images.dtype == tf.uint8:
@@ -90,10 +94,7 @@ def run_stage(
         else:
             result = _choose(picks["lookup"], apply_tables(as_levels(images), tables), result)
     if "erase" in picks:
-        boxes = tf.zeros_like(values, tf.int32)
-        for is_picked, op in picks["erase"]:
-            boxes = tf.where(is_picked[:, None], op.build(values, height, width), boxes)
-        result = erase(result, boxes, fill_pixel(fill, images.dtype, channels))
+        result = _erased(result, picks["erase"], values, fill)
     levels = as_levels(images)
     for family in PIXEL_FAMILIES:
         for is_picked, op in picks.get(family, []):
@@ -107,7 +108,36 @@ def _changed(op: Op, levels: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> 
     return op.build(levels, values, *([seeds] if op.family == "noise" else []))
 
 
+def _moved(
+    images: tf.Tensor, picks: Picks, values: tf.Tensor, seeds: tf.Tensor, fill: FillLevels, interpolation: str
+) -> tf.Tensor:
+    """The images by their fields, sampled once for all of them; anything where none is picked."""
+    point: Any = None
+    for is_picked, op in picks:
+        x, y = op.build(values, seeds, *images.shape[1:3])
+        if point is not None:
+            mine = is_picked[:, None, None]
+            x, y = tf.where(mine, x, point[0]), tf.where(mine, y, point[1])
+        point = x, y
+    return field.sample(images, point, fill, interpolation)
+
+
+def _erased(images: tf.Tensor, picks: Picks, values: tf.Tensor, fill: FillLevels) -> tf.Tensor:
+    """The images with the boxes of what erases, those of one paint at a time; mostly all have the fill."""
+    for paint in dict.fromkeys(op.paint or fill for _, op in picks):
+        boxes = tf.zeros_like(values, tf.int32)
+        for is_picked, op in picks:
+            if (op.paint or fill) == paint:
+                boxes = tf.where(is_picked[:, None], op.build(values, *images.shape[1:3]), boxes)
+        images = erase(images, boxes, fill_pixel(paint, images.dtype, images.shape[-1]))
+    return images
+
+
 def _choose(picks: Picks, levels: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
     """The levels for the images that drew one of the ops: rounding to levels must not touch the others."""
-    is_picked = functools.reduce(tf.logical_or, [is_picked for is_picked, _ in picks])
-    return tf.where(per_image(is_picked), to_dtype(levels, otherwise.dtype), otherwise)
+    return tf.where(per_image(_any_of(picks)), to_dtype(levels, otherwise.dtype), otherwise)
+
+
+def _any_of(picks: Picks) -> tf.Tensor:
+    """Bool [B]: the images that drew one of the ops."""
+    return functools.reduce(tf.logical_or, [is_picked for is_picked, _ in picks])

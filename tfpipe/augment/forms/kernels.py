@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.ops import lookup, stencil, warp
+from tfpipe.augment.ops import field, lookup, stencil, warp
 from tfpipe.augment.ops.erase import erase
 from tfpipe.augment.ops.levels import as_levels, isolated, to_dtype
 from tfpipe.augment.ops.op import Op
@@ -118,6 +118,8 @@ def kernel_of(
         if op.needs == "histogram":
             return _histogram_kernel(ops, shape)
         return _pointwise_kernel(op, shape) if op.needs in ("", "luma") else _lut_kernel(op, shape)
+    if op.family == "field":
+        return _field_kernel(op, fill, interpolation, shape)
     if op.family == "warp":
         return _warp_kernel(op, fill, interpolation, shape)
     if op.build is stencil.sharpness and min(shape[:2]) >= 3:
@@ -129,7 +131,7 @@ def _pixel_kernel(op: Op, fill: FillLevels, shape: tuple[int, int, int]) -> Kern
     def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
         image = view.copy(shape)
         if op.family == "erase":
-            return erase(image, op.build(step.values, *shape[:2]), fill_pixel(fill, image.dtype, shape[2]))
+            return erase(image, op.build(step.values, *shape[:2]), fill_pixel(op.paint or fill, image.dtype, shape[2]))
         levels = as_levels(image)
         if op.family == "custom":
             return to_dtype(op.build(levels[None], step.values[None, 0])[0], image.dtype)
@@ -150,6 +152,14 @@ def _warp_kernel(op: Op, fill: FillLevels, interpolation: str, shape: tuple[int,
         if interpolation == "bilinear":
             return resample_bilinear(image, affine, fill)
         return resample_nearest(image, view.plane(nearest_index(affine, repeat_edge=fill is None)), fill)
+
+    return Kernel(run, shape)
+
+
+def _field_kernel(op: Op, fill: FillLevels, interpolation: str, shape: tuple[int, int, int]) -> Kernel:
+    def run(view: ImageView, step: ImageStep, *_: ImageStep) -> tf.Tensor:
+        image = view.copy(shape)
+        return field.sample(image, op.build(step.values, step.seeds, *shape[:2]), fill, interpolation)
 
     return Kernel(run, shape)
 

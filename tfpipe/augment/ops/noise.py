@@ -24,7 +24,7 @@ def gaussian_noise(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf
 
     The normal is cut into 4,096 equally likely steps, so it ends at 3.7 standard deviations.
     """
-    index = tf.cast(tf.bitwise.right_shift(_bits(seeds, _elements(images)), _word(32 - QUANTILE_BITS)), tf.int32)
+    index = tf.cast(tf.bitwise.right_shift(draw_bits(seeds, number_of(images)), _word(32 - QUANTILE_BITS)), tf.int32)
     sigma = per_image(values[..., 0])
     noise = unfused(sigma * tf.gather(tf.constant(_normal_quantiles()), index), sigma)
     return to_levels(tf.floor(tf.cast(images, tf.float32) + noise + 0.5))
@@ -33,30 +33,30 @@ def gaussian_noise(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf
 def dropout(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """Turns pixels black at a rate; values (rate, per channel: each channel individually from 0.5 up)."""
     index = _cell_index(images, tf.zeros_like(values[..., 0]), values[..., 1])
-    return tf.where(_happens(_bits(seeds, index), values[..., 0]), tf.zeros_like(images), images)
+    return tf.where(happens(draw_bits(seeds, index), values[..., 0]), tf.zeros_like(images), images)
 
 
 def coarse_dropout(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """Turns square cells black at a rate; values (rate, cell side in fractions of the shorter side, per channel)."""
     index = _cell_index(images, values[..., 1], values[..., 2])
-    return tf.where(_happens(_bits(seeds, index), values[..., 0]), tf.zeros_like(images), images)
+    return tf.where(happens(draw_bits(seeds, index), values[..., 0]), tf.zeros_like(images), images)
 
 
 def salt_and_pepper(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """Turns square cells black or white at a rate; values (rate, cell side in fractions of the shorter side)."""
-    bits = _bits(seeds, _cell_index(images, values[..., 1], tf.zeros_like(values[..., 0])))
+    bits = draw_bits(seeds, _cell_index(images, values[..., 1], tf.zeros_like(values[..., 0])))
     # The lowest bit chooses; the rate reads the upper 24.
     white = tf.cast(tf.bitwise.bitwise_and(bits, _word(1)), tf.uint8) * tf.constant(255, tf.uint8)
-    return tf.where(_happens(bits, values[..., 0]), tf.broadcast_to(white, tf.shape(images)), images)
+    return tf.where(happens(bits, values[..., 0]), tf.broadcast_to(white, tf.shape(images)), images)
 
 
-def _happens(bits: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+def happens(bits: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
     """Bool like bits, true at a rate per image, to 24 bits."""
     limit = tf.cast(tf.clip_by_value(rate, 0.0, 1.0) * 2.0**24, tf.int32)
     return tf.cast(tf.bitwise.right_shift(bits, _word(8)), tf.int32) < per_image(limit)
 
 
-def _elements(images: tf.Tensor) -> tf.Tensor:
+def number_of(images: tf.Tensor) -> tf.Tensor:
     """The number of each element of an image: [H, W, C]."""
     height, width, channels = images.shape[-3:]
     return tf.reshape(tf.range(height * width * channels), [height, width, channels])
@@ -71,7 +71,7 @@ def _cell_index(images: tf.Tensor, cell: tf.Tensor, per_channel: tf.Tensor) -> t
     return (y * width + x) * channels + channel
 
 
-def _bits(seeds: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+def draw_bits(seeds: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """32 uniform bits for each position, by two rounds of a hash, one a seed word."""
     first, second = (tf.bitcast(per_image(seeds[..., word]), BITS) for word in range(2))
     return _hash(tf.bitwise.bitwise_xor(_hash(tf.bitcast(index, BITS) + first), second))

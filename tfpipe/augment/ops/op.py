@@ -17,7 +17,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import tensorflow as tf
 
 NUM_VALUES = 4
-FAMILIES = ("identity", "warp", "lookup", "color", "stencil", "erase", "noise", "custom")
+FAMILIES = ("identity", "warp", "field", "lookup", "color", "stencil", "erase", "noise", "custom")
+# Those that move pixels, and masks and boxes with them.
+MOVING = ("warp", "field")
 UNITS = ("", "height", "width", "side")
 # What a look-up op reads of the image, see Op.needs; and what the map of a warp is by nature, see Op.motion.
 Statistic = Literal["", "luma", "extrema", "histogram", "table"]
@@ -62,6 +64,7 @@ class Op:
       motion: of a warp, what its map is by nature: "affine", "scale" (x depends on x alone, y on y alone), "shift"
         (by a number of pixels), or "shift_x" or "shift_y" (along one axis).
       channels: the numbers of channels it works on; empty for any.
+      paint: of an op that erases, the levels of its box, one per channel; None for the fill.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Op:
     needs: Statistic = ""
     channels: tuple[int, ...] = ()
     motion: WarpKind = "affine"
+    paint: tuple[float, ...] | None = None
 
     def __repr__(self) -> str:
         return f"Op({self.name!r})"

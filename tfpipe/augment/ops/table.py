@@ -12,6 +12,11 @@ is the weakest value and `high` the strongest, for every op, in the op's own uni
     cutout                          fraction of shorter side    gaussian_blur                    sigma in pixels
     dropout, coarse_dropout,                                    gaussian_noise                   sigma in uint8 values
     salt_and_pepper                 share of pixels or cells    flips, invert, auto_contrast, …  no value
+    rotate90                        right angles                perspective, grid_distortion     share of half a side
+    elastic                         pixels                      channel_shuffle, channel_dropout an order, a number
+    grid_mask, random_erasing       share of a cell, the image  gray_world                       share of the effect
+    motion_blur                     pixels                      median_blur                      pixels to each side
+    clahe                           limit, times the even share jpeg                             quality
 
 Published ranges are in the policies' tables (draw/magnitudes.py), under their own names. The families' modules say what
 the values mean.
@@ -19,7 +24,21 @@ the values mean.
 
 from __future__ import annotations
 
-from tfpipe.augment.ops import color, erase, lookup, noise, stencil, warp
+from tfpipe.augment.ops import (
+    blur,
+    channels,
+    clahe,
+    color,
+    erase,
+    field,
+    jpeg,
+    lookup,
+    noise,
+    patches,
+    stencil,
+    turns,
+    warp,
+)
 from tfpipe.augment.ops.op import Op
 
 UNIT = (0.0, 1.0)
@@ -46,6 +65,13 @@ OPS: dict[str, Op] = {
         Op("resized_crop", "warp", warp.resized_crop, 0, 0.3, num_values=4, further=WINDOW, motion="scale"),
         Op("flip_left_right", "warp", warp.flip_left_right, num_values=0, motion="scale"),
         Op("flip_up_down", "warp", warp.flip_up_down, num_values=0, motion="scale"),
+        # Whole numbers, cut down: each of the four is as likely.
+        Op("rotate90", "warp", turns.rotate90, 0, 3.999),
+        Op("transpose", "warp", turns.transpose, num_values=0),
+        # field: coordinates of their own for each pixel, drawn from the seed of image and stage.
+        Op("perspective", "field", field.perspective, 0, 0.5),
+        Op("elastic", "field", field.elastic, 0, 60, num_values=2, further=((4, 8),)),
+        Op("grid_distortion", "field", field.grid_distortion, 0, 0.5),
         # lookup: one table of 256 levels per image and channel.
         Op("brightness", "lookup", lookup.brightness, 0, 0.9, mirrored=True, neutral=1),
         Op("add_brightness", "lookup", lookup.add_brightness, 0, 40, mirrored=True),
@@ -62,18 +88,27 @@ OPS: dict[str, Op] = {
         Op("saturation", "color", color.saturation, 0, 0.9, mirrored=True, neutral=1, channels=COLORED),
         Op("hue", "color", color.hue, 0, 45, mirrored=True, channels=COLORED),
         Op("grayscale", "color", color.grayscale, num_values=0, channels=COLORED),
+        Op("channel_shuffle", "color", channels.channel_shuffle, 0, 5.999, channels=COLORED),
+        Op("channel_dropout", "color", channels.channel_dropout, 0, 1, num_values=2, further=(UNIT,)),
+        Op("gray_world", "color", channels.gray_world, 0, 1),
+        Op("grid_mask", "color", patches.grid_mask, 0, 0.6, num_values=4, further=((0.2, 0.4), UNIT, UNIT)),
         # stencil: each pixel with its neighbours.
         Op("sharpness", "stencil", stencil.sharpness, 0, 0.9, mirrored=True, neutral=1),
         Op("sharpen", "stencil", stencil.sharpen, 0, 1, num_values=2, further=((0.5, 5),)),
         Op("edges", "stencil", stencil.edges, num_values=0),
         Op("emboss", "stencil", stencil.emboss, 0, 1, num_values=2, further=((0, 20),)),
         Op("gaussian_blur", "stencil", stencil.gaussian_blur, 0, 3),
+        Op("motion_blur", "stencil", blur.motion_blur, 1, 15, num_values=2, further=((0, 180),)),
+        Op("median_blur", "stencil", blur.median_blur, 0, 2),
+        Op("clahe", "stencil", clahe.clahe, 1, 4),
+        Op("jpeg", "stencil", jpeg.jpeg, 100, 10),
         # erase: a box.
         Op("cutout", "erase", erase.cutout, 0, 0.5, num_values=3, unit="side", further=(UNIT, UNIT)),
         # noise: keyed per image and stage.
         Op("gaussian_noise", "noise", noise.gaussian_noise, 0, 50),
         Op("dropout", "noise", noise.dropout, 0, 0.3, num_values=2, further=(UNIT,)),
         Op("coarse_dropout", "noise", noise.coarse_dropout, 0, 0.15, num_values=3, further=((0.05, 0.3), UNIT)),
+        Op("random_erasing", "noise", patches.random_erasing, 0, 0.33, num_values=4, further=(UNIT, UNIT, UNIT)),
         Op("salt_and_pepper", "noise", noise.salt_and_pepper, 0, 0.2, num_values=2, further=((0, 0.2),)),
     )
 }

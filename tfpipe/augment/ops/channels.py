@@ -1,0 +1,60 @@
+"""Ops on whole channels: each channel of an image by what all of its channels are.
+
+A builder works on pixels, as those of the family color: build(images uint8 [..., H, W, C], values float32 [..., 4]) ->
+uint8.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import tensorflow as tf
+
+# Gains are whole 4096ths: 255 * 4096 * 32 fits in int32.
+GAIN_BITS = 12
+MOST_GAIN = 32.0
+ORDERS = np.array(list(itertools.permutations(range(3))), np.int32)
+
+
+def channel_shuffle(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Puts the channels into order floor(values[0]) of the six of three, which begin with the one that they have."""
+    if images.shape[-1] == 1:
+        return images
+    order = tf.clip_by_value(tf.cast(tf.floor(values[..., 0]), tf.int32), 0, len(ORDERS) - 1)
+    return _pick(images, tf.gather(ORDERS, order))
+
+
+def _pick(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+    """Channel order[..., c] of the image as channel c."""
+    channels = tf.unstack(images, axis=-1)
+    picked = []
+    for place in range(len(channels)):
+        wanted, chosen = order[..., place, None, None], channels[0]
+        for number, channel in enumerate(channels[1:], 1):
+            chosen = tf.where(wanted == number, channel, chosen)
+        picked.append(chosen)
+    return tf.stack(picked, axis=-1)
+
+
+def channel_dropout(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Turns round(values[0]) channels black, from channel floor(values[1] C) on, and after the last from the first."""
+    count = images.shape[-1]
+    dropped = tf.cast(tf.round(values[..., :1]), tf.int32)
+    first = tf.cast(tf.floor(values[..., 1:2] * count), tf.int32)
+    kept = tf.math.floormod(tf.range(count) - first, count) >= dropped
+    return tf.where(kept[..., None, None, :], images, tf.zeros_like(images))
+
+
+def gray_world(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Scales each channel so that its mean becomes the mean of all, by the share values[0] of the way.
+
+    A channel that is all black stays so. (Buchsbaum 1980; gains are whole 4096ths, at most 32.)
+    """
+    sums = tf.cast(tf.reduce_sum(tf.reduce_sum(tf.cast(images, tf.int32), axis=-3), axis=-2), tf.float64)
+    gains = tf.reduce_mean(sums, axis=-1, keepdims=True) / tf.maximum(sums, 1.0)
+    share = tf.cast(values[..., :1], tf.float64)
+    whole = tf.round(tf.clip_by_value(1.0 + share * (gains - 1.0), 0.0, MOST_GAIN) * 2.0**GAIN_BITS)
+    scaled = tf.cast(images, tf.int32) * tf.cast(whole, tf.int32)[..., None, None, :]
+    levels = tf.bitwise.right_shift(scaled + 2 ** (GAIN_BITS - 1), GAIN_BITS)
+    return tf.cast(tf.minimum(levels, 255), tf.uint8)
