@@ -135,8 +135,8 @@ def find(arguments: argparse.Namespace, data: list[Pair], seed: int) -> Any:
     ops = PHOTO_OPS if arguments.task == "photos" else OPS
     shared: dict[str, Any] = {"training": training, "seed": seed}
     if arguments.method == "population":
-        size = {"members": arguments.members, "rounds": arguments.rounds}
-        return search.population(*data[:2], space=walk(ops=ops), **size, **shared)
+        size: dict[str, Any] = {"members": arguments.members, "rounds": arguments.rounds}
+        return search.population(data[0], data[1], space=walk(ops=ops), **size, **shared)
     return search.bayesian(
         *data[:2], trials=arguments.trials, space=slots(ops=ops), workers=arguments.workers, **shared
     )
@@ -271,12 +271,12 @@ def run_speed(arguments: argparse.Namespace, results: Results) -> None:
             else:
                 reward = keras_trial(data, arguments.steps, policy, number)
             used[name].append((time.time() - begin, cpu_seconds() - cpu))
-            wall, busy = used[name][-1]
-            results.add({"trial": number, "name": name, "policy": policy, "reward": reward, "wall": wall, "cpu": busy})
+            spent = dict(zip(("wall", "cpu"), used[name][-1], strict=True))
+            results.add({"trial": number, "name": name, "policy": policy, "reward": reward, **spent})
     middle = {name: [median(column) for column in zip(*pairs[1:], strict=True)] for name, pairs in used.items()}
     row: dict[str, Any] = {"task": "speed", "traces": child.num_traces}
-    for name, (wall, busy) in middle.items():
-        row |= {f"{name}_trials_per_minute": 60 / wall.value, f"{name}_cpu_seconds": busy.value}
+    for name, (seconds, cpu_seconds_of) in middle.items():
+        row |= {f"{name}_trials_per_minute": 60 / seconds.value, f"{name}_cpu_seconds": cpu_seconds_of.value}
     row["ratio_wall"] = middle["keras"][0].value / middle["tfpipe"][0].value
     row["ratio_cpu"] = middle["keras"][1].value / middle["tfpipe"][1].value
     results.add(row)

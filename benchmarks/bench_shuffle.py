@@ -27,7 +27,7 @@ from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.order import chunks, records_at
-from tfpipe.reader.plan import Order
+from tfpipe.reader.positions import Order
 from tfpipe.timing import Pass, time_pass
 
 BATCH = 128

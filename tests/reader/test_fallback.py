@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfpipe.reader.fallback import delivered_batches, with_fallback
 from tfpipe.reader.order import EpochCounter, epochs, first_batch_of
-from tfpipe.reader.plan import Order
+from tfpipe.reader.positions import Order
 
 BATCHES, SIZE = 6, 2
 

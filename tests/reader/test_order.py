@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfpipe.reader.order import EpochCounter, chunks, epochs, first_batch_of, global_batches, records_at
-from tfpipe.reader.plan import Order
-from tfpipe.reader.request import Groups
+from tfpipe.reader.positions import Groups, Order
 
 
 def records(order, epoch=0):

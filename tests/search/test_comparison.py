@@ -1,5 +1,6 @@
 """Baselines, pairs and intervals."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -87,3 +88,12 @@ def test_wrong_arguments_are_refused(compared):
         search.compare({}, searched.TRAIN, searched.TEST, confidence=1)
     with pytest.raises(UsageError, match="has no row 'x'; it has"):
         compared[0]["x"]
+
+
+def test_what_one_seed_does_not_tell_is_null_in_json(compared):
+    one = dataclasses.replace(
+        compared[0],
+        rows=tuple(dataclasses.replace(row, accuracies=row.accuracies[:1]) for row in compared[0].rows),
+    )
+    text = json.dumps(one.to_json(), allow_nan=False)
+    assert json.loads(text)["rows"][1]["against_none"]["low"] is None

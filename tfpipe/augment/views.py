@@ -53,8 +53,8 @@ def views(transforms: Sequence[Sequence[Part | BatchTransform]]) -> BatchTransfo
     """Each image as several views, each by transforms of its own: batch["image"] becomes a tuple of them.
 
     Masks, boxes with their labels, keypoints and polygons become tuples, too; labels stay. It goes last, since no other
-    transform takes a tuple. Each view draws for itself, even where two have the same transforms; an empty list gives the
-    images as they are.
+    transform takes a tuple. Each view draws for itself, even where two have the same transforms; an empty list gives
+    the images as they are.
 
     Raises:
       ValueError: there is no view; when applied, a view changes labels, as mixup does.

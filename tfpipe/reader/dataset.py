@@ -44,7 +44,8 @@ from tfpipe.reader.mixtures import check_weights, class_groups, common_manifest,
 from tfpipe.reader.options import ReadOptions, to_integer
 from tfpipe.reader.order import EpochCounter, epochs
 from tfpipe.reader.pipeline import Stream, read_epochs, read_share
-from tfpipe.reader.plan import Order, ReadPlan, plan_reading
+from tfpipe.reader.plan import ReadPlan, plan_reading
+from tfpipe.reader.positions import Order
 from tfpipe.reader.records import open_records
 from tfpipe.reader.request import (
     Batch,

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfpipe.reader.order import first_batch_of
-from tfpipe.reader.plan import Order
+from tfpipe.reader.positions import Order
 from tfpipe.tf_internals import flat_map_on_one_device, map_on_one_device, take_while_on_one_device, variant_of
 
 # Careful datasets that are kept alive: one for each iteration that goes on at the same time.

@@ -21,8 +21,8 @@ from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import Feature, Schema
 from tfpipe.policy import is_number
 from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.positions import Groups
 from tfpipe.reader.records import read_in_order
-from tfpipe.reader.request import Groups
 
 _LABELS_AT_ONCE = 1024
 

@@ -16,8 +16,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.reader.plan import Order
-from tfpipe.reader.request import Groups
+from tfpipe.reader.positions import Groups, Order
 from tfpipe.tf_internals import (
     filter_on_one_device,
     map_on_one_device,

@@ -22,7 +22,8 @@ from tfpipe.reader.damage import Skipped, report_skipped, with_numbers, without_
 from tfpipe.reader.decode import Decoder, decode_carefully, decode_fast
 from tfpipe.reader.fallback import delivered_batches, with_fallback
 from tfpipe.reader.order import EpochCounter, draw_numbers, epochs, first_batch_of, global_batches, step_numbers
-from tfpipe.reader.plan import Order, ReadPlan
+from tfpipe.reader.plan import ReadPlan
+from tfpipe.reader.positions import Order
 from tfpipe.reader.records import READERS, RecordTable, read_batches, shuffle_by_buffer
 from tfpipe.reader.service import take_share
 from tfpipe.tf_internals import flat_map_on_one_device, map_on_one_device

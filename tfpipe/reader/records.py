@@ -22,7 +22,8 @@ import tensorflow as tf
 from tfpipe.format.manifest import Manifest, Shard
 from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.order import BUFFER_STREAM, chunks, keyed_bits, permute_positions, records_at
-from tfpipe.reader.plan import Order, ReadPlan
+from tfpipe.reader.plan import ReadPlan
+from tfpipe.reader.positions import Order
 from tfpipe.tf_internals import (
     fixed_graph_seed,
     flat_map_on_one_device,

@@ -17,6 +17,7 @@ from tfpipe.format.schema import Schema
 from tfpipe.format.sharding import host_batches
 from tfpipe.images.sizes import RESIZES, as_size
 from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.positions import Groups
 from tfpipe.reader.transforms import Transform
 from tfpipe.storage import scheme_of
 
@@ -28,21 +29,6 @@ if TYPE_CHECKING:
 Batch = dict[str, "tf.Tensor"]
 
 LABELS = ("one_hot", "int", "boxes", "mask", None)
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Records in groups that are sampled by weight.
-
-    Attributes:
-      members: int64 [M] record numbers, group after group.
-      sizes: the number of them in each group; at least one.
-      quotas: the number of an epoch's positions that each group gets.
-    """
-
-    members: np.ndarray
-    sizes: tuple[int, ...]
-    quotas: tuple[int, ...]
 
 
 @dataclass(frozen=True)

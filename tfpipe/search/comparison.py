@@ -68,6 +68,10 @@ class Interval:
         """Whether no difference was shown."""
         return not (self.low > 0 or self.high < 0)
 
+    def to_json(self) -> dict[str, float | None]:
+        """The numbers by name; None for an end that one seed does not tell, since JSON has no infinity."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -116,7 +120,7 @@ class Comparison:
             {
                 **asdict(row),
                 "mean": row.mean,
-                "against_none": asdict(self.interval(row.name, "none")),
+                "against_none": self.interval(row.name, "none").to_json(),
                 "verdict": self.verdict(row.name),
             }
             for row in self.rows

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -117,9 +117,7 @@ def open_study(folder: Path, name: str, *, pruner: str = "none") -> optuna.Study
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # Of any type: it has the methods of optuna's own locks, whose class is known only once optuna is imported.
-    lock: Any = _KernelLock(folder)
-    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL_NAME), lock_obj=lock))
+    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL_NAME), lock_obj=cast(Any, _KernelLock(folder))))
     pruners = {
         "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=5),

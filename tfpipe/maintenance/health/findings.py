@@ -19,7 +19,7 @@ from tfpipe.maintenance.health.survey import Survey
 SEVERITIES = ("error", "warning", "note")
 _FEW_RECORDS, _RARE_SHARE = 10, 0.05
 _WHOLE_SHARE = 0.5
-# Levels of 0 to 255, bits, and ratios; docs/decisions/028-health.md has the figures that chose them.
+# Levels of 0 to 255, bits, and ratios; docs/decisions/030-health.md has the figures that chose them.
 _DARK, _LIGHT, _SPAN, _ENTROPY, _GRAY, _BLURRED, _LEAST_CONTRAST = 54, 215, 10, 0.3, 3, 0.115, 0.25
 _ODD_SIZE, _ODD_ASPECT = 4.0, 2.5
 _SMALLEST_SHARD, _LARGEST_SHARD = 10e6, 100e6

@@ -1,7 +1,7 @@
 """What is measured of one image: brightness, detail, colour, and what it looks like from afar.
 
 Images come as Pillow opens them, at least as large as WORKING_SIDE on their longer side where they have that size. The
-thresholds of findings.py were chosen on these measures; docs/decisions/028-health.md has the figures.
+thresholds of findings.py were chosen on these measures; docs/decisions/030-health.md has the figures.
 """
 
 from __future__ import annotations
