@@ -19,9 +19,9 @@ def test_every_op_and_every_policy_has_a_sheet() -> None:
 
 @pytest.mark.parametrize("name", [name for name in OPS if name != "identity"])
 def test_an_op_is_drawn_at_each_magnitude_as_apply_op_gives_it(name: str) -> None:
-    op, record = OPS[name], sample_record(48)
+    op, record = OPS[name], sample_record(side=48)
     record = {"image": record["image"]}
-    sheet = make_sheet(name, record)
+    sheet = make_sheet(name, record=record)
     np.testing.assert_array_equal(sheet.cells[0].image, record["image"])
     assert len(sheet.cells) == (2 if op.num_values == 0 else 1 + len(MAGNITUDES))
     if op.num_values == 1 and op.family != "noise" and not op.unit:
@@ -35,11 +35,11 @@ def test_an_op_is_drawn_at_each_magnitude_as_apply_op_gives_it(name: str) -> Non
 
 
 def test_the_box_and_the_mask_of_the_picture_are_those_of_its_disc_and_move() -> None:
-    record = sample_record(64)
+    record = sample_record(side=64)
     rows, columns = np.nonzero(record["mask"][..., 0])
     assert record["boxes"].tolist() == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
-    plain = make_sheet("rotate", {"image": record["image"]})
-    marked = make_sheet("rotate", record)
+    plain = make_sheet("rotate", record={"image": record["image"]})
+    marked = make_sheet("rotate", record=record)
     changed = [(a.image != b.image).any() for a, b in zip(plain.cells, marked.cells, strict=True)]
     assert all(changed)
     drawn = [(a.image != b.image).any(-1) for a, b in zip(plain.cells, marked.cells, strict=True)]
@@ -47,7 +47,7 @@ def test_the_box_and_the_mask_of_the_picture_are_those_of_its_disc_and_move() ->
 
 
 def test_a_policy_is_drawn_five_times() -> None:
-    sheet = make_sheet("svhn", {"image": sample_record(32)["image"]})
+    sheet = make_sheet("svhn", record={"image": sample_record(side=32)["image"]})
     assert len(sheet.cells) == 6
     assert len({cell.image.tobytes() for cell in sheet.cells}) > 2
 

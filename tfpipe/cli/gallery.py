@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     sheets: dict[str, Sheet] = {}
     with progress("drawing", total=len(names), quiet=arguments.json) as update:
         for name in names:
-            sheets[name] = make_sheet(name, record)
+            sheets[name] = make_sheet(name, record=record)
             update(advance=1)
     if is_page:
         write_file(output, gallery_page(sheets).encode())

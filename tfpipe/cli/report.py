@@ -138,4 +138,4 @@ def _preview(arguments: argparse.Namespace, manifest: Manifest) -> Preview:
         raise UsageError(f"--policy shows {_SHOWN} images; the dataset has {total} records.")
     rows = preview_rows(records, transform, draws=_DRAWS, seed=arguments.seed)
     text = f"{_SHOWN} images of the dataset, as they are on the left, then {_DRAWS} draws of {arguments.policy}."
-    return Preview(text, image_url(png_bytes(draw_sheet(rows, side=_SIDE)), "png"))
+    return Preview(text, image_url(png_bytes(draw_sheet(rows, side=_SIDE)), kind="png"))

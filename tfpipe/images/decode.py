@@ -229,7 +229,7 @@ def resize_mask(mask: tf.Tensor, size: tuple[int, int], *, resize: str = "pad", 
     if tuple(mask.shape[:2]) == tuple(size):
         return mask
     scaled = tf.image.resize(mask, _inner_size(tf.shape(mask)[:2], size, resize), method="nearest")
-    return pad_or_crop(scaled, size, resize, fill)
+    return pad_or_crop(scaled, size, resize, fill=fill)
 
 
 def resized_geometry(full_size: tf.Tensor, size: tuple[int, int], *, resize: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -259,7 +259,7 @@ def _inner_size(full_size: tf.Tensor, size: tuple[int, int], resize: str) -> tf.
     return tf.maximum(inner, size) if resize == "crop" else tf.clip_by_value(inner, 1, size)
 
 
-def pad_or_crop(scaled: tf.Tensor, size: tuple[int, int], resize: str, fill: int = 0) -> tf.Tensor:
+def pad_or_crop(scaled: tf.Tensor, size: tuple[int, int], resize: str, *, fill: int = 0) -> tf.Tensor:
     """A scaled image [h, w, C] in the size: padded or cut where its own differs."""
     channels = scaled.shape[-1]  # Padding forgets it.
     if resize == "pad":

@@ -58,28 +58,28 @@ def dataset_page(
     samples = _pick_samples(survey)
     shown = _Pictures(survey, [*_shown(findings), *(record for _, records in samples for record in records)])
     rejected, more_rejected = _rejected(manifest)
-    return render_page(
-        "report.html",
-        title=manifest.directory.name or str(manifest.directory),
-        summary=_summary(survey, findings),
-        facts=_facts(survey),
-        findings=[_finding_values(survey, finding, shown) for finding in findings],
-        splits=_split_rows(manifest),
-        shard_chart=_shard_chart(manifest),
-        class_caption="Records of each class",
-        class_columns=[("class", "name"), *((name, "number") for name in manifest.splits), ("all", "number")],
-        classes=_class_rows(manifest),
-        more_classes=max(0, len(manifest.class_names) - _MOST_ROWS),
-        charts=_charts(survey),
-        samples=[(name, shown.pictures(records)) for name, records in samples],
-        preview=preview,
-        notes=_notes(manifest),
-        rejected=rejected,
-        more_rejected=more_rejected,
-        timing=None if timing is None else _timing(timing),
-        features=_feature_rows(manifest),
-        made_by=[(name, json.dumps(value, ensure_ascii=False)) for name, value in manifest.made_by.items()],
-    )
+    values: dict[str, Any] = {
+        "title": manifest.directory.name or str(manifest.directory),
+        "summary": _summary(survey, findings),
+        "facts": _facts(survey),
+        "findings": [_finding_values(survey, finding, shown) for finding in findings],
+        "splits": _split_rows(manifest),
+        "shard_chart": _shard_chart(manifest),
+        "class_caption": "Records of each class",
+        "class_columns": [("class", "name"), *((name, "number") for name in manifest.splits), ("all", "number")],
+        "classes": _class_rows(manifest),
+        "more_classes": max(0, len(manifest.class_names) - _MOST_ROWS),
+        "charts": _charts(survey),
+        "samples": [(name, shown.pictures(records)) for name, records in samples],
+        "preview": preview,
+        "notes": _notes(manifest),
+        "rejected": rejected,
+        "more_rejected": more_rejected,
+        "timing": None if timing is None else _timing(timing),
+        "features": _feature_rows(manifest),
+        "made_by": [(name, json.dumps(value, ensure_ascii=False)) for name, value in manifest.made_by.items()],
+    }
+    return render_page("report.html", values)
 
 
 def report_document(survey: Survey, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Sheet(NamedTuple):
     cells: tuple[Cell, ...]
 
 
-def sample_record(side: int = SIDE) -> dict[str, Any]:
+def sample_record(*, side: int = SIDE) -> dict[str, Any]:
     """A picture with an object, the object's box and its mask, made of numbers: no photograph has to be shipped.
 
     Returns:
@@ -69,7 +69,7 @@ def sheet_names() -> list[str]:
     return [*(name for name in augment.OPS if name != "identity"), *policy_names()]
 
 
-def make_sheet(name: str, record: dict[str, Any] | None = None) -> Sheet:
+def make_sheet(name: str, *, record: dict[str, Any] | None = None) -> Sheet:
     """The sheet of an op at each of MAGNITUDES of tfpipe's own range, or of five draws of a policy.
 
     Args:
@@ -151,6 +151,6 @@ def gallery_page(sheets: dict[str, Sheet], *, draw: Callable[[Sheet], bytes] = s
     """
     families: dict[str, list[dict[str, str]]] = {}
     for name, sheet in sheets.items():
-        entry = {"name": name, "text": sheet.text, "url": image_url(draw(sheet), "png")}
+        entry = {"name": name, "text": sheet.text, "url": image_url(draw(sheet), kind="png")}
         families.setdefault(sheet.family, []).append(entry)
-    return render_page("gallery.html", title="Gallery of operations and policies", families=families)
+    return render_page("gallery.html", {"title": "Gallery of operations and policies", "families": families})

@@ -3,13 +3,14 @@
 All values are escaped by jinja2, and the page's policy (CSP) lets no script run but page.js, known by its digest, and
 nothing be loaded: a class name or a file name is text, whatever it holds.
 
-    render_page("report.html", title="photos", rows=rows)
+    render_page("report.html", {"title": "photos", "rows": rows})
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -18,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 
-def render_page(template: str, **values: Any) -> str:
+def render_page(template: str, values: Mapping[str, Any]) -> str:
     """The HTML of a page.
 
     Args:
@@ -38,7 +39,7 @@ def render_page(template: str, **values: Any) -> str:
     )
 
 
-def image_url(data: bytes, kind: str = "jpeg") -> str:
+def image_url(data: bytes, *, kind: str = "jpeg") -> str:
     """The bytes of an image file as a URL."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 

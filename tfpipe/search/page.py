@@ -64,7 +64,7 @@ def write_report(result: Any | None, path: str | os.PathLike[str], *, comparison
     found = result or comparison
     values["provenance"] = list(found.provenance.items()) if found else []
     values["settings"] = json.dumps(found.settings, indent=1) if found else ""
-    Path(path).write_text(render_page("search.html", **values), encoding="utf-8")
+    Path(path).write_text(render_page("search.html", values), encoding="utf-8")
 
 
 def _of_result(result: Any) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _pictures(result: Any) -> list[dict[str, str]]:
     for draw in range(_DRAWS):
         changed = transform({"image": np.asarray(result.pictures)}, [draw, 0])["image"]
         rows.append((f"augmented, draw {draw + 1}", np.asarray(changed)))
-    return [{"url": image_url(_png(images), "png"), "caption": caption} for caption, images in rows]
+    return [{"url": image_url(_png(images), kind="png"), "caption": caption} for caption, images in rows]
 
 
 def _png(images: np.ndarray) -> bytes:
