@@ -183,14 +183,24 @@ def resample_bilinear(images: tf.Tensor, affine: AffineMap, fill: FillLevels) ->
     middle_x = tf.range(affine.width, dtype=tf.float64) + 0.5
     middle_y = (tf.range(affine.height, dtype=tf.float64) + 0.5)[:, None]
     x, y = (tf.clip_by_value(p, -1e6, 1e6) for p in (a * middle_x + b * middle_y + c, d * middle_x + e * middle_y + f))
-    mixed = sample(images, x - 0.5, y - 0.5, "bilinear", "edge", None)
-    if not images.dtype.is_floating:
-        mixed = tf.cast(mixed + 0.5, tf.int32)
-    mixed = tf.cast(mixed, images.dtype)
+    mixed = to_pixels(sample(images, x - 0.5, y - 0.5, "bilinear", "edge", None), images.dtype)
     if fill is None:
         return mixed
     inside = (x >= 0) & (x < affine.width) & (y >= 0) & (y < affine.height)
     return tf.where(inside[..., None], mixed, fill_pixel(fill, images.dtype, images.shape[-1]))
+
+
+def to_pixels(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Float32 values as pixels of a dtype: rounded half up where it is one of integers, of at least 0.
+
+    What is cast is clipped first for uint8: a value that does not fit would be cast as the device pleases.
+    """
+    if dtype.is_floating:
+        return tf.cast(values, dtype)
+    rounded = values + 0.5
+    if dtype == tf.uint8:
+        rounded = tf.clip_by_value(rounded, 0.0, 255.0)
+    return tf.cast(tf.cast(rounded, tf.int32), dtype)
 
 
 def sample(

@@ -248,7 +248,8 @@ def lowering_for(*, accelerator: bool) -> Iterator[None]:
 
 def _on_accelerator() -> bool:
     """Whether a GPU or TPU will run what is traced or run now."""
-    if (known := _lowered_for_accelerator.get()) is not None:
+    known = _lowered_for_accelerator.get()
+    if known is not None:
         return known
     return any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU")) and not inside_dataset_function()
 

@@ -19,7 +19,7 @@ def motion_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     The pixels are the nearest to whole steps along the line; a mean is rounded half up.
     """
     height, width, channels = images.shape[-3:]
-    reach = tf.clip_by_value(tf.cast(values[..., 0], tf.int32) // 2, 0, MOST_TAPS // 2)
+    reach = tf.cast(tf.clip_by_value(values[..., 0], 0.0, float(MOST_TAPS)), tf.int32) // 2
     angle = tf.cast(values[..., 1], tf.float64) * (math.pi / 180)
     # To 2 ** -20, so that the half steps of 30 degrees are halves whatever the last bit of a sine is.
     along_x, along_y = (tf.round(part * 2.0**20) / 2.0**20 for part in (tf.cos(angle), -tf.sin(angle)))
@@ -34,12 +34,12 @@ def motion_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         counted = (abs(tap) <= reach)[..., None, None, None]
         total += tf.where(counted, tf.cast(tf.gather(flat, place + start), tf.int32), 0)
     taps = (2 * reach + 1)[..., None, None, None]
-    return tf.cast((2 * total + taps) // (2 * taps), tf.uint8)
+    return tf.cast(tf.clip_by_value((2 * total + taps) // (2 * taps), 0, 255), tf.uint8)
 
 
 def median_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """The median of the 3 x 3 pixels about each where round(values[0]) is 1, of 5 x 5 where it is 2; 0 is no change."""
-    reach = tf.cast(tf.round(values[..., 0]), tf.int32)[..., None, None, None]
+    reach = tf.cast(tf.round(tf.clip_by_value(values[..., 0], 0.0, 2.0)), tf.int32)[..., None, None, None]
     three, five = (_median(_windows(images, size)) for size in (3, 5))
     return tf.where(reach <= 0, images, tf.where(reach == 1, three, five))
 

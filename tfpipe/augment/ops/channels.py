@@ -21,7 +21,7 @@ def channel_shuffle(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Puts the channels into order floor(values[0]) of the six of three, which begin with the one that they have."""
     if images.shape[-1] == 1:
         return images
-    order = tf.clip_by_value(tf.cast(tf.floor(values[..., 0]), tf.int32), 0, len(ORDERS) - 1)
+    order = tf.cast(tf.floor(tf.clip_by_value(values[..., 0], 0.0, len(ORDERS) - 1.0)), tf.int32)
     return _pick(images, tf.gather(ORDERS, order))
 
 
@@ -40,8 +40,8 @@ def _pick(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
 def channel_dropout(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Turns round(values[0]) channels black, from channel floor(values[1] C) on, and after the last from the first."""
     count = images.shape[-1]
-    dropped = tf.cast(tf.round(values[..., :1]), tf.int32)
-    first = tf.cast(tf.floor(values[..., 1:2] * count), tf.int32)
+    dropped = tf.cast(tf.round(tf.clip_by_value(values[..., :1], 0.0, float(count))), tf.int32)
+    first = tf.cast(tf.floor(tf.clip_by_value(values[..., 1:2], 0.0, 1.0) * count), tf.int32)
     kept = tf.math.floormod(tf.range(count) - first, count) >= dropped
     return tf.where(kept[..., None, None, :], images, tf.zeros_like(images))
 

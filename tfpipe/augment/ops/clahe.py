@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tfpipe.augment.ops.levels import FARTHEST
 from tfpipe.augment.ops.lookup import NUM_LEVELS
 
 TILES = 8
@@ -25,7 +26,7 @@ def clahe(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     lead = tf.shape(images)[:-3]
     padded = _mirrored(images, TILES * tall - height, TILES * wide - width)
     counts = _tile_counts(tf.cast(padded, tf.int32), tall, wide)
-    limit = tf.maximum(tf.cast(values[..., 0] * (tall * wide) / NUM_LEVELS, tf.int32), 1)
+    limit = tf.cast(tf.clip_by_value(values[..., 0] * (tall * wide) / NUM_LEVELS, 1.0, FARTHEST), tf.int32)
     counts = _clipped(counts, limit[..., None, None])
     scale = (NUM_LEVELS - 1) / np.float32(tall * wide)
     sums = tf.cast(tf.cumsum(counts, axis=-1), tf.float32)
@@ -85,7 +86,7 @@ def _between(images: tf.Tensor, tables: tf.Tensor, lead: tf.Tensor, tall: int, w
     total, whole = upper * (2 * tall - down) + lower * down, 4 * tall * wide
     level, rest = total // whole, total % whole
     up = (2 * rest > whole) | ((2 * rest == whole) & (level % 2 == 1))
-    return tf.cast(level + tf.cast(up, tf.int32), tf.uint8)
+    return tf.cast(tf.clip_by_value(level + tf.cast(up, tf.int32), 0, 255), tf.uint8)
 
 
 def _neighbours(size: int, tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# Farther from the image than any box begins or ends; a float beyond int32 would be cast as the device pleases.
-_FARTHEST = 2.0**24
+from tfpipe.augment.ops.levels import FARTHEST
 
 
 def cutout(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -18,7 +17,7 @@ def cutout(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
     The side is truncated to whole pixels, as is the centre.
     """
     side, top, left = (
-        tf.cast(tf.clip_by_value(pixels, -_FARTHEST, _FARTHEST), tf.int32)
+        tf.cast(tf.clip_by_value(pixels, -FARTHEST, FARTHEST), tf.int32)
         for pixels in (values[..., 0], values[..., 1] * height, values[..., 2] * width)
     )
     top, left = top - side // 2, left - side // 2

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.augment.ops.noise import draw_bits
-from tfpipe.regions.sampling import FillLevels, fill_pixel
+from tfpipe.regions.sampling import FillLevels, fill_pixel, to_pixels
 
 BITS = 16
 GRID_STEPS = 5
@@ -144,10 +144,7 @@ def _mix(images: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     )
     corners = [[tf.cast(_pixels(images, left + i, top + j), tf.float32) for i in (0, 1)] for j in (0, 1)]
     upper, lower = (start + across * (end - start) for start, end in corners)
-    mixed = upper + down * (lower - upper)
-    if not images.dtype.is_floating:
-        mixed = tf.cast(mixed + 0.5, tf.int32)
-    return tf.cast(mixed, images.dtype)
+    return to_pixels(upper + down * (lower - upper), images.dtype)
 
 
 def _pixels(images: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.augment.ops import warp
-from tfpipe.augment.ops.levels import per_image
+from tfpipe.augment.ops.levels import FARTHEST, per_image
 from tfpipe.augment.ops.noise import draw_bits, happens, number_of
 from tfpipe.augment.ops.op import Op
 
@@ -41,7 +41,10 @@ def brighten(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     columns = [channel % 3 for channel in range(images.shape[-1])]
     apart = values[..., 3:] >= 0.5
     added = tf.where(apart, tf.gather(values, columns, axis=-1), values[..., :1])
-    total = tf.cast(images, tf.int32) + tf.cast(tf.round(added), tf.int32)[..., None, None, :]
+    total = (
+        tf.cast(images, tf.int32)
+        + tf.cast(tf.round(tf.clip_by_value(added, -255.0, 255.0)), tf.int32)[..., None, None, :]
+    )
     return tf.cast(tf.clip_by_value(total, 0, 255), tf.uint8)
 
 
@@ -50,7 +53,7 @@ def hue_and_saturation(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     if images.shape[-1] != 3:
         return images
     hue, saturation, value = _to_hsv(tf.cast(images, tf.int32))
-    added = tf.round(values[..., 0])[..., None, None]
+    added = tf.round(tf.clip_by_value(values[..., 0], -255.0, 255.0))[..., None, None]
     # A hue is one of 180 there; the fraction is cut off, as by a cast.
     turned = tf.math.floormod(tf.cast(hue, tf.float64) + tf.cast(added, tf.float64) / 255.0 * 180.0, 180.0)
     more = tf.clip_by_value(saturation + tf.cast(added, tf.int32), 0, 255)
@@ -82,7 +85,7 @@ def _reciprocals(scale: float) -> np.ndarray:
 def _from_hsv(hue: tf.Tensor, saturation: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     """Uint8 RGB of hue [0, 180), saturation and value in levels; cut down, as OpenCV 5 does."""
     # In whole numbers: value (255 * 30 - saturation * k) / (255 * 30), for hues of whole half-degrees.
-    hue = tf.cast(hue, tf.int32)
+    hue = tf.cast(tf.clip_by_value(hue, 0.0, 179.0), tf.int32)
     sector, along = hue // 30, hue % 30
 
     def part(weight: tf.Tensor | int) -> tf.Tensor:
@@ -97,7 +100,7 @@ def _from_hsv(hue: tf.Tensor, saturation: tf.Tensor, value: tf.Tensor) -> tf.Ten
         red, green, blue = (
             tf.where(here, new, old) for new, old in zip(tables[number], (red, green, blue), strict=True)
         )
-    return tf.cast(tf.stack([red, green, blue], axis=-1), tf.uint8)
+    return tf.cast(tf.clip_by_value(tf.stack([red, green, blue], axis=-1), 0, 255), tf.uint8)
 
 
 def coarse_dropout(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
@@ -121,7 +124,7 @@ def _cell_number(images: tf.Tensor, share_y: tf.Tensor, share_x: tf.Tensor, per_
     """A number for each cell of each image: int32 [..., H, W, C]; max(4, int(share * pixels)) cells down and across."""
     height, width, channels = images.shape[-3:]
     down, across = (
-        per_image(tf.maximum(tf.cast(share * size, tf.int32), LEAST_CELLS))
+        per_image(tf.cast(tf.clip_by_value(share * size, float(LEAST_CELLS), FARTHEST), tf.int32))
         for share, size in ((share_y, height), (share_x, width))
     )
     y = tf.range(height)[:, None, None] * down // height

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+# Pixels, farther than anything of an image begins or ends; a float beyond int32 would be cast as the device pleases.
+FARTHEST = 2.0**24
 _reads_bits = contextvars.ContextVar("reads_bits", default=False)
 
 

@@ -10,7 +10,7 @@ import math
 import tensorflow as tf
 
 from tfpipe.augment.ops.erase import inside_boxes
-from tfpipe.augment.ops.levels import per_image
+from tfpipe.augment.ops.levels import FARTHEST, per_image
 from tfpipe.augment.ops.noise import draw_bits, number_of
 
 # Of a box's width to its height, as published: 0.3 to 1 / 0.3, even on the logarithm.
@@ -24,11 +24,11 @@ def grid_mask(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     right of a cell. GridMask (arXiv:2001.04086), without its turning of the grid.
     """
     height, width = images.shape[-3:-1]
-    cell = tf.maximum(tf.cast(values[..., 1] * min(height, width), tf.int32), 2)
+    cell = tf.cast(tf.clip_by_value(values[..., 1] * min(height, width), 2.0, FARTHEST), tf.int32)
     side = tf.cast(tf.round(tf.cast(cell, tf.float32) * tf.clip_by_value(values[..., 0], 0.0, 1.0)), tf.int32)
 
     def covered(size: int, start: tf.Tensor) -> tf.Tensor:
-        offset = tf.cast(tf.cast(cell, tf.float32) * start, tf.int32)
+        offset = tf.cast(tf.cast(cell, tf.float32) * tf.clip_by_value(start, 0.0, 1.0), tf.int32)
         return tf.math.floormod(tf.range(size) - offset[..., None], cell[..., None]) < side[..., None]
 
     rows, columns = covered(height, values[..., 2]), covered(width, values[..., 3])
@@ -48,7 +48,9 @@ def random_erasing(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf
     tall = tf.cast(tf.clip_by_value(tf.round(tf.sqrt(area / aspect)), 0, height), tf.int32)
     wide = tf.cast(tf.clip_by_value(tf.round(tf.sqrt(area * aspect)), 0, width), tf.int32)
     top, left = (
-        tf.minimum(tf.cast(values[..., place] * tf.cast(room + 1, tf.float32), tf.int32), room)
+        tf.minimum(
+            tf.cast(tf.clip_by_value(values[..., place], 0.0, 1.0) * tf.cast(room + 1, tf.float32), tf.int32), room
+        )
         for place, room in ((2, height - tall), (3, width - wide))
     )
     boxes = tf.stack([top, left, top + tall, left + wide], axis=-1)

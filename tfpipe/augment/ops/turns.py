@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfpipe.augment.ops.levels import FARTHEST
+
 
 def rotate90(values: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """Turns by floor(values[0]) right angles, counter-clockwise, as numpy.rot90."""
-    turns = tf.cast(tf.floor(values[..., 0]), tf.int32) % 4
+    turns = tf.cast(tf.floor(tf.clip_by_value(values[..., 0], -FARTHEST, FARTHEST)), tf.int32) % 4
     cos = tf.gather(tf.constant([1.0, 0.0, -1.0, 0.0], tf.float64), turns)
     sin = tf.gather(tf.constant([0.0, 1.0, 0.0, -1.0], tf.float64), turns)
     return _about_centre(cos, -sin, sin, cos, height, width)
