@@ -60,6 +60,7 @@ ARGUMENTS = {
     "bench": ["named"],
     "tune": ["named"],
     "serve": ["--host=named"],
+    "search": ["bayesian", "named", "--image_size=8"],
     "demo": ["--output", "named"],
     "version": [],
 }
