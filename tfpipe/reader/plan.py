@@ -24,8 +24,9 @@ _SMALL_RECORD_BYTES, _MOST_SORTED_RECORDS = 16_000, 16
 _WINDOW_BYTES, _MOST_WINDOW_RECORDS = 8_000_000, 8192
 # Read at once where nothing is shuffled: a chunk costs 0.6 ms of CPU, whatever its size.
 _CHUNK_BYTES = 4_000_000
-# One thread reads 32,000 photographs a second out of a window, what 24 cores decode; each window takes some 16 MB.
-_CORES_PER_WINDOW, _MOST_WINDOWS = 4, 4
+# One thread reads 22,000 photographs a second out of a window, two 31,000, which shows where decoding costs little; each
+# window more takes some 100 MB of memory that is used again and again.
+_LEAST_WINDOWS, _CORES_PER_WINDOW, _MOST_WINDOWS = 2, 4, 4
 # Decoded by one call: it stays in a core's cache, and the first batch is made by several cores.
 _PIECE_BYTES, _PIECE_RECORDS = 5_000_000, 32
 # Batches that are put together at once: one thread copies 50,000 images of 224 x 224 a second.
@@ -244,7 +245,7 @@ def _reads_at_once(request: Request, order: Order, cores: int) -> int:
     chosen = request.options.parallel_reads != AUTOTUNE
     if chosen or request.is_in_store or not (order.has_windows and request.is_seekable):
         return request.options.reads_at_once
-    return max(1, min(cores // _CORES_PER_WINDOW, _MOST_WINDOWS))
+    return min(cores, max(_LEAST_WINDOWS, min(cores // _CORES_PER_WINDOW, _MOST_WINDOWS)))
 
 
 def _most_batches(request: Request) -> int:

@@ -13,10 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.errors import UsageError
 from tfpipe.reader.order import TRANSFORM_STREAM, keyed_bits
 from tfpipe.reader.request import Batch, Request
-from tfpipe.reader.transforms import apply_transform
+from tfpipe.reader.transforms import apply_transform, traced_error
 from tfpipe.regions.boxes import pad_boxes
 
 _LOG = logging.getLogger("tfpipe")
@@ -75,7 +74,7 @@ def finish_batch(
     if request.views > 1:
         changed = [name for name in ("label", "boxes") if any(one.get(name) is not first.get(name) for one in seen)]
         if changed:
-            raise UsageError(
+            raise traced_error(
                 f"Transforms change {changed} in each of {request.views} views, which have one label in common: mix "
                 "images after the views, or ask for views=1."
             )

@@ -78,16 +78,16 @@ def apply_transform(index: int, transform: Transform, batch: Batch, seed: Any) -
     try:
         done = transform(batch, seed)
     except (TypeError, AttributeError, KeyError) as error:
-        raise _traced_error(
+        raise traced_error(
             f"{where} failed on a batch of {sorted(batch)}: {type(error).__name__}: {error}; {FORM}."
         ) from error
     if not isinstance(done, Mapping) or "image" not in done:
         found = f"a dict of {sorted(done)}" if isinstance(done, Mapping) else type(done).__name__
-        raise _traced_error(f"{where} returned {found}; {FORM}.")
+        raise traced_error(f"{where} returned {found}; {FORM}.")
     return dict(done)
 
 
-def _traced_error(text: str) -> ValueError:
+def traced_error(text: str) -> ValueError:
     """An error within a graph: AutoGraph raises it anew, which it can with Python's own classes only."""
     return ValueError(text)
 
