@@ -51,7 +51,8 @@ class ReadOptions:
 
     Attributes:
       parallel_reads: windows of records, or batches of single records, read at once; 1 reads none ahead. -1: two
-        windows from a disk, or one for every four cores, at most 4; else 4: single records reached 18.6 k/s at 4 and no more beyond.
+        windows from a disk, or one for every four cores, at most 4; else 4: single records reached 18.6 k/s at 4 and no
+        more beyond.
       parallel_calls: records, or parsed batches, decoded at once; -1: one per core; 1 is strictly sequential.
       block_records: consecutive records that a global shuffle reads together. 1 is uniform over the split, and opens a
         file for every record: 65 us of CPU. -1 takes blocks of 256 kB (at most 64 records) where records are stored in
