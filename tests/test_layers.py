@@ -99,8 +99,14 @@ SAVED = {
 
 def test_the_saved_form_of_a_layer_stays_the_same():
     layer = LAYERS["RandAugment"]()
-    assert keras.saving.serialize_keras_object(layer) == SAVED
-    assert keras.saving.deserialize_keras_object(SAVED).transforms == layer.transforms
+    written = keras.saving.serialize_keras_object(layer)
+    assert keras.saving.deserialize_keras_object(written).transforms == layer.transforms
+    # What was saved before there were versions means what it meant then.
+    assert written["config"]["transforms"][0]["arguments"].pop("version") == 2
+    assert written == SAVED
+    old = keras.saving.deserialize_keras_object(SAVED)
+    assert keras.saving.serialize_keras_object(old) == SAVED
+    assert old.transforms != layer.transforms
 
 
 def test_a_layer_shows_the_arguments_of_its_transform_and_its_own():

@@ -13,7 +13,9 @@ from hlo import lowered, run_by_jax, undefined_conversions
 
 from tfpipe import augment
 from tfpipe.augment.forms import apply, dense
+from tfpipe.augment.ops import imgaug
 from tfpipe.augment.ops.levels import reading_bits, to_levels
+from tfpipe.augment.ops.op import Op
 from tfpipe.augment.ops.table import OPS
 
 SHAPE = (5, 24, 32, 3)
@@ -49,6 +51,11 @@ def test_all_ops_together_convert_only_what_fits(dtype, interpolation):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_op_converts_only_what_fits(name):
     assert problems([OPS["identity"], OPS[name]], tf.float32) == []
+
+
+def test_the_ops_of_deep_augment_convert_only_what_fits():
+    ops = [op for op in vars(imgaug).values() if isinstance(op, Op)]
+    assert problems([OPS["identity"], *ops], interpolation="bilinear") == []
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

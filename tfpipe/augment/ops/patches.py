@@ -47,11 +47,10 @@ def random_erasing(images: tf.Tensor, values: tf.Tensor, seeds: tf.Tensor) -> tf
     aspect = tf.exp((2 * tf.cast(values[..., 1], tf.float64) - 1) * math.log(MOST_ASPECT))
     tall = tf.cast(tf.clip_by_value(tf.round(tf.sqrt(area / aspect)), 0, height), tf.int32)
     wide = tf.cast(tf.clip_by_value(tf.round(tf.sqrt(area * aspect)), 0, width), tf.int32)
+    shares = tf.unstack(tf.clip_by_value(values[..., 2:], 0.0, 1.0), axis=-1)
     top, left = (
-        tf.minimum(
-            tf.cast(tf.clip_by_value(values[..., place], 0.0, 1.0) * tf.cast(room + 1, tf.float32), tf.int32), room
-        )
-        for place, room in ((2, height - tall), (3, width - wide))
+        tf.minimum(tf.cast(share * tf.cast(room + 1, tf.float32), tf.int32), room)
+        for share, room in zip(shares, (height - tall, width - wide), strict=True)
     )
     boxes = tf.stack([top, left, top + tall, left + wide], axis=-1)
     noise = tf.cast(tf.bitwise.right_shift(draw_bits(seeds, number_of(images)), tf.constant(24, tf.uint32)), tf.uint8)
