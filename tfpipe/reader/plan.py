@@ -24,13 +24,8 @@ _SMALL_RECORD_BYTES, _MOST_SORTED_RECORDS = 16_000, 16
 _WINDOW_BYTES, _MOST_WINDOW_RECORDS = 8_000_000, 8192
 # Read at once where nothing is shuffled: a chunk costs 0.6 ms of CPU, whatever its size.
 _CHUNK_BYTES = 4_000_000
-<<<<<<< HEAD
 # One thread reads 22,000 photographs a second out of a window, two 31,000: it shows where decoding costs little. Each
 # window more takes some 100 MB of memory, used again and again.
-=======
-# One thread reads 22,000 photographs a second out of a window, two 31,000, which shows where decoding costs little;
-# each window more takes some 100 MB of memory that is used again and again.
->>>>>>> fc2ceef6576abd3d49dda20c53d7dfffec00eb88
 _LEAST_WINDOWS, _CORES_PER_WINDOW, _MOST_WINDOWS = 2, 4, 4
 # Decoded by one call: it stays in a core's cache, and the first batch is made by several cores.
 _PIECE_BYTES, _PIECE_RECORDS = 5_000_000, 32
