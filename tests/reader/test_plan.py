@@ -126,6 +126,8 @@ def test_cores_share_batches_and_budgets_bound_what_is_in_flight():
     assert transformed.transforms_at_once == 8
     assert plan(transforms=(lambda batch, seed: batch,), ram_budget=400_000_000).transforms_at_once < 8
     assert plan().transforms_at_once == 1
+    assert plan(cores=2, transforms=(lambda batch, seed: batch,)).transforms_at_once == 8
+    assert plan(parallel_calls=1, transforms=(lambda batch, seed: batch,)).transforms_at_once == 1
 
 
 def test_the_plan_is_printed_one_setting_a_line():
