@@ -2,33 +2,16 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tfpipe import cli
 from tfpipe.cli import doctor
 from tfpipe.format.manifest import Manifest
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def tfpipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tfpipe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 def test_doctor_s_document_has_versions_devices_and_limits(tfpipe: Run) -> None:

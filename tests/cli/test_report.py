@@ -4,31 +4,15 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tfpipe import cli
 from tfpipe.cli.show import in_half_blocks
 from tfpipe.format.manifest import Manifest
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def tfpipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tfpipe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
 
 
 def test_report_writes_one_page_and_prints_its_findings(tfpipe: Run, raw_dataset: Manifest, tmp_path: Path) -> None:
