@@ -87,10 +87,11 @@ def _duplicates(survey: Survey) -> list[Finding]:
     first = np.flatnonzero(survey.measured)
     first = first[np.unique(survey.digests[first], return_index=True)[1]]
     chosen = {name: survey.columns[name][first] for name in ("perceptual_hash", "shape", "strength")}
-    near, alike = near_groups(chosen["perceptual_hash"], chosen["shape"], chosen["strength"])
+    most = _WHOLE_SHARE * len(first)
+    near, alike = near_groups(chosen["perceptual_hash"], chosen["shape"], chosen["strength"], most_alike=most)
     if _is_whole(alike, len(first)):
         finding = Finding("near_duplicates", "note", "", "", whole=True)
-        return [*found, _as_whole(finding, f"{alike / len(first):.0%} of this dataset's images are like another one")]
+        return [*found, _as_whole(finding, "More than half of this dataset's images are like another one")]
     copies = {survey.digests[group[0]].tobytes(): group for group in exact}
     groups = [
         np.unique(np.concatenate([copies.get(survey.digests[record].tobytes(), [record]) for record in first[group]]))
@@ -120,7 +121,7 @@ def _split_groups(survey: Survey, kind: str, what: str, groups: Sequence[np.ndar
 
 def _of_groups(survey: Survey, finding: Finding, groups: Sequence[np.ndarray]) -> Finding:
     if _is_whole(_total(groups), len(survey)):
-        return _as_whole(finding, "Of this dataset's images more than half are alike, by this measure")
+        return _as_whole(finding, "More than half of this dataset's images are alike, by this measure")
     numbered = tuple(tuple(int(record) for record in group) for group in groups)
     return replace(finding, records=tuple(sorted({record for group in numbered for record in group})), groups=numbered)
 

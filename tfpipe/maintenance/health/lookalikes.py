@@ -46,9 +46,10 @@ def find_lookalikes(looks: np.ndarray, labels: np.ndarray, folders: np.ndarray, 
     """
     if len(looks) < 2 * _LEAST_RECORDS or len(np.unique(labels[labels >= 0])) < 2:
         return []
-    near, own = labels[_nearest(looks, folders)], labels[_nearest(looks, np.arange(len(looks)))]
+    own = labels[_nearest(looks, np.arange(len(looks)))]
     if (own == labels[:, None]).mean() < _LEAST_AGREEMENT:
         return []
+    near = labels[_nearest(looks, folders)]
     found = []
     for folder in np.unique(folders):
         records = np.flatnonzero(folders == folder)
