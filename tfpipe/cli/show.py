@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from tfpipe.cli.arguments import image_size, output_file
 from tfpipe.errors import UsageError
 from tfpipe.format.lookup import Place, find_key, list_shards, place_of_index, read_record, scan_records
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.format.schema import Schema, parse_size
+from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
 from tfpipe.quiet import load_tensorflow
 
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the records, and draws them where that is asked for or possible."""
     manifest = load_manifest(arguments.dataset)
-    size = _parse_size(arguments.image_size)
+    size = image_size(arguments.image_size)
     _check(arguments)
     places = _choose(arguments, manifest)
     load_tensorflow()
@@ -86,19 +87,8 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.policy is not None and arguments.output is None and (arguments.json or not _has_colours()):
         raise UsageError("--policy draws images: give -o FILE.png, or use a terminal with 24-bit colours.")
     if arguments.output is not None:
-        if Path(arguments.output).suffix.lower() != ".png":
-            raise UsageError(f"--output is {arguments.output!r}; its name must end in .png.")
-        if not Path(arguments.output).absolute().parent.is_dir():
-            folder = Path(arguments.output).absolute().parent
-            raise UsageError(f"--output is {arguments.output!r}, but there is no folder {folder}.")
+        output_file(arguments.output, endings=(".png",))
         import PIL.Image  # noqa: F401 (names the missing extra)
-
-
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    try:
-        return None if text is None else parse_size(text)
-    except ValueError:
-        raise UsageError(f"--image_size is {text!r}; it takes H,W, such as 224,224, or one number.") from None
 
 
 def _image_shape(schema: Schema) -> tuple[int | None, ...]:

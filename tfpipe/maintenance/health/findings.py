@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfpipe.format.sharding import megabytes
 from tfpipe.maintenance.health.lookalikes import find_lookalikes
 from tfpipe.maintenance.health.near import near_groups, same_groups
 from tfpipe.maintenance.health.survey import Survey
@@ -81,7 +82,7 @@ def _duplicates(survey: Survey) -> list[Finding]:
     found = _split_groups(survey, "exact_duplicates", "the same image", exact)
     conflicts = [group for group in exact if len(np.unique(survey.labels[group])) > 1]
     if conflicts:
-        title = f"{_count(len(conflicts), 'image')} occur under several labels"
+        title = f"{_count(len(conflicts), 'image')} occur{'s' if len(conflicts) == 1 else ''} under several labels"
         advice = "At most one label is right: decide which, and remove the other copies."
         found.append(_of_groups(survey, Finding("label_conflicts", "error", title, advice), conflicts))
     first = np.flatnonzero(survey.measured)
@@ -326,11 +327,11 @@ def _shards(survey: Survey) -> list[Finding]:
         large = [size for size in sizes if size > _LARGEST_SHARD]
         if small:
             odd.append(
-                f"{name}: {len(small)} of {len(sizes)} shards are below 10 MB, the smallest {min(small) / 1e6:.1f}."
+                f"{name}: {len(small)} of {len(sizes)} shards are below 10 MB, the smallest {megabytes(min(small))}."
             )
         if large:
             odd.append(
-                f"{name}: {len(large)} of {len(sizes)} shards are above 100 MB, the largest {max(large) / 1e6:.0f}."
+                f"{name}: {len(large)} of {len(sizes)} shards are above 100 MB, the largest {megabytes(max(large))}."
             )
     if not odd:
         return []
