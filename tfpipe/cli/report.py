@@ -15,6 +15,7 @@ from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
 from tfpipe.format.lookup import place_of_index, read_record
 from tfpipe.format.manifest import Manifest, load_manifest
+from tfpipe.format.sharding import megabytes
 from tfpipe.quiet import load_tensorflow
 from tfpipe.storage import write_file
 
@@ -79,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(document))
     else:
-        print(f"{output}: {len(survey):,} records, {len(findings)} findings, {output.stat().st_size / 1e6:.1f} MB")
+        counted = f"{len(findings)} finding{'' if len(findings) == 1 else 's'}"
+        print(f"{output}: {len(survey):,} records, {counted}, {megabytes(output.stat().st_size)} MB")
         rows = [[finding.title, finding.severity] for finding in findings]
         if rows:
             print_table(["finding", "severity"], rows)

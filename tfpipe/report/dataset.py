@@ -168,7 +168,9 @@ def _summary(survey: Survey, findings: Sequence[Finding]) -> str:
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in ("error", "warning")}
     found = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count]
     verdict = f"{' and '.join(found)} below, the gravest first" if found else "nothing is wrong with it"
-    return f"{len(survey):,} {survey.manifest.schema.payload} records were looked at: {verdict}."
+    # Of vectors no image is seen: what that leaves out is said.
+    part = "" if "image" in survey.manifest.schema else " Only duplicates, labels and shards: there are no images."
+    return f"{len(survey):,} {survey.manifest.schema.payload} records were looked at: {verdict}.{part}"
 
 
 # ---- facts
