@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MOST_REFERENCES, _NEIGHBOURS, _NEAREST, _CHUNK = 8192, 7, 3, 1024
+_MOST_REFERENCES, _NEIGHBOURS, _NEAREST, _CHUNK = 8192, 7, 3, 256
 # Of the neighbours of all images, so many must be of the image's own class, or looks say nothing of classes.
 _LEAST_AGREEMENT = 0.6
 _LEAST_SHARE = 0.6
