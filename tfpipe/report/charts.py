@@ -69,7 +69,7 @@ def log_histogram(
         low, high = low - 0.5, high + 0.5
     counts, edges = np.histogram(logs, bins=min(30, max(6, math.ceil((high - low) * 8))), range=(low, high))
     ticks = tuple(
-        (x, anchor, f"{short(2**value, whole)}{unit}")
+        (x, anchor, f"{short(2**value, whole=whole)}{unit}")
         for x, anchor, value in ((0, "start", low), (_WIDTH / 2, "middle", (low + high) / 2), (_WIDTH, "end", high))
     )
     area = None
@@ -95,7 +95,7 @@ def _bars(counts: np.ndarray, edges: np.ndarray, unit: str) -> tuple[Bar, ...]:
     )
 
 
-def short(value: float, whole: bool = False) -> str:
+def short(value: float, *, whole: bool = False) -> str:
     """A number of three digits, or two below 1, or all before the point; a whole number where that is asked for."""
     if whole or value >= 100:
         return f"{value:,.0f}"
