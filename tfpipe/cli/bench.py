@@ -16,7 +16,7 @@ from tfpipe.cli.failures import first_line
 from tfpipe.cli.progress import progress
 from tfpipe.cli.scalings import print_scalings
 from tfpipe.cli.tables import print_table
-from tfpipe.errors import UsageError
+from tfpipe.errors import UsageError, require_extra
 from tfpipe.format.manifest import load_manifest
 from tfpipe.format.schema import parse_size
 from tfpipe.quiet import load_tensorflow
@@ -348,4 +348,4 @@ def _check_plot(path: str | None) -> None:
         raise UsageError(f"--plot is {path!r}; its name must end in one of {list(PLOT_SUFFIXES)}.")
     if not Path(path).absolute().parent.is_dir():
         raise UsageError(f"--plot is {path!r}, but there is no folder {Path(path).absolute().parent}.")
-    import tfpipe.report.bars  # noqa: F401 (names the missing extra)
+    require_extra("--plot", "matplotlib")

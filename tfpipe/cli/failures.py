@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Collection
 from typing import TextIO
 
-from tfpipe.errors import DataError, SetupError, UsageError
+from tfpipe.errors import DataError, SetupError, UsageError, how_to_install
 
 UNEXPECTED, INTERRUPTED = 70, 130
 # What a shell reports of a program that SIGPIPE ended.
@@ -28,17 +28,6 @@ _OWN_FAULTS = {errno.EBADF, errno.EINVAL, errno.EFAULT, errno.ESPIPE, errno.ENOT
 # Errors of TensorFlow by name, since nothing here may load it.
 _SETUP_ERRORS = {"ResourceExhaustedError", "PermissionDeniedError", "UnavailableError", "DeadlineExceededError"}
 _DATA_ERRORS = {"DataLossError"}
-_EXTRAS = {
-    "apache_beam": "beam",
-    "tensorflow_hub": "hub",
-    **dict.fromkeys(("matplotlib", "jinja2", "markupsafe"), "report"),
-    "distributed": "dask",
-    "fsspec": "gcp",
-    "gcsfs": "gcp",
-    "s3fs": "aws",
-    **dict.fromkeys(("mlxtend", "skimage"), "demo"),
-    "PIL": "report",
-}
 
 
 def describe_failure(error: BaseException, named: Collection[str]) -> tuple[int, str]:
@@ -140,8 +129,8 @@ def _path_of(error: OSError) -> str:
 
 
 def _missing_module(error: ImportError) -> str:
-    extra = _EXTRAS.get((error.name or "").partition(".")[0])
-    return f"{first_line(error)}; pip install 'tfpipe[{extra}]'" if extra else first_line(error)
+    command = how_to_install(error.name or "")
+    return f"{first_line(error)}; {command}" if command else first_line(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfpipe.errors import UsageError
+from tfpipe.errors import UsageError, require_extra
 from tfpipe.format.lookup import Place, find_key, list_shards, place_of_index, read_record, scan_records
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.format.schema import Schema, parse_size
@@ -91,7 +91,7 @@ def _check(arguments: argparse.Namespace) -> None:
         if not Path(arguments.output).absolute().parent.is_dir():
             folder = Path(arguments.output).absolute().parent
             raise UsageError(f"--output is {arguments.output!r}, but there is no folder {folder}.")
-        import PIL.Image  # noqa: F401 (names the missing extra)
+        require_extra("--output", "PIL")
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
