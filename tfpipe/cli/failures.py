@@ -22,6 +22,12 @@ UNEXPECTED, INTERRUPTED = 70, 130
 CLOSED_PIPE = 141
 TRACEBACK = "TFPIPE_TRACEBACK"
 _HINT = f"{TRACEBACK}=1 shows where"
+# What to do after Ctrl-C; other verbs keep nothing of what they began.
+_AFTER_INTERRUPT = {
+    "convert": "--resume goes on from here",
+    "search": "with --storage, the same command goes on from here",
+    "repair": "empty the output folder, and run it again",
+}
 
 # Errors of the system that only a wrong call gives: not the environment's.
 _OWN_FAULTS = {errno.EBADF, errno.EINVAL, errno.EFAULT, errno.ESPIPE, errno.ENOTTY, errno.ENOSYS}
@@ -81,7 +87,9 @@ def exit_code(function: Callable[[], object], named: Collection[str]) -> int:
 def _report(error: BaseException, named: Collection[str]) -> int:
     """Says on stderr what happened, with the traceback where TFPIPE_TRACEBACK=1 asks for it; returns the exit code."""
     if isinstance(error, KeyboardInterrupt):
-        print("\ntfpipe: interrupted.", file=sys.stderr, flush=True)
+        verb = next((value for value in named if not value.startswith("-")), "")
+        advice = _AFTER_INTERRUPT.get(verb, "run it again")
+        print(f"\ntfpipe: interrupted; {advice}.", file=sys.stderr, flush=True)
         return INTERRUPTED
     code, text = describe_failure(error, named)
     if os.environ.get(TRACEBACK, "0") not in ("", "0"):
