@@ -65,7 +65,7 @@ def require_extra(purpose: str, *modules: str) -> None:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise MissingExtra(f"{purpose} takes {module}: {how_to_install(module)} ({error}).") from error
+            raise MissingExtra(f"{purpose} takes {module} ({error}); {how_to_install(module)}") from error
 
 
 def how_to_install(module: str) -> str:

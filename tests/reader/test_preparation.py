@@ -170,7 +170,7 @@ served = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
 files = [tf.io.read_file(path) for path in open(sys.argv[2]).read().splitlines()]
 batches = [tf.stack(files[at : at + 32]) for at in range(0, len(files), 32)]
 np.save(sys.argv[3], np.concatenate([next(iter(served(batch).values())) for batch in batches]))
-assert not [name for name in sys.modules if name.startswith(("tfpipe", "keras"))]
+assert not [name for name in sys.modules if name.startswith("tfpipe")]
 """
 
 
