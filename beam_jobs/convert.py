@@ -27,7 +27,6 @@ from beam_jobs.encode.embedding import open_embedder
 from beam_jobs.encode.models import Embedder
 from beam_jobs.encode.shrink import Gain
 from beam_jobs.encode.sizes import needs_sample, record_size, shrink_gain
-from beam_jobs.encode.transcode import transcoder_versions
 from beam_jobs.engines.locks import LOCK_NAME, SPOOL_NAME, lock_output
 from beam_jobs.engines.progress import WatchedProgress
 from beam_jobs.engines.staging import LocalState, State, open_state
@@ -41,6 +40,7 @@ from beam_jobs.sources.listing import MASK_COLUMN
 from beam_jobs.sources.options import LISTING_OPTIONS, SourceOptions
 from tfpipe.errors import DataError, SetupError, UsageError
 from tfpipe.format.manifest import MANIFEST_NAME, REJECTED_NAME, STATE_NAME, Manifest, load_manifest
+from tfpipe.images.transcode import transcoder_versions
 from tfpipe.maintenance.check import check_dataset
 from tfpipe.storage import AnyPath, is_url, local_path, replace_file, to_path
 

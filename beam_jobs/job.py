@@ -14,6 +14,7 @@ from tfpipe.format.schema import LABEL_KINDS, PAYLOADS, load_schema
 from tfpipe.format.sharding import DEFAULT_SPLIT, DEFAULT_TARGET_BYTES, split_bounds
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS, ImageHeader
 from tfpipe.images.sizes import RESIZES, as_size
+from tfpipe.images.transcode import Transcoding
 
 DTYPES = ("float32", "float16", "uint8")
 SPLIT_FOLDERS = ("auto", "yes", "no")
@@ -47,21 +48,6 @@ class Shrink:
             return None
         scale = self.max_side / longest
         return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-@dataclass(frozen=True)
-class Transcoding:
-    """How files are taken that TensorFlow does not read, or reads wrongly.
-
-    Attributes:
-      max_pixels: images with more are refused before they are decoded.
-      to_png: whether files are re-encoded; otherwise they are refused.
-      sixteen_bit: of 16 bits of gray, "high" keeps the upper 8, "scale" gives 255 * v / the file's largest value.
-    """
-
-    max_pixels: int
-    to_png: bool = True
-    sixteen_bit: str = "high"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ import xxhash
 from beam_jobs.census import census_json, find_duplicates
 from beam_jobs.encode.columns import extra_features
 from beam_jobs.encode.masks import has_masks
-from beam_jobs.encode.transcode import transcoder_versions
 from beam_jobs.job import Job
 from beam_jobs.plan import Plan
 from beam_jobs.shards import (
@@ -47,6 +46,7 @@ from tfpipe.format.manifest import (
     save_manifest,
 )
 from tfpipe.format.schema import ImageSpec, Schema, record_schema
+from tfpipe.images.transcode import transcoder_versions
 from tfpipe.storage import AnyPath, StorePath, rename_drafts, replace_file, sync_path
 
 # In the state folder: the shards that a run renames into place or replaces.

@@ -24,11 +24,11 @@ import xxhash
 from beam_jobs.census import Sizes, count_sizes
 from beam_jobs.encode.payloads import Payload
 from beam_jobs.encode.record import Encoded
-from beam_jobs.encode.transcode import transcoder_versions
 from beam_jobs.engines.threads import map_ordered
 from beam_jobs.sources import Ref, Refused
 from tfpipe.format.framing import Chunks
 from tfpipe.images.moments import Moments
+from tfpipe.images.transcode import transcoder_versions
 from tfpipe.storage import begin_sync, draft_path, rename_drafts
 
 _WRITE_BYTES = 1 << 18

@@ -159,3 +159,18 @@ def test_make_dataset_has_the_signature_that_users_know():
         "seed": 0,
         "options": tfpipe.ReadOptions(),
     }
+
+
+def test_files_are_prepared_by_the_arguments_of_make_dataset():
+    dataset = inspect.signature(tfpipe.make_dataset).parameters
+    for function in (tfpipe.load_image, tfpipe.layers.Preprocess):
+        parameters = inspect.signature(function).parameters
+        assert list(parameters)[:7] == (
+            ["path", "like", "image_size", "resize", "antialias", "channels", "dct"]
+            if function is tfpipe.load_image
+            else ["like", "image_size", "resize", "antialias", "channels", "dct", "name"]
+        )
+        for name in ("image_size", "antialias", "channels"):
+            assert parameters[name].default == dataset[name].default
+            assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameters["dct"].default == tfpipe.ReadOptions().dct

@@ -32,6 +32,7 @@ from tfpipe.augment.saving import from_json, named_ops, to_json
 from tfpipe.augment.schedules import pba
 from tfpipe.augment.transform import Transform
 from tfpipe.policy import is_integer
+from tfpipe.reader.layers import Preprocess as Preprocess
 from tfpipe.regions.layers import NonMaxSuppression as NonMaxSuppression
 from tfpipe.regions.layers import RoIAlign as RoIAlign
 from tfpipe.regions.layers import Warp as Warp

@@ -17,15 +17,10 @@ import xxhash
 
 from tfpipe.errors import SetupError, UsageError
 from tfpipe.format.manifest import digest_file
+from tfpipe.images.scales import scale_pixels
 
 # Images go through the model in batches of this size, always full, so that a vector does not depend on its neighbours.
 BATCH = 32
-
-_SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "0,1": lambda pixels: pixels / np.float32(255),
-    "0,255": lambda pixels: pixels,
-    "-1,1": lambda pixels: pixels / np.float32(127.5) - 1,
-}
 
 
 @dataclass(frozen=True)
@@ -65,10 +60,7 @@ class Embedder:
         return np.asarray(outputs, np.float32).reshape(BATCH, -1)[: len(images)]
 
     def _scaled(self, images: np.ndarray) -> np.ndarray:
-        pixels = images.astype(np.float32)
-        if self.scale in _SCALES:
-            return _SCALES[self.scale](pixels)
-        return _application_module(self.scale).preprocess_input(pixels)
+        return scale_pixels(images.astype(np.float32), self.scale)
 
     def recorded(self) -> dict[str, Any]:
         """The model as the manifest records it."""
@@ -147,12 +139,6 @@ def _load_application(name: str, image_size: tuple[int, int] | None, scale: str 
         digest.update(np.ascontiguousarray(weight).tobytes())
     scale = scale or module.__name__.rpartition(".")[2]
     return Embedder(name, f"xxh3_128:{digest.hexdigest()}", size, scale, _compile(model))
-
-
-def _application_module(name: str) -> Any:
-    import keras
-
-    return getattr(keras.applications, name)
 
 
 def _load_saved_model(handle: str, image_size: tuple[int, int] | None, scale: str | None) -> Embedder:

@@ -143,15 +143,16 @@ def _encoder(jpeg: bool, turned: bool, shrinks: bool, quality: int) -> Callable[
     """A compiled function from a file, its EXIF orientation and a size to a JPEG of that size."""
     import tensorflow as tf
 
-    from tfpipe.images.decode import stretch_image
-
-    decode = _decode_one(jpeg, turned, None, "pad")
+    from tfpipe.images.decode import encode_stretched
 
     def encode(data: tf.Tensor, orientation: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        pixels = decode(data, orientation)
-        if shrinks:
-            pixels = stretch_image(pixels, size)
-        return tf.io.encode_jpeg(pixels, quality=quality, optimize_size=True)
+        return encode_stretched(
+            data,
+            jpeg_only=jpeg,
+            orientation=orientation if turned else None,
+            size=size if shrinks else None,
+            quality=quality,
+        )
 
     return _compile(encode, tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32))
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from beam_jobs.encode.columns import move_boxes
-from beam_jobs.encode.complaints import listening
 from beam_jobs.encode.masks import smaller_mask
 from beam_jobs.encode.pixels import encode_smaller
 from beam_jobs.encode.record import (
@@ -22,6 +21,7 @@ from beam_jobs.encode.record import (
 )
 from beam_jobs.job import Shrink
 from beam_jobs.sources import Ref, Refused
+from tfpipe.images.decoder_lines import listening
 from tfpipe.images.moments import image_moments
 from tfpipe.images.probe import ImageHeader
 

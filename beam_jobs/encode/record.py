@@ -15,10 +15,9 @@ import numpy as np
 import xxhash
 
 from beam_jobs.encode.columns import cell_value
-from beam_jobs.encode.complaints import find_complaint, listening, missing_scans
+from beam_jobs.encode.complaints import find_complaint, missing_scans
 from beam_jobs.encode.masks import mask_pixels, read_mask
 from beam_jobs.encode.pixels import decode_batch, decode_pixels, decoder_sentence
-from beam_jobs.encode.transcode import Note, Transcoding, take_file
 from beam_jobs.job import Job
 from beam_jobs.plan import Plan
 from beam_jobs.sources import Ref, Refusal, Refused, Source
@@ -27,8 +26,10 @@ from beam_jobs.sources.listing import MASK_COLUMN, MaskReader
 from tfpipe.format.example import record_encoder
 from tfpipe.format.framing import Chunks, frame
 from tfpipe.format.schema import Schema
+from tfpipe.images.decoder_lines import listening
 from tfpipe.images.moments import Moments
 from tfpipe.images.probe import ImageHeader, NotAnImage
+from tfpipe.images.transcode import Note, Transcoding, take_file
 
 _NOT_DECODED = np.empty((0, 0, 3), np.uint8)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from beam_jobs.encode.complaints import listening
 from beam_jobs.encode.masks import mask_reader
 from beam_jobs.encode.models import Embedder
 from beam_jobs.encode.record import Files
@@ -17,6 +16,7 @@ from beam_jobs.sources import Ref, Source
 from beam_jobs.sources.foreign import ForeignSource
 from beam_jobs.sources.listing import MASK_COLUMN
 from beam_jobs.sources.masked import MaskedSource
+from tfpipe.images.decoder_lines import listening
 from tfpipe.quiet import load_tensorflow
 
 

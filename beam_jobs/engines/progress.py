@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
 import threading
@@ -18,6 +20,7 @@ class WatchedProgress:
 
     def __init__(self, state: Path, total_bytes: int, total_records: int, *, quiet: bool = False) -> None:
         self._state, self._total, self._records = state, max(total_bytes, 1), total_records
+        self._counts: dict[str, int] = {}
         self._shown = sys.stderr.isatty() and not quiet
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -37,8 +40,17 @@ class WatchedProgress:
             while not self._stop.wait(_POLL_SECONDS):
                 written = min(self._written(), self._total)
                 images = round(self._records * written / self._total)
-                update(completed=written, description=f"writing {images:,} images")
-            update(completed=self._total, description=f"writing {self._records:,} images")
+                update(completed=written, description=f"writing {images:,} images{self._refused()}")
+            update(completed=self._total, description=f"writing {self._records:,} images{self._refused()}")
+
+    def _refused(self) -> str:
+        """How many inputs were refused in the shards that are done, as the sidecars tell; "" where none was."""
+        with contextlib.suppress(OSError, ValueError):
+            for path in self._state.glob("*.json"):
+                if path.name not in self._counts:
+                    self._counts[path.name] = len(json.loads(path.read_bytes()).get("refused", ()))
+        count = sum(self._counts.values())
+        return f", {count:,} refused" if count else ""
 
     def _written(self) -> int:
         try:

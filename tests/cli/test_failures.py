@@ -128,7 +128,7 @@ FAILURES: dict[str, tuple[Callable[[], BaseException], int, str]] = {
     "our own import": (lambda: ImportError("cannot import x", name="tfpipe.x"), 70, "unexpected ImportError: cannot"),
     "a refusal": (lambda: Refusal("empty", "No bytes."), 70, "unexpected Refusal: "),
     "an argument": (lambda: tensorflow_error("InvalidArgumentError"), 70, "unexpected InvalidArgumentError: the words"),
-    "Ctrl-C": (KeyboardInterrupt, 130, "\ntfpipe: interrupted.\n"),
+    "Ctrl-C": (KeyboardInterrupt, 130, "\ntfpipe: interrupted; "),
 }
 
 
@@ -139,6 +139,21 @@ def raising(monkeypatch: pytest.MonkeyPatch, verb: str, error: Callable[[], Base
         raise error()
 
     monkeypatch.setattr(importlib.import_module(cli.VERBS[verb][0]), "run", run)
+
+
+@pytest.mark.parametrize(
+    ("verb", "advice"),
+    [
+        ("convert", "--resume goes on from here"),
+        ("search", "with --storage, the same command goes on from here"),
+        ("repair", "empty the output folder, and run it again"),
+        ("check", "run it again"),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(command: Run, monkeypatch: pytest.MonkeyPatch, verb: str, advice: str) -> None:
+    raising(monkeypatch, verb, KeyboardInterrupt)
+    code, out, err = command(verb, *ARGUMENTS[verb])
+    assert (code, out, err) == (130, "", f"\ntfpipe: interrupted; {advice}.\n")
 
 
 def test_every_verb_is_in_the_tables() -> None:

@@ -1,12 +1,14 @@
 """The one progress bar: on a terminal it shows steps or bytes, elsewhere nothing."""
 
 import io
+import re
 import sys
+import time
 
 import pytest
 
 from beam_jobs.engines.progress import WatchedProgress
-from tfpipe.cli.progress import progress
+from tfpipe.cli.progress import progress, step_bar
 
 
 class Terminal(io.StringIO):
@@ -36,6 +38,18 @@ def test_a_terminal_shows_the_bar_and_its_last_description(monkeypatch):
     assert "75%" in text
 
 
+def test_steps_are_counted_with_their_rate(monkeypatch):
+    def run():
+        with progress("drawing", total=300) as update:
+            for _ in range(3):
+                time.sleep(0.02)
+                update(advance=50)
+
+    text = shown(run, Terminal(), monkeypatch)
+    assert "150/300" in text
+    assert re.search(r"\d/s", text)
+
+
 def test_bytes_are_shown_as_sizes(monkeypatch):
     def run():
         with progress("writing", total=3_000_000, completed=1_000_000, in_bytes=True) as update:
@@ -63,3 +77,23 @@ def test_the_bar_of_a_conversion_ends_with_all_images(monkeypatch, tmp_path):
     text = shown(run, Terminal(), monkeypatch)
     assert "writing 1,234 images" in text
     assert "1.0/1.0 MB" in text
+
+
+def test_the_bar_of_a_conversion_counts_what_was_refused(monkeypatch, tmp_path):
+    (tmp_path / "plan.json").write_text("{}")
+    for number in range(2):
+        (tmp_path / f"train-0000{number}.json").write_text('{"refused": [["a", "a", "empty", "No bytes."]]}')
+
+    def run():
+        with WatchedProgress(tmp_path, 1000, 1234):
+            pass
+
+    assert "writing 1,234 images, 2 refused" in shown(run, Terminal(), monkeypatch)
+
+
+def test_a_bar_of_steps_is_told_how_many_there_are(monkeypatch):
+    def run():
+        with step_bar("reading") as tell:
+            tell(3, 12)
+
+    assert "3/12" in shown(run, Terminal(), monkeypatch)

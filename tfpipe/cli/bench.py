@@ -17,7 +17,7 @@ from tfpipe.cli.failures import first_line
 from tfpipe.cli.progress import progress
 from tfpipe.cli.scalings import print_scalings
 from tfpipe.cli.tables import print_table
-from tfpipe.errors import UsageError
+from tfpipe.errors import UsageError, require_extra
 from tfpipe.format.manifest import load_manifest
 from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Pass, Row, cached_share
@@ -334,4 +334,4 @@ def _check_plot(path: str | None) -> None:
     if path is None:
         return
     output_file(path, option="--plot", endings=PLOT_SUFFIXES)
-    import tfpipe.report.bars  # noqa: F401 (names the missing extra)
+    require_extra("--plot", "matplotlib")

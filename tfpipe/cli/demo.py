@@ -24,7 +24,7 @@ import numpy as np
 from tfpipe.cli.bench import print_rows
 from tfpipe.cli.failures import UNEXPECTED
 from tfpipe.cli.tables import print_split_table
-from tfpipe.errors import UsageError
+from tfpipe.errors import UsageError, require_extra
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Row
@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs all steps; returns 70 if an accuracy stays below 95 %."""
     if arguments.epochs < 1:
         raise UsageError(f"--epochs is {arguments.epochs}; it must be at least 1.")
+    require_extra("tfpipe demo", "mlxtend", "skimage")
     load_tensorflow()
     output = Path(arguments.output)
     say = (lambda *_: None) if arguments.json else print

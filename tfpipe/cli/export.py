@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from tfpipe.cli.progress import step_bar
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.maintenance.export import DALI_FOLDER, KINDS, export
@@ -31,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Writes the files, and prints their names."""
     manifest = load_manifest(arguments.dataset)
-    written = export(manifest, parse_kinds(arguments.to, "--to"))
+    with step_bar("digesting shards", quiet=arguments.json) as on_shard:
+        written = export(manifest, parse_kinds(arguments.to, "--to"), on_shard=on_shard)
     if arguments.json:
         print(json.dumps({"dataset": str(arguments.dataset), "written": written}))
     else:

@@ -15,30 +15,25 @@ import traceback
 from collections.abc import Callable, Collection
 from typing import TextIO
 
-from tfpipe.errors import DataError, SetupError, UsageError
+from tfpipe.errors import DataError, SetupError, UsageError, how_to_install
 
 UNEXPECTED, INTERRUPTED = 70, 130
 # What a shell reports of a program that SIGPIPE ended.
 CLOSED_PIPE = 141
 TRACEBACK = "TFPIPE_TRACEBACK"
 _HINT = f"{TRACEBACK}=1 shows where"
+# What to do after Ctrl-C; other verbs keep nothing of what they began.
+_AFTER_INTERRUPT = {
+    "convert": "--resume goes on from here",
+    "search": "with --storage, the same command goes on from here",
+    "repair": "empty the output folder, and run it again",
+}
 
 # Errors of the system that only a wrong call gives: not the environment's.
 _OWN_FAULTS = {errno.EBADF, errno.EINVAL, errno.EFAULT, errno.ESPIPE, errno.ENOTTY, errno.ENOSYS}
 # Errors of TensorFlow by name, since nothing here may load it.
 _SETUP_ERRORS = {"ResourceExhaustedError", "PermissionDeniedError", "UnavailableError", "DeadlineExceededError"}
 _DATA_ERRORS = {"DataLossError"}
-_EXTRAS = {
-    "apache_beam": "beam",
-    "tensorflow_hub": "hub",
-    **dict.fromkeys(("matplotlib", "jinja2", "markupsafe"), "report"),
-    "distributed": "dask",
-    "fsspec": "gcp",
-    "gcsfs": "gcp",
-    "s3fs": "aws",
-    **dict.fromkeys(("mlxtend", "skimage"), "demo"),
-    "PIL": "report",
-}
 
 
 def describe_failure(error: BaseException, named: Collection[str]) -> tuple[int, str]:
@@ -92,7 +87,9 @@ def exit_code(function: Callable[[], object], named: Collection[str]) -> int:
 def _report(error: BaseException, named: Collection[str]) -> int:
     """Says on stderr what happened, with the traceback where TFPIPE_TRACEBACK=1 asks for it; returns the exit code."""
     if isinstance(error, KeyboardInterrupt):
-        print("\ntfpipe: interrupted.", file=sys.stderr, flush=True)
+        verb = next((value for value in named if not value.startswith("-")), "")
+        advice = _AFTER_INTERRUPT.get(verb, "run it again")
+        print(f"\ntfpipe: interrupted; {advice}.", file=sys.stderr, flush=True)
         return INTERRUPTED
     code, text = describe_failure(error, named)
     if os.environ.get(TRACEBACK, "0") not in ("", "0"):
@@ -140,8 +137,8 @@ def _path_of(error: OSError) -> str:
 
 
 def _missing_module(error: ImportError) -> str:
-    extra = _EXTRAS.get((error.name or "").partition(".")[0])
-    return f"{first_line(error)}; pip install 'tfpipe[{extra}]'" if extra else first_line(error)
+    command = how_to_install(error.name or "")
+    return f"{first_line(error)}; {command}" if command else first_line(error)
 
 
 def first_line(error: BaseException) -> str:

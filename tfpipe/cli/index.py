@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from tfpipe.cli.inspect import print_features
+from tfpipe.cli.progress import step_bar
 from tfpipe.cli.tables import print_notes, print_split_table
 from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import load_schema
@@ -43,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Writes the manifest and prints the inferred schema."""
     schema = load_schema(arguments.schema) if arguments.schema else None
-    manifest = index(arguments.pattern, schema, arguments.output)
+    with step_bar("reading", quiet=arguments.json) as on_file:
+        manifest = index(arguments.pattern, schema, arguments.output, on_file=on_file)
     if arguments.json:
         print(json.dumps(_document(manifest)))
         return 0

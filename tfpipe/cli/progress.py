@@ -32,11 +32,27 @@ def progress(
     # Loading rich takes 0.1 s, and most runs have no terminal.
     from rich import progress as bars
     from rich.console import Console
+    from rich.text import Text
 
-    sizes = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if in_bytes else ()
-    columns = (*bars.Progress.get_default_columns()[:-1], *sizes, bars.TimeRemainingColumn())
+    class Rate(bars.ProgressColumn):
+        """Steps a second, so far."""
+
+        def render(self, task: bars.Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.{1 if speed < 10 else 0}f}/s")
+
+    counts = (bars.MofNCompleteColumn(), Rate())
+    numbers = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if in_bytes else counts
+    columns = (*bars.Progress.get_default_columns()[:-1], *numbers, bars.TimeRemainingColumn())
     with _own_stderr() as stderr, bars.Progress(*columns, console=Console(file=stderr)) as bar:
         yield partial(bar.update, bar.add_task(description, total=total, completed=completed))
+
+
+@contextlib.contextmanager
+def step_bar(description: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Yields a function that moves a bar to (done, of all); see progress."""
+    with progress(description, quiet=quiet) as update:
+        yield lambda done, total: update(completed=done, total=total)
 
 
 @contextlib.contextmanager

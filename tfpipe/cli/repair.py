@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from tfpipe.cli.progress import step_bar
 from tfpipe.cli.tables import print_table
 from tfpipe.maintenance.repair import LostRecord, Repair, repair
 
@@ -29,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the numbers of saved and lost records; returns 1 if a record is lost."""
-    repaired = repair(arguments.dataset, arguments.output)
+    with step_bar("examining shards", quiet=arguments.json) as on_shard:
+        repaired = repair(arguments.dataset, arguments.output, on_shard=on_shard)
     if arguments.json:
         print(json.dumps(_document(repaired)))
     else:

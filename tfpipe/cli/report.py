@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tfpipe.cli.arguments import image_size, output_file
 from tfpipe.cli.progress import progress
 from tfpipe.cli.tables import print_table
-from tfpipe.errors import UsageError
+from tfpipe.errors import UsageError, require_extra
 from tfpipe.format.lookup import place_of_index, read_record
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.format.sharding import megabytes
@@ -52,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the page, and prints a line for each finding."""
-    # These name the missing extra before minutes of reading.
-    import PIL.Image  # noqa: F401
-
+    require_extra("tfpipe report", "jinja2", "PIL")
     from tfpipe.report.dataset import dataset_page, report_document
 
     manifest = load_manifest(arguments.dataset)

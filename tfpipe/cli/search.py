@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from tfpipe.cli.arguments import image_size, output_file
 from tfpipe.cli.failures import INTERRUPTED
 from tfpipe.cli.progress import progress
 from tfpipe.cli.tables import print_table
-from tfpipe.errors import UsageError
+from tfpipe.errors import UsageError, require_extra
 from tfpipe.quiet import load_tensorflow
 
 if TYPE_CHECKING:
@@ -90,8 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.report:
         output_file(arguments.report, option="--report")
     # What is missing is said before the search, not after it.
-    for module in ("optuna", "scipy", *(["jinja2"] if arguments.report else [])):
-        importlib.import_module(module)
+    require_extra(f"tfpipe search {arguments.method}", "optuna", "scipy")
+    if arguments.report:
+        require_extra("--report", "jinja2")
     found = _policies(arguments.policy or []) if arguments.method == "compare" else {}
     shared = _shared(arguments)
     load_tensorflow()

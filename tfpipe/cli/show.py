@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfpipe.cli.arguments import image_size, output_file
-from tfpipe.errors import UsageError
+from tfpipe.errors import UsageError, require_extra
 from tfpipe.format.lookup import Place, find_key, list_shards, place_of_index, read_record, scan_records
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.format.schema import Schema
@@ -93,7 +93,7 @@ def _check(arguments: argparse.Namespace, schema: Schema) -> None:
         raise UsageError("--policy draws images: give -o FILE.png, or use a terminal with 24-bit colours.")
     if arguments.output is not None:
         output_file(arguments.output, endings=(".png",))
-        import PIL.Image  # noqa: F401 (names the missing extra)
+        require_extra("--output", "PIL")
 
 
 def _image_shape(schema: Schema) -> tuple[int | None, ...]:

@@ -214,6 +214,16 @@ def stretch_image(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return from_float(tf.image.resize(image, size, antialias=True), image.dtype)
 
 
+def encode_stretched(
+    data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None, size: tf.Tensor | None, quality: int
+) -> tf.Tensor:
+    """An encoded image file as an upright JPEG, exactly decoded, stretched to a size, int32 [2], where there is one."""
+    pixels = decode_upright(data, jpeg_only=jpeg_only, orientation=orientation, exact=True)
+    if size is not None:
+        pixels = stretch_image(pixels, size)
+    return tf.io.encode_jpeg(pixels, quality=quality, optimize_size=True)
+
+
 def resize_mask(mask: tf.Tensor, size: tuple[int, int], *, resize: str = "pad", fill: int = 0) -> tf.Tensor:
     """The mask at another size, moved as resize_image moves its image; each value is the nearest of the mask's own.
 

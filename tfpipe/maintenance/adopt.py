@@ -35,12 +35,16 @@ from tfpipe.format.manifest import (
 from tfpipe.format.record_files import is_record_file
 from tfpipe.format.schema import Schema
 from tfpipe.format.splits import conflicting_words, split_of_file, split_of_word, words_of_file
-from tfpipe.maintenance.examine import Examined, ShardScan, examine
+from tfpipe.maintenance.examine import Examined, OnStep, ShardScan, examine
 from tfpipe.storage import is_url, make_folder, replace_file, sync_path
 
 
 def index(
-    pattern: str | os.PathLike[str], schema: Schema | None = None, output: str | os.PathLike[str] | None = None
+    pattern: str | os.PathLike[str],
+    schema: Schema | None = None,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    on_file: OnStep | None = None,
 ) -> Manifest:
     """Writes the manifest of existing TFRecords, and returns it.
 
@@ -52,6 +56,7 @@ def index(
         follows from its name: train, validation (val) or test; "train" if there is none.
       schema: the schema of the records; None infers it.
       output: a folder for dataset.json and links to the files; None writes into the folder of the files.
+      on_file: called with the numbers of files that were read, and of all.
 
     Raises:
       FileNotFoundError: no file matches.
@@ -62,7 +67,7 @@ def index(
     files = find_files(pattern)
     folder = _manifest_folder(files, output)
     _check_words(files)
-    found = examine([str(path) for path in files], schema=schema)
+    found = examine([str(path) for path in files], schema=schema, on_file=on_file)
     if output is not None:
         _link_files(files, folder)
     _write_manifest(found, folder)

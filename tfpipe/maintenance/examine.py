@@ -33,6 +33,8 @@ _SAMPLE_RECORDS = 16
 _NAMES_FILE = "label.labels.txt"
 
 Scan = Callable[[str], Iterator[Record]]
+# Called with the numbers of steps that are done, and of all.
+OnStep = Callable[[int, int], None]
 
 
 def scan_file(path: str) -> Iterator[Record]:
@@ -244,7 +246,12 @@ def _list_names(folder: str) -> list[str]:
 
 
 def examine(
-    paths: Sequence[str], *, schema: Schema | None = None, scan: Scan = scan_file, strict: bool = True
+    paths: Sequence[str],
+    *,
+    schema: Schema | None = None,
+    scan: Scan = scan_file,
+    strict: bool = True,
+    on_file: OnStep | None = None,
 ) -> Examined:
     """Reads every record of third-party files once.
 
@@ -254,6 +261,7 @@ def examine(
       scan: from a path to its records.
       strict: refuse files with a record that is damaged, or differs from the others; else pass over it, for callers
         that name it later.
+      on_file: called after each file that was read.
 
     Raises:
       DataError: there is no record; or, where strict, one that is damaged, no Example or lacks a feature.
@@ -272,11 +280,13 @@ def examine(
     inference = infer_layout(sample, feature_names=None if schema is None else _match_labels(schema))
     required = frozenset(() if schema is None else (f.stored_name for f in schema.features if f.default is None))
     boxes = (inference.boxes.labels, next((name for name in TEXT_NAMES if name in sample[0]), None))
-    scans = tuple(
-        ShardScan(path, inference, required, Classes(inference.feature_names, boxes), strict).run(scan)
-        for path in paths
-    )
-    return Examined(inference.schema(for_reader=strict) if schema is None else schema, inference, scans)
+    scans = []
+    for path in paths:
+        classes = Classes(inference.feature_names, boxes)
+        scans.append(ShardScan(path, inference, required, classes, strict).run(scan))
+        if on_file is not None:
+            on_file(len(scans), len(paths))
+    return Examined(inference.schema(for_reader=strict) if schema is None else schema, inference, tuple(scans))
 
 
 def _no_record(paths: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from tfpipe.errors import UsageError
 from tfpipe.format.framing import load_index
 from tfpipe.format.manifest import INDEX_NAME, MANIFEST_NAME, Manifest
 from tfpipe.format.schema import Feature
+from tfpipe.maintenance.examine import OnStep
 from tfpipe.storage import replace_file
 
 DALI_FOLDER = "dali_index"
@@ -26,12 +27,13 @@ _CROISSANT = "croissant.json"
 _NAME = "tfpipe_dataset"
 
 
-def export(manifest: Manifest, kinds: Sequence[str]) -> list[str]:
+def export(manifest: Manifest, kinds: Sequence[str], *, on_shard: OnStep | None = None) -> list[str]:
     """Writes what some libraries need beside the manifest.
 
     Args:
       manifest: of a dataset in a folder of this machine.
       kinds: of KINDS.
+      on_shard: called with the numbers of shards that were digested, and of all; Croissant wants digests.
 
     Returns:
       The files written, below the dataset's folder.
@@ -46,7 +48,8 @@ def export(manifest: Manifest, kinds: Sequence[str]) -> list[str]:
     if not isinstance(folder, Path):
         raise UsageError(f"{folder} is in a store; export writes beside a dataset on this machine.")
     # All are made before the first is written: what is refused leaves nothing behind.
-    files = {name: data for kind in kinds for name, data in KINDS[kind](manifest).items()}
+    tell = on_shard or (lambda done, total: None)
+    files = {name: data for kind in kinds for name, data in KINDS[kind](manifest, tell).items()}
     for name, data in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         replace_file(folder / name, data)
@@ -60,7 +63,7 @@ def _as_json(document: Any) -> bytes:
 # ---- TensorFlow Datasets
 
 
-def _tfds_files(manifest: Manifest) -> dict[str, bytes]:
+def _tfds_files(manifest: Manifest, _: OnStep) -> dict[str, bytes]:
     """dataset_info.json, features.json and the labels, as tfds.builder_from_directory reads them.
 
     TFDS names shards by one template per split: every name has to follow one.
@@ -142,12 +145,18 @@ def _tfds_split(manifest: Manifest, name: str) -> dict[str, Any]:
 # ---- Croissant
 
 
-def _croissant_files(manifest: Manifest) -> dict[str, bytes]:
+def _croissant_files(manifest: Manifest, on_shard: OnStep) -> dict[str, bytes]:
     """JSON-LD of the vocabulary Croissant 1.0: the shards as files, the splits and classes as record sets.
 
     Croissant has no transform that reads TFRecords: the records themselves are in no record set.
     """
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
+
+    def digest(number: int, path: str) -> str:
+        found = _sha256(manifest.directory / path)
+        on_shard(number, len(shards))
+        return found
+
     files = [
         {
             "@type": "cr:FileObject",
@@ -165,9 +174,9 @@ def _croissant_files(manifest: Manifest) -> dict[str, bytes]:
                 "contentUrl": shard.path,
                 "contentSize": f"{shard.num_bytes} B",
                 "encodingFormat": "application/x-tfrecord",
-                "sha256": _sha256(manifest.directory / shard.path),
+                "sha256": digest(number, shard.path),
             }
-            for shard in shards
+            for number, shard in enumerate(shards, 1)
         ),
     ]
     name = _plain_name(manifest.directory.name)
@@ -246,7 +255,7 @@ def _croissant_context() -> dict[str, Any]:
 # ---- DALI
 
 
-def _dali_files(manifest: Manifest) -> dict[str, bytes]:
+def _dali_files(manifest: Manifest, _: OnStep) -> dict[str, bytes]:
     """For each shard, `offset bytes` of every record in lines, as fn.readers.tfrecord(index_path=) reads them."""
     index = load_index(str(manifest.directory / INDEX_NAME)) if manifest.index_digest is not None else None
     files = {}
@@ -261,7 +270,7 @@ def _dali_files(manifest: Manifest) -> dict[str, bytes]:
     return files
 
 
-KINDS: dict[str, Callable[[Manifest], dict[str, bytes]]] = {
+KINDS: dict[str, Callable[[Manifest, OnStep], dict[str, bytes]]] = {
     "tfds": _tfds_files,
     "croissant": _croissant_files,
     "dali": _dali_files,

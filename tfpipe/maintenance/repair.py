@@ -41,6 +41,7 @@ from tfpipe.format.schema import Schema
 from tfpipe.format.wire import parse_example
 from tfpipe.maintenance.adopt import find_files, index
 from tfpipe.maintenance.check import check_shard
+from tfpipe.maintenance.examine import OnStep
 from tfpipe.maintenance.rescue import Extent, LostRecord, find_extents, find_gaps, find_keys, identify_lost, rescue
 from tfpipe.storage import StorePath, make_folder, replace_file, sync_path
 
@@ -78,7 +79,7 @@ class Repair:
         return sum(len(shard.lost) for shard in self.shards)
 
 
-def repair(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Repair:
+def repair(source: str | os.PathLike[str], output: str | os.PathLike[str], *, on_shard: OnStep | None = None) -> Repair:
     """Writes a valid dataset of everything that can be saved.
 
     Valid shards are linked, or copied to another device; damaged ones are written again under another name. Mean and
@@ -87,13 +88,14 @@ def repair(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Re
     Args:
       source: the dataset's folder; or, without a manifest, a glob of TFRecord files, which are then adopted.
       output: a folder that does not exist yet, or is empty.
+      on_shard: called with the numbers of shards that were examined, and of all.
 
     Raises:
       FileNotFoundError: there is neither a manifest nor a file.
       UsageError: the output is not empty.
       DataError: no record can be saved.
     """
-    folder = Path(output)
+    folder, tell = Path(output), on_shard or (lambda done, total: None)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: a repaired dataset is written into a new folder.")
     try:
@@ -101,21 +103,22 @@ def repair(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> Re
     except FileNotFoundError:
         if (Path(source) / STATE_NAME).is_dir() or not (Path(source).is_dir() or glob.glob(os.fspath(source))):
             raise
-        return _repair_files(find_files(source), folder)
+        return _repair_files(find_files(source), folder, tell)
     if isinstance(manifest.directory, StorePath):
         raise UsageError(f"{source} is in a store; repair reads a dataset on this machine: copy it here first.")
-    return _repair_dataset(manifest, folder)
+    return _repair_dataset(manifest, folder, tell)
 
 
 # ---- a dataset with its manifest
 
 
-def _repair_dataset(manifest: Manifest, folder: Path) -> Repair:
+def _repair_dataset(manifest: Manifest, folder: Path, tell: OnStep) -> Repair:
     make_folder(folder)
     starts = _trusted_index(manifest)
     repairs: list[ShardRepair] = []
     splits: dict[str, Split] = {}
     offsets: list[np.ndarray] = [np.zeros(0, np.uint64)]
+    done, total = 0, sum(len(split.shards) for split in manifest.splits.values())
     for name, split in manifest.splits.items():
         shards = []
         for shard in split.shards:
@@ -125,6 +128,8 @@ def _repair_dataset(manifest: Manifest, folder: Path) -> Repair:
                 new = dataclasses.replace(new, index_start=sum(map(len, offsets)))
                 offsets.append(_offsets(folder / new.path))
             shards += [new] if new is not None else []
+            done += 1
+            tell(done, total)
         splits[name] = Split(tuple(shards), split.class_counts)
     return Repair(_publish(manifest, splits, np.concatenate(offsets), repairs, folder), tuple(repairs))
 
@@ -259,10 +264,14 @@ def _class_counts(manifest: Manifest, shards: Sequence[Shard], folder: Path) -> 
 # ---- files without a manifest
 
 
-def _repair_files(files: Sequence[Path], folder: Path) -> Repair:
+def _repair_files(files: Sequence[Path], folder: Path, tell: OnStep) -> Repair:
     """Saves the valid records of every file, and adopts the result."""
     make_folder(folder)
-    repairs = [repaired for path in files if (repaired := _repair_file(path, folder)) is not None]
+    repairs = []
+    for number, path in enumerate(files, 1):
+        repaired = _repair_file(path, folder)
+        repairs += [] if repaired is None else [repaired]
+        tell(number, len(files))
     if not any(folder.iterdir()):
         raise DataError(f"No record of {len(files)} files can be saved; {repairs[0].problem}")
     adopted = index(f"{glob.escape(str(folder))}/*")

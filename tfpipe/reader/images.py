@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfpipe.errors import UsageError
-from tfpipe.format.manifest import Manifest, load_manifest
+from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import Schema
-from tfpipe.images.decode import as_channels, decode_upright
+from tfpipe.images.decode import as_channels
 from tfpipe.images.fit import Resize, Resizer
-from tfpipe.images.probe import NotAnImage, probe
-from tfpipe.images.sizes import RESIZES, as_size
+from tfpipe.images.probe import NotAnImage
+from tfpipe.images.transcode import Transcoding, take_file
+from tfpipe.reader.crops import Crop
+from tfpipe.reader.preparation import CHANNELS, Task, prepare_like
 from tfpipe.storage import to_path
 
 if TYPE_CHECKING:
     from tfpipe.reader.request import Request
-
-CHANNELS = (1, 3)
 
 
 def load_image(
@@ -31,59 +31,46 @@ def load_image(
     *,
     like: str | os.PathLike[str] | Manifest | None = None,
     image_size: int | Sequence[int] | None = None,
-    resize: str | None = None,
+    resize: str | Crop | None = None,
     antialias: bool = True,
     channels: int = 3,
     dct: str = "exact",
 ) -> tf.Tensor:
-    """One image file, prepared as make_dataset prepares those of a dataset: the same pixels.
+    """One image file, prepared as a dataset's are: what conversion does to them, and make_dataset in evaluation.
+
+    It takes every kind of file that conversion takes; those that TensorFlow does not read rightly through Pillow.
 
     Args:
       path: the file, or a URL of one.
-      like: the dataset, by its folder or manifest: it gives image_size where all its images have one size, and the way
-        of resizing where it was converted with one.
-      image_size: (height, width), or one number for a square; None: that of `like`, or else the image's own.
-      resize: "pad", "stretch" or "crop"; None: that of `like`, or else "pad".
-      antialias, channels: as for make_dataset.
+      like: the dataset, by its folder or manifest: it gives image_size where all its images have one, and tells what
+        its conversion did to files: `--image_size`, `--resize`, `--max_side`, `--sixteen_bit`.
+      image_size, resize, antialias, channels: as for make_dataset; without image_size the image keeps the size that
+        the dataset gives it, or its own. None for resize is "pad".
       dct: "exact" or "fast", as in ReadOptions.
 
     Returns:
-      uint8 [height, width, channels], upright. Decoded floats, and those that a model of embeddings takes, are these
-      values / 255.
+      uint8 [height, width, channels], upright. Decoded floats, and those that a model of embeddings takes, come as the
+      uint8 values that they were made of; where such floats are resized once more, to the nearest of them.
 
     Raises:
       FileNotFoundError: there is no such file, or no such dataset.
       ValueError: an argument is out of range, or the file is no image that tfpipe reads.
+      SetupError: the file takes Pillow, which is not installed.
     """
-    size, stored_resize = (None, None) if like is None else _preparation(like)
-    size = size if image_size is None else as_size(image_size, "image_size")
-    check_channels(channels, None)
-    resizer = Resize(size or (1, 1), resize or stored_resize or RESIZES[0], antialias, dct)
+    preparation = prepare_like(like, Task(image_size, resize, antialias, channels, dct)).in_bytes
+    stored = preparation.stored
     data = to_path(path).read_bytes()
     try:
-        header = probe(data)
+        taken = take_file(data, Transcoding(stored.max_pixels, sixteen_bit=stored.sixteen_bit))
     except NotAnImage as error:
         raise UsageError(f"{path}: {error}") from error
-    turn: dict[str, Any] = {
-        "jpeg_only": header.format == "jpeg",
-        "orientation": tf.constant(header.orientation, tf.int64) if header.orientation > 1 else None,
-    }
+    header = taken.header
     with tf.device("CPU:0"):
-        if size is None or size == header.upright_size:
-            return as_channels(decode_upright(tf.constant(data), exact=dct == "exact", **turn), channels)
-        return as_channels(resizer.decode(tf.constant(data), **turn), channels)
-
-
-def _preparation(like: str | os.PathLike[str] | Manifest) -> tuple[tuple[int, int] | None, str | None]:
-    """The size of a dataset's images where all have one, and how they were brought to it; None where unknown."""
-    manifest = like if isinstance(like, Manifest) else load_manifest(like)
-    options = manifest.made_by.get("options", {})
-    if manifest.schema.payload == "embedding":
-        size = manifest.made_by.get("model", {}).get("image_size") or options.get("image_size")
-    else:
-        size = manifest.schema["image"].shape[:2]
-    known = size is not None and None not in size
-    return (as_size(size, "image_size") if known else None), options.get("resize")
+        return preparation.pixels(
+            tf.constant(taken.data),
+            jpeg_only=header.format == "jpeg",
+            orientation=tf.constant(header.orientation, tf.int64) if header.orientation > 1 else None,
+        )
 
 
 # ---- the arguments of make_dataset

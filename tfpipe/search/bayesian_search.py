@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tfpipe.errors import UsageError
+from tfpipe.errors import UsageError, require_extra
 from tfpipe.policy import Policy, is_integer, is_number
 from tfpipe.search import journal
 from tfpipe.search.result import CHILD_NAME, Rescore, SearchResult, Trial, costs_of
@@ -82,9 +82,12 @@ def bayesian(
 
     Raises:
       UsageError: an argument is out of range, or the folder holds another search.
-      ImportError: optuna is missing; it comes with tfpipe[search].
+      SetupError: optuna is missing; it comes with tfpipe[search].
     """
     _check(trials, workers, sampler, pruner, screen_magnitude, rescored, repeats, budget_seconds)
+    require_extra("search.bayesian", "optuna")
+    if sampler == "forest":
+        require_extra('sampler="forest"', "scipy", "sklearn")
     begin = time.time()
     data, held_out = open_data(train, validation, image_size=image_size, channels=channels)
     known = fitting(space or slots(), data.images.shape[-1])

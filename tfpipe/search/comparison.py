@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfpipe.errors import UsageError
+from tfpipe.errors import UsageError, require_extra
 from tfpipe.policy import Policy, Schedule, is_integer
 from tfpipe.search.bayesian_search import OnTrial
 from tfpipe.search.result import Costs, SearchResult, costs_of, provenance
@@ -197,6 +197,7 @@ def compare(
 
     Raises:
       UsageError: an argument is out of range, or a name is a baseline's.
+      SetupError: scipy is missing; it comes with tfpipe[search].
     """
     if not is_integer(seeds, 1):
         raise UsageError(f"seeds is {seeds!r}; it must be an integer of at least 1.")
@@ -208,6 +209,7 @@ def compare(
     taken = sorted(set(found) & set(BASELINES))
     if taken:
         raise UsageError(f"{taken} are names of baselines; give what was found other names.")
+    require_extra("search.compare", "scipy")
     begin = time.time()
     data, held_out = open_data(train, test, image_size=image_size, channels=channels)
     known = fitting(space or slots(), data.images.shape[-1])

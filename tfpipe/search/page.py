@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfpipe.errors import require_extra
 from tfpipe.images.png import write_png
 from tfpipe.policy import Policy
 from tfpipe.search.space import strength_of
@@ -51,8 +52,9 @@ def write_report(result: Any | None, path: str | os.PathLike[str], *, comparison
       comparison: a Comparison.
 
     Raises:
-      ImportError: jinja2 is missing; it comes with tfpipe[report].
+      SetupError: jinja2 is missing; it comes with tfpipe[report].
     """
+    require_extra("The page", "jinja2")
     from tfpipe.report.page import render_page
 
     values: dict[str, Any] = {"title": "Search of an augmentation", "result": None, "table": None, "facts": []}

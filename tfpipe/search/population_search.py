@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from tfpipe.errors import UsageError
+from tfpipe.errors import UsageError, require_extra
 from tfpipe.policy import Schedule, Segment, is_integer, is_number
 from tfpipe.search.bayesian_search import OnTrial, name_of
 from tfpipe.search.journal import file_lock, open_folder
@@ -76,9 +76,11 @@ def population(
 
     Raises:
       UsageError: an argument is out of range, or the folder holds another search.
-      ImportError: Ray is missing.
+      SetupError: Ray is missing; it comes with tfpipe[ray].
     """
     _check(members, rounds, repeats, engine, start, training, budget_seconds)
+    if engine == "ray":
+        require_extra('engine="ray"', "ray")
     begin = time.time()
     deadline = begin + (budget_seconds or float("inf"))
     data, held_out = open_data(train, validation, image_size=image_size, channels=channels)

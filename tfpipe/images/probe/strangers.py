@@ -9,7 +9,7 @@ from typing import NoReturn
 from tfpipe.images.probe.header import refuse, refuse_format, refuse_kind
 
 # The offset of a signature, the signature, the name of the kind, and Pillow's where it may read it.
-_OTHER_IMAGES = (
+OTHER_IMAGES = (
     (0, b"II*\0", "TIFF", "TIFF"),
     (0, b"MM\0*", "TIFF", "TIFF"),
     (0, b"II+\0", "TIFF", "TIFF"),
@@ -45,7 +45,7 @@ def refuse_stranger(data: bytes) -> NoReturn:
     """Raises NotAnImage with the reason that fits bytes without a supported signature."""
     if not data:
         refuse("empty", "The file has 0 bytes.")
-    for at, signature, name, pillow in _OTHER_IMAGES:
+    for at, signature, name, pillow in OTHER_IMAGES:
         if data.startswith(signature, at):
             if name == "HEIC" and b"avif" in data[16 : int.from_bytes(data[:4])]:
                 name = pillow = "AVIF"

@@ -20,15 +20,14 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_jobs.encode.complaints import listening
-from beam_jobs.job import Transcoding
-from beam_jobs.sources.listing import Refusal
 from tfpipe.errors import SetupError
+from tfpipe.images.decoder_lines import listening
 from tfpipe.images.png import LEVEL, write_png
 from tfpipe.images.probe import ImageHeader, NotAnImage, probe
 from tfpipe.images.probe.png import is_gray_of_16_bits
@@ -43,6 +42,21 @@ _ORIENTATION = 0x0112
 _GRAY_ALPHA, _COLOUR_ALPHA = 4, 6
 # Pillow's settings and Python's filters of warnings belong to the process.
 _PILLOW = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Transcoding:
+    """How files are taken that TensorFlow does not read, or reads wrongly.
+
+    Attributes:
+      max_pixels: images with more are refused before they are decoded.
+      to_png: whether files are re-encoded; otherwise they are refused.
+      sixteen_bit: of 16 bits of gray, "high" keeps the upper 8, "scale" gives 255 * v / the file's largest value.
+    """
+
+    max_pixels: int
+    to_png: bool = True
+    sixteen_bit: str = "high"
 
 
 class Taken(NamedTuple):
@@ -66,8 +80,8 @@ def take_file(data: bytes, how: Transcoding) -> Taken:
     """A file as it will be stored.
 
     Raises:
-      NotAnImage: it can't be taken.
-      Refusal: "undecodable", "truncated": Pillow finds it broken; "unsupported_format": PNG can't hold its values.
+      NotAnImage: it can't be taken: for the probe's reasons; "undecodable", "truncated": Pillow finds it broken;
+        "unsupported_format": PNG can't hold its values.
       SetupError: it needs Pillow, which is not installed.
     """
     try:
@@ -91,7 +105,7 @@ def _transcode(data: bytes, format: str, how: Transcoding, refused: NotAnImage |
     except ImportError as error:
         raise SetupError(
             f"A file has to be read as {format}, which takes Pillow: pip install 'tfpipe[beam]'; "
-            "or --transcode none refuses such files."
+            "convert --transcode none refuses such files."
         ) from error
     with _quiet_pillow(Image, how.max_pixels), listening():
         try:
@@ -105,7 +119,7 @@ def _transcode(data: bytes, format: str, how: Transcoding, refused: NotAnImage |
             raise refused or _broken(error) from error
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise _too_large(error, how.max_pixels) from error
-        except (Refusal, MemoryError):
+        except (NotAnImage, MemoryError):
             raise
         except Exception as error:
             raise _broken(error) from error
@@ -133,15 +147,15 @@ def _quiet_pillow(pillow: Any, max_pixels: int) -> Iterator[None]:
             pillow.MAX_IMAGE_PIXELS = limit
 
 
-def _too_large(error: Exception, max_pixels: int) -> Refusal:
+def _too_large(error: Exception, max_pixels: int) -> NotAnImage:
     found = re.search(r"\d+", str(error))
     count = found[0] if found else "more"
-    return Refusal("too_many_pixels", f"The image has {count} pixels; --max_pixels allows {max_pixels}.")
+    return NotAnImage("too_many_pixels", f"The image has {count} pixels; --max_pixels allows {max_pixels}.")
 
 
-def _broken(error: Exception) -> Refusal:
+def _broken(error: Exception) -> NotAnImage:
     said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return Refusal("truncated" if "truncated" in said else "undecodable", f"Pillow refuses the file: {said[:200]}.")
+    return NotAnImage("truncated" if "truncated" in said else "undecodable", f"Pillow refuses the file: {said[:200]}.")
 
 
 # ---- pixels
@@ -154,7 +168,7 @@ def _eight_bits(image: Any, format: str) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             fitting = values.astype(np.uint8)
         if (fitting != values).any():
-            raise Refusal(
+            raise NotAnImage(
                 "unsupported_format",
                 f"{format} with values from {values.min():g} to {values.max():g} in {image.mode} pixels is not "
                 "supported: nothing says how they fit 0 to 255; convert it to 8 or 16 bits.",
