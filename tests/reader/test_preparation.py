@@ -72,6 +72,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"payload": "decoded", "dtype": "float16", "image_size": 31},
         {"image_size": SIZE},
     ),
+    "decoded floats, resized again": ({"payload": "decoded", "image_size": 31}, {"image_size": SIZE}),
     "plain and fast": ({}, {"image_size": SIZE, "antialias": False, "dct": "fast", "resize": "crop"}),
     "one channel": ({}, {"image_size": SIZE, "channels": 1}),
     "padded crop": ({}, {"image_size": SIZE, "resize": tfpipe.PaddedCrop(0.7)}),
@@ -94,7 +95,7 @@ def test_a_file_is_prepared_as_the_dataset_s_are(folder: Path, raw: Manifest, tm
         if image.dtype == np.uint8:
             np.testing.assert_array_equal(loaded, image, err_msg=key)
         else:
-            near = 0.51 / 255 if "again" in case else 0
+            near = 1 / 255 if "again" in case else 0  # levels are rounded between the passes over rows and columns
             scaled = (loaded / np.float32(255)).astype(image.dtype)
             np.testing.assert_allclose(scaled.astype(float), image.astype(float), rtol=0, atol=near, err_msg=key)
     layer = layers.Preprocess(manifest.directory, **arguments)
