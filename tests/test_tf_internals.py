@@ -82,6 +82,20 @@ def test_a_damaged_record_raises_where_it_is(tmp_path) -> None:
         read_from(tmp_path / "shard", 0)
 
 
+def test_of_each_dataset_comes_the_first_element_and_an_error_is_that_of_one() -> None:
+    def first(count: int) -> list:
+        def read(at: tf.Tensor) -> tf.data.Dataset:
+            some = [tf.data.Dataset.range(number, number + 2) for number in (10, 20)]
+            broken = tf.data.Dataset.range(3).map(lambda n: tf.debugging.check_numerics(1 / n, "broken"))
+            return internals.first_of_each([*some, broken.map(lambda x: tf.cast(x, tf.int64)), some[0]], at)
+
+        counts = tf.data.Dataset.from_tensors(tf.constant(count, tf.int64))
+        return list(counts.flat_map(read).ignore_errors().as_numpy_iterator())
+
+    assert first(2) == [10, 20]
+    assert first(4) == [10, 20, 10]
+
+
 def test_a_dataset_survives_as_a_variant() -> None:
     variant = internals.variant_of(tf.data.Dataset.range(3))
     spec = tf.TensorSpec([], tf.int64)

@@ -71,7 +71,7 @@ def decode_fast(pieces: tf.data.Dataset, plan: ReadPlan, decoder: Decoder, epoch
       (span, features) of each batch, or of what is there of it; span int64 [3]: its first position, the one after its
       last, and the number of its records, which is less where one between is missing.
     """
-    size = None if plan.has_partial_batch else plan.batch_size
+    size = None if plan.has_partial_batch else plan.order.batch_size
 
     def looped(rows: tuple[tf.Tensor, tf.Tensor], serialized: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
         draws = (draw_numbers(plan.order, epoch, rows[0]),) if plan.draws else ()
@@ -96,7 +96,7 @@ def decode_fast(pieces: tf.data.Dataset, plan: ReadPlan, decoder: Decoder, epoch
             pieces, lambda rows, serialized: (_span(rows[0]), with_size(parse(serialized), size)), calls=plan.calls
         )
     lists = map_on_one_device(pieces, looped, calls=plan.calls)
-    batches = lists.batch(plan.batch_size // plan.piece_records)
+    batches = lists.batch(plan.order.batch_size // plan.piece_records)
     return map_on_one_device(batches, stacked, calls=plan.batches_at_once)
 
 

@@ -55,9 +55,9 @@ class ReadOptions:
         more beyond.
       parallel_calls: records, or parsed batches, decoded at once; -1: one per core; 1 is strictly sequential.
       block_records: consecutive records that a global shuffle reads together. 1 is uniform over the split, and opens a
-        file for every record: 65 us of CPU. -1 takes blocks of 256 kB (at most 64 records) where records are stored in
-        the order of a hash, as by `convert`, so that neighbours have nothing in common; for third-party shards it takes
-        single records, or blocks of up to 16 if records have less than 16 kB.
+        file for every record: some 30 us of CPU. -1 takes blocks of 256 kB (at most 64 records) where records are
+        stored in the order of a hash, as by `convert`, so that neighbours have nothing in common; for third-party
+        shards it takes single records, or blocks of up to 16 if records have less than 16 kB.
       window_records: records that are mixed with each other when blocks are read; rounded up to a multiple of
         block_records. -1 takes 8 MB: with 32 MB memory is always fresh, and embeddings read at 0.8 of the rate. Two
         windows are in memory.
@@ -117,12 +117,9 @@ class ReadOptions:
     cache_place="batches". A random crop is a RandomResizedCrop or PaddedCrop in training; a partial batch ends an
     evaluation whose records are no multiple of batch_size, of all hosts together.
 
-    Evaluation reads every record once, in file order, so that one set of options serves training and evaluation: what
-    says how training draws (shuffle, shuffle_buffer, balance_classes, a mixture's weights, seed) has nothing to draw
-    there; only ReadOptions itself refuses host_count and balance_classes with a `shuffle`. What decides how fast
-    records are read, and never which batches come (parallel_reads, parallel_calls, vectorize, prefetch, deterministic,
-    block_records and window_records where no blocks are read, the budgets), is taken everywhere. docs/options.md has
-    every setting beside every kind of stream.
+    Evaluation reads every record once, in file order: of what says how training draws, only host_count and
+    balance_classes are refused there with a `shuffle`, by ReadOptions itself. docs/options.md has every setting beside
+    every kind of stream.
     """
 
     parallel_reads: int = AUTOTUNE

@@ -88,11 +88,6 @@ def global_batches(order: Order, first_batch: tf.Tensor) -> tf.data.Dataset:
     return tf.data.Dataset.range(first_batch * hosts + host, order.num_batches * hosts + host, hosts)
 
 
-def step_numbers(epoch: tf.Tensor, numbers: tf.data.Dataset) -> tf.data.Dataset:
-    """(epoch, number) of each number, int64 scalars."""
-    return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(epoch).repeat(), numbers)
-
-
 def draw_numbers(order: Order, epoch: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
     """A number for each of this host's positions, int64 [n]: different for all records, epochs and hosts."""
     return epoch * order.num_records + _global_position(order, positions)
@@ -125,7 +120,9 @@ def records_at(order: Order, epoch: tf.Tensor, positions: tf.Tensor) -> tf.Tenso
     if order.has_windows:
         window = places[0] // order.window_records
         return _shuffle_window(order, epoch, window, places - window * order.window_records)
-    return _records(order, epoch, places)
+    if order.groups is not None:
+        return _sample_groups(order, order.groups, epoch, places)
+    return permute_positions(order.seed, _ORDER_STREAM, epoch, places, order.num_records)
 
 
 def _global_position(order: Order, own: tf.Tensor) -> tf.Tensor:
@@ -154,12 +151,6 @@ def _window(order: Order, window: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tenso
 
 
 # ---- positions to records
-
-
-def _records(order: Order, epoch: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-    if order.groups is not None:
-        return _sample_groups(order, order.groups, epoch, positions)
-    return permute_positions(order.seed, _ORDER_STREAM, epoch, positions, order.num_records)
 
 
 def _shuffle_window(order: Order, epoch: tf.Tensor, window: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:

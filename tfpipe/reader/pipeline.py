@@ -21,7 +21,7 @@ import tensorflow as tf
 from tfpipe.reader.damage import Skipped, report_skipped, with_numbers, without_lost
 from tfpipe.reader.decode import Decoder, decode_carefully, decode_fast
 from tfpipe.reader.fallback import delivered_batches, with_fallback
-from tfpipe.reader.order import EpochCounter, draw_numbers, epochs, first_batch_of, global_batches, step_numbers
+from tfpipe.reader.order import EpochCounter, draw_numbers, epochs, first_batch_of, global_batches
 from tfpipe.reader.plan import ReadPlan
 from tfpipe.reader.positions import Order
 from tfpipe.reader.records import READERS, RecordTable, read_batches, shuffle_by_buffer
@@ -83,7 +83,8 @@ def read_share(stream: Stream, epoch: tf.Tensor) -> tf.data.Dataset:
     numbers = take_share(tf.data.Dataset.range(order.num_batches))
     records = read_batches(plan, stream.table, order, epoch, numbers).rebatch(plan.piece_records)
     batches = _batch(_decode(stream, records, epoch), stream)
-    return with_numbers(step_numbers(epoch, numbers), batches, stream.skipped)
+    steps = tf.data.Dataset.zip(tf.data.Dataset.from_tensors(epoch).repeat(), numbers)
+    return with_numbers(steps, batches, stream.skipped)
 
 
 def _fast_batches(stream: Stream, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
@@ -102,7 +103,7 @@ def _careful_batches(
         batches = kept.skip(first)
     elif kept is not None:
         # To its end: only then is a cache complete. The batches drop what no whole one takes.
-        batches = _batch(_mix(kept, plan, epoch).skip(first * plan.batch_size), stream, single=True)
+        batches = _batch(_mix(kept, plan, epoch).skip(first * plan.order.batch_size), stream, single=True)
     else:
         batches = _read_carefully(stream, epoch, first)
     return with_numbers(global_batches(order, first), batches, stream.skipped)
@@ -115,9 +116,10 @@ def _read_carefully(stream: Stream, epoch: tf.Tensor, first: tf.Tensor) -> tf.da
         pieces = _pieces(stream, plan.order, epoch, first)
     else:
         # Single records, since a buffer mixes them; and what a resumed stream has seen is skipped before it is decoded.
-        stored = _pieces(stream, plan.stored_order if plan.is_seekable else plan.order, epoch, tf.zeros_like(first))
+        order = plan.order if plan.reader == "shards" else plan.stored_order
+        stored = _pieces(stream, order, epoch, tf.zeros_like(first))
         mixed = _mix(stored.unbatch(), plan, epoch).take(plan.order.num_positions)
-        pieces = mixed.skip(first * plan.batch_size).batch(plan.piece_records)
+        pieces = mixed.skip(first * plan.order.batch_size).batch(plan.piece_records)
     return _batch(_decode(stream, pieces, epoch), stream)
 
 
@@ -157,7 +159,7 @@ def _mix(records: tf.data.Dataset, plan: ReadPlan, epoch: tf.Tensor) -> tf.data.
 def _batch(parts: tf.data.Dataset, stream: Stream, *, single: bool = False) -> tf.data.Dataset:
     """Batches of batch_size, from pieces or from single records; lost records are replaced or left out."""
     plan = stream.plan
-    size, drop = plan.batch_size, not plan.has_partial_batch
+    size, drop = plan.order.batch_size, not plan.has_partial_batch
     if plan.is_ragged:
         batches = (parts if single else parts.unbatch()).ragged_batch(size, drop_remainder=drop)
     else:

@@ -50,10 +50,8 @@ class ReadPlan:
       order: which records, in which order.
       stored_order: every record once, in file order: what is read where a cache or a buffer follows.
       keeps_order: whether batches come in the order of their numbers; otherwise in the order in which they are ready.
-      batch_size: records in a batch.
       has_partial_batch: whether a smaller batch ends the epoch.
-      piece_records: records that are decoded by one call; batch_size is a multiple of it.
-      is_seekable: whether records can be read through their offsets.
+      piece_records: records that are decoded by one call; the batch size is a multiple of it.
       has_random_access: whether any batch can be read at once, and no buffer or shard comes before it.
       is_remote: whether it runs in a service's workers, which can't call this process.
       is_fast: whether the fast path is tried first; otherwise all goes the careful way.
@@ -75,10 +73,8 @@ class ReadPlan:
     order: Order
     stored_order: Order
     keeps_order: bool
-    batch_size: int
     has_partial_batch: bool
     piece_records: int
-    is_seekable: bool
     has_random_access: bool
     is_remote: bool
     is_fast: bool
@@ -120,10 +116,8 @@ def plan_reading(request: Request, *, cores: int | None = None) -> ReadPlan:
         order=order,
         stored_order=_stored_order(request, order, piece),
         keeps_order=options.deterministic,
-        batch_size=request.batch_size,
         has_partial_batch=request.has_partial_batch,
         piece_records=piece,
-        is_seekable=request.is_seekable,
         has_random_access=request.has_random_access,
         is_remote=options.service is not None,
         is_fast=request.has_random_access

@@ -25,6 +25,7 @@ from tfpipe.reader.order import BUFFER_STREAM, chunks, keyed_bits, permute_posit
 from tfpipe.reader.plan import ReadPlan
 from tfpipe.reader.positions import Order
 from tfpipe.tf_internals import (
+    first_of_each,
     fixed_graph_seed,
     flat_map_on_one_device,
     interleave_on_one_device,
@@ -36,6 +37,8 @@ from tfpipe.tf_internals import (
 # Sequential reads: larger buffers are slower (64 MB) or no faster.
 _BUFFER_BYTES = 256 * 1024
 _UNREADABLE = ""
+# Files that one function opens for single records; they stay open until all of them are read.
+_MOST_OPENED = 32
 
 
 @dataclass(frozen=True)
@@ -121,24 +124,25 @@ def read_singles(
     plan: ReadPlan, table: RecordTable, order: Order, epoch: tf.Tensor, first: tf.Tensor, size: int, *, marks: bool
 ) -> tf.data.Dataset:
     """The records of an epoch from a batch on, each read individually; see READERS."""
-
-    def read(begin: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
-        return _read_singles(table, order, epoch, tf.range(begin, end), marks=marks)
-
-    parts = chunks(replace(order, window_records=size), first)
-    return interleave_on_one_device(parts, read, plan.reads_at_once, deterministic=plan.keeps_order)
+    most = min(size, _MOST_OPENED)
+    parts = chunks(replace(order, window_records=most), first)
+    records = _read_parts(plan, table, order, epoch, parts, most, marks=marks)
+    return records if most == size else records.rebatch(size)
 
 
 def read_batches(
     plan: ReadPlan, table: RecordTable, order: Order, epoch: tf.Tensor, batches: tf.data.Dataset
 ) -> tf.data.Dataset:
-    """The records of some batches of this host, given by their numbers; see READERS."""
+    """The records of some batches of this host, given by their numbers, in parts of a batch; see READERS."""
     size = order.batch_size
+    most = min(size, _MOST_OPENED)
 
-    def read(batch: tf.Tensor) -> tf.data.Dataset:
-        return _read_singles(table, order, epoch, tf.range(batch * size, (batch + 1) * size), marks=True)
+    def cut(batch: tf.Tensor) -> tf.data.Dataset:
+        end = (batch + 1) * size
+        begins = tf.data.Dataset.range(batch * size, end, most)
+        return map_on_one_device(begins, lambda begin: (begin, tf.minimum(begin + most, end)))
 
-    return interleave_on_one_device(batches, read, plan.reads_at_once, deterministic=plan.keeps_order)
+    return _read_parts(plan, table, order, epoch, flat_map_on_one_device(batches, cut), most, marks=True)
 
 
 def _read_window(
@@ -161,13 +165,28 @@ def _read_window(
     return _read_at_once(table, (positions, numbers, ranks), records, wanted, marks=marks)
 
 
-def _read_singles(
-    table: RecordTable, order: Order, epoch: tf.Tensor, positions: tf.Tensor, *, marks: bool
+def _read_parts(
+    plan: ReadPlan,
+    table: RecordTable,
+    order: Order,
+    epoch: tf.Tensor,
+    parts: tf.data.Dataset,
+    most: int,
+    *,
+    marks: bool,
 ) -> tf.data.Dataset:
-    """One element: (positions, numbers), and the records, each read individually."""
-    numbers = records_at(order, epoch, positions)
-    records = flat_map_on_one_device(tf.data.Dataset.from_tensor_slices(_singles(table, numbers)), _read_stretch)
-    return _read_at_once(table, (positions, numbers), records, numbers, marks=marks)
+    """An element for each part, a range of at most `most` positions: (positions, numbers), and the records."""
+
+    def read(begin: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
+        positions = tf.range(begin, end)
+        numbers = records_at(order, epoch, positions)
+        # Files are opened one by one in one function: a call of a function for each takes as long as reading them.
+        opened = tf.gather(numbers, tf.minimum(tf.range(most, dtype=tf.int64), end - begin - 1))
+        places = [tf.unstack(column, num=most) for column in _singles(table, opened)[:3]]
+        files = [_open_stretch(*place) for place in zip(*places, strict=True)]
+        return _read_at_once(table, (positions, numbers), first_of_each(files, end - begin), numbers, marks=marks)
+
+    return interleave_on_one_device(parts, read, plan.reads_at_once, deterministic=plan.keeps_order)
 
 
 def _read_at_once(
@@ -226,9 +245,13 @@ def _locate(
     return tf.gather(tensors["paths"], shard), begin, tf.gather(tensors["ends"], last) - begin
 
 
-def _read_stretch(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+def _open_stretch(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor) -> tf.data.Dataset:
     # A buffer as long as the stretch reads no byte beyond it.
-    return read_tfrecords_at(file, begin, tf.minimum(num_bytes, _BUFFER_BYTES)).take(count)
+    return read_tfrecords_at(file, begin, tf.minimum(num_bytes, _BUFFER_BYTES))
+
+
+def _read_stretch(file: tf.Tensor, begin: tf.Tensor, num_bytes: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+    return _open_stretch(file, begin, num_bytes).take(count)
 
 
 def _try_each(elements: tf.data.Dataset, attempts: tf.Tensor | int) -> tf.data.Dataset:
