@@ -295,11 +295,16 @@ class InputWait(keras.callbacks.Callback):
             print(f"\n{self.sentence}", file=sys.stderr)
 
     @property
+    def waited_seconds(self) -> float:
+        """The time that the last epoch waited for input."""
+        return self._waited_so_far - self._waited_before
+
+    @property
     def sentence(self) -> str:
         """The wait of the last epoch, in words."""
         device = "GPU" if tf.config.list_physical_devices("GPU") else "processor"
         steps = max(self._epoch_steps, 1)
-        wait = (self._waited_so_far - self._waited_before) / steps
+        wait = self.waited_seconds / steps
         whole = (self._last_end - self._epoch_begun) / steps
         return (
             f"Your {device} waits {self._share:.0%} of the time for input: "
@@ -309,7 +314,7 @@ class InputWait(keras.callbacks.Callback):
     @property
     def _share(self) -> float:
         spent = self._last_end - self._epoch_begun
-        return min(1.0, (self._waited_so_far - self._waited_before) / spent) if spent > 0 else 0.0
+        return min(1.0, self.waited_seconds / spent) if spent > 0 else 0.0
 
     def _read(self) -> float:
         return 0.0 if self._waited is None else float(self._waited)
