@@ -38,6 +38,7 @@ _EXTRAS = {
     "s3fs": "aws",
     **dict.fromkeys(("mlxtend", "skimage"), "demo"),
     "PIL": "report",
+    "pynvml": "gpu",
 }
 
 

@@ -94,8 +94,8 @@ def train_everywhere(
     warm_files(benchmark.task.paths)
     if benchmark.task.num_records < 2 * benchmark.task.batch_size:
         raise UsageError(
-            f"--fit times steps after the first: it takes two batches of {benchmark.task.batch_size}, and the sample has "
-            f"{benchmark.task.num_records:,} records. Take a smaller --batch_size, or a larger --limit."
+            f"--fit times steps after the first: it takes two batches of {benchmark.task.batch_size}, and the sample "
+            f"has {benchmark.task.num_records:,} records. Take a smaller --batch_size, or a larger --limit."
         )
     ways, left_out = _ways(experiment, task)
     steps = _steps(experiment, ways[CEILING])
@@ -111,7 +111,7 @@ def train_everywhere(
 
     rows = compare(
         {name: partial(start, name) for name in ways},
-        measure=lambda run: run.train(),
+        consume=lambda run: run.train(),
         repeats=benchmark.repeats,
         seed=benchmark.seed,
         before_pass=before_pass,

@@ -72,18 +72,19 @@ class Row:
         return self.images_per_second >= other.images_per_second * (1 - noise)
 
 
-def time_pass(pipeline: Any, consume: Callable[[Any], int]) -> Pass:
-    """Runs through a pipeline once."""
+def time_pass(pipeline: Any, consume: Callable[[Any], int | Pass]) -> Pass:
+    """Runs through a pipeline once; where `consume` returns a Pass, it has timed a part of it itself."""
     cpu, wall = _cpu_seconds(), time.perf_counter()
     images = consume(pipeline)
+    if isinstance(images, Pass):
+        return images
     return Pass(images, time.perf_counter() - wall, _cpu_seconds() - cpu)
 
 
 def compare(
     variants: Mapping[str, Callable[[], Any]],
     *,
-    consume: Callable[[Any], int] | None = None,
-    measure: Callable[[Any], Pass] | None = None,
+    consume: Callable[[Any], int | Pass],
     repeats: int = 3,
     seed: int = 0,
     before_pass: Callable[[], None] = lambda: None,
@@ -93,8 +94,7 @@ def compare(
 
     Args:
       variants: for each name, a function that builds the pipeline; speedups are relative to the first.
-      consume: runs through a pipeline once and returns the number of images.
-      measure: in place of consume: runs through a pipeline once and times it itself.
+      consume: runs through a pipeline once and returns the number of images, or the Pass of what is to count.
       repeats: passes of each variant after its first.
       seed: seeds the random order in which variants run.
       before_pass: called before each pass and not timed, for example to drop the page cache.
@@ -104,12 +104,10 @@ def compare(
       One row for each variant, in the order given.
 
     Raises:
-      ValueError: there is no variant, or repeats is below 1, or consume and measure are both given, or neither is.
+      ValueError: there is no variant, or repeats is below 1.
     """
     if not variants or repeats < 1:
         raise UsageError(f"compare takes at least one variant and one repeat, not {len(variants)} and {repeats}.")
-    if (consume is None) == (measure is None):
-        raise UsageError("compare takes either consume or measure.")
     pipelines = {name: build() for name, build in variants.items()}
     passes: dict[str, list[Pass]] = {name: [] for name in variants}
     draw = random.Random(seed)
@@ -117,8 +115,7 @@ def compare(
         # Another order in each round, so that what ran before and the load of the machine affect all variants alike.
         for name in draw.sample(list(variants), len(variants)):
             before_pass()
-            one = measure(pipelines[name]) if measure else time_pass(pipelines[name], consume)
-            passes[name].append(one)
+            passes[name].append(time_pass(pipelines[name], consume))
             on_pass(name, passes[name][-1])
     return summarize(passes)
 

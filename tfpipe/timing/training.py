@@ -120,7 +120,8 @@ def fit_rows(rows: Sequence[Row], notes: Mapping[str, Sequence[PassNote]]) -> li
     """
     named = {row.variant: row for row in rows}
     base = named.get(HOST, named[PLAIN]).images_per_second
-    made: list[FitRow] = []
+    made = []
+    ceiling = rows[0].wall_seconds / notes[rows[0].variant][0].steps
     for row in rows:
         own = notes[row.variant]
         step = row.wall_seconds / own[0].steps
@@ -130,7 +131,7 @@ def fit_rows(rows: Sequence[Row], notes: Mapping[str, Sequence[PassNote]]) -> li
                 row=dataclasses.replace(row, speedup=row.images_per_second / base),
                 share_of_ceiling=row.images_per_second / rows[0].images_per_second,
                 step_seconds=step,
-                input_wait_seconds=statistics.median(waits) if waits else max(0.0, step - made[0].step_seconds),
+                input_wait_seconds=statistics.median(waits) if waits else max(0.0, step - ceiling),
                 input_wait_from="clock" if waits else "ceiling",
                 gpu=gpu_use([note.samples for note in own]),
             )
