@@ -7,13 +7,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfpipe.images.png import write_png
 from tfpipe.policy import Policy
-from tfpipe.search.result import Costs, SearchResult
 from tfpipe.search.space import strength_of
 
 _WIDTH, _ROW, _LABEL, _PLOT = 640, 20, 170, 200
@@ -69,11 +69,11 @@ def write_report(result: Any | None, path: str | os.PathLike[str], *, comparison
     Path(path).write_text(render_page("search.html", page), encoding="utf-8")
 
 
-def found_values(result: SearchResult | None, comparison: Mapping[str, Any] | None) -> dict[str, Any]:
+def found_values(result: Any | None, comparison: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the template found.html shows.
 
     Args:
-      result: of a search.
+      result: a SearchResult.
       comparison: what Comparison.to_json returns.
     """
     values: dict[str, Any] = {"result": None, "table": None, "facts": []}
@@ -81,11 +81,11 @@ def found_values(result: SearchResult | None, comparison: Mapping[str, Any] | No
         values |= _of_result(result)
     if comparison is not None:
         values["table"] = [_comparison_row(row) for row in comparison["rows"]]
-        values["facts"] = [*values["facts"], *_costs("comparison: ", Costs(**comparison["costs"]))]
+        values["facts"] = [*values["facts"], *_costs("comparison: ", SimpleNamespace(**comparison["costs"]))]
     return values
 
 
-def _of_result(result: SearchResult) -> dict[str, Any]:
+def _of_result(result: Any) -> dict[str, Any]:
     score = "none was made" if result.score is None else f"{result.score:.4f}"
     baseline = [] if result.baseline is None else [("without augmentation, first score", f"{result.baseline:.4f}")]
     facts = [("accuracy, second score", score), *baseline, ("trials", f"{len(result.trials)}")]
