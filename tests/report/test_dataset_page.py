@@ -184,7 +184,7 @@ def test_a_training_is_told_from_ways_to_read() -> None:
     document = {"rows": ROWS, "bottleneck": "augmentation", "advice": "Change x.", "gpu_name": "H0", "model": "small"}
     values = timing_values(document)
     assert values["notes"] == ["Bottleneck: augmentation.", "Change x.", "GPU: H0."]
-    assert [name for name, _ in values["columns"]][-4:] == ["GPU below 10 %", "below 50 %", "below 90 %", "mean"]
+    assert [name for name, _ in values["columns"]][-4:] == ["GPU <10 %", "GPU <50 %", "GPU <90 %", "GPU mean"]
     assert values["rows"][0][-1] == ("", -1.0)
     assert values["rows"][1][-4:] == (("0.25", 0.25), ("0.5", 0.5), ("0.75", 0.75), ("0.6", 0.6))
     assert len(values["charts"]) == 2

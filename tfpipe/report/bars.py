@@ -121,7 +121,7 @@ def draw_trainings(rows: Sequence[Training], path: str | os.PathLike[str], *, ti
     steps.barh(names, work, color=_SHADES[-1], label="step")
     steps.barh(names, waits, left=work, color=_SHADES[0], label="wait for input")
     steps.set_xlabel("ms of a step")
-    steps.legend(fontsize=8)
+    _put_legend(steps)
     for axes in more:
         _draw_use(axes, names, [row.gpu for row in rows])
     rates.invert_yaxis()
@@ -136,4 +136,9 @@ def _draw_use(axes: Any, names: Sequence[str], uses: Sequence[Use | None]) -> No
         widths = [bound[part + 1] - bound[part] for bound in bounds]
         axes.barh(names, widths, left=lefts, color=_SHADES[part], label=label)
     axes.set_xlabel("share of the time, by the GPU's utilisation")
-    axes.legend(fontsize=8)
+    _put_legend(axes)
+
+
+def _put_legend(axes: Any) -> None:
+    """A legend above the bars: on them, it would hide some."""
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, columnspacing=1)

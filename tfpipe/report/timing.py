@@ -13,13 +13,13 @@ _READING = {
     for name in ("images_per_second", "images_per_cpu_second", "utilisation", "first_epoch_seconds", "speedup")
 }
 _TRAINING = {
-    "images_per_second": "images per second",
-    "share_of_ceiling": "of the ceiling",
-    "step_seconds": "seconds of a step",
-    "input_wait_seconds": "of them waiting for input",
+    "images_per_second": "images/s",
+    "share_of_ceiling": "of ceiling",
+    "step_seconds": "step s",
+    "input_wait_seconds": "wait s",
     "speedup": "speedup",
 }
-_GPU = {"below_10": "GPU below 10 %", "below_50": "below 50 %", "below_90": "below 90 %", "mean": "mean"}
+_GPU = {"below_10": "GPU <10 %", "below_50": "GPU <50 %", "below_90": "GPU <90 %", "mean": "GPU mean"}
 
 
 def timing_values(document: Mapping[str, Any]) -> dict[str, Any]:

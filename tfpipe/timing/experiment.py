@@ -122,33 +122,33 @@ def train_everywhere(
 
 def _ways(experiment: Experiment, whole: Task) -> tuple[dict[str, _Way], dict[str, str]]:
     """The rows, and the reason for each that is left out."""
-    task = experiment.benchmark.task
-    options, transforms = experiment.options or task.options, [experiment.transform]
-    build = partial(task.build, options)
-    batches = build()
-    kind = task.manifest.schema.label_kind
-    fit = Fit(batches, kind, model=experiment.benchmark.model)
-    ways = {CEILING: _Way(lambda: synthetic_ceiling(batches), fit), PLAIN: _Way(lambda: batches, fit)}
+    task, transforms = experiment.benchmark.task, [experiment.transform]
+    options = dataclasses.replace(experiment.options or task.options, device=None)
+    batches, kind = task.build(options), task.manifest.schema.label_kind
+    way = partial(_Way, fit=Fit(batches, kind, model=experiment.benchmark.model), has_cache=options.cache != "none")
+    ways = {CEILING: way(lambda: synthetic_ceiling(batches)), PLAIN: way(lambda: batches)}
     left_out = {}
     if task.manifest.schema.payload == "embedding":
         left_out = dict.fromkeys((HOST, DEVICE, LAYER), "embeddings are not augmented")
         transforms = []
     else:
-        device = "/GPU:0" if has_gpu() else "/CPU:0"
-        placed = dataclasses.replace(options, device=device)
-        ways[HOST] = _Way(lambda: build(transforms=transforms), fit)
-        ways[DEVICE] = _Way(lambda: task.build(placed, transforms=transforms), fit, has_clock=not has_gpu())
-        layered = _with_layer(fit, batches, kind, transforms)
+        placed = dataclasses.replace(options, device="/GPU:0" if has_gpu() else "/CPU:0")
+        ways[HOST] = way(lambda: task.build(options, transforms=transforms))
+        ways[DEVICE] = way(lambda: task.build(placed, transforms=transforms), has_clock=not has_gpu())
+        layered = _with_layer(ways[PLAIN].fit, batches, kind, transforms)
         if isinstance(layered, str):
             left_out[LAYER] = layered
         else:
-            ways[LAYER] = _Way(lambda: batches, layered)
-    cached = dataclasses.replace(options, cache="memory", cache_place="records", cache_dir=None)
+            ways[LAYER] = way(lambda: batches, fit=layered)
     reason = fitting_variants(whole)[1].get("cache_memory_records")
+    try:
+        kept = dataclasses.replace(options, cache="memory", cache_place="records", cache_dir=None)
+    except UsageError as error:
+        reason = reason or f"the options exclude a cache: {error}"
     if reason:
         left_out[CACHED] = reason
     else:
-        ways[CACHED] = _Way(lambda: task.build(cached, transforms=transforms), fit, has_cache=True)
+        ways[CACHED] = way(lambda: task.build(kept, transforms=transforms), has_cache=True)
     return ways, left_out
 
 
