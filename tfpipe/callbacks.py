@@ -246,7 +246,10 @@ class InputWait(keras.callbacks.Callback):
         self._epoch_begun = self._last_end = self._waited_before = self._waited_so_far = 0.0
 
     def over(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The dataset with a clock behind its last stage; give fit the returned one, without further stages."""
+        """The dataset with a clock behind its last stage; give fit the returned one, without further stages.
+
+        The clock is on the CPU: batches that ReadOptions(device=) puts on another device come back through it.
+        """
         with tf.device("CPU:0"):
             waited = self._waited = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="input_wait_seconds")
         # zip asks its parts one after another: the first gives the time of asking, then the second is waited for.
