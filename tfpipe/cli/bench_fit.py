@@ -40,9 +40,7 @@ def run_everywhere(arguments: argparse.Namespace) -> int:
     """Prints a row for each place of the augmentation, the bottleneck, and the option to change."""
     for name in ("serial", "batch_sizes"):
         if getattr(arguments, name):
-            raise UsageError(
-                f"--{name} is about the ways to read: with --fit it takes --variants all, or some of them."
-            )
+            raise UsageError(f"--{name} is about ways to read: with --fit it takes --variants all, or names of them.")
     check_plot(arguments.plot)
     task = whole_task(arguments)
     load_tensorflow()

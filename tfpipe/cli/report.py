@@ -146,9 +146,7 @@ def _load_search(path: str) -> Mapping[str, Any]:
     if file.is_dir():
         file = file / RESULT_NAME
         if not file.exists():
-            raise UsageError(
-                f"--search {path!r} holds no {RESULT_NAME}: it is no folder of a search that came to an end."
-            )
+            raise UsageError(f"--search {path!r} holds no {RESULT_NAME}, which a search writes when it ends.")
     document = _load_json("--search", path, file)
     kind = document.get("kind") if isinstance(document, dict) else None
     try:
