@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfpipe.report.charts import rate_bars, use_bars
+from tfpipe.report.charts import short
+from tfpipe.report.rates import rate_bars, use_bars
 
 # The columns of the ways to read, and of trainings: the key of a row, and the header.
 _READING = {
@@ -80,4 +81,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _cell(value: float) -> tuple[str, float]:
-    return f"{value:,.4g}", value
+    return short(value), value
