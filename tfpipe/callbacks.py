@@ -246,7 +246,10 @@ class InputWait(keras.callbacks.Callback):
         self._epoch_begun = self._last_end = self._waited_before = self._waited_so_far = 0.0
 
     def over(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The dataset with a clock behind its last stage; give fit the returned one, without further stages."""
+        """The dataset with a clock behind its last stage; give fit the returned one, without further stages.
+
+        The clock is on the CPU: batches that ReadOptions(device=) puts on another device come back through it.
+        """
         with tf.device("CPU:0"):
             waited = self._waited = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="input_wait_seconds")
         # zip asks its parts one after another: the first gives the time of asking, then the second is waited for.
@@ -295,11 +298,16 @@ class InputWait(keras.callbacks.Callback):
             print(f"\n{self.sentence}", file=sys.stderr)
 
     @property
+    def waited_seconds(self) -> float:
+        """The time that the last epoch waited for input."""
+        return self._waited_so_far - self._waited_before
+
+    @property
     def sentence(self) -> str:
         """The wait of the last epoch, in words."""
         device = "GPU" if tf.config.list_physical_devices("GPU") else "processor"
         steps = max(self._epoch_steps, 1)
-        wait = (self._waited_so_far - self._waited_before) / steps
+        wait = self.waited_seconds / steps
         whole = (self._last_end - self._epoch_begun) / steps
         return (
             f"Your {device} waits {self._share:.0%} of the time for input: "
@@ -309,7 +317,7 @@ class InputWait(keras.callbacks.Callback):
     @property
     def _share(self) -> float:
         spent = self._last_end - self._epoch_begun
-        return min(1.0, (self._waited_so_far - self._waited_before) / spent) if spent > 0 else 0.0
+        return min(1.0, self.waited_seconds / spent) if spent > 0 else 0.0
 
     def _read(self) -> float:
         return 0.0 if self._waited is None else float(self._waited)

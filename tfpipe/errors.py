@@ -19,6 +19,7 @@ EXTRAS = {
     **dict.fromkeys(("fsspec", "gcsfs"), "gcp"),
     "s3fs": "aws",
     **dict.fromkeys(("mlxtend", "skimage"), "demo"),
+    "pynvml": "gpu",
 }
 # Packages that no extra brings, by their modules.
 _PACKAGES = {"sklearn": "scikit-learn"}

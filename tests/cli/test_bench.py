@@ -11,8 +11,10 @@ import tfpipe
 from tfpipe import cli
 from tfpipe.cli import bench, tune
 from tfpipe.cli.scalings import print_scalings, scaling_sentences
+from tfpipe.policy import Policy, Step
 from tfpipe.reader.options import ReadOptions
 from tfpipe.timing.scaling import Scaling
+from tfpipe.timing.training import LAYER
 
 ROW = {
     "variant",
@@ -96,6 +98,58 @@ def test_bench_prints_a_table_and_draws_it(command, raw_dataset, tmp_path):
         assert "synthetic_ceiling" in (tmp_path / "bench.svg").read_text()
 
 
+TRAINED = ("--batch_size", 4, "--image_size", "24,32", "--repeats", 1, "--limit", 1)
+PLACES = ["synthetic_ceiling", "no_augmentation", "augment_host", "augment_device", "augment_layer", "cached"]
+
+
+def one_op(tmp_path):
+    """A policy that takes no time to compile."""
+    Policy("p", ((Step("invert", 0.5),),)).save(tmp_path / "invert.json")
+    return tmp_path / "invert.json"
+
+
+def test_fit_trains_from_every_place_and_names_one_option(command, raw_dataset, tmp_path):
+    pictures = ("--plot", tmp_path / "fit.svg") if util.find_spec("matplotlib") else ()
+    policy = one_op(tmp_path)
+    code, out, _ = command("bench", raw_dataset.directory, *TRAINED, "--fit", "--policy", policy, *pictures, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert [row["variant"] for row in document["rows"]] == PLACES
+    own = {"share_of_ceiling", "step_seconds", "input_wait_seconds", "input_wait_from", "gpu"}
+    assert all(set(row) == ROW | own for row in document["rows"])
+    assert document["rows"][0]["share_of_ceiling"] == document["rows"][2]["speedup"] == 1
+    assert all(0 <= row["input_wait_seconds"] <= row["step_seconds"] for row in document["rows"])
+    assert {row["input_wait_from"] for row in document["rows"]} == {"clock"}
+    assert (document["model"], document["policy"], document["mode"]) == ("small", str(policy), "fit")
+    assert document["gpu_unknown"] == "GPU utilisation is not known: TensorFlow sees no GPU."
+    assert document["bottleneck"] in ("the model", "reading", "augmentation")
+    assert (document["option"] is None) == (document["variant"] is None)
+    assert document["advice"]
+    if pictures:
+        assert "augment_layer" in (tmp_path / "fit.svg").read_text()
+
+
+def test_fit_prints_a_table_for_a_model_of_ones_own(command, raw_dataset, tmp_path):
+    import keras
+
+    class Own(keras.Sequential):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    own = keras.saving.register_keras_serializable("test_bench")(Own)
+    model = own([keras.Input((24, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    model.compile("sgd", "mse")
+    model.save(tmp_path / "own.keras")
+    more = ("--fit", "--model", tmp_path / "own.keras", "--policy", one_op(tmp_path), "--seconds", "0.001")
+    code, out, err = command("bench", raw_dataset.directory, *TRAINED[:-2], *more)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert "model own.keras, augmentation invert.json" in lines[0]
+    assert [line.split()[0] for line in lines[1:7]] == ["variant", *(name for name in PLACES if name != LAYER)]
+    assert "Left out: augment_layer: the model has a train_step of its own" in out
+    assert "\nBottleneck: " in out
+
+
 SERIAL = (*FEW, "--variants", "plain", "--seconds", "0.1", "--serial")
 
 
@@ -174,6 +228,18 @@ def test_tune_says_how_the_chosen_options_scale(changes, sentence):
         (("--image_size", "24,"), "--image_size is '24,'; it takes H,W"),
         (("--image_size", "0,0"), "--image_size is '0,0'; it takes H,W"),
         (("--model", "m.keras"), "--model goes with --fit"),
+        (("--fit", "small", "--model", "m.keras"), "--fit small and --model m.keras name two models"),
+        (
+            ("--fit", "--serial"),
+            "--serial is about ways to read: with --fit it takes --variants all",
+        ),
+        (("--policy", "svhn"), "--policy goes with --fit, without --variants"),
+        (("--fit", "--policy", "mine"), "--policy 'mine'"),
+        (
+            ("--fit", "Resnet50", "--image_size", 24),
+            "'Resnet50' is no model; it takes one of ['linear', 'small', ",
+        ),
+        (("--fit", "--image_size", 24, "--batch_size", 8), "it takes two batches of 8, and the sample has"),
         (("--split", "tests"), "No split 'tests'"),
         (("--variants", "fastest"), "No variant ['fastest']; there are ['plain'"),
         (("--repeats", 0), "repeats is 0"),
@@ -184,6 +250,12 @@ def test_bench_rejects_wrong_arguments_in_one_line(command, raw_dataset, argumen
     code, out, err = command("bench", raw_dataset.directory, "--limit", 1, *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert sentence in err
+
+
+def test_a_dataset_behind_fit_is_told_from_a_model(command, raw_dataset):
+    code, out, err = command("bench", "--fit", raw_dataset.directory)
+    assert (code, out) == (2, "")
+    assert f"'{raw_dataset.directory}' is not the name of a model; DATASET stands before --fit" in err
 
 
 def test_a_missing_matplotlib_is_named_before_anything_is_timed(command, raw_dataset, monkeypatch):

@@ -12,7 +12,10 @@ from foreign import embeddings, write
 from PIL import Image
 
 from tfpipe.cli.show import in_half_blocks
+from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest
+from tfpipe.policy import Policy, Schedule, Segment, Step
+from tfpipe.search.result import Costs, Rescore, SearchResult, Trial
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -32,7 +35,9 @@ def test_report_s_json_names_every_finding_and_the_policy_s_sheet_is_in_the_page
 ) -> None:
     page, bench = tmp_path / "report.html", tmp_path / "bench.json"
     bench.write_text(json.dumps({"rows": [{"variant": "plain", "images_per_second": 777.0, "speedup": 1.0}]}))
-    arguments = ["--policy", "svhn", "--image_size", "32", "--bench", bench, "--json"]
+    found_result().save(tmp_path / "found")
+    (tmp_path / "found" / "policy.json").unlink()
+    arguments = ["--policy", "svhn", "--image_size", "32", "--bench", bench, "--search", tmp_path / "found", "--json"]
     code, out, err = tfpipe("report", raw_dataset.directory, "-o", page, *arguments)
     assert (code, err, len(out.splitlines())) == (0, "", 1)
     document = json.loads(out)
@@ -44,6 +49,54 @@ def test_report_s_json_names_every_finding_and_the_policy_s_sheet_is_in_the_page
     assert "as they are on the left, then 6 draws of svhn" in html
     assert "data:image/png;base64," in html
     assert ">777<" in html
+    assert "It ran out of time." in html
+    assert "rotate, epoch 1: 0.25" in html
+    assert "trial 1 (sampled): 0.7500" in html
+
+
+def found_result() -> SearchResult:
+    """What a search that ran out of time wrote."""
+    policies = [Policy(f"p{n}", ((Step("rotate", 0.5, strength),),)) for n, strength in enumerate((0.1, 0.5))]
+    schedule = Schedule("s", tuple(Segment(1, policy) for policy in policies))
+    return SearchResult(
+        method="population",
+        policy=policies[1],
+        schedule=schedule,
+        score=0.7,
+        trials=(Trial(0, "none", policies[0], 0.5), Trial(1, "sampled", policies[1], 0.75)),
+        rescores=(Rescore(1, 0.75, (0.69, 0.71)),),
+        stopped="budget",
+        left_out=("invert",),
+        costs=Costs(2, 40, 1.0, 0.9, 0.01, 0.0, 120.0),
+        settings={"training": {"fill": 0}},
+        provenance={"tfpipe": "0"},
+    )
+
+
+def test_a_result_survives_the_way_through_its_document() -> None:
+    found = found_result()
+    assert SearchResult.from_json(json.loads(json.dumps(found.to_json()))) == found
+    with pytest.raises(UsageError, match="of kind 'x', not 'tfpipe search result 1'"):
+        SearchResult.from_json({"kind": "x"})
+
+
+def test_report_refuses_what_bench_and_search_did_not_write(tfpipe: Run, raw_dataset: Manifest, tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    for option, text, words in (
+        ("--bench", '{"rows": [1]}', "is not what tfpipe bench --json prints"),
+        ("--search", "{", "is not JSON"),
+        ("--search", '{"kind": "tfpipe policy 1"}', "is not what tfpipe search wrote: its kind is 'tfpipe policy 1'."),
+        ("--search", '{"kind": "tfpipe search result 1"}', "is damaged: KeyError: 'trials'."),
+        ("--search", '{"kind": "tfpipe search comparison 1", "rows": [{}]}', "is damaged: KeyError: "),
+    ):
+        file.write_text(text)
+        code, out, err = tfpipe("report", raw_dataset.directory, "-o", tmp_path / "r.html", option, file)
+        assert (code, out) == (2, "")
+        assert words in err
+    code, _, err = tfpipe("report", raw_dataset.directory, "-o", tmp_path / "r.html", "--search", tmp_path)
+    assert code == 2
+    assert "holds no result.json, which a search writes when it ends." in err
+    assert not (tmp_path / "r.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,10 @@ from tfpipe.maintenance.health.findings import find_problems
 from tfpipe.maintenance.health.survey import survey_dataset
 from tfpipe.report.charts import log_histogram
 from tfpipe.report.dataset import dataset_page, report_document
+from tfpipe.report.rates import rate_bars, use_bars
 from tfpipe.report.thumbnails import blend_mask, thumbnail
+from tfpipe.report.timing import timing_values
+from tfpipe.search.page import found_values
 
 HOSTILE = ("</script><script>window.hit=1</script>", '"><img src=x onerror=window.hit=1>', "' onload='window.hit=1")
 
@@ -87,7 +90,7 @@ def test_the_page_says_what_the_manifest_and_the_findings_say(tmp_path: Path) ->
     (root / "dog/empty.jpg").touch()
     manifest = run(root, tmp_path / "out").manifest
     assert manifest is not None
-    page = page_of(manifest, timing={"rows": [{"variant": "plain", "images_per_second": 23456.7}], "batch_size": 32})
+    page = page_of(manifest, timings=[{"rows": [{"variant": "plain", "images_per_second": 23456.7}], "batch_size": 32}])
     words = " ".join(page.text.split())
     for sentence in (
         "29 raw records were looked at",
@@ -149,3 +152,57 @@ def test_a_histogram_counts_every_value(values: list[float]) -> None:
     assert chart.most == f"{max(int(bar.text.rpartition(': ')[2]) for bar in chart.bars)} images"
     assert chart.marked is not None
     assert 0 <= chart.marked[0] <= chart.marked[0] + chart.marked[1] <= chart.width + 0.01
+
+
+def training(variant: str, rate: float, gpu: dict[str, float] | None = None, **changes: object) -> dict[str, object]:
+    """A row of tfpipe bench --fit --json."""
+    numbers = {"share_of_ceiling": rate / 1000, "step_seconds": 8 / rate, "input_wait_seconds": 0.001, "speedup": 1.0}
+    return {"variant": variant, "images_per_second": rate, **numbers, "gpu": gpu, **changes}
+
+
+USE = {"below_10": 0.25, "below_50": 0.5, "below_90": 0.75, "mean": 0.6, "seconds": 8.0}
+ROWS = [training("synthetic_ceiling", 1000.0), training("augment_host", 250.0, USE)]
+
+
+def test_rates_are_bars_against_the_line_of_the_ceiling() -> None:
+    drawing = rate_bars(ROWS)
+    ceiling, host = drawing.bars
+    assert host.width == pytest.approx(ceiling.width / 4, abs=0.1)
+    assert drawing.line.startswith(f"M{ceiling.x + ceiling.width:.1f} ")
+    assert [label[3] for label in drawing.labels] == ["synthetic_ceiling", "1,000 (100%)", "augment_host", "250 (25%)"]
+    assert all(bar.x + bar.width <= drawing.width and bar.y + bar.height <= drawing.height for bar in drawing.bars)
+
+
+def test_the_gpu_s_time_is_one_bar_of_four_parts() -> None:
+    drawing = use_bars(ROWS)
+    assert drawing is not None
+    assert len({bar.width for bar in drawing.bars}) == 1
+    assert [bar.x for bar in drawing.bars] == [drawing.bars[0].x + n * drawing.bars[0].width for n in range(4)]
+    assert drawing.bars[0].text == "augment_host: below 10 % for 25% of the time"
+    assert use_bars(ROWS[:1]) is None
+
+
+def test_a_training_is_told_from_ways_to_read() -> None:
+    document = {"rows": ROWS, "bottleneck": "augmentation", "advice": "Change x.", "gpu_name": "H0", "model": "small"}
+    values = timing_values(document)
+    assert values["notes"] == ["Bottleneck: augmentation.", "Change x.", "GPU: H0."]
+    assert [name for name, _ in values["columns"]][-4:] == ["GPU <10 %", "GPU <50 %", "GPU <90 %", "GPU mean"]
+    assert values["rows"][0][-1] == ("", -1.0)
+    assert values["rows"][1][-4:] == (("0.25", 0.25), ("0.5", 0.5), ("0.75", 0.75), ("0.6", 0.6))
+    assert len(values["charts"]) == 2
+    reading = timing_values({"rows": [training("plain", 3.0, share_of_ceiling="all")]})
+    assert (reading["title"], reading["charts"], reading["notes"]) == ("Ways to read it", [], [])
+
+
+def test_what_came_from_files_is_text_too(hostile: Manifest) -> None:
+    """The documents of bench and search hold names of files, policies and models."""
+    bad = HOSTILE[1]
+    timing = {"rows": [training(bad, 5.0), training(bad, 6.0, USE)], "advice": bad, "model": bad, "gpu_name": bad}
+    row = {"name": bad, "mean": 0.5, "against_none": {"mean": 0.1, "low": None, "high": None}, "verdict": bad}
+    costs = {"trainings": 1, "steps": 2, "wall_seconds": 3.0, "child_seconds": 4.0, "cpu_hours": 0.0, "gpu_hours": 0.0}
+    compared = {"rows": [{**row, "trainings": 3, "accuracies": [0.5]}], "costs": {**costs, "trials_per_minute": 1.0}}
+    page = page_of(hostile, timings=[timing], searches=[found_values(None, compared)])
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert "+0.1000 (-inf to +inf)" in page.text
+    assert page.text.count(bad) > 8

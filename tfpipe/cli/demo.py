@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from tfpipe.cli.bench import print_rows
 from tfpipe.cli.failures import UNEXPECTED
 from tfpipe.cli.tables import print_split_table
+from tfpipe.cli.timed import print_rows
 from tfpipe.errors import UsageError, require_extra
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.quiet import load_tensorflow

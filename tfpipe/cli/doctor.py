@@ -30,6 +30,7 @@ _EXTRAS = {
     "report": "report, show -o, gallery, bench --plot",
     "search": "searching policies",
     "dask": "converting on Dask",
+    "gpu": "how busy a GPU is, in bench --fit",
     "gcp": "gs:// paths",
     "aws": "s3:// paths",
 }

@@ -30,6 +30,9 @@ EXAMPLES = """examples:
   tfpipe report scans_tfrecord -o report.html --group patient
       says which patients are in several splits
   tfpipe bench photos_tfrecord --json > bench.json; tfpipe report photos_tfrecord -o report.html --bench bench.json
+  tfpipe bench photos_tfrecord --fit --json > fit.json
+  tfpipe report photos_tfrecord -o report.html --bench bench.json --bench fit.json --search found
+      timing, what the GPU did, and what tfpipe search --storage found has found
 """
 _SIDE, _SHOWN, _DRAWS = 128, 4, 6
 _GROUP_OPTION = "group_column"
@@ -44,7 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="NAME|FILE", help="show the dataset's images augmented by this policy")
     parser.add_argument("--image_size", metavar="H,W|N", help="of the augmented images (default: 128)")
     parser.add_argument("--group", metavar="FEATURE", help="what must not be in two splits, such as patient")
-    parser.add_argument("--bench", metavar="FILE", help="show the timing that tfpipe bench --json printed")
+    parser.add_argument(
+        "--bench",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="show the timing that tfpipe bench --json printed, with --fit or without; repeatable",
+    )
+    parser.add_argument(
+        "--search",
+        action="append",
+        default=[],
+        metavar="DIR|FILE",
+        help="show what tfpipe search found: its --storage folder, or what --json printed; repeatable",
+    )
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--threads", type=int, default=cores, metavar="N", help="images at once (default: the cores)")
     parser.add_argument("--seed", type=int, default=0, help="of the augmentation (default: 0)")
@@ -57,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     manifest = load_manifest(arguments.dataset)
     output = output_file(arguments.output)
-    timing = _load_timing(arguments.bench)
+    timings = [_load_timing(path) for path in arguments.bench]
+    searches = [_load_search(path) for path in arguments.search]
     if arguments.threads < 1:
         raise UsageError(f"--threads is {arguments.threads}; it must be at least 1.")
     from tfpipe.maintenance.health.findings import find_problems
@@ -72,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             on_record=lambda: update(advance=1),
         )
     findings = find_problems(survey)
-    html = dataset_page(survey, findings, preview=preview, timing=timing)
+    html = dataset_page(survey, findings, preview=preview, timings=timings, searches=searches)
     write_file(output, html.encode("utf-8", "replace"))
     document = {"dataset": str(arguments.dataset), "output": str(output), **report_document(survey, findings)}
     if arguments.json:
@@ -94,18 +111,43 @@ def _group(given: str | None, manifest: Manifest) -> str | None:
     return used if used in manifest.schema else None
 
 
-def _load_timing(path: str | None) -> Mapping[str, Any] | None:
-    if path is None:
-        return None
+def _load_json(option: str, path: str, file: Path) -> Any:
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"--bench {path!r} can't be read: {error.strerror}.") from error
+        raise UsageError(f"{option} {path!r} can't be read: {error.strerror}.") from error
     except ValueError as error:
-        raise UsageError(f"--bench {path!r} is not JSON: {error}.") from error
-    if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
+        raise UsageError(f"{option} {path!r} is not JSON: {error}.") from error
+
+
+def _load_timing(path: str) -> Mapping[str, Any]:
+    document = _load_json("--bench", path, Path(path))
+    rows = document.get("rows") if isinstance(document, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"--bench {path!r} is not what tfpipe bench --json prints: it has no rows.")
-    return document
+    return dict(document)
+
+
+def _load_search(path: str) -> Mapping[str, Any]:
+    """What a search or a comparison found, as search.page.found_values has it."""
+    from tfpipe.search.page import found_values
+    from tfpipe.search.result import COMPARISON_KIND, RESULT_KIND, RESULT_NAME, SearchResult
+
+    file = Path(path)
+    if file.is_dir():
+        file = file / RESULT_NAME
+        if not file.exists():
+            raise UsageError(f"--search {path!r} holds no {RESULT_NAME}, which a search writes when it ends.")
+    document = _load_json("--search", path, file)
+    kind = document.get("kind") if isinstance(document, dict) else None
+    try:
+        if kind == RESULT_KIND:
+            return found_values(SearchResult.from_json(document), None)
+        if kind == COMPARISON_KIND:
+            return found_values(None, document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"--search {path!r} is damaged: {type(error).__name__}: {error}.") from error
+    raise UsageError(f"--search {path!r} is not what tfpipe search wrote: its kind is {kind!r}.")
 
 
 def _preview(arguments: argparse.Namespace, manifest: Manifest) -> Preview:

@@ -9,9 +9,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tfpipe.cli.arguments import output_file
-from tfpipe.cli.bench import add_task_arguments, make_benchmark, pass_bar, print_rows, serial_seconds, whole_task
 from tfpipe.cli.scalings import scaling_sentences
 from tfpipe.cli.tables import print_table
+from tfpipe.cli.timed import add_task_arguments, make_benchmark, pass_bar, print_rows, serial_seconds, whole_task
 from tfpipe.quiet import load_tensorflow
 
 if TYPE_CHECKING:

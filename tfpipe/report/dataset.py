@@ -16,9 +16,10 @@ from tfpipe.format.manifest import REJECTED_NAME, Manifest
 from tfpipe.format.sharding import megabytes
 from tfpipe.maintenance.health.findings import Finding
 from tfpipe.maintenance.health.survey import Survey
-from tfpipe.report.charts import Chart, log_histogram, short
+from tfpipe.report.charts import Chart, log_histogram
 from tfpipe.report.page import image_url, render_page
 from tfpipe.report.thumbnails import make_thumbnails
+from tfpipe.report.timing import timing_values
 
 # What a page shows at most, so that it stays some MB: rows of a table, images of a finding, groups of images.
 _MOST_ROWS, _MOST_IMAGES, _MOST_GROUPS, _MOST_IN_GROUP = 500, 24, 12, 6
@@ -46,7 +47,8 @@ def dataset_page(
     findings: Sequence[Finding],
     *,
     preview: Preview | None = None,
-    timing: Mapping[str, Any] | None = None,
+    timings: Sequence[Mapping[str, Any]] = (),
+    searches: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The HTML of the report.
 
@@ -54,7 +56,8 @@ def dataset_page(
       survey: of the dataset.
       findings: what is wrong.
       preview: its images, augmented.
-      timing: the document that `tfpipe bench --json` printed.
+      timings: documents that `tfpipe bench --json` printed, with --fit or without.
+      searches: of search.page.found_values.
     """
     manifest = survey.manifest
     samples = _pick_samples(survey)
@@ -77,7 +80,8 @@ def dataset_page(
         "notes": _notes(manifest),
         "rejected": rejected,
         "more_rejected": more_rejected,
-        "timing": None if timing is None else _timing(timing),
+        "timings": [timing_values(document) for document in timings],
+        "searches": searches,
         "features": _feature_rows(manifest),
         "made_by": [(name, json.dumps(value, ensure_ascii=False)) for name, value in manifest.made_by.items()],
     }
@@ -298,16 +302,3 @@ def _rejected(manifest: Manifest) -> tuple[list[tuple[str, ...]], int]:
         row = json.loads(line)
         rows.append(tuple(str(row.get(name, "")) for name in ("key", "reason", "detail")))
     return rows, max(0, len(lines) - _MOST_ROWS)
-
-
-def _timing(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The rows of `tfpipe bench --json` as a table."""
-    names = ("images_per_second", "images_per_cpu_second", "utilisation", "first_epoch_seconds", "speedup")
-    rows = document.get("rows", ())
-    present = [name for name in names if rows and all(isinstance(row.get(name), int | float) for row in rows)]
-    return {
-        "text": f"Measured by tfpipe bench: batches of {document.get('batch_size')}, {document.get('mode')}, "
-        f"{document.get('cores')} cores, page cache {document.get('page_cache')}.",
-        "columns": [("variant", "name"), *((name.replace("_", " "), "number") for name in present)],
-        "rows": [(row.get("variant", ""), *((short(row[name]), row[name]) for name in present)) for row in rows],
-    }

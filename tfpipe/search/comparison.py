@@ -18,7 +18,7 @@ import numpy as np
 from tfpipe.errors import UsageError, require_extra
 from tfpipe.policy import Policy, Schedule, is_integer
 from tfpipe.search.bayesian_search import OnTrial
-from tfpipe.search.result import Costs, SearchResult, costs_of, provenance
+from tfpipe.search.result import COMPARISON_KIND, Costs, SearchResult, costs_of, provenance
 from tfpipe.search.settings import Builder, Data, Pair, Training, open_data
 from tfpipe.search.space import Slots, Walk, fitting, random_vector, slots
 
@@ -126,7 +126,7 @@ class Comparison:
             for row in self.rows
         ]
         return {
-            "kind": "tfpipe search comparison 1",
+            "kind": COMPARISON_KIND,
             "rows": rows,
             "confidence": self.confidence,
             "costs": asdict(self.costs),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,16 +59,32 @@ def write_report(result: Any | None, path: str | os.PathLike[str], *, comparison
     require_extra("The page", "jinja2")
     from tfpipe.report.page import render_page
 
-    values: dict[str, Any] = {"title": "Search of an augmentation", "result": None, "table": None, "facts": []}
+    values = found_values(result, None if comparison is None else comparison.to_json())
+    found = result or comparison
+    page = {
+        "title": "Search of an augmentation",
+        "found_values": values,
+        "facts": values["facts"],
+        "provenance": list(found.provenance.items()) if found else [],
+        "settings": json.dumps(found.settings, indent=1) if found else "",
+    }
+    Path(path).write_text(render_page("search.html", page), encoding="utf-8")
+
+
+def found_values(result: Any | None, comparison: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the template found.html shows.
+
+    Args:
+      result: a SearchResult.
+      comparison: what Comparison.to_json returns.
+    """
+    values: dict[str, Any] = {"result": None, "table": None, "facts": []}
     if result is not None:
         values |= _of_result(result)
     if comparison is not None:
-        values["table"] = _of_comparison(comparison)
-        values["compared"] = _costs(comparison.costs)
-    found = result or comparison
-    values["provenance"] = list(found.provenance.items()) if found else []
-    values["settings"] = json.dumps(found.settings, indent=1) if found else ""
-    Path(path).write_text(render_page("search.html", values), encoding="utf-8")
+        values["table"] = [_comparison_row(row) for row in comparison["rows"]]
+        values["compared"] = _costs(SimpleNamespace(**comparison["costs"]))
+    return values
 
 
 def _of_result(result: Any) -> dict[str, Any]:
@@ -203,11 +221,10 @@ def _png(images: np.ndarray) -> bytes:
     return write_png(np.ascontiguousarray(joined[..., 0] if shown.shape[-1] == 1 else joined), smooth=False)
 
 
-def _of_comparison(comparison: Any) -> list[Sequence[Any]]:
-    rows: list[Sequence[Any]] = []
-    for row in comparison.rows:
-        found = comparison.interval(row.name, "none")
-        gain = "" if row.name == "none" else f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
-        seeds = ", ".join(f"{accuracy:.4f}" for accuracy in row.accuracies)
-        rows.append((row.name, f"{row.mean:.4f}", gain, comparison.verdict(row.name), str(row.trainings), seeds))
-    return rows
+def _comparison_row(row: Mapping[str, Any]) -> Sequence[Any]:
+    # An end that one seed does not tell is None in JSON.
+    mean, low, high = (row["against_none"][name] for name in ("mean", "low", "high"))
+    ends = f"{-math.inf if low is None else low:+.4f} to {math.inf if high is None else high:+.4f}"
+    gain = "" if row["name"] == "none" else f"{mean:+.4f} ({ends})"
+    seeds = ", ".join(f"{accuracy:.4f}" for accuracy in row["accuracies"])
+    return row["name"], f"{row['mean']:.4f}", gain, row["verdict"], str(row["trainings"]), seeds

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import tfpipe
+from tfpipe.errors import UsageError
 from tfpipe.policy import Policy, Schedule
 
+RESULT_KIND, COMPARISON_KIND = "tfpipe search result 1", "tfpipe search comparison 1"
 RESULT_NAME, POLICY_NAME, SCHEDULE_NAME, CHILD_NAME = "result.json", "policy.json", "schedule.json", "best.keras"
 
 
@@ -130,7 +132,7 @@ class SearchResult:
         """The result as plain JSON values."""
         trials = [{**vars(trial), "policy": trial.policy.to_json()} for trial in self.trials]
         return {
-            "kind": "tfpipe search result 1",
+            "kind": RESULT_KIND,
             "method": self.method,
             "score": self.score,
             "baseline": self.baseline,
@@ -145,6 +147,32 @@ class SearchResult:
             "settings": self.settings,
             "provenance": self.provenance,
         }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> SearchResult:
+        """The result that `to_json` wrote, without its pictures.
+
+        Raises:
+          KeyError, TypeError, ValueError: it is no such document.
+        """
+        if document.get("kind") != RESULT_KIND:
+            raise UsageError(f"The document is of kind {document.get('kind')!r}, not {RESULT_KIND!r}.")
+        trials = [Trial(**{**trial, "policy": Policy.from_json(trial["policy"])}) for trial in document["trials"]]
+        rescores = [Rescore(row["index"], row["first"], tuple(row["rewards"])) for row in document["rescores"]]
+        schedule = document["schedule"]
+        return cls(
+            method=document["method"],
+            policy=Policy.from_json(document["policy"]),
+            schedule=None if schedule is None else Schedule.from_json(schedule),
+            score=document["score"],
+            trials=tuple(trials),
+            rescores=tuple(rescores),
+            stopped=document["stopped"],
+            left_out=tuple(document["left_out"]),
+            costs=Costs(**document["costs"]),
+            settings=document["settings"],
+            provenance=document["provenance"],
+        )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes policy.json, schedule.json where there is one, and result.json."""

@@ -8,7 +8,7 @@ but parsing and decoding cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfpipe.errors import UsageError
 from tfpipe.format.example import decode_batch, decode_record, is_vectorizable
+from tfpipe.timing.models import build_model
 from tfpipe.timing.variants import Task, images_of
 
 # decode_only keeps its records in memory.
@@ -64,39 +65,19 @@ class Fit:
     """
 
     def __init__(self, batches: tf.data.Dataset, label_kind: str, *, model: Any = None) -> None:
+        self.check(batches)
+        self.model = model or build_model("linear", batches, label_kind)
+
+    @staticmethod
+    def check(batches: tf.data.Dataset) -> None:
+        """Raises UsageError where there is nothing to train on."""
         if not isinstance(batches.element_spec, tuple):
             raise UsageError("The records have no label to train on; leave out --fit.")
-        self.model = model or linear_model(batches, label_kind)
 
-    def __call__(self, batches: tf.data.Dataset) -> int:
-        """Trains on the batches; all are full."""
-        self.model.fit(batches, epochs=1, shuffle=False, verbose=0)
-        return int(batches.cardinality()) * int(images_of(batches.element_spec).shape[0])
-
-
-# The activation of the last layer and the loss for each kind of label.
-_HEADS = {
-    "class": ("softmax", "categorical_crossentropy"),
-    "multi": ("sigmoid", "binary_crossentropy"),
-    "number": (None, "mean_squared_error"),
-    "vector": (None, "mean_squared_error"),
-}
-
-
-def linear_model(batches: tf.data.Dataset, label_kind: str) -> Any:
-    """A compiled Keras model of one linear layer on all pixels, or on the embedding."""
-    import keras
-
-    images, labels = batches.element_spec
-    activation, loss = _HEADS[label_kind]
-    layers = [keras.Input(images.shape[1:], dtype=images.dtype.name)]
-    if images.dtype == tf.uint8:
-        layers.append(keras.layers.Rescaling(1 / 255))
-    units = labels.shape[1] if len(labels.shape) > 1 else 1
-    layers += [keras.layers.Flatten(), keras.layers.Dense(units, activation=activation)]
-    model = keras.Sequential(layers)
-    model.compile("adam", loss, metrics=["accuracy"] if label_kind == "class" else None)
-    return model
+    def __call__(self, batches: tf.data.Dataset, *, steps: int | None = None, callbacks: Sequence[Any] = ()) -> int:
+        """Trains on the batches, which are all full, or on the first ones."""
+        self.model.fit(batches, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=list(callbacks))
+        return (steps or int(batches.cardinality())) * int(images_of(batches.element_spec).shape[0])
 
 
 # ---- reference pipelines

@@ -13,8 +13,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -86,8 +88,8 @@ class Task:
         stored_size = schema["image"].shape[:2] if "image" in schema else None
         return is_vectorizable(self.image_schema) and self.image_size in (None, stored_size)
 
-    def build(self, options: ReadOptions) -> tf.data.Dataset:
-        """The batches of make_dataset in training: only full ones."""
+    def build(self, options: ReadOptions, *, transforms: Sequence[Any] = ()) -> tf.data.Dataset:
+        """The batches of make_dataset in training, with its transforms: only full ones."""
         return make_dataset(
             self.manifest,
             self.split,
@@ -96,6 +98,7 @@ class Task:
             resize=self.resize,
             antialias=self.antialias,
             labels=self.labels,
+            transforms=transforms,
             training=True,
             options=options,
         )
