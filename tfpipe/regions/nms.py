@@ -5,7 +5,7 @@
 
 Each takes one image or a batch, boxes [B, N, 4] and scores [B, N], and boxes that are upright (x0, y0, x1, y1) or
 oriented (cx, cy, width, height, degrees). All are XLA programs of static shapes: on a CPU, on a GPU, inside compiled
-functions. An N that varies is padded to the next power of two, so that few programs are compiled.
+functions. An N that varies is padded to one of four lengths between powers of two, so that few programs are compiled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tfpipe.regions.programs import axis_length, pad_axis, padded_length, progra
 
 METHODS = ("linear", "gaussian")
 # Boxes that are decided on together; each tile costs TILE * N overlaps, which are never all in memory.
-_TILE = 64
+_TILE = 32
 
 
 def nms(
@@ -84,6 +84,7 @@ def soft_nms(
     min_score: float = 1e-3,
     max_output: int | None = None,
     num_boxes: Any = None,
+    classes: Any = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Boxes by falling score, where each one that is taken lowers the scores of those that it overlaps.
 
@@ -96,6 +97,7 @@ def soft_nms(
       method: "linear" or "gaussian".
       sigma: for "gaussian".
       min_score: a box whose score falls below is left out.
+      classes: integers [N] or [B, N]: only boxes of one class lower each other's scores; None: all are of one.
 
     Returns:
       int32 indices, padded with -1; float32 scores after they were lowered, padded with 0; int32 counts.
@@ -108,7 +110,7 @@ def soft_nms(
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma!r}; it takes a number above 0.")
     threshold, least = _threshold(iou_threshold, inclusive=False), tf.constant(min_score, tf.float32)
-    given = _check(boxes, scores, None, max_output, num_boxes)
+    given = _check(boxes, scores, classes, max_output, num_boxes)
     static = (given[0].shape.rank, given[0].shape[-1])
     return program(_soft, max_output, method, static=static, compiled=False)(
         *given, threshold, least, tf.constant(sigma, tf.float32)
@@ -203,16 +205,14 @@ def _soft(
     method: str,
     boxes: tf.Tensor,
     scores: tf.Tensor,
-    classes: None,
+    classes: tf.Tensor | None,
     num_boxes: tf.Tensor | None,
     threshold: tf.Tensor,
     least: tf.Tensor,
     sigma: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    boxes, padded, _, counts = _padded(boxes, scores, classes, num_boxes)
-    found = program(_suppress_soft, max_output, method, static=boxes.shape[-1])(
-        boxes, padded, counts, threshold, least, sigma
-    )
+    padded = _padded(boxes, scores, classes, num_boxes)
+    found = program(_suppress_soft, max_output, method, static=boxes.shape[-1])(*padded, threshold, least, sigma)
     return _as_asked(found, scores, max_output)
 
 
@@ -304,6 +304,7 @@ def _suppress_soft(
     method: str,
     boxes: tf.Tensor,
     scores: tf.Tensor,
+    classes: tf.Tensor | None,
     counts: tf.Tensor,
     threshold: tf.Tensor,
     least: tf.Tensor,
@@ -315,13 +316,16 @@ def _suppress_soft(
     steps = _least(limit, size)
     position, turn = tf.range(size), tf.range(steps)
     scores = tf.where(position < counts[:, None], scores, -np.inf)
-    parts = _columns(boxes, None)
+    parts = _columns(boxes, classes)
 
     def step(done: tf.Tensor, scores: tf.Tensor, taken: tf.Tensor, final: tf.Tensor) -> tuple[tf.Tensor, ...]:
         best = tf.argmax(scores, axis=1, output_type=tf.int32)[:, None]
         score = tf.gather(scores, best, batch_dims=1)
         now = (turn == done) & (score >= least)
-        overlap = pair_iou([tf.gather(part, best, batch_dims=1) for part in parts], parts)
+        own = [tf.gather(part, best, batch_dims=1) for part in parts]
+        overlap = pair_iou(own[: boxes.shape[-1]], parts[: boxes.shape[-1]])
+        if classes is not None:
+            overlap = tf.where(own[-1] == parts[-1], overlap, 0.0)
         if method == "linear":
             factor = tf.where(overlap > threshold, 1 - overlap, 1.0)
         else:

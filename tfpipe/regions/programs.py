@@ -6,7 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+# 1 to 4, then 5, 6, 7, 8, 10, 12, 14, 16, 20, ...
+_LENGTHS = np.array([1, 2, 3, *(step << power for power in range(28) for step in range(4, 8))], np.int32)
 
 
 @functools.lru_cache(maxsize=512)
@@ -32,13 +36,12 @@ def axis_length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
 def padded_length(length: int | tf.Tensor) -> int | tf.Tensor:
     """The length to which an axis is padded before it comes to a compiled program.
 
-    A static one stays, but for 0, of which comes 1. One that varies becomes the next power of two, so that a program is
-    compiled for each of those, not for each length.
+    A static one stays, but for 0, of which comes 1. One that varies becomes the next of four lengths between powers of
+    two, so that few programs are compiled, and at most a fifth of what they compute is padding.
     """
     if isinstance(length, int):
         return max(length, 1)
-    powers = tf.constant([2**power for power in range(31)])
-    return tf.reduce_min(tf.where(powers >= length, powers, powers[-1]))
+    return tf.reduce_min(tf.where(length <= _LENGTHS, _LENGTHS, _LENGTHS[-1]))
 
 
 def pad_axis(tensor: tf.Tensor, axis: int, length: int | tf.Tensor, *, value: float = 0) -> tf.Tensor:
