@@ -25,7 +25,7 @@ from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Rendering, record_call
 from tfpipe.images.sizes import as_size
 from tfpipe.policy import is_integer
-from tfpipe.regions.move import move_regions
+from tfpipe.regions.move import matrices_of, move_regions
 
 WindowSize = tuple[int, int]
 # Bilinear weights are whole 2048ths: 255 * 2048 * 2048 fits in 31 bits.
@@ -306,5 +306,4 @@ def _regions(batch: Batch, window: tf.Tensor, size: WindowSize) -> Batch:
     """The boxes, keypoints and polygons of a batch whose windows [B, 4] become images of a size."""
     top, left, height, width = tf.unstack(tf.cast(window, tf.float64), axis=-1)
     x, y, zero = size[1] / width, size[0] / height, tf.zeros_like(top)
-    maps = tf.stack([tf.stack([x, zero, -left * x], -1), tf.stack([zero, y, -top * y], -1)], -2)
-    return move_regions(batch, maps, size)
+    return move_regions(batch, matrices_of([[x, zero, -left * x], [zero, y, -top * y]]), size)

@@ -19,9 +19,9 @@ from tfpipe.augment.forms.apply import check_mask_fill
 from tfpipe.augment.objects import check_objects, join_objects, mask_layers, objects_of
 from tfpipe.augment.transform import Batch, BatchTransform, record_call
 from tfpipe.policy import is_number
-from tfpipe.regions.move import box_areas, keep_boxes, move_regions
+from tfpipe.regions.move import box_areas, keep_boxes, matrices_of, move_regions
 from tfpipe.regions.programs import program
-from tfpipe.regions.sampling import sample
+from tfpipe.regions.sampling import sample, to_pixels
 
 # (down, right) of the four places; the image itself comes first.
 _PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -119,9 +119,8 @@ def _render(
         inside &= ((y > middle_y) == bool(down)) & ((x > middle_x) == bool(right))
         across, along = (tf.broadcast_to(part, tf.shape(inside)) for part in (source_x - 0.5, source_y - 0.5))
         values = sample(tf.gather(images, partner), across, along, interpolation, "edge", None)
-        if interpolation != "nearest" and not images.dtype.is_floating:
-            values = tf.cast(values + 0.5, tf.int32)
-        result = tf.where(inside[..., None], tf.cast(values, images.dtype), result)
+        values = values if interpolation == "nearest" else to_pixels(values, images.dtype)
+        result = tf.where(inside[..., None], values, result)
     return result
 
 
@@ -133,8 +132,7 @@ def _moved_objects(
     for (down, right), partner, drawn in zip(_PLACES, partners, geometry, strict=True):
         factor, y, x, corner_y, corner_x = tf.unstack(drawn, axis=1)
         zero = tf.zeros_like(factor)
-        rows = [[factor, zero, x - corner_x * factor], [zero, factor, y - corner_y * factor]]
-        maps = tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)
+        maps = matrices_of([[factor, zero, x - corner_x * factor], [zero, factor, y - corner_y * factor]])
         height, width = zero + shape.height, zero + shape.width
         top, left = (y, x) if down and right else (y if down else zero, x if right else zero)
         place = tf.stack([left, top, width if right else x, height if down else y], axis=-1)

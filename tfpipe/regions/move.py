@@ -60,7 +60,12 @@ def invert_maps(maps: tf.Tensor) -> tf.Tensor:
     ]
     determinant = a * parts[0][0] + b * parts[1][0] + c * parts[2][0]
     scale = tf.math.divide_no_nan(tf.ones_like(a), determinant)
-    return tf.stack([tf.stack([part * scale for part in row], -1) for row in parts[: len(rows)]], -2)
+    return matrices_of([[part * scale for part in row] for row in parts[: len(rows)]])
+
+
+def matrices_of(rows: Sequence[Sequence[tf.Tensor]]) -> tf.Tensor:
+    """Matrices [..., rows, columns] of their entries [...], row by row."""
+    return tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def move_points(points: Any, maps: tf.Tensor) -> Any:

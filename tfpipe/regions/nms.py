@@ -10,6 +10,7 @@ functions. An N that varies is padded to one of four lengths between powers of t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,12 +110,8 @@ def soft_nms(
         raise ValueError(f"Unknown method {method!r}; allowed: {list(METHODS)}.")
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma!r}; it takes a number above 0.")
-    threshold, least = _threshold(iou_threshold, inclusive=False), tf.constant(min_score, tf.float32)
-    given = _check(boxes, scores, classes, max_output, num_boxes)
-    static = (given[0].shape.rank, given[0].shape[-1])
-    return program(_soft, max_output, method, static=static, compiled=False)(
-        *given, threshold, least, tf.constant(sigma, tf.float32)
-    )
+    numbers = _threshold(iou_threshold, inclusive=False), np.float32(min_score), np.float32(sigma)
+    return _run(_suppress_soft, method, boxes, scores, classes, max_output, num_boxes, numbers)
 
 
 def _suppress(
@@ -127,17 +124,15 @@ def _suppress(
     num_boxes: Any,
     inclusive: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    threshold = _threshold(iou_threshold, inclusive=inclusive)
-    least = tf.constant(-np.inf if min_score is None else min_score, tf.float32)
-    given = _check(boxes, scores, classes, max_output, num_boxes)
-    static = (given[0].shape.rank, given[0].shape[-1])
-    return program(_hard, max_output, inclusive, static=static, compiled=False)(*given, threshold, least)
+    least = np.float32(-np.inf if min_score is None else min_score)
+    numbers = _threshold(iou_threshold, inclusive=inclusive), least
+    return _run(_suppress_hard, inclusive, boxes, scores, classes, max_output, num_boxes, numbers)
 
 
 # ---- arguments
 
 
-def _threshold(given: float, *, inclusive: bool) -> tf.Tensor:
+def _threshold(given: float, *, inclusive: bool) -> np.float32:
     """The float32 that overlaps in float32 compare with as they would with the number itself."""
     if not 0 <= given <= 1:
         raise ValueError(f"iou_threshold is {given!r}; it takes 0 to 1.")
@@ -146,7 +141,7 @@ def _threshold(given: float, *, inclusive: bool) -> tf.Tensor:
         near = np.nextafter(near, np.float32(2))
     elif not inclusive and float(near) > given:
         near = np.nextafter(near, np.float32(-1))
-    return tf.constant(near)
+    return near
 
 
 def _check(
@@ -167,61 +162,53 @@ def _check(
     return boxes, scores, classes, None if num_boxes is None else tf.cast(num_boxes, tf.int32)
 
 
-def _padded(
-    boxes: tf.Tensor, scores: tf.Tensor, classes: tf.Tensor | None, num_boxes: tf.Tensor | None
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None, tf.Tensor]:
-    """Boxes [B, N', 4], scores [B, N'], classes and counts [B]; a known N stays, of 0 comes 1."""
-    given = [part for part in (boxes, scores, classes) if part is not None]
-    if scores.shape.rank == 1:
-        given = [part[None] for part in given]
-    batch_size, size = (axis_length(given[1], axis) for axis in range(2))
-    padded = [pad_axis(part, 1, padded_length(size)) for part in given]
-    counts = tf.broadcast_to(size if num_boxes is None else tf.minimum(num_boxes, size), [batch_size])
-    return padded[0], padded[1], padded[2] if classes is not None else None, counts
-
-
 # ---- programs
 
 
-def _hard(
+def _run(
+    suppress: Callable[..., tuple[tf.Tensor, ...]],
+    option: Any,
+    boxes: Any,
+    scores: Any,
+    classes: Any,
     max_output: int | None,
-    inclusive: bool,
+    num_boxes: Any,
+    numbers: Sequence[np.float32],
+) -> Any:
+    """What a program of suppression finds: parts [n] or [B, n], and the counts."""
+    boxes, scores, classes, num_boxes = _check(boxes, scores, classes, max_output, num_boxes)
+    axis, rank = scores.shape.rank - 1, scores.shape.rank
+    length = axis_length(scores, axis)
+    room = padded_length(length)
+    is_padded = not isinstance(room, int) or room != length
+    if num_boxes is not None or is_padded:
+        num_boxes = tf.minimum(length if num_boxes is None else num_boxes, length)
+    given = [part if part is None else pad_axis(part, axis, room) for part in (boxes, scores, classes)]
+    values = [tf.constant(number) for number in numbers]
+    compiled = program(_in_batches, suppress, max_output, option, static=(rank, boxes.shape[-1]))
+    found = compiled(*given, num_boxes, *values)
+    if is_padded and max_output is None:
+        return (*(part[..., :length] for part in found[:-1]), found[-1])
+    return found
+
+
+def _in_batches(
+    suppress: Callable[..., tuple[tf.Tensor, ...]],
+    max_output: int | None,
+    option: Any,
     boxes: tf.Tensor,
     scores: tf.Tensor,
     classes: tf.Tensor | None,
     num_boxes: tf.Tensor | None,
-    threshold: tf.Tensor,
-    least: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    padded = _padded(boxes, scores, classes, num_boxes)
-    # TensorFlow's own kernel sorts in a third of the time of XLA's; of equal scores it takes the first one, too.
-    order = tf.math.top_k(padded[1], axis_length(padded[1], 1)).indices
-    found = program(_suppress_hard, max_output, inclusive, static=boxes.shape[-1])(*padded, order, threshold, least)
-    return _as_asked(found, scores, max_output)
-
-
-def _soft(
-    max_output: int | None,
-    method: str,
-    boxes: tf.Tensor,
-    scores: tf.Tensor,
-    classes: tf.Tensor | None,
-    num_boxes: tf.Tensor | None,
-    threshold: tf.Tensor,
-    least: tf.Tensor,
-    sigma: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    padded = _padded(boxes, scores, classes, num_boxes)
-    found = program(_suppress_soft, max_output, method, static=boxes.shape[-1])(*padded, threshold, least, sigma)
-    return _as_asked(found, scores, max_output)
-
-
-def _as_asked(found: tuple[tf.Tensor, ...], scores: tf.Tensor, max_output: int | None) -> Any:
-    """The parts [B, n] and the count [B] of a program as wide as asked for, and without a batch where none came."""
-    *wide, count = found
-    if max_output is None:
-        wide = [part[:, : axis_length(scores, -1)] for part in wide]
-    return tuple(part[0] if scores.shape.rank == 1 else part for part in (*wide, count))
+    *numbers: tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    """suppress(...) of a batch; of one image as of a batch of it."""
+    is_batch = scores.shape.rank == 2
+    given = [part if part is None or is_batch else part[None] for part in (boxes, scores, classes)]
+    batch_size, size = (axis_length(given[1], axis) for axis in range(2))
+    counts = tf.broadcast_to(size if num_boxes is None else num_boxes, [batch_size])
+    found = suppress(max_output, option, *given, counts, *numbers)
+    return found if is_batch else tuple(part[0] for part in found)
 
 
 def _suppress_hard(
@@ -231,13 +218,13 @@ def _suppress_hard(
     scores: tf.Tensor,
     classes: tf.Tensor | None,
     counts: tf.Tensor,
-    order: tf.Tensor,
     threshold: tf.Tensor,
     least: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     threshold = tf.cast(threshold, boxes.dtype)
     size = axis_length(scores, 1)
     limit = size if max_output is None else max_output
+    order = tf.math.top_k(scores, size).indices  # of equal scores the first one comes first
     position = tf.range(size)
     # As floats, which XLA's top_k takes without sorting all of them; exact up to 2 ** 24 boxes.
     rank = tf.cast(size - position, tf.float32)

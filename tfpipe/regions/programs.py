@@ -14,18 +14,17 @@ _LENGTHS = np.array([1, 2, 3, *(step << power for power in range(28) for step in
 
 
 @functools.lru_cache(maxsize=512)
-def program(function: Callable[..., Any], *options: Any, static: Any = (), compiled: bool = True) -> Any:
-    """A graph of function(*options, *tensors), compiled by XLA or run by TensorFlow's kernels.
+def program(function: Callable[..., Any], *options: Any, static: Any = ()) -> Any:
+    """A graph of function(*options, *tensors), compiled by XLA.
 
     Args:
       function, options: what is computed.
       static: of the tensors' shapes what the function reads: where it differs, programs do; else TensorFlow would trace
         one for any length.
-      compiled: by XLA.
     """
     # A partial has no code of its own, so that TensorFlow counts each program's traces separately, and does not warn.
     partial = functools.partial(function, *options)
-    return tf.function(partial, jit_compile=compiled or None, autograph=False, reduce_retracing=True)
+    return tf.function(partial, jit_compile=True, autograph=False, reduce_retracing=True)
 
 
 def axis_length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
@@ -36,15 +35,18 @@ def axis_length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
 def padded_length(length: int | tf.Tensor) -> int | tf.Tensor:
     """The length to which an axis is padded before it comes to a compiled program.
 
-    A static one stays, but for 0, of which comes 1. One that varies becomes the next of four lengths between powers of
-    two, so that few programs are compiled, and at most a fifth of what they compute is padding.
+    One that a graph knows stays, but for 0, of which comes 1. One that varies, as from call to call outside of graphs,
+    becomes the next of four lengths between powers of two, so that few programs are compiled, and at most a fifth of
+    what they compute is padding.
     """
     if isinstance(length, int):
-        return max(length, 1)
+        return int(_LENGTHS[np.searchsorted(_LENGTHS, length)]) if tf.executing_eagerly() else max(length, 1)
     return tf.reduce_min(tf.where(length <= _LENGTHS, _LENGTHS, _LENGTHS[-1]))
 
 
 def pad_axis(tensor: tf.Tensor, axis: int, length: int | tf.Tensor, *, value: float = 0) -> tf.Tensor:
     """The tensor with an axis filled up at its end to a length."""
     missing = length - axis_length(tensor, axis)
+    if isinstance(missing, int) and missing == 0:
+        return tensor
     return tf.pad(tensor, [[0, missing if i == axis else 0] for i in range(len(tensor.shape))], constant_values=value)

@@ -17,6 +17,7 @@ import tensorflow as tf
 from tfpipe.images.sizes import as_size
 from tfpipe.regions.boxes import as_floats, check_last_axis
 from tfpipe.regions.programs import axis_length, pad_axis, padded_length, program
+from tfpipe.regions.sampling import to_pixels
 
 Tap = tuple[tf.Tensor, tf.Tensor]
 
@@ -69,8 +70,11 @@ def roi_align(
     size = as_size(output_size, "output_size")
     scale = tf.constant(spatial_scale, tf.float32)
     shape = tuple(features.shape[1:])
-    graph = program(_padded, size, sampling_ratio, bool(aligned), static=shape, compiled=False)
-    return graph(features, tf.cast(boxes, tf.float32), box_indices, scale)
+    count = axis_length(boxes, 0)
+    room = padded_length(count)
+    given = [pad_axis(part, 0, room) for part in (tf.cast(boxes, tf.float32), box_indices)]
+    pooled = program(_pool, size, sampling_ratio, bool(aligned), static=shape)(features, *given, scale)
+    return pooled if isinstance(room, int) and room == count else pooled[:count]
 
 
 def crop_and_resize(
@@ -87,20 +91,6 @@ def crop_and_resize(
       sampling_ratio: samples of a pixel along each axis; 0 averages over all pixels, which avoids aliases.
     """
     return roi_align(images, boxes, box_indices, output_size=output_size, sampling_ratio=sampling_ratio)
-
-
-def _padded(
-    size: tuple[int, int],
-    ratio: int,
-    aligned: bool,
-    features: tf.Tensor,
-    boxes: tf.Tensor,
-    box_indices: tf.Tensor,
-    scale: tf.Tensor,
-) -> tf.Tensor:
-    count = axis_length(boxes, 0)
-    padded = [pad_axis(part, 0, padded_length(count)) for part in (boxes, box_indices)]
-    return program(_pool, size, ratio, aligned, static=tuple(features.shape[1:]))(features, *padded, scale)[:count]
 
 
 def _pool(
@@ -144,8 +134,7 @@ def _pool(
 
         return over_samples(gather, tf.zeros([tf.shape(boxes)[0], *size, channels])), gradient
 
-    pooled = pool(tf.cast(features, tf.float32))
-    return tf.cast(tf.floor(pooled + 0.5) if features.dtype == tf.uint8 else pooled, features.dtype)
+    return to_pixels(pool(tf.cast(features, tf.float32)), features.dtype)
 
 
 class _Bins(NamedTuple):
