@@ -50,7 +50,7 @@ def copy_paste(*, p: float = 0.5, background: int | Sequence[int] = 0, min_visib
         box_labels, points no boxes or no axis of objects, masks are no integers in one channel, the batch is known to
         hold one image, or it is inside of keypoint_pairs.
     """
-    values = (background,) if isinstance(background, int) else tuple(background)
+    values = tuple(background) if isinstance(background, list | tuple) else (background,)
     if not values or not all(is_integer(value, -(2**31)) for value in values):
         raise ValueError(f"background of copy_paste is {background!r}; it takes an integer, or several.")
     for name, share in (("p", p), ("min_visible", min_visible)):
@@ -109,7 +109,7 @@ def _drawn(seed: tf.Tensor, shape: BatchShape, number: int | tf.Tensor, p: float
     """Bool [B, number]: each true at a rate p, and the same for any number behind it."""
     seeds = draw_uniforms(seed, shape.batch_size, 1).noise[:, 0]
     bits = draw_bits(seeds, tf.range(number)[:, None, None])
-    return happens(bits, tf.fill([shape.batch_size], p))[..., 0, 0]
+    return happens(bits, tf.fill([shape.batch_size], float(p)))[..., 0, 0]
 
 
 def _as_rows(keep: tf.Tensor, boxes: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.regions.boxes import as_floats, check_last_axis, pair_iou
-from tfpipe.regions.programs import axis_length, pad_axis, padded_length, program
+from tfpipe.regions.programs import axis_length, for_length, pad_axis, padded_length, program
 
 METHODS = ("linear", "gaussian")
 # Boxes that are decided on together; each tile costs TILE * N overlaps, which are never all in memory.
@@ -176,17 +176,31 @@ def _run(
     numbers: Sequence[np.float32],
 ) -> Any:
     """What a program of suppression finds: parts [n] or [B, n], and the counts."""
-    boxes, scores, classes, num_boxes = _check(boxes, scores, classes, max_output, num_boxes)
-    axis, rank = scores.shape.rank - 1, scores.shape.rank
-    length = axis_length(scores, axis)
+    given = _check(boxes, scores, classes, max_output, num_boxes)
+    length, static = axis_length(given[1], -1), (given[1].shape.rank, given[0].shape[-1])
+    run = for_length(length, _fitted, suppress, max_output, option, static=static)
+    return run(*given, *(tf.constant(number) for number in numbers))
+
+
+def _fitted(
+    suppress: Callable[..., tuple[tf.Tensor, ...]],
+    max_output: int | None,
+    option: Any,
+    boxes: tf.Tensor,
+    scores: tf.Tensor,
+    classes: tf.Tensor | None,
+    num_boxes: tf.Tensor | None,
+    *numbers: tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    """As _in_batches, compiled for few lengths."""
+    axis, length = scores.shape.rank - 1, axis_length(scores, -1)
     room = padded_length(length)
     is_padded = not isinstance(room, int) or room != length
     if num_boxes is not None or is_padded:
         num_boxes = tf.minimum(length if num_boxes is None else num_boxes, length)
     given = [part if part is None else pad_axis(part, axis, room) for part in (boxes, scores, classes)]
-    values = [tf.constant(number) for number in numbers]
-    compiled = program(_in_batches, suppress, max_output, option, static=(rank, boxes.shape[-1]))
-    found = compiled(*given, num_boxes, *values)
+    compiled = program(_in_batches, suppress, max_output, option, static=(axis, boxes.shape[-1]))
+    found = compiled(*given, num_boxes, *numbers)
     if is_padded and max_output is None:
         return (*(part[..., :length] for part in found[:-1]), found[-1])
     return found

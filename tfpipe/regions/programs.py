@@ -9,22 +9,35 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-# 1 to 4, then 5, 6, 7, 8, 10, 12, 14, 16, 20, ...
-_LENGTHS = np.array([1, 2, 3, *(step << power for power in range(28) for step in range(4, 8))], np.int32)
+# 1 to 4, then 5, 6, 7, 8, 10, 12, 14, 16, 20, ...; and the numbers of proposals that detectors commonly keep.
+_COMMON = {100, 300, 500, 1000, 2000, 5000, 10_000}
+_LENGTHS = np.array(sorted({1, 2, 3, *_COMMON, *(step << n for n in range(28) for step in range(4, 8))}), np.int32)
 
 
 @functools.lru_cache(maxsize=512)
-def program(function: Callable[..., Any], *options: Any, static: Any = ()) -> Any:
-    """A graph of function(*options, *tensors), compiled by XLA.
+def program(function: Callable[..., Any], *options: Any, static: Any = (), compiled: bool = True) -> Any:
+    """A graph of function(*options, *tensors), compiled by XLA or run by TensorFlow's kernels.
 
     Args:
       function, options: what is computed.
       static: of the tensors' shapes what the function reads: where it differs, programs do; else TensorFlow would trace
         one for any length.
+      compiled: by XLA.
     """
     # A partial has no code of its own, so that TensorFlow counts each program's traces separately, and does not warn.
     partial = functools.partial(function, *options)
-    return tf.function(partial, jit_compile=True, autograph=False, reduce_retracing=True)
+    return tf.function(partial, jit_compile=compiled or None, autograph=False, reduce_retracing=True)
+
+
+def for_length(length: int | tf.Tensor, function: Callable[..., Any], *options: Any, static: Any = ()) -> Any:
+    """function(*options, *tensors), which pads an axis of a length to padded_length and calls a compiled program.
+
+    Outside of graphs it becomes a graph, in which lengths that differ from call to call are not known, but for lengths
+    that are never padded: then the graph would cost more than what it holds.
+    """
+    if tf.executing_eagerly() and length not in _LENGTHS:
+        return program(function, *options, static=static, compiled=False)
+    return functools.partial(function, *options)
 
 
 def axis_length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
@@ -35,12 +48,11 @@ def axis_length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
 def padded_length(length: int | tf.Tensor) -> int | tf.Tensor:
     """The length to which an axis is padded before it comes to a compiled program.
 
-    One that a graph knows stays, but for 0, of which comes 1. One that varies, as from call to call outside of graphs,
-    becomes the next of four lengths between powers of two, so that few programs are compiled, and at most a fifth of
-    what they compute is padding.
+    A known one stays, but for 0, of which comes 1. One that varies becomes the next of four lengths between powers of
+    two, so that few programs are compiled, and at most a fifth of what they compute is padding.
     """
     if isinstance(length, int):
-        return int(_LENGTHS[np.searchsorted(_LENGTHS, length)]) if tf.executing_eagerly() else max(length, 1)
+        return max(length, 1)
     return tf.reduce_min(tf.where(length <= _LENGTHS, _LENGTHS, _LENGTHS[-1]))
 
 

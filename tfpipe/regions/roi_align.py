@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfpipe.images.sizes import as_size
 from tfpipe.regions.boxes import as_floats, check_last_axis
-from tfpipe.regions.programs import axis_length, pad_axis, padded_length, program
+from tfpipe.regions.programs import axis_length, for_length, pad_axis, padded_length, program
 from tfpipe.regions.sampling import to_pixels
 
 Tap = tuple[tf.Tensor, tf.Tensor]
@@ -70,11 +70,8 @@ def roi_align(
     size = as_size(output_size, "output_size")
     scale = tf.constant(spatial_scale, tf.float32)
     shape = tuple(features.shape[1:])
-    count = axis_length(boxes, 0)
-    room = padded_length(count)
-    given = [pad_axis(part, 0, room) for part in (tf.cast(boxes, tf.float32), box_indices)]
-    pooled = program(_pool, size, sampling_ratio, bool(aligned), static=shape)(features, *given, scale)
-    return pooled if isinstance(room, int) and room == count else pooled[:count]
+    run = for_length(axis_length(boxes, 0), _fitted, size, sampling_ratio, bool(aligned), static=shape)
+    return run(features, tf.cast(boxes, tf.float32), box_indices, scale)
 
 
 def crop_and_resize(
@@ -91,6 +88,23 @@ def crop_and_resize(
       sampling_ratio: samples of a pixel along each axis; 0 averages over all pixels, which avoids aliases.
     """
     return roi_align(images, boxes, box_indices, output_size=output_size, sampling_ratio=sampling_ratio)
+
+
+def _fitted(
+    size: tuple[int, int],
+    ratio: int,
+    aligned: bool,
+    features: tf.Tensor,
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    scale: tf.Tensor,
+) -> tf.Tensor:
+    """As _pool, compiled for few numbers of boxes."""
+    count = axis_length(boxes, 0)
+    room = padded_length(count)
+    given = [pad_axis(part, 0, room) for part in (boxes, box_indices)]
+    pooled = program(_pool, size, ratio, aligned, static=tuple(features.shape[1:]))(features, *given, scale)
+    return pooled if isinstance(room, int) and room == count else pooled[:count]
 
 
 def _pool(
