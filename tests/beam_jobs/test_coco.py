@@ -48,6 +48,8 @@ def test_all_categories_are_labels_where_several_are_asked_for(tmp_path: Path) -
         assert boxes.shape == (len(categories), 4)
         assert [(3, 7, 12)[i] for i in ids.numpy()] == categories
         assert {(3, 7, 12)[i] for i in several.numpy()} == set(categories)
+    _, target = next(iter(tfpipe.make_dataset(manifest, batch_size=20, image_size=(8, 8), labels="boxes")))
+    assert target["num_boxes"].numpy().sum() == sum(map(len, BOXES.values()))
 
 
 def test_the_order_of_the_file_changes_no_byte(tmp_path: Path) -> None:
@@ -143,10 +145,13 @@ def test_keypoints_ride_along_where_a_category_names_them(tmp_path: Path) -> Non
     assert found["000.jpg"]["keypoints"].tolist() == [[[5, 6, 2], [7.5, 8, 1]], [[0, 0, 0], [0, 0, 0]]]
     assert found["001.jpg"]["keypoints"].tolist() == [[[5, 6, 2], [0, 0, 0]]]
     (batch,) = tfpipe.make_dataset(outcome.manifest, batch_size=2, image_size=(8, 8), labels=None, training=False)
-    assert batch["keypoints"].shape.as_list() == [2, None, 2, 3]
+    assert batch["keypoints"].shape.as_list()[1:] == [None, 2, 3]
     record = tfpipe.get(outcome.manifest, "000.jpg", image_size=(8, 8))
     row = batch["key"].numpy().tolist().index(b"000.jpg")
     assert record["keypoints"].tolist() == batch["keypoints"][row].numpy().tolist()
+    again = run(tmp_path / "out", tmp_path / "again", split=None).manifest
+    (same,) = tfpipe.make_dataset(again, batch_size=2, image_size=(8, 8), labels=None, training=False)
+    assert same["keypoints"].to_list() == batch["keypoints"].to_list()
 
 
 def test_annotations_without_boxes_give_their_category(tmp_path: Path) -> None:
