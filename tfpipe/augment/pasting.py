@@ -61,15 +61,16 @@ def copy_paste(*, p: float = 0.5, background: int | Sequence[int] = 0, min_visib
         _check(batch, shape)
         pairing, choosing = split_seed(seed, 2)
         partner = draw_partner(pairing, shape.batch_size)
-        marked = {} if "mask" not in batch else {"mask": mask_layers(batch["mask"])[0]}
+        layers, restore = mask_layers(batch["mask"]) if "mask" in batch else (None, None)
+        marked = {} if layers is None else {"mask": layers}
         boxes, is_box = _dense_boxes(batch, shape)
         drawn = _drawn(choosing, shape, axis_length(boxes, 1), p)
         static = (tuple(batch["image"].shape[1:]), tuple(marked))
         paste = program(_paste, values, float(min_visible), static=static)
         pixels, kept, came = paste({"image": batch["image"], **marked}, boxes, is_box, drawn, partner)
         pasted: dict[str, Any] = {"image": tf.ensure_shape(pixels["image"], batch["image"].shape)}
-        if marked:
-            pasted["mask"] = tf.reshape(pixels["mask"], tf.shape(batch["mask"]))
+        if restore is not None:
+            pasted["mask"] = tf.ensure_shape(restore(pixels["mask"]), batch["mask"].shape)
         if "boxes" not in batch:
             return {**batch, **pasted}
         parts = []
