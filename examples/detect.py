@@ -4,7 +4,7 @@
     python examples/detect.py --work /tmp/detect --coco instances_train.json    # on your own annotations
 
 Each cell of a grid of 8 x 8 pixels says which class has its middle near, and how far the four sides of its box are
-(after Tian et al., "FCOS", 2019). It is as small as an example can be: minutes on a CPU.
+(after Tian et al., "FCOS", 2019). It is as small as an example can be.
 """
 
 from __future__ import annotations
