@@ -40,6 +40,8 @@ LAYERS = {
     "PBA": lambda: layers.PBA("rcifar10", num_epochs=20, steps_per_epoch=100),
     "MixUp": lambda: layers.MixUp(0.4, per="batch"),
     "CutMix": lambda: layers.CutMix(),
+    "Mosaic": lambda: layers.Mosaic(scale=(0.6, 0.9)),
+    "CopyPaste": lambda: layers.CopyPaste(p=0.3, background=(0, 255)),
 }
 
 
@@ -145,6 +147,34 @@ def test_boxes_may_be_ragged_and_images_may_not():
         layer(ragged)
     with pytest.raises(ValueError, match="this batch is ragged: resize or crop its images first"):
         tf.data.Dataset.from_tensors(ragged).map(layer)
+
+
+def test_boxes_and_masks_go_through_a_layer_as_make_dataset_gives_them():
+    targets = {
+        "boxes": tf.constant([[[2.0, 2, 6, 6], [0, 0, 0, 0]]] * 12),
+        "labels": tf.constant([[1, -1]] * 12),
+        "num_boxes": tf.ones([12], tf.int32),
+    }
+    images, found = layers.Mosaic(scale=(1, 1), seed=1)((pictures(), targets))
+    assert images.shape == (12, *SHAPE)
+    assert {name: part.shape.as_list() for name, part in found.items()} == {
+        "boxes": [12, 8, 4],
+        "labels": [12, 8],
+        "num_boxes": [12],
+    }
+    counts = found["num_boxes"].numpy()
+    np.testing.assert_array_equal(found["labels"].numpy() == 1, np.arange(8) < counts[:, None])
+    _, mixed = layers.MixUp(8.0, seed=1)((pictures(), targets))
+    np.testing.assert_allclose(mixed["weights"].numpy().sum(axis=1), 1, atol=0.01)
+    mask = tf.constant(np.random.default_rng(0).integers(0, 3, (12, 8, 8, 1)), tf.uint8)
+    _, pasted = layers.CopyPaste(p=1.0, seed=1)((pictures(), mask))
+    assert pasted.shape == mask.shape
+    named = layers.MixUp(8.0, seed=1)(
+        {"images": pictures(), "boxes": targets["boxes"], "box_labels": targets["labels"]}
+    )
+    assert set(named) == {"images", "boxes", "box_labels", "box_weights"}
+    with pytest.raises(ValueError, match="a dict of boxes, labels and num_boxes; got \\['classes'\\]"):
+        layers.Mosaic()((pictures(), {"classes": targets["labels"]}))
 
 
 def small(seed=3):

@@ -26,15 +26,21 @@ import tensorflow as tf
 from tfpipe.augment.draw.streams import split_seed
 from tfpipe.augment.in_jax import call_in_jax
 from tfpipe.augment.mixing import cutmix, mixup
+from tfpipe.augment.mosaics import mosaic
 from tfpipe.augment.ops.op import Op
+from tfpipe.augment.pasting import copy_paste
 from tfpipe.augment.policies import auto_augment, policy, rand_augment, trivial_augment_wide
 from tfpipe.augment.saving import from_json, named_ops, to_json
 from tfpipe.augment.schedules import pba
 from tfpipe.augment.transform import Transform
 from tfpipe.policy import is_integer
 from tfpipe.reader.layers import Preprocess as Preprocess
+from tfpipe.regions.boxes import pad_boxes
+from tfpipe.regions.layers import BoxIoU as BoxIoU
+from tfpipe.regions.layers import CropAndResize as CropAndResize
 from tfpipe.regions.layers import NonMaxSuppression as NonMaxSuppression
 from tfpipe.regions.layers import RoIAlign as RoIAlign
+from tfpipe.regions.layers import SoftNonMaxSuppression as SoftNonMaxSuppression
 from tfpipe.regions.layers import Warp as Warp
 from tfpipe.tf_internals import read_and_skip
 
@@ -43,6 +49,10 @@ _PACKAGE = "tfpipe"
 _STRIDE = 256
 # What Keras's own layers call the parts of a dict.
 _KERAS_NAMES = {"images": "image", "labels": "label"}
+# What the layer itself adds to a batch.
+_ADDED = ("epoch",)
+# What transforms call the parts of make_dataset's labels where those are boxes.
+_TARGETS = {"boxes": "boxes", "labels": "box_labels", "weights": "box_weights"}
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -50,8 +60,10 @@ class Augment(keras.layers.Layer):
     """Applies transforms to the batches that pass through in training.
 
     Takes images [B, H, W, C] (uint8, or floats in [0, 1]), a pair (images, labels), or a dict with "image" (or Keras's
-    "images") and what else the transforms take; returns the same structure and dtypes, under mixed precision too.
-    Boxes may be ragged; images may not: all of a batch have one size.
+    "images") and what else the transforms take; returns the same structure and dtypes, under mixed precision too, and
+    in a dict what transforms add, such as box_weights. The labels may be masks [B, H, W, 1], or a dict of "boxes",
+    "labels" and "num_boxes", as make_dataset gives them; it comes out as long as transforms make it, four times as long
+    by a mosaic, with what there is in front. Boxes may be ragged; images may not: all of a batch have one size.
 
     Args:
       transforms: of tfpipe.augment, applied in order.
@@ -199,12 +211,35 @@ def _as_batch(inputs: Any) -> tuple[dict[str, Any], Callable[[dict[str, Any]], A
     if isinstance(inputs, Mapping):
         names: dict[Any, Any] = {_KERAS_NAMES.get(name, name): name for name in inputs}
         batch = {new: inputs[name] for new, name in names.items()}
-        return batch, lambda done: {names[new]: value for new, value in done.items() if new in names}
+        return batch, lambda done: {
+            names.get(new, new): value for new, value in done.items() if new in names or new not in _ADDED
+        }
     if isinstance(inputs, list | tuple):
         if len(inputs) != 2:
             raise ValueError(f"The layer takes images, (images, labels) or a dict; it got {len(inputs)} inputs.")
-        return {"image": inputs[0], "label": inputs[1]}, lambda done: (done["image"], done["label"])
+        if isinstance(inputs[1], Mapping):
+            return {"image": inputs[0], **_as_boxes(inputs[1])}, lambda done: (done["image"], _as_targets(done))
+        name = "mask" if len(inputs[1].shape) == 4 else "label"
+        return {"image": inputs[0], name: inputs[1]}, lambda done: (done["image"], done[name])
     return {"image": inputs}, lambda done: done["image"]
+
+
+def _as_boxes(targets: Mapping[str, Any]) -> dict[str, Any]:
+    """The features that transforms take, of a dict as make_dataset(labels="boxes") gives it."""
+    unknown = sorted(set(targets) - {*_TARGETS, "num_boxes"})
+    if unknown or not {"boxes", "labels"} <= set(targets):
+        raise ValueError(f"The labels are a dict of boxes, labels and num_boxes; got {sorted(targets)}.")
+    return {_TARGETS[name]: value for name, value in targets.items() if name != "num_boxes"}
+
+
+def _as_targets(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Such a dict of a batch after its transforms."""
+    weights = [batch["box_weights"]] if "box_weights" in batch else []
+    most = batch["boxes"].shape[1]
+    if most is None:
+        raise ValueError("The boxes of a pair (images, labels) are [B, N, 4] with a static N; a dict may be ragged.")
+    boxes, labels, count, _, *weights = pad_boxes(batch["boxes"], batch["box_labels"], max_boxes=most, also=weights)
+    return {"boxes": boxes, "labels": labels, "num_boxes": count} | ({"weights": weights[0]} if weights else {})
 
 
 class _FactoryLayer(Augment):
@@ -272,3 +307,13 @@ class MixUp(_FactoryLayer, factory=mixup):
 @keras.saving.register_keras_serializable(_PACKAGE)
 class CutMix(_FactoryLayer, factory=cutmix):
     """augment.cutmix as a layer of (images, labels) or a dict; its arguments, and seed, name and dtype of Augment."""
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class Mosaic(_FactoryLayer, factory=mosaic):
+    """augment.mosaic as a layer of (images, masks or boxes) or a dict; its arguments, and seed, name and dtype."""
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class CopyPaste(_FactoryLayer, factory=copy_paste):
+    """augment.copy_paste as a layer of (images, masks or boxes) or a dict; its arguments, and seed, name and dtype."""

@@ -1,9 +1,9 @@
 """The additional columns of a source: the values of their cells in a record, and the features that hold them.
 
 A column's dtype is "string", "int64", "float32" or "bytes", whose cells are in base64; "int64[]" is an array of any
-length, "int64[=7]" one of seven values, "float32[4]" one of rows of four numbers; cells of several texts are JSON.
-"mask" names the file of the image's mask, which a record holds as a part of its image. Boxes move with their image,
-where it is turned upright or resized before it is stored.
+length, "int64[=7]" one of seven values, "float32[4]" one of rows of four numbers, "float32[17,3]" one of 17 rows of
+three; cells of several texts are JSON. "mask" names the file of the image's mask, which a record holds as a part of its
+image. Boxes and keypoints move with their image, where it is turned upright or resized before it is stored.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tfpipe.images.probe import ImageHeader
 
 # The column's name and dtype, as the COCO source gives them: x0, y0, x1, y1 in pixels of the image as its file has it.
 BOXES_COLUMN = ("boxes", "float32[4]")
+KEYPOINTS = "keypoints"
 _SCALARS: dict[str, Callable[[str], Any]] = {
     "string": str,
     "int64": int,
@@ -45,35 +47,62 @@ def extra_features(columns: Sequence[tuple[str, str]]) -> tuple[Feature, ...]:
     for name, text in columns:
         if text != MASK_COLUMN:
             dtype, bracket, width = text.rstrip("]").partition("[")
-            shape: tuple[int | None, ...] = (None, *([int(width)] if width.isdigit() else [])) if bracket else ()
-            shape = (int(width[1:]),) if width.startswith("=") else shape
+            if width.startswith("="):
+                shape: tuple[int | None, ...] = (int(width[1:]),)
+            else:
+                shape = (None, *map(int, filter(None, width.split(",")))) if bracket else ()
             features.append(Feature(name, "string" if dtype == "bytes" else dtype, shape))
     return tuple(features)
 
 
-def find_boxes(columns: Sequence[tuple[str, str]]) -> int | None:
-    """The index of the column that holds boxes; None where none does."""
-    return columns.index(BOXES_COLUMN) if BOXES_COLUMN in columns else None
+@dataclass(frozen=True)
+class RegionColumn:
+    """A column that marks regions of the image, and moves with it.
+
+    Attributes:
+      index: of the column.
+      name: "boxes" or "keypoints".
+      row: the shape of what one object has: (4,), or (K, 3) of keypoints with their visibility.
+    """
+
+    index: int
+    name: str
+    row: tuple[int, ...]
 
 
-def move_boxes(ref: Ref, column: int, image: ImageHeader, size: tuple[int, int] | None, resize: str) -> Ref:
-    """The reference with its boxes on the upright image, fitted to a size where one is given. Takes TensorFlow.
+def find_regions(columns: Sequence[tuple[str, str]]) -> tuple[RegionColumn, ...]:
+    """The columns of boxes and of keypoints."""
+    shapes = {feature.name: feature.shape[1:] for feature in extra_features(columns)}
+    return tuple(
+        RegionColumn(i, name, tuple(map(int, filter(None, shapes[name]))))
+        for i, (name, dtype) in enumerate(columns)
+        if (name, dtype) == BOXES_COLUMN or (name == KEYPOINTS and dtype.endswith(",3]"))
+    )
+
+
+def move_regions(
+    ref: Ref, columns: Sequence[RegionColumn], image: ImageHeader, size: tuple[int, int] | None, resize: str
+) -> Ref:
+    """The reference with its regions on the upright image, fitted to a size where one is given. Takes TensorFlow.
 
     Args:
       ref: as listed.
-      column: the index of the column of boxes.
+      columns: of regions.
       image: the header of the image's file.
       size: (height, width) of the image in the record; None keeps its own.
       resize: "pad", "stretch" or "crop".
     """
     import tensorflow as tf
 
-    from tfpipe.images import boxes
+    from tfpipe.images.boxes import place_regions
 
+    extras = list(ref.extras)
     with tf.device("CPU:0"):
-        moved = np.array(ref.extras[column].split(), np.float32).reshape(-1, 4)
-        moved = boxes.turn_boxes(moved, (image.height, image.width), image.orientation)
-        if size is not None:
-            moved = boxes.fit_boxes(moved, image.upright_size, size, resize=resize)
-        cell = " ".join(map(repr, moved.numpy().ravel().tolist()))
-    return ref._replace(extras=(*ref.extras[:column], cell, *ref.extras[column + 1 :]))
+        given = {
+            c.name: tf.constant(np.array(extras[c.index].split(), np.float32).reshape(-1, *c.row)) for c in columns
+        }
+        stored = {"shape": tf.constant([image.height, image.width]), "orientation": tf.constant(image.orientation)}
+        moved = place_regions(given | stored, tuple(given), size, resize=resize)
+        for column in columns:
+            extras[column.index] = " ".join(map(repr, moved[column.name].numpy().ravel().tolist()))
+    return ref._replace(extras=tuple(extras))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beam_jobs.encode.columns import move_boxes
+from beam_jobs.encode.columns import RegionColumn, move_regions
 from beam_jobs.encode.record import Encoded, Files, Loaded, Packer, decode_all, decode_mask, keep_refusals
 from beam_jobs.sources import Ref, Refused
 from tfpipe.images.moments import image_moments
@@ -28,7 +28,7 @@ class DecodedPayload:
     image_size: tuple[int, int] | None
     resize: str
     dtype: str
-    boxes_column: int | None = None
+    regions: tuple[RegionColumn, ...] = ()
     mask_fill: int = 0
     small_batches_help: bool = True
 
@@ -46,8 +46,8 @@ class DecodedPayload:
 
     def _encode(self, decoded: Loaded) -> Encoded:
         ref, header, pixels = decoded.ref, decoded.header, decoded.pixels
-        if self.boxes_column is not None:
-            decoded = decoded._replace(ref=move_boxes(ref, self.boxes_column, header, self.image_size, self.resize))
+        if self.regions:
+            decoded = decoded._replace(ref=move_regions(ref, self.regions, header, self.image_size, self.resize))
         mask = decode_mask(decoded, size=self.image_size, resize=self.resize, fill=self.mask_fill)
         values = {"image": to_dtype(pixels, self.dtype), "shape": pixels.shape, "mask": mask}
         return self.packer.pack(decoded, values, size=(pixels.shape[0], pixels.shape[1]), moments=image_moments(pixels))

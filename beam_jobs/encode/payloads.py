@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from beam_jobs.encode.columns import extra_features, find_boxes
+from beam_jobs.encode.columns import extra_features, find_regions
 from beam_jobs.encode.decoded import DecodedPayload
 from beam_jobs.encode.embedding import EmbeddingPayload, open_embedder
 from beam_jobs.encode.masks import has_masks, mask_reader
@@ -39,13 +39,13 @@ def open_payload(job: Job, plan: Plan, source: Source) -> Payload:
     """The payload of a job; loads the model of an embedding."""
     files = Files(source, job.transcoding, mask_reader(source))
     packer = Packer(job, plan, _payload_schema(job, plan))
-    boxes = find_boxes(plan.columns)
+    regions = find_regions(plan.columns)
     if job.needs_tensorflow:
         load_tensorflow()
     if job.payload == "raw":
-        return RawPayload(files, packer, job.verify == "decode", job.shrink, boxes)
+        return RawPayload(files, packer, job.verify == "decode", job.shrink, regions)
     if job.payload == "decoded":
-        return DecodedPayload(files, packer, job.image_size, job.resize, job.dtype, boxes, job.mask_fill)
+        return DecodedPayload(files, packer, job.image_size, job.resize, job.dtype, regions, job.mask_fill)
     return EmbeddingPayload(files, packer, open_embedder(job), job.resize)
 
 

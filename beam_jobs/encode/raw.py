@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from beam_jobs.encode.columns import move_boxes
+from beam_jobs.encode.columns import RegionColumn, move_regions
 from beam_jobs.encode.masks import smaller_mask
 from beam_jobs.encode.pixels import encode_smaller
 from beam_jobs.encode.record import (
@@ -34,7 +34,7 @@ class RawPayload:
     packer: Packer
     decode: bool
     shrink: Shrink | None = None
-    boxes_column: int | None = None
+    regions: tuple[RegionColumn, ...] = ()
     # Some 0.5 MB: what a batch reads is still in the processor's cache when it is digested and written.
     batch_refs: int = 16
     small_batches_help: bool = True
@@ -70,6 +70,6 @@ class RawPayload:
             has_complaint = bool(heard())
         loaded = with_complaint(loaded, has_complaint)
         mask = None if mask is None else smaller_mask(mask, header, size)
-        if self.boxes_column is not None:
-            ref = move_boxes(ref, self.boxes_column, header, size, "stretch")
+        if self.regions:
+            ref = move_regions(ref, self.regions, header, size, "stretch")
         return loaded._replace(ref=ref, data=data, header=ImageHeader("jpeg", *size, 1), mask=mask)

@@ -1,4 +1,4 @@
-"""COCO annotations: the images of a JSON file, with their boxes.
+"""COCO annotations: the images of a JSON file, with their boxes and keypoints.
 
     annotations/instances_train.json        {"images": [...], "categories": [...], "annotations": [...]}
     train/000000000009.jpg                  found beside the file, in images/, or in the folder that the name ends with
@@ -6,10 +6,12 @@
 A record's class is its most frequent category, the lowest id where several are; with --label_kind multi it is all of
 them. An annotation that states no box gives its category all the same. `boxes` is float32 [N, 4] as x0, y0, x1, y1 in
 pixels of the image as stored, before its EXIF orientation is applied; conversion and make_dataset move them with the
-image. `box_labels` is int64 [N], the classes' ids, in the order of the annotations' ids.
+image. `box_labels` is int64 [N], the classes' ids, in the order of the annotations' ids. Where categories name
+keypoints, `keypoints` is float32 [N, K, 3], of each box x, y and COCO's visibility (0 not labelled, 1 hidden, 2 seen),
+K the most that a category has; what an annotation or its category lacks is 0.
 
-Left out and counted are crowds, segmentations, keypoints, annotations of images that the file does not list, and boxes
-without area, whose category counts only where the image has no other.
+Left out and counted are crowds, segmentations, keypoints that no category names, annotations of images that the file
+does not list, and boxes without area, whose category counts only where the image has no other.
 """
 
 from __future__ import annotations
@@ -46,8 +48,7 @@ from tfpipe.storage import is_url
 
 # This many images are looked for until one shows their folder.
 _TRIED = 16
-# What an annotation may hold besides its box and category, and how it is counted.
-_NOT_KEPT = {"segmentation": "segmentations", "keypoints": "keypoints"}
+_COLUMNS = (("boxes", "float32[4]"), ("box_labels", "int64[]"))
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class CocoSource:
       classes: (id, name) of every category, by id.
       class_names: the classes in the order of their numbers: the categories by their ids, or those of a labels file.
       label_kind: "class" gives each record its most frequent category, "multi" all.
+      num_keypoints: of each box; 0 where no category names any.
     """
 
     listing: str
@@ -67,12 +69,19 @@ class CocoSource:
     classes: tuple[tuple[int, str], ...]
     class_names: tuple[str, ...] | None
     label_kind: str
-    columns: tuple[str, ...] = ("boxes", "box_labels")
-    dtypes: tuple[tuple[str, str], ...] = (("boxes", "float32[4]"), ("box_labels", "int64[]"))
+    num_keypoints: int = 0
     splits: tuple[str, ...] = ()
     label_kinds: tuple[str, ...] = ("class", "multi")
 
     # See Source for the members that have no docstring.
+    @property
+    def dtypes(self) -> tuple[tuple[str, str], ...]:
+        return (*_COLUMNS, *([("keypoints", f"float32[{self.num_keypoints},3]")] if self.num_keypoints else []))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.dtypes)
+
     @cached_property
     def _names(self) -> Mapping[str, str]:
         """The class of each id: as text, since the ids of a damaged file may be values that can't be hashed."""
@@ -128,12 +137,14 @@ class CocoSource:
             path = resolve(self.folder, key)
         left_out: Counter[str] = Counter()
         boxes: list[float] = []
+        keypoints: list[float] = []
         ids, without_area, further = [], [], []
         for mark in sorted(marks, key=lambda one: str(one.get("id")).zfill(20)):
             if mark.get("iscrowd"):
                 left_out["crowds"] += 1
                 continue
-            left_out.update(what for name, what in _NOT_KEPT.items() if mark.get(name))
+            left_out["segmentations"] += bool(mark.get("segmentation"))
+            left_out["keypoints"] += bool(mark.get("keypoints")) and not self.num_keypoints
             category = _id(mark.get("category_id"))
             if category not in self._names:
                 detail = f"An annotation has category_id {category}, which no category has."
@@ -148,13 +159,32 @@ class CocoSource:
             corners = _corners(mark["bbox"])
             if corners:
                 boxes += corners
+                keypoints += self._keypoints(mark)
                 ids.append(number)
             else:
                 left_out["boxes_without_area"] += 1
                 without_area.append(number)
         label = self._label([*ids, *further] or without_area)
-        extras = (" ".join(map(repr, boxes)), " ".join(map(str, ids)))
-        return Listed(key, label, "", file_size(path), extras), left_out
+        cells = [map(repr, boxes), map(str, ids), *([map(repr, keypoints)] if self.num_keypoints else [])]
+        return Listed(key, label, "", file_size(path), tuple(map(" ".join, cells))), +left_out
+
+    def _keypoints(self, mark: Mapping[str, Any]) -> list[float]:
+        """The num_keypoints * 3 values of an annotation's keypoints, 0 where it lacks some.
+
+        Raises:
+          Refusal: they are no rows of x, y and visibility, or more than the categories have.
+        """
+        if not self.num_keypoints:
+            return []
+        given, room = mark.get("keypoints") or [], 3 * self.num_keypoints
+        fits = isinstance(given, list) and len(given) % 3 == 0 and len(given) <= room
+        if not fits or not all(type(part) in (int, float) and abs(part) <= LARGEST for part in given):
+            raise Refusal(
+                "bad_keypoints",
+                f"An annotation has the keypoints {str(given)[:80]}; they are x, y and visibility of at most "
+                f"{self.num_keypoints}, finite numbers.",
+            )
+        return [*map(float, given), *[0.0] * (room - len(given))]
 
     def _label(self, ids: Sequence[int]) -> str:
         names = self.class_names or ()
@@ -210,7 +240,9 @@ def open_coco(listing: str, options: SourceOptions) -> CocoSource:
     _check_categories(listing, classes)
     folder = image_root(options) or _image_folder(listing, names)
     class_names = options.class_names or tuple(name for _, name in classes)
-    return CocoSource(listing, folder, classes, class_names, options.label_kind)
+    named_points = [one.get("keypoints") for one in document["categories"] if isinstance(one, dict)]
+    most = max((len(names) for names in named_points if isinstance(names, list)), default=0)
+    return CocoSource(listing, folder, classes, class_names, options.label_kind, most)
 
 
 def _check_categories(listing: str, classes: Sequence[tuple[int, str]]) -> None:

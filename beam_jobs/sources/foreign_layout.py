@@ -128,7 +128,7 @@ def _dtype(feature: Feature, is_text: bool) -> str:
     if not feature.shape:
         return dtype
     first, *rest = feature.shape
-    return f"{dtype}[{rest[0] if rest else '' if first is None else f'={first}'}]"
+    return f"{dtype}[{','.join(map(str, rest)) if rest else '' if first is None else f'={first}'}]"
 
 
 def _levels(found: Examined, paths: Sequence[str], schema: Schema, notes: list[str]) -> float:

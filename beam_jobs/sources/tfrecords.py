@@ -148,7 +148,7 @@ def _cell(values: list[bytes] | np.ndarray, feature: Feature) -> str:
 def _column_dtype(feature: Feature) -> str:
     if not feature.shape:
         return feature.dtype
-    return f"{feature.dtype}[{feature.shape[-1] if len(feature.shape) > 1 else ''}]"
+    return f"{feature.dtype}[{','.join(map(str, feature.shape[1:]))}]"
 
 
 def open_dataset(directory: str, label_kind: str) -> RecordSource:

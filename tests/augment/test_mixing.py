@@ -167,6 +167,16 @@ REFUSED = {
     r"rounding of cutmix is 'up'; it takes one of \['down', 'nearest'\]": lambda: augment.cutmix(rounding="up"),
     r"per of cutmix is 'pixel'; it takes one of \['image', 'batch'\]": lambda: augment.cutmix(per="pixel"),
     r"fraction of mixup is 1.5; it must be in \[0, 1\]": lambda: augment.mixup(fraction=1.5),
+    "mask_classes of mixup is 1; it must be an integer of at least 2": lambda: augment.mixup(mask_classes=1),
+    r"masks of floats, a share for each class, and this one is uint8 \(16, 6, 10\)": lambda: augment.mixup()(
+        {**batch(), "mask": np.zeros((16, 6, 10), np.uint8)}, (0, 0)
+    ),
+    "mixup takes boxes together with box_labels": lambda: augment.mixup()(
+        {**batch(), "boxes": np.zeros((16, 1, 4))}, (0, 0)
+    ),
+    r"mixup chooses \['keypoints'\] by their boxes; the batch has none": lambda: augment.mixup()(
+        {**batch(), "keypoints": np.zeros((16, 1, 1, 2))}, (0, 0)
+    ),
     r"mixup mixes labels, but the batch has only \['image'\]": lambda: augment.mixup()(
         {"image": batch()["image"]}, (0, 0)
     ),

@@ -1,4 +1,4 @@
-"""Mosaics: four images around a point, and their boxes and masks where their pixels are."""
+"""Mosaics: four images around a point, and their boxes, masks and points where their pixels are."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,9 @@ from tfpipe import augment
 
 COUNT, HEIGHT, WIDTH = 8, 40, 52
 RNG = np.random.default_rng(2)
+
+
+POINTS = np.zeros((COUNT, 1, 2, 3), np.float32)
 
 
 def batch():
@@ -66,16 +69,16 @@ def test_at_full_size_the_image_itself_is_cut_off_at_the_point():
 
 def test_ragged_boxes_are_the_same_boxes():
     given = batch()
-    dense = augment.mosaic()(given, (3, 4))
-    ragged = {
-        **given,
-        "boxes": tf.RaggedTensor.from_tensor(given["boxes"], ragged_rank=1),
-        "box_labels": tf.RaggedTensor.from_tensor(given["box_labels"]),
+    given["keypoints"] = np.insert(given["boxes"].reshape(COUNT, 1, 2, 2), 2, 2, axis=-1)
+    ragged = given | {
+        name: tf.RaggedTensor.from_tensor(given[name], ragged_rank=1) for name in ("boxes", "box_labels", "keypoints")
     }
-    found = augment.mosaic()(ragged, (3, 4))
-    kept = dense["box_labels"].numpy() >= 0
-    np.testing.assert_array_equal(found["box_labels"].flat_values, dense["box_labels"].numpy()[kept])
-    np.testing.assert_array_equal(found["boxes"].flat_values, dense["boxes"].numpy()[kept])
+    for transform in (augment.mosaic(), augment.mixup(8.0, mask_classes=9), augment.copy_paste()):
+        dense, found = (transform(one, (3, 4)) for one in (given, ragged))
+        kept = dense["box_labels"].numpy() >= 0
+        assert 0 < kept.mean() < 1 or transform.factory == "mixup"
+        for name in ("box_labels", "boxes", "keypoints"):
+            np.testing.assert_array_equal(found[name].values, dense[name].numpy()[kept])
 
 
 def test_a_mosaic_is_the_same_compiled_and_is_written_down():
@@ -92,7 +95,11 @@ def test_a_mosaic_is_the_same_compiled_and_is_written_down():
     [
         (lambda: augment.mosaic(scale=(0, 1)), r"scale is \(0, 1\); it takes 0 < low <= high <= 1"),
         (lambda: augment.mosaic(fill=300), "fill is 300 and min_area 1.0; they take 0 to 255"),
-        (lambda: augment.mosaic()({**batch(), "keypoints": np.zeros((COUNT, 1, 2))}, (0, 0)), "not \\['keypoints'\\]"),
+        (lambda: augment.mosaic()({**batch(), "keypoints": np.zeros((COUNT, 1, 2))}, (0, 0)), "an axis of objects"),
+        (
+            lambda: augment.keypoint_pairs([augment.mosaic()], [])({**batch(), "keypoints": POINTS}, (0, 0)),
+            "not into it",
+        ),
         (lambda: augment.mosaic()({"image": batch()["image"], "boxes": batch()["boxes"]}, (0, 0)), "with box_labels"),
     ],
 )

@@ -48,6 +48,8 @@ def test_all_categories_are_labels_where_several_are_asked_for(tmp_path: Path) -
         assert boxes.shape == (len(categories), 4)
         assert [(3, 7, 12)[i] for i in ids.numpy()] == categories
         assert {(3, 7, 12)[i] for i in several.numpy()} == set(categories)
+    _, target = next(iter(tfpipe.make_dataset(manifest, batch_size=20, image_size=(8, 8), labels="boxes")))
+    assert target["num_boxes"].numpy().sum() == sum(map(len, BOXES.values()))
 
 
 def test_the_order_of_the_file_changes_no_byte(tmp_path: Path) -> None:
@@ -121,6 +123,35 @@ def test_boxes_without_area_are_left_out_and_counted_and_their_images_stay(tmp_p
         "annotations_without_image": 2,
         "boxes_without_area": 2,
     }
+
+
+def test_keypoints_ride_along_where_a_category_names_them(tmp_path: Path) -> None:
+    named = [{**CATEGORIES[0], "keypoints": ["left", "right"]}, *CATEGORIES[1:]]
+    points: dict[str, Any] = {
+        "000.jpg": [mark(1, 0, 7, keypoints=[5, 6, 2, 7.5, 8, 1]), mark(2, 0, 3)],
+        "001.jpg": [mark(3, 1, 7, keypoints=[5, 6, 2])],
+        "002.jpg": [mark(4, 2, 7, keypoints=[5, 6])],
+        "003.jpg": [mark(5, 3, 7, keypoints=[5, 6, 2] * 3)],
+        "004.jpg": [mark(6, 4, 7, keypoints=[5, 6, "2"])],
+    }
+    images = [{"id": i, "file_name": name} for i, name in enumerate(points)]
+    marks = [one for several in points.values() for one in several]
+    path = coco(tmp_path, {"images": images, "annotations": marks, "categories": named})
+    outcome = run(path, tmp_path / "out", split={"train": 1})
+    assert "keypoints" not in outcome.plan.left_out
+    assert reasons_in(tmp_path / "out") == dict.fromkeys(["002.jpg", "003.jpg", "004.jpg"], "bad_keypoints")
+    spec = {"keypoints": tf.io.FixedLenSequenceFeature([2, 3], tf.float32, allow_missing=True)}
+    found = {record["key"].decode(): record for record in stock_read(outcome.manifest, **spec)}
+    assert found["000.jpg"]["keypoints"].tolist() == [[[5, 6, 2], [7.5, 8, 1]], [[0, 0, 0], [0, 0, 0]]]
+    assert found["001.jpg"]["keypoints"].tolist() == [[[5, 6, 2], [0, 0, 0]]]
+    (batch,) = tfpipe.make_dataset(outcome.manifest, batch_size=2, image_size=(8, 8), labels=None, training=False)
+    assert batch["keypoints"].shape.as_list()[1:] == [None, 2, 3]
+    record = tfpipe.get(outcome.manifest, "000.jpg", image_size=(8, 8))
+    row = batch["key"].numpy().tolist().index(b"000.jpg")
+    assert record["keypoints"].tolist() == batch["keypoints"][row].numpy().tolist()
+    again = run(tmp_path / "out", tmp_path / "again", split=None).manifest
+    (same,) = tfpipe.make_dataset(again, batch_size=2, image_size=(8, 8), labels=None, training=False)
+    assert same["keypoints"].to_list() == batch["keypoints"].to_list()
 
 
 def test_annotations_without_boxes_give_their_category(tmp_path: Path) -> None:

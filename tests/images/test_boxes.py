@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conversions import run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pictures import EXIF_ORIENTATION, file_bytes, stock_read
 from PIL import Image
 
 import tfpipe
 from tfpipe.format.manifest import load_manifest
-from tfpipe.images.boxes import fit_boxes, turn_boxes
-from tfpipe.images.decode import resize_image, turn_upright
+from tfpipe.images.boxes import fit_boxes, place_regions, turn_boxes
+from tfpipe.images.decode import resize_image, resize_mask, turn_upright
 
 HEIGHT, WIDTH = 30, 44
 BOX = (6, 4, 22, 10)
@@ -62,6 +64,42 @@ def test_a_crop_cuts_boxes_at_its_border_and_no_boxes_stay_none() -> None:
     assert fit_boxes(turn_boxes(empty, (30, 44), 6), (44, 30), (8, 8)).shape == (0, 4)
 
 
+@given(
+    corner=st.tuples(st.integers(0, WIDTH - 9), st.integers(0, HEIGHT - 9)),
+    orientation=st.integers(1, 8),
+    size=st.sampled_from([(60, 88), (45, 120), (120, 50)]),
+    resize=st.sampled_from(["pad", "stretch", "crop"]),
+)
+@settings(max_examples=25)
+def test_boxes_masks_and_points_are_where_the_pixels_are(
+    corner: tuple[int, int], orientation: int, size: tuple[int, int], resize: str
+) -> None:
+    x, y = corner
+    picture, turned = marked((x, y, x + 8, y + 8)), tf.constant(orientation, tf.int64)
+    upright = turn_upright(tf.constant(picture), turned)
+    image = resize_image(upright, size, resize=resize).numpy()
+    mask = resize_mask(upright[..., :1], size, resize=resize).numpy()
+    features = {
+        "boxes": tf.constant([[x, y, x + 8, y + 8]], tf.float32),
+        "keypoints": tf.constant([[[x + 4, y + 4, 2], [x, y, 1]]], tf.float32),
+        "polygons": tf.constant([[x, y], [x + 8, y], [x + 8, y + 8]], tf.float32),
+        "shape": tf.constant([HEIGHT, WIDTH, 3]),
+        "orientation": turned,
+    }
+    moved = place_regions(features, ("boxes", "keypoints", "polygons"), size, resize=resize)
+    box = moved["boxes"].numpy()[0]
+    (across, down, visible), _ = moved["keypoints"].numpy()[0]
+    inside = 0 <= across <= size[1] and 0 <= down <= size[0]
+    assert visible == (2 if inside else 0)
+    outline = np.clip(moved["polygons"].numpy(), 0, size[::-1])
+    np.testing.assert_allclose([*outline.min(0), *outline.max(0)], box, atol=1e-3)
+    if min(box[2:] - box[:2]) > 3:
+        np.testing.assert_allclose(box, found_box(image), atol=1)
+        np.testing.assert_allclose(box, found_box(mask), atol=1)
+    if 1 < across < size[1] - 1 and 1 < down < size[0] - 1:
+        assert image[int(down), int(across), 0] > 127
+
+
 @pytest.fixture
 def annotated(tmp_path: Path) -> Path:
     """A COCO file of eight pictures, one for each EXIF turn, each with its box."""
@@ -72,8 +110,13 @@ def annotated(tmp_path: Path) -> Path:
         (tmp_path / f"{turn}.jpg").write_bytes(file_bytes(marked(), "JPEG", quality=98, exif=exif.tobytes()))
         images.append({"id": turn, "file_name": f"{turn}.jpg"})
         x0, y0, x1, y1 = BOX
-        marks.append({"id": turn, "image_id": turn, "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]})
-    document = {"images": images, "annotations": marks, "categories": [{"id": 1, "name": "spot"}]}
+        box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "keypoints": [x0, y0, 2, x1, y1, 1]}
+        marks.append({"id": turn, "image_id": turn, "category_id": 1, **box})
+    document = {
+        "images": images,
+        "annotations": marks,
+        "categories": [{"id": 1, "name": "spot", "keypoints": ["a", "b", "c"]}],
+    }
     (tmp_path / "list.json").write_text(json.dumps(document))
     return tmp_path / "list.json"
 
@@ -98,6 +141,15 @@ def test_boxes_lie_on_the_images_that_make_dataset_gives(
     for batch in batches:
         ((box,),) = batch["boxes"].to_list()
         np.testing.assert_allclose(box, found_box(batch["image"].numpy()[0]), atol=1.6)
+        # Two corners of the box, as points; the third was not labelled.
+        ((*points, third),) = batch["keypoints"].to_list()[0]
+        cut = options.get("resize") == "crop"
+        assert third[2] == 0
+        assert cut or [visible for *_, visible in points] == [2, 1]
+        corners = np.reshape(box, (2, 2))[[0, 0, 1, 1], :]
+        corners[[1, 2], 0] = corners[[2, 1], 0]
+        for *place, visible in points:
+            assert not visible or np.abs(corners - place).max(axis=1).min() < 0.6
         seen += 1
     assert seen == 8
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from streams import make_boxes, make_photos, make_vectors
 
+from tfpipe import augment
 from tfpipe.reader.crops import RandomResizedCrop
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
@@ -83,6 +84,15 @@ def test_transforms_move_boxes_before_they_are_padded(boxed):
         is_box = plain["labels"] >= 0
         np.testing.assert_allclose(moved["boxes"][..., 0][is_box], SIZE[1] - plain["boxes"][..., 2][is_box], atol=1e-4)
         assert not np.any(moved["boxes"][~is_box])
+
+
+def test_mixed_boxes_come_with_weights(boxed):
+    for images, target in read(boxed, "boxes", transforms=[augment.mixup(8.0)]):
+        assert len(images) == len(target["weights"]) == 3
+        is_box = target["labels"].numpy() >= 0
+        assert (target["weights"].numpy()[is_box] > 0).all()
+        assert not target["weights"].numpy()[~is_box].any()
+        assert (is_box.sum(axis=1) == target["num_boxes"]).all()
 
 
 def test_masks_are_targets(boxed):

@@ -70,6 +70,21 @@ def test_overlaps_are_those_of_their_papers():
         np.testing.assert_allclose(regions.box_iou(first, second, kind=kind), wanted, atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", ["iou", "ciou"])
+def test_overlaps_are_the_same_in_a_graph_and_compiled(kind):
+    first, second = (np.stack([region_oracles.random_boxes(RNG, 6) for _ in range(2)]) for _ in range(2))
+
+    def overlap(boxes, others):
+        return regions.box_iou(boxes, others, kind=kind)
+
+    eager = overlap(first, second)
+    for options in ({}, {"jit_compile": True}):
+        found = tf.function(overlap, **options)(tf.constant(first), tf.constant(second))
+        np.testing.assert_allclose(found, eager, atol=1e-6)
+    for image in range(2):
+        np.testing.assert_allclose(overlap(first[image], second[image]), eager[image], atol=1e-6)
+
+
 def test_a_batch_of_boxes_overlaps_image_by_image_and_empty_boxes_by_nothing():
     first, second = (np.stack([region_oracles.random_boxes(RNG, 5) for _ in range(2)]) for _ in range(2))
     both = regions.box_iou(first, second)
@@ -116,6 +131,14 @@ def test_ragged_boxes_become_a_batch_of_one_size_and_lost_ones_are_counted():
     assert classes.numpy().tolist() == [[5, -1, -1], [-1, -1, -1], [0, 1, 2]]
     assert (counts.numpy().tolist(), lost.numpy().tolist()) == ([1, 0, 3], [0, 0, 1])
     assert dense.numpy()[0].tolist() == [[1, 2, 3, 4], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_what_goes_with_boxes_is_padded_as_they_are():
+    weights = tf.ragged.constant([[0.5], [], [0.1, 0.2, 0.3]])
+    boxes = tf.ragged.constant([[[1.0, 2, 3, 4]], [], [[0.0] * 4] * 3], inner_shape=(4,))
+    labels = tf.ragged.constant([[5], [], [0, -1, 2]])
+    *_, found = regions.pad_boxes(boxes, labels, max_boxes=2, also=[weights])
+    np.testing.assert_allclose(found, [[0.5, 0], [0, 0], [0.1, 0.3]])
 
 
 def test_gaps_in_dense_boxes_close_and_padding_is_blank():

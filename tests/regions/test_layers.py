@@ -46,3 +46,58 @@ def test_a_warp_takes_affine_and_perspective_maps(rows):
     again = layers.Warp.from_config(layer.get_config())
     warp = regions.warp_affine if rows == 2 else regions.warp_perspective
     np.testing.assert_array_equal(again((FEATURES, matrices)), warp(FEATURES, matrices, 9, border="edge"))
+
+
+LAYERS = {
+    "soft": (
+        layers.SoftNonMaxSuppression(max_output=6, method="gaussian", sigma=0.3, min_score=0.2),
+        (BOXES, SCORES),
+        lambda: regions.soft_nms(
+            *(BOXES, SCORES.max(-1)),
+            classes=SCORES.argmax(-1),
+            max_output=6,
+            method="gaussian",
+            sigma=0.3,
+            min_score=0.2,
+        )[1],
+    ),
+    "overlaps": (
+        layers.BoxIoU(kind="giou"),
+        (BOXES, BOXES[:, :3]),
+        lambda: regions.box_iou(BOXES, BOXES[:, :3], kind="giou"),
+    ),
+    "crops": (
+        layers.CropAndResize(4, sampling_ratio=2),
+        (FEATURES, BOXES),
+        lambda: np.reshape(
+            regions.crop_and_resize(
+                FEATURES, BOXES.reshape(-1, 4), np.repeat([0, 1, 2], 20), output_size=4, sampling_ratio=2
+            ),
+            (3, 20, 4, 4, 2),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_its_function_and_survives_its_config(name):
+    layer, given, wanted = LAYERS[name]
+    again = type(layer).from_config(layer.get_config())
+    found = again(given)
+    np.testing.assert_array_equal(found["scores"] if name == "soft" else found, wanted())
+
+
+def test_soft_suppression_lowers_scores_of_a_class_by_boxes_of_it():
+    found = layers.SoftNonMaxSuppression(max_output=20, min_score=0.1)((BOXES, SCORES))
+    best, labels = SCORES.max(-1), SCORES.argmax(-1)
+    for image in range(3):
+        wanted = {}
+        for label in range(4):
+            own = np.flatnonzero(labels[image] == label)
+            taken = region_oracles.soft(BOXES[image, own], best[image, own], 0.3, "linear", 0.5, 0.1)
+            wanted |= {int(own[index]): score for index, score in taken}
+        count = int(found["num_boxes"][image])
+        assert count == len(wanted)
+        order = sorted(wanted, key=lambda index: -wanted[index])
+        np.testing.assert_allclose(found["scores"][image, :count], [wanted[index] for index in order], atol=1e-5)
+        np.testing.assert_array_equal(found["labels"][image, :count], labels[image, order])

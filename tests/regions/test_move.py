@@ -79,10 +79,34 @@ def test_pairs_are_exchanged_where_an_image_is_mirrored():
     np.testing.assert_array_equal(found[1], keypoints[1])
 
 
-def test_boxes_that_are_not_kept_take_their_labels_with_them():
-    boxes, labels, keep = np.float32([[[1, 1, 2, 2], [3, 3, 4, 4]]]), np.array([[7, 8]]), np.array([[False, True]])
-    dense = move.select_boxes(boxes, labels, keep)
-    assert (dense[0].numpy().tolist(), dense[1].numpy().tolist()) == ([[[0] * 4, [3, 3, 4, 4]]], [[-1, 8]])
-    ragged = [tf.RaggedTensor.from_tensor(part) for part in (boxes, labels, keep)]
-    kept = move.select_boxes(*ragged)
-    assert (kept[0].to_list(), kept[1].to_list()) == ([[[3, 3, 4, 4]]], [[8]])
+def test_boxes_that_are_not_kept_take_what_is_theirs_with_them():
+    keep = np.array([[False, True]])
+    batch = {
+        "boxes": np.float32([[[1, 1, 2, 2], [3, 3, 4, 4]]]),
+        "box_labels": np.array([[7, 8]]),
+        "box_weights": np.float32([[0.25, 0.5]]),
+        "keypoints": np.float32([[[[1, 1, 2]], [[3, 3, 1]]]]),
+        "polygons": tf.ragged.constant([[[[1, 1], [2, 2]], [[3, 3]]]], inner_shape=(2,), dtype=tf.float32),
+    }
+    found = move.keep_boxes(batch, tf.constant(keep))
+    assert {name: found[name].numpy().tolist() for name in found if name != "polygons"} == {
+        "boxes": [[[0] * 4, [3, 3, 4, 4]]],
+        "box_labels": [[-1, 8]],
+        "box_weights": [[0, 0.5]],
+        "keypoints": [[[[0, 0, 0]], [[3, 3, 1]]]],
+    }
+    assert found["polygons"].to_list() == [[[[0, 0], [0, 0]], [[3, 3]]]]
+    ragged = {
+        name: value if isinstance(value, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(value, ragged_rank=1)
+        for name, value in batch.items()
+    }
+    kept = move.keep_boxes(ragged, tf.RaggedTensor.from_tensor(keep))
+    assert {name: value.to_list() for name, value in kept.items()} == {
+        "boxes": [[[3, 3, 4, 4]]],
+        "box_labels": [[8]],
+        "box_weights": [[0.5]],
+        "keypoints": [[[[3, 3, 1]]]],
+        "polygons": [[[[3, 3]]]],
+    }
+    # Points of the image, which have no axis of objects, are not those of its boxes.
+    assert "keypoints" not in move.keep_boxes({**batch, "keypoints": np.zeros((1, 5, 2))}, tf.constant(keep))

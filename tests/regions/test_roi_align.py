@@ -93,6 +93,22 @@ def test_pooling_and_its_gradient_are_the_same_in_a_graph_compiled_and_box_by_bo
         np.testing.assert_allclose(alone[0], eager[0][i], atol=1e-6)
 
 
+def test_crops_are_the_same_in_a_graph_compiled_and_box_by_box():
+    images = RNG.integers(0, 256, (2, 12, 20, 3)).astype(np.uint8)
+    boxes = np.float32([[1, 2, 9, 11], [-3, 0, 30, 5], [4.5, 4, 4.5, 9]])
+
+    def crop(images, boxes, indices):
+        return regions.crop_and_resize(images, boxes, indices, output_size=(4, 5), sampling_ratio=2)
+
+    eager = crop(images, boxes, [0, 1, 1]).numpy().astype(int)
+    for options in ({}, {"jit_compile": True}):
+        found = tf.function(crop, **options)(tf.constant(images), tf.constant(boxes), tf.constant([0, 1, 1]))
+        assert np.abs(found.numpy().astype(int) - eager).max() <= 1  # a sum that ends at a half
+    for i, image in enumerate((0, 1, 1)):
+        alone = crop(images[image : image + 1], boxes[i : i + 1], [0]).numpy().astype(int)
+        assert np.abs(alone[0] - eager[i]).max() <= 1
+
+
 def test_no_boxes_are_no_bins():
     empty = pool(FEATURES, 2, boxes=np.zeros((0, 4), np.float32), indices=np.zeros(0, np.int32))
     assert empty.shape == (0, *SIZE, 3)

@@ -23,6 +23,7 @@ from tfpipe.augment.mosaics import mosaic
 from tfpipe.augment.ops.custom import augmentation
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.augment.ops.table import OPS
+from tfpipe.augment.pasting import copy_paste
 from tfpipe.augment.policies import auto_augment, policy, rand_augment, trivial_augment_wide
 from tfpipe.augment.saving import from_json, to_json
 from tfpipe.augment.schedules import pba
@@ -63,6 +64,7 @@ __all__ = [
     "coarse_dropout",
     "color_jitter",
     "compose",
+    "copy_paste",
     "cutmix",
     "cutout",
     "deep_augment",

@@ -19,12 +19,13 @@ import tensorflow as tf
 from tfpipe.augment.draw.candidates import BatchShape
 from tfpipe.augment.draw.streams import Draws, draw_uniforms
 from tfpipe.augment.forms.apply import check_mask_fill, check_rendering
+from tfpipe.augment.objects import mask_layers
 from tfpipe.augment.ops.op import Choices
 from tfpipe.augment.ops.table import OPS
 from tfpipe.augment.transform import Batch, BatchTransform, OpTransform, Rendering, record_call
 from tfpipe.images.sizes import as_size
 from tfpipe.policy import is_integer
-from tfpipe.regions.move import move_regions
+from tfpipe.regions.move import matrices_of, move_regions
 
 WindowSize = tuple[int, int]
 # Bilinear weights are whole 2048ths: 255 * 2048 * 2048 fits in 31 bits.
@@ -285,7 +286,7 @@ def _windows(batch: Batch, top: tf.Tensor, left: tf.Tensor, size: WindowSize, fi
     moved = {**batch, "image": _window(image, top, left, *size, outside)}
     sides = [tf.fill(tf.shape(top), side) for side in size]
     if "mask" in batch:
-        layers, restore = _layers(batch["mask"])
+        layers, restore = mask_layers(batch["mask"])
         check_mask_fill(mask_fill, dtype=layers.dtype)
         moved["mask"] = restore(_window(layers, top, left, *size, tf.cast(mask_fill, layers.dtype)))
     return {**moved, **_regions(batch, tf.stack([top, left, *sides], axis=-1), size)}
@@ -296,21 +297,13 @@ def _stretch(batch: Batch, window: tf.Tensor, size: WindowSize, interpolation: s
     read = _bilinear if interpolation == "bilinear" else _nearest
     moved = {**batch, "image": read(batch["image"], window, size)}
     if "mask" in batch:
-        layers, restore = _layers(batch["mask"])
+        layers, restore = mask_layers(batch["mask"])
         moved["mask"] = restore(_nearest(layers, window, size))
     return {**moved, **_regions(batch, window, size)}
-
-
-def _layers(mask: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    """A mask [B, H, W] or [B, H, W, C] with a channel axis, and what takes it off again."""
-    if mask.shape.rank == 3:
-        return mask[..., None], lambda moved: moved[..., 0]
-    return mask, lambda moved: moved
 
 
 def _regions(batch: Batch, window: tf.Tensor, size: WindowSize) -> Batch:
     """The boxes, keypoints and polygons of a batch whose windows [B, 4] become images of a size."""
     top, left, height, width = tf.unstack(tf.cast(window, tf.float64), axis=-1)
     x, y, zero = size[1] / width, size[0] / height, tf.zeros_like(top)
-    maps = tf.stack([tf.stack([x, zero, -left * x], -1), tf.stack([zero, y, -top * y], -1)], -2)
-    return move_regions(batch, maps, size)
+    return move_regions(batch, matrices_of([[x, zero, -left * x], [zero, y, -top * y]]), size)

@@ -20,14 +20,14 @@ from tfpipe.augment.conditional import Part, compose
 from tfpipe.augment.draw.candidates import BatchShape
 from tfpipe.augment.transform import Batch, BatchTransform, record_call
 from tfpipe.policy import is_integer, is_number
-from tfpipe.regions.move import box_areas, select_boxes, swap_pairs
+from tfpipe.regions.move import box_areas, keep_boxes, swap_pairs
 
 
 @record_call
 def drop_boxes(
     parts: Sequence[Part | BatchTransform], *, min_visible: float = 0.0, min_area: float = 1.0
 ) -> BatchTransform:
-    """The parts, after which boxes of which too little is left are gone, and their labels with them.
+    """The parts, after which boxes of which too little is left are gone, and what goes with each of them.
 
     Args:
       parts: as for compose.
@@ -36,7 +36,8 @@ def drop_boxes(
 
     Returns:
       A transform of batches with `boxes` and `box_labels`: ragged ones lose the dropped ones; dense ones, [B, N, 4],
-      have blanks in their place, with the label -1.
+      have blanks in their place, with the label -1. `keypoints` and `polygons` with an axis of objects, [B, N, ...],
+      follow their boxes.
 
     Raises:
       ValueError: an argument is out of range; when applied, the batch has no boxes, or none of their labels.
@@ -53,8 +54,7 @@ def drop_boxes(
         moved = dict(joint({**batch, "box_visible": whole}, seed))
         visible, area = moved.pop("box_visible"), box_areas(moved["boxes"])
         keep = (area >= min_area) & (visible >= min_visible) & (area > 0)
-        boxes, labels = select_boxes(moved["boxes"], moved["box_labels"], keep)
-        return {**moved, "boxes": boxes, "box_labels": labels}
+        return moved | keep_boxes(moved, keep)
 
     return BatchTransform(change)
 

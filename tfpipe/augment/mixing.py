@@ -1,6 +1,7 @@
 """mixup and cutmix: each image is mixed with another of its batch, and so are their labels.
 
     make_dataset(..., transforms=[rand_augment(2, 9), mixup(0.2)])      # one-hot labels, as by default
+    make_dataset(..., labels="boxes", transforms=[mosaic(), mixup(8.0)])    # boxes of both, with weights
 
 The weight is a draw from Beta(alpha, alpha). It is looked up among 2 · 16,384 quantiles which are computed once per
 alpha: exact in every form, where Marsaglia and Tsang's method goes through logarithms that differ in their last bits
@@ -19,10 +20,11 @@ import tensorflow as tf
 
 from tfpipe.augment.draw.candidates import BatchShape
 from tfpipe.augment.draw.streams import draw_uniforms, random_bits, split_seed, to_unit
+from tfpipe.augment.objects import blend_objects, check_objects, mask_layers, soft_mask
 from tfpipe.augment.ops.erase import inside_boxes
 from tfpipe.augment.ops.levels import to_levels
 from tfpipe.augment.transform import Batch, BatchTransform, check_version, record_call
-from tfpipe.policy import VERSION, is_number
+from tfpipe.policy import VERSION, is_integer, is_number
 from tfpipe.regions.move import POINTS
 
 PER = ("image", "batch")
@@ -37,9 +39,19 @@ PAIRED = ("boxes", "mask", *POINTS)
 
 @record_call
 def mixup(
-    alpha: float = 0.2, *, fraction: float | None = None, per: str = "image", check_values: bool = False
+    alpha: float = 0.2,
+    *,
+    fraction: float | None = None,
+    per: str = "image",
+    check_values: bool = False,
+    mask_classes: int | None = None,
 ) -> BatchTransform:
     """Each image becomes weight * image + (1 - weight) * another one, and its label likewise.
+
+    Of batches with boxes each image has those of both, the other one's behind its own, and `box_weights` says for each
+    the weight of the image that it comes from; what goes with boxes, keypoints and polygons among them, follows. Zhang
+    et al., "Bag of Freebies for Training Object Detection Neural Networks", 2019, weigh each object's loss so; they and
+    later detectors take an alpha of 1.5 to 32, under which both images are seen.
 
     Args:
       alpha: the weight is drawn from Beta(alpha, alpha); the partner is any other image of the batch, all alike.
@@ -48,26 +60,38 @@ def mixup(
         each batch and rounded to hundredths; alpha and per then have no part.
       per: "image" draws a weight for each image, "batch" one for all.
       check_values: assert inside graphs, too, that each row of the labels sums to 1; eagerly that is always checked.
+      mask_classes: masks of integers become float32 [B, H, W, mask_classes], the share of each class, before they are
+        mixed; a pixel of another value, such as 255, is of no class. None: masks are floats already.
 
     Returns:
-      A transform of batches with `image` and `label`, the latter float [B, classes], one-hot or soft. Dtypes stay;
-      uint8 pixels are rounded to the nearest level, with the weight in 4096ths.
+      A transform of batches with `image` and at least one of `label`, float [B, classes], one-hot or soft; `mask`,
+      which becomes weight * mask + (1 - weight) * the other one; and `boxes` with `box_labels`, of which there are
+      twice as many: those of an image of a weight below 1/510, which changes no pixel, are dropped. Dtypes stay; uint8
+      pixels are rounded to the nearest level, with the weight in 4096ths.
 
     Raises:
-      ValueError: an argument is out of range; when applied, the labels are not [B, classes] of floats, the batch is
-        known to hold fewer images than mixing takes, or it has boxes, masks, keypoints or polygons.
+      ValueError: an argument is out of range; when applied, the labels are not [B, classes] of floats, masks are
+        integers, boxes have no box_labels, points no boxes or no axis of objects, the batch is known to hold fewer
+        images than mixing takes, or it is inside of keypoint_pairs.
     """
     check_mixing("mixup", alpha, per, fraction)
+    if mask_classes is not None and not is_integer(mask_classes, 2):
+        raise ValueError(f"mask_classes of mixup is {mask_classes!r}; it must be an integer of at least 2, or None.")
 
     def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
-        check_batch("mixup", batch, shape, check_values)
+        check_batch("mixup", batch, shape, check_values, regions=True)
         if fraction is None:
             own, pairing = split_seed(seed, 2)
             weights, partner = draw_weights(own, shape, alpha, per), draw_partner(pairing, shape.batch_size)
         else:
             weights, partner = _book_mix(seed, shape, fraction)
-        image = blend_images(batch["image"], partner, weights)
-        return {**batch, "image": image, "label": blend_labels(batch["label"], partner, weights)}
+        mixed = {**batch, "image": blend_images(batch["image"], partner, weights)}
+        if "label" in batch:
+            mixed["label"] = blend_labels(batch["label"], partner, weights)
+        if "mask" in batch:
+            layers, restore = mask_layers(soft_mask(batch["mask"], mask_classes))
+            mixed["mask"] = restore(blend_images(layers, partner, weights))
+        return mixed | blend_objects(batch, partner, weights)
 
     return BatchTransform(change)
 
@@ -152,21 +176,32 @@ def check_mixing(what: str, alpha: Any, per: str, fraction: Any, *, rounding: An
         raise ValueError(f"fraction of {what} is {fraction!r}; it must be in [0, 1].")
 
 
-def check_batch(what: str, batch: Batch, shape: BatchShape, check_values: bool) -> None:
-    """Raises a ValueError where the batch cannot be mixed."""
-    if "label" not in batch:
-        raise ValueError(f"{what} mixes labels, but the batch has only {sorted(batch)}.")
+def check_batch(what: str, batch: Batch, shape: BatchShape, check_values: bool, *, regions: bool = False) -> None:
+    """Raises a ValueError where the batch cannot be mixed; with regions, boxes and masks may stand for labels."""
     paired = [name for name in PAIRED if name in batch]
-    if paired:
+    if regions and paired:
+        check_objects(what, batch, with_boxes=True)
+    elif paired:
         raise ValueError(f"{what} mixes whole images and has no meaning for {paired}; leave them out.")
-    label = tf.convert_to_tensor(batch["label"])
+    elif "label" not in batch:
+        raise ValueError(f"{what} mixes labels, but the batch has only {sorted(batch)}.")
+    check_paired(what, shape)
+    if "label" in batch:
+        _check_label(what, tf.convert_to_tensor(batch["label"]), check_values)
+
+
+def check_paired(what: str, shape: BatchShape) -> None:
+    """Raises a ValueError where the batch is known to hold no second image."""
+    if isinstance(shape.batch_size, int) and shape.batch_size < 2:
+        raise ValueError(f"{what} needs at least 2 images to mix; the batch holds {shape.batch_size}.")
+
+
+def _check_label(what: str, label: tf.Tensor, check_values: bool) -> None:
     if label.shape.rank != 2 or not label.dtype.is_floating:
         raise ValueError(
             f"{what} takes one-hot labels, floats [B, classes]; it got {label.dtype.name} of shape {label.shape}. "
             'make_dataset gives them with labels="one_hot".'
         )
-    if isinstance(shape.batch_size, int) and shape.batch_size < 2:
-        raise ValueError(f"{what} needs at least 2 images to mix; the batch holds {shape.batch_size}.")
     _check_sums(what, label, check_values)
 
 

@@ -1,4 +1,4 @@
-"""Mosaics: four images of a batch around one point, with their boxes and masks.
+"""Mosaics: four images of a batch around one point, with their boxes, masks, keypoints and polygons.
 
     train = [mosaic(scale=(0.5, 1.0)), flip_left_right()]       # of batches with boxes and box_labels, or with masks
 
@@ -16,11 +16,12 @@ import tensorflow as tf
 from tfpipe.augment.draw.candidates import BatchShape
 from tfpipe.augment.draw.streams import draw_uniforms, split_seed
 from tfpipe.augment.forms.apply import check_mask_fill
+from tfpipe.augment.objects import check_objects, join_objects, mask_layers, objects_of
 from tfpipe.augment.transform import Batch, BatchTransform, record_call
 from tfpipe.policy import is_number
-from tfpipe.regions.move import POINTS, box_areas, each_row, move_boxes, select_boxes
+from tfpipe.regions.move import box_areas, keep_boxes, matrices_of, move_regions
 from tfpipe.regions.programs import program
-from tfpipe.regions.sampling import sample
+from tfpipe.regions.sampling import sample, to_pixels
 
 # (down, right) of the four places; the image itself comes first.
 _PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -35,7 +36,7 @@ def mosaic(
     mask_fill: int = 0,
     min_area: float = 1.0,
 ) -> BatchTransform:
-    """Each image becomes four, of its own size together; boxes and masks of the four go with them.
+    """Each image becomes four, of its own size together; the masks and objects of the four go with them.
 
     Args:
       scale: the size of each of the four over its own, uniform in (low, high).
@@ -45,12 +46,13 @@ def mosaic(
       min_area: boxes of which fewer square pixels are left are dropped, with their labels.
 
     Returns:
-      A transform of batches with `mask`, or with `boxes` and `box_labels`, of which there are four times as many; other
-      features stay those of the image itself.
+      A transform of batches with `mask`, or with objects: `boxes` and `box_labels`, `keypoints` [B, N, K, 2 or 3] and
+      `polygons` [B, N, P, 2], of which there are four times as many; boxes are cut off at the border of their place,
+      keypoints beyond it are no longer visible, polygons are not cut. Other features stay those of the image itself.
 
     Raises:
-      ValueError: an argument is out of range; when applied, boxes have no box_labels, or there are keypoints or
-        polygons.
+      ValueError: an argument is out of range; when applied, boxes have no box_labels, points no axis of objects, or
+        it is inside of keypoint_pairs.
     """
     for name, pair, most in (("scale", scale, 1.0), ("center", center, 1.0)):
         if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= most:
@@ -60,30 +62,18 @@ def mosaic(
     check_mask_fill(mask_fill)
 
     def change(batch: Batch, seed: tf.Tensor, shape: BatchShape) -> Batch:
-        _check(batch)
+        check_objects("mosaic", batch)
         partners, geometry = _draw(seed, shape, scale, center)
         image = batch["image"]
         level = fill if image.dtype == tf.uint8 else fill / 255
         found = {**batch, "image": _paint(image, partners, geometry, level, "bilinear")}
         if "mask" in batch:
-            mask = batch["mask"]
-            check_mask_fill(mask_fill, dtype=mask.dtype)
-            layers = mask[..., None] if mask.shape.rank == 3 else mask
-            painted = _paint(layers, partners, geometry, mask_fill, "nearest")
-            found["mask"] = painted[..., 0] if mask.shape.rank == 3 else painted
-        if "boxes" in batch:
-            found |= _join_boxes(batch, partners, geometry, shape, min_area)
-        return found
+            layers, restore = mask_layers(batch["mask"])
+            check_mask_fill(mask_fill, dtype=layers.dtype)
+            found["mask"] = restore(_paint(layers, partners, geometry, mask_fill, "nearest"))
+        return found | _moved_objects(batch, partners, geometry, shape, min_area)
 
     return BatchTransform(change)
-
-
-def _check(batch: Batch) -> None:
-    points = [name for name in POINTS if name in batch]
-    if points:
-        raise ValueError(f"mosaic moves boxes and masks, and not {points}; leave them out.")
-    if ("boxes" in batch) != ("box_labels" in batch):
-        raise ValueError(f"mosaic takes boxes together with box_labels; the batch has {sorted(batch)}.")
 
 
 def _draw(
@@ -129,36 +119,27 @@ def _render(
         inside &= ((y > middle_y) == bool(down)) & ((x > middle_x) == bool(right))
         across, along = (tf.broadcast_to(part, tf.shape(inside)) for part in (source_x - 0.5, source_y - 0.5))
         values = sample(tf.gather(images, partner), across, along, interpolation, "edge", None)
-        if interpolation != "nearest" and not images.dtype.is_floating:
-            values = tf.cast(values + 0.5, tf.int32)
-        result = tf.where(inside[..., None], tf.cast(values, images.dtype), result)
+        values = values if interpolation == "nearest" else to_pixels(values, images.dtype)
+        result = tf.where(inside[..., None], values, result)
     return result
 
 
-def _join_boxes(
+def _moved_objects(
     batch: Batch, partners: list[tf.Tensor], geometry: list[tf.Tensor], shape: BatchShape, min_area: float
 ) -> dict[str, Any]:
-    """The boxes of the four, each cut off at the border of its place, and their labels."""
-    boxes, labels = [], []
+    """The objects of the four, each cut off at the border of its place."""
+    parts = []
     for (down, right), partner, drawn in zip(_PLACES, partners, geometry, strict=True):
         factor, y, x, corner_y, corner_x = tf.unstack(drawn, axis=1)
         zero = tf.zeros_like(factor)
-        rows = [[factor, zero, x - corner_x * factor], [zero, factor, y - corner_y * factor]]
-        maps = tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)
+        maps = matrices_of([[factor, zero, x - corner_x * factor], [zero, factor, y - corner_y * factor]])
         height, width = zero + shape.height, zero + shape.width
         top, left = (y, x) if down and right else (y if down else zero, x if right else zero)
-        limits = tf.stack([left, top, width if right else x, height if down else y], axis=-1)
-        moved = move_boxes(tf.gather(batch["boxes"], partner), maps)
-        boxes.append(each_row(_cut, moved, limits))
-        labels.append(tf.gather(batch["box_labels"], partner))
-    joined, names = tf.concat(boxes, axis=1), tf.concat(labels, axis=1)
-    area = box_areas(joined)
-    kept, names = select_boxes(joined, names, (area >= min_area) & (area > 0))
-    return {"boxes": kept, "box_labels": names}
-
-
-def _cut(boxes: tf.Tensor, limits: tf.Tensor) -> tf.Tensor:
-    """Boxes [T, ..., 4] cut off at the border of the place of their image, [T, 4]."""
-    shape = [-1, *[1] * (len(boxes.shape) - 2), 2]
-    low, high = (tf.reshape(tf.cast(limits[:, i : i + 2], boxes.dtype), shape) for i in (0, 2))
-    return tf.clip_by_value(boxes, tf.concat([low, low], -1), tf.concat([high, high], -1))
+        place = tf.stack([left, top, width if right else x, height if down else y], axis=-1)
+        own = objects_of(batch, partner)
+        parts.append(own | move_regions(own, maps, place))
+    joined = join_objects(parts)
+    if "boxes" not in batch:
+        return joined
+    area = box_areas(joined["boxes"])
+    return joined | keep_boxes(joined, (area >= min_area) & (area > 0))

@@ -43,6 +43,7 @@ _ADDED: dict[str, Any] = {"mask_fill": 0, "version": 1}
 _ADDED_TO: dict[str, dict[str, Any]] = {
     "cutmix": {"rounding": "nearest"},
     "deep_augment": {"fill": 128, "interpolation": "nearest"},
+    "mixup": {"mask_classes": None},
     "pba": {"recipe": False},
 }
 Made = TypeVar("Made", bound="OpTransform | BatchTransform")

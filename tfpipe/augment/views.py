@@ -22,7 +22,7 @@ from tfpipe.policy import is_integer
 from tfpipe.regions.move import POINTS
 
 # What moves with the pixels, so that each view has its own.
-_MOVED = ("image", "mask", "boxes", "box_labels", *POINTS)
+_MOVED = ("image", "mask", "boxes", "box_labels", "box_weights", *POINTS)
 
 
 @record_call
@@ -71,6 +71,7 @@ def views(transforms: Sequence[Sequence[Part | BatchTransform]]) -> BatchTransfo
         for transform, own in zip(made, split_seed(seed, len(made)), strict=True):
             view = batch if transform is None else transform(batch, own)
             changed = sorted(name for name in batch if name not in _MOVED and view[name] is not batch[name])
+            changed += sorted(set(view) - set(batch))
             if changed:
                 raise ValueError(f"A view changes {changed}; it may change {list(_MOVED)} alone.")
             seen.append(view)

@@ -1,7 +1,8 @@
-"""Boxes that move with their image: turned upright with it, and resized with it.
+"""Boxes and points that move with their image: turned upright with it, and resized with it.
 
 Boxes are float32 [N, 4], each x0, y0, x1, y1 in pixels: x to the right and y down from the upper left corner of the
-image, so that the whole image is 0, 0, width, height. Those in a record refer to the image as it is stored there.
+image, so that the whole image is 0, 0, width, height. Points are float32 [..., 2 or 3], x and y, and of keypoints the
+visibility. Those in a record refer to the image as it is stored there.
 
     boxes = turn_boxes(boxes, stored_size, orientation)
     boxes = fit_boxes(boxes, upright_size, (224, 224), resize="pad")
@@ -9,11 +10,35 @@ image, so that the whole image is 0, 0, width, height. Those in a record refer t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from tfpipe.images.decode import mirrored_axes, resized_geometry, upright_size
+
+
+def place_regions(features: Mapping[str, tf.Tensor], names: tuple[str, ...], target: Any, *, resize: str) -> Any:
+    """The boxes and points of a record on its image as batches have it: upright, in the size that was asked for.
+
+    Args:
+      features: of which are read those named, `shape`, and `orientation` where there is one.
+      names: of what is moved: boxes or points.
+      target: (height, width) of the image after; None keeps its own.
+      resize: "pad", "stretch" or "crop".
+
+    Returns:
+      A dict of the features named.
+    """
+    found, size = {name: features[name] for name in names}, features["shape"][:2]
+    if "orientation" in features:
+        turn = {name: turn_boxes if name == "boxes" else turn_points for name in names}
+        found = {name: turn[name](value, size, features["orientation"]) for name, value in found.items()}
+        size = upright_size(size, features["orientation"])
+    if target is None:
+        return found
+    fit = {name: fit_boxes if name == "boxes" else fit_points for name in names}
+    return {name: fit[name](value, size, target, resize=resize) for name, value in found.items()}
 
 
 def turn_boxes(boxes: Any, size: Any, orientation: Any) -> tf.Tensor:
@@ -24,13 +49,17 @@ def turn_boxes(boxes: Any, size: Any, orientation: Any) -> tf.Tensor:
       size: int [2], height and width of the image as stored.
       orientation: the EXIF orientation, scalar, 1 to 8.
     """
-    orientation = tf.cast(orientation, tf.int32)
-    x0, y0, x1, y1 = tf.unstack(tf.where(orientation >= 5, tf.gather(boxes, [1, 0, 3, 2], axis=1), boxes), axis=1)
-    height, width = tf.unstack(upright_size(tf.cast(size, tf.float32), orientation))
-    flips_y, flips_x = tf.unstack(mirrored_axes(orientation))
-    x0, x1 = tf.where(flips_x, width - x1, x0), tf.where(flips_x, width - x0, x1)
-    y0, y1 = tf.where(flips_y, height - y1, y0), tf.where(flips_y, height - y0, y1)
-    return tf.stack([x0, y0, x1, y1], 1)
+    corners = turn_points(_corners(boxes), size, orientation)
+    return tf.concat([tf.reduce_min(corners, axis=1), tf.reduce_max(corners, axis=1)], axis=1)
+
+
+def turn_points(points: Any, size: Any, orientation: Any) -> tf.Tensor:
+    """Points [..., 2 or 3] on the upright image; size and orientation as for turn_boxes."""
+    points, orientation = tf.convert_to_tensor(points), tf.cast(orientation, tf.int32)
+    place = tf.where(orientation >= 5, tf.reverse(points[..., :2], [-1]), points[..., :2])
+    most = tf.reverse(upright_size(tf.cast(size, tf.float32), orientation), [0])
+    place = tf.where(tf.reverse(mirrored_axes(orientation), [0]), most - place, place)
+    return tf.concat([place, points[..., 2:]], axis=-1)
 
 
 def fit_boxes(boxes: Any, size: Any, target: tuple[int, int], *, resize: str = "pad") -> tf.Tensor:
@@ -42,8 +71,34 @@ def fit_boxes(boxes: Any, size: Any, target: tuple[int, int], *, resize: str = "
       target: (height, width) after.
       resize: "pad", "stretch" or "crop"; a box that a crop cuts ends at the border, one outside has no area.
     """
+    moved = tf.reshape(_fitted(_corners(boxes), size, target, resize), [-1, 4])
+    return tf.cast(tf.clip_by_value(moved, 0.0, _most(target, 2)), tf.float32)
+
+
+def fit_points(points: Any, size: Any, target: tuple[int, int], *, resize: str = "pad") -> tf.Tensor:
+    """Points [..., 2 or 3] on the resized image; one that a crop cuts off keeps its place, outside, and is not visible.
+
+    Args:
+      points: x, y, and the visibility where there are three.
+      size, target, resize: as for fit_boxes.
+    """
+    points = tf.convert_to_tensor(points)
+    place = _fitted(points[..., :2], size, target, resize)
+    inside = tf.reduce_all((place >= 0) & (place <= _most(target, 1)), axis=-1, keepdims=True)
+    return tf.concat([tf.cast(place, tf.float32), tf.where(inside, points[..., 2:], 0.0)], axis=-1)
+
+
+def _corners(boxes: Any) -> tf.Tensor:
+    """Boxes [N, 4] as two points each, [N, 2, 2]."""
+    return tf.reshape(boxes, [-1, 2, 2])
+
+
+def _fitted(points: tf.Tensor, size: Any, target: tuple[int, int], resize: str) -> tf.Tensor:
+    """Points [..., 2] on the resized image, in float64."""
     inner, offset = resized_geometry(size, target, resize=resize)
     scale = tf.cast(inner, tf.float64) / tf.cast(size, tf.float64)
-    moved = tf.cast(boxes, tf.float64) * tf.tile(scale[::-1], [2]) + tf.tile(tf.cast(offset[::-1], tf.float64), [2])
-    most = tf.constant([target[1], target[0]] * 2, tf.float64)
-    return tf.cast(tf.clip_by_value(moved, 0.0, most), tf.float32)
+    return tf.cast(points, tf.float64) * scale[::-1] + tf.cast(offset[::-1], tf.float64)
+
+
+def _most(target: tuple[int, int], times: int) -> tf.Tensor:
+    return tf.constant([target[1], target[0]] * times, tf.float64)

@@ -31,8 +31,7 @@ import tensorflow as tf
 from tfpipe.errors import UsageError
 from tfpipe.format.example import decode_batch, decode_parsed, decode_record, has_fixed_lengths, parse_batch
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.images.boxes import fit_boxes, turn_boxes
-from tfpipe.images.decode import upright_size
+from tfpipe.images.boxes import place_regions
 from tfpipe.reader.caching import cache_dataset
 from tfpipe.reader.crops import Crop
 from tfpipe.reader.damage import Skipped
@@ -53,8 +52,8 @@ from tfpipe.reader.request import (
     Request,
     check_files,
     check_request,
-    has_boxes,
     needed_schema,
+    regions_in_pixels,
     size_to_make,
 )
 from tfpipe.reader.service import read_from_workers
@@ -111,10 +110,11 @@ def make_dataset(
         where the labels are numbers; "int": int64 [B], for one class per record; adopted records whose label is a
         vector of n whole numbers give it as float32 or int64 [B, n]. "boxes": (images, {"boxes": float32 [B, max_boxes,
         4], x0, y0, x1, y1 in pixels of the image, "labels": int32 [B, max_boxes], -1 behind an image's own,
-        "num_boxes": int32 [B]}), as Keras 3 names them; records without box_labels have 0. "mask": (images, masks).
+        "num_boxes": int32 [B]}), as Keras 3 names them; records without box_labels have 0, and behind augment.mixup
+        there are "weights", float32 [B, max_boxes], too. "mask": (images, masks).
         None: batches are dicts of all features, and those whose length differs from record to record are ragged. A
-        `mask` is uint8 [B, H, W, 1], turned and resized as its image is, to the nearest value; `boxes`, as conversion
-        writes them, are in pixels of the batch's images.
+        `mask` is uint8 [B, H, W, 1], turned and resized as its image is, to the nearest value; `boxes` and
+        `keypoints`, as conversion writes them, are in pixels of the batch's images.
       max_boxes: with labels="boxes": of an image that has more, the first ones stay, and a warning counts the others.
         Transforms come before that.
       views: n yields ((v1, ..., vn), labels), each view with draws of its own of the crop and of all transforms; v1 is
@@ -279,12 +279,11 @@ def _features(decode: Callable[..., Batch], record: Any, request: Request, draw:
         other = make_resizer(request, view_draw(draw, view))
         again = _with_channels(decode(request.schema, record, exact=exact, resizer=other), request)
         features[view_name(view)] = again["image"]
-    if request.labels is not None and request.manifest.schema.label_kind == "multi":
+    if request.labels is not None and request.schema.label_kind == "multi":
         # For each record, unlike all other labels: rows of unequal length can't be batched.
         features["label_int"] = _multi_hot(features["label_int"], len(request.manifest.class_names))
-    known = "adopted" not in request.manifest.made_by or bool(request.schema.derived_from("boxes"))
-    if request.labels in (None, "boxes") and has_boxes(request.schema) and known:
-        features["boxes"] = _move_boxes(features, request)
+    if request.labels in (None, "boxes") and (names := regions_in_pixels(request.manifest, request.schema)):
+        features |= place_regions(features, names, request.image_size, resize=str(request.resize))
     return features
 
 
@@ -297,17 +296,6 @@ def _with_channels(features: Batch, request: Request) -> Batch:
     if "image" in features:
         features["image"] = with_channels(features["image"], request.channels)
     return features
-
-
-def _move_boxes(features: Batch, request: Request) -> tf.Tensor:
-    """The boxes of a record on its image as batches have it: upright, in the size that was asked for."""
-    boxes, size = features["boxes"], features["shape"][:2]
-    if "orientation" in features:
-        boxes = turn_boxes(boxes, size, features["orientation"])
-        size = upright_size(size, features["orientation"])
-    if request.image_size is None:
-        return boxes
-    return fit_boxes(boxes, size, request.image_size, resize=str(request.resize))
 
 
 def _multi_hot(ids: tf.Tensor, classes: int) -> tf.Tensor:

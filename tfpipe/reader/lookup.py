@@ -15,10 +15,10 @@ import tensorflow as tf
 from tfpipe.format.example import decode_record
 from tfpipe.format.lookup import find_key, read_record
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.images.boxes import fit_boxes, turn_boxes
-from tfpipe.images.decode import upright_size
+from tfpipe.images.boxes import place_regions
 from tfpipe.images.fit import Resize
 from tfpipe.images.sizes import as_size
+from tfpipe.reader.request import regions_in_pixels
 
 
 def get(
@@ -39,8 +39,8 @@ def get(
       resize: to the image_size: "pad", "stretch" or "crop".
 
     Returns:
-      Name to NumPy array; texts are str, or bytes where they are not UTF-8. The image is upright, and boxes are in its
-      pixels.
+      Name to NumPy array; texts are str, or bytes where they are not UTF-8. The image is upright, and boxes and
+      keypoints are in its pixels.
 
     Raises:
       UsageError: no record has the key.
@@ -72,27 +72,11 @@ def record_preparer(
     def prepare(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.device("CPU:0"):
             features = decode_record(manifest.schema, serialized, exact=True, resizer=resizer)
-            if has_pixel_boxes(manifest) and "shape" in features:
-                features["boxes"] = _move_boxes(features, image_size, resize)
+            if names := regions_in_pixels(manifest, manifest.schema):
+                features |= place_regions(features, names, image_size, resize=resize)
         return features
 
     return lambda serialized: prepare(tf.constant(serialized))
-
-
-def has_pixel_boxes(manifest: Manifest) -> bool:
-    """Whether records have boxes that are known to be in pixels of their stored images."""
-    schema = manifest.schema
-    if schema.derived_from("boxes"):
-        return True
-    return "boxes" in schema and schema["boxes"].shape == (None, 4) and "adopted" not in manifest.made_by
-
-
-def _move_boxes(features: dict[str, tf.Tensor], image_size: tuple[int, int] | None, resize: str) -> tf.Tensor:
-    boxes, size = features["boxes"], features["shape"][:2]
-    if "orientation" in features:
-        boxes = turn_boxes(boxes, size, features["orientation"])
-        size = upright_size(size, features["orientation"])
-    return boxes if image_size is None else fit_boxes(boxes, size, image_size, resize=resize)
 
 
 def plain_value(value: tf.Tensor) -> Any:

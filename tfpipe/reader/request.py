@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Batch = dict[str, "tf.Tensor"]
 
+_POINTS = ("keypoints", "polygons")
 LABELS = ("one_hot", "int", "boxes", "mask", None)
 
 
@@ -153,6 +154,19 @@ def has_boxes(schema: Schema) -> bool:
         and schema["boxes"].shape == (None, 4)
         and schema["boxes"].codec == "plain"
     )
+
+
+def regions_in_pixels(manifest: Manifest, schema: Schema) -> tuple[str, ...]:
+    """The features of records that mark regions in pixels of their stored images: boxes, keypoints and polygons.
+
+    Args:
+      manifest: of the dataset; of third-party records only boxes that a reader derives are known to be in pixels.
+      schema: of what is read.
+    """
+    own = "adopted" not in manifest.made_by
+    boxes = ("boxes",) if has_boxes(schema) and (own or schema.derived_from("boxes")) else ()
+    points = [name for name in _POINTS if own and name in schema and "shape" in schema]
+    return (*boxes, *(name for name in points if len(schema[name].shape) > 1 and schema[name].shape[-1] in (2, 3)))
 
 
 def needed_schema(schema: Schema, labels: str | None) -> Schema:

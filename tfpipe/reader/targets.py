@@ -93,15 +93,19 @@ def as_asked(batch: Batch, request: Request, note: Callable[[tf.Tensor], tf.Oper
         return batch["image"], batch["label"]
     if isinstance(batch["boxes"], tuple):
         # augment.views: each view has boxes of its own.
-        seen = zip(batch["boxes"], batch["box_labels"], strict=True)
-        return batch["image"], tuple(_padded(boxes, labels, request, note) for boxes, labels in seen)
-    return batch["image"], _padded(batch["boxes"], batch["box_labels"], request, note)
+        names = [name for name in ("boxes", "box_labels", "box_weights") if name in batch]
+        seen = zip(*(batch[name] for name in names), strict=True)
+        return batch["image"], tuple(_padded(*one, request=request, note=note) for one in seen)
+    weights = [batch["box_weights"]] if "box_weights" in batch else []
+    return batch["image"], _padded(batch["boxes"], batch["box_labels"], *weights, request=request, note=note)
 
 
-def _padded(boxes: Any, labels: Any, request: Request, note: Callable[[tf.Tensor], tf.Operation]) -> Batch:
-    boxes, labels, count, lost = pad_boxes(boxes, labels, max_boxes=request.max_boxes)
+def _padded(*parts: Any, request: Request, note: Callable[[tf.Tensor], tf.Operation]) -> Batch:
+    """What models take of boxes and labels, and of the weights that mixup gives each box."""
+    boxes, labels, count, lost, *weights = pad_boxes(*parts[:2], max_boxes=request.max_boxes, also=parts[2:])
     with tf.control_dependencies([note(lost)]):
-        return {"boxes": tf.identity(boxes), "labels": labels, "num_boxes": count}
+        found = {"boxes": tf.identity(boxes), "labels": labels, "num_boxes": count}
+        return found | ({"weights": weights[0]} if weights else {})
 
 
 def _view_of(batch: Batch, view: int, request: Request) -> Batch:

@@ -88,37 +88,43 @@ def _all_pairs(kind: str, boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     return overlap if kind == "iou" else overlap - _PENALTIES[kind](rows, columns, overlap)
 
 
-def pad_boxes(boxes: Any, labels: Any, *, max_boxes: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+def pad_boxes(boxes: Any, labels: Any, *, max_boxes: int, also: Sequence[Any] = ()) -> tuple[tf.Tensor, ...]:
     """A batch's boxes as Keras 3 and XLA take them: so many for each image.
 
     Args:
       boxes: float32, ragged [B, (N), 4], or [B, N, 4].
       labels: int, ragged [B, (N)], or [B, N]; a negative one marks padding that is already there.
       max_boxes: N of the result; of an image that has more, the first ones stay.
+      also: further features with a row for each box, such as weights [B, N], ragged where boxes are.
 
     Returns:
       boxes float32 [B, max_boxes, 4], padded with 0; labels int32 [B, max_boxes], padded with -1; num_boxes int32 [B];
-      and how many boxes of each image were lost, int32 [B].
+      how many boxes of each image were lost, int32 [B]; and what was given beside, [B, max_boxes, ...], padded with 0.
 
     Raises:
       ValueError: max_boxes is below 1.
     """
     if isinstance(max_boxes, bool) or max_boxes < 1:
         raise ValueError(f"max_boxes is {max_boxes!r}; it takes at least 1.")
-    if isinstance(boxes, tf.RaggedTensor):
-        boxes = boxes.to_tensor(shape=[None, None, 4])
+    rows = [part.to_tensor() if isinstance(part, tf.RaggedTensor) else part for part in (boxes, *also)]
     if isinstance(labels, tf.RaggedTensor):
         labels = labels.to_tensor(-1, shape=[None, None])
-    boxes, labels = tf.cast(boxes, tf.float32), tf.cast(labels, tf.int32)
+    rows[0], labels = tf.cast(rows[0], tf.float32), tf.cast(labels, tf.int32)
     is_box = labels >= 0
     found = tf.reduce_sum(tf.cast(is_box, tf.int32), axis=1)
     # Dropped boxes may have left gaps: what is there moves to the front, in its order.
     order = tf.argsort(tf.cast(is_box, tf.int32), axis=1, direction="DESCENDING", stable=True)[:, :max_boxes]
-    labels = pad_axis(tf.gather(labels, order, batch_dims=1), 1, max_boxes, value=-1)
-    boxes = pad_axis(tf.gather(boxes, order, batch_dims=1), 1, max_boxes)
-    boxes = tf.ensure_shape(tf.where(labels[..., None] >= 0, boxes, 0.0), [None, max_boxes, 4])
     num_boxes = tf.minimum(found, max_boxes)
-    return boxes, tf.ensure_shape(tf.maximum(labels, -1), [None, max_boxes]), num_boxes, found - num_boxes
+    there = tf.range(max_boxes) < num_boxes[:, None]
+
+    def front(values: tf.Tensor, blank: int) -> tf.Tensor:
+        moved = pad_axis(tf.gather(values, order, batch_dims=1), 1, max_boxes)
+        kept = tf.reshape(there, [-1, max_boxes, *[1] * (len(values.shape) - 2)])
+        moved = tf.where(kept, moved, tf.cast(blank, values.dtype))
+        return tf.ensure_shape(moved, [values.shape[0], max_boxes, *values.shape[2:]])
+
+    placed, *others = (front(part, 0) for part in rows)
+    return placed, front(labels, -1), num_boxes, found - num_boxes, *others
 
 
 def pair_iou(first: Parts, second: Parts) -> tf.Tensor:

@@ -6,15 +6,16 @@ pooled = layers.RoIAlign(7, spatial_scale=1 / 16)((features, found["boxes"]))   
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfpipe.images.sizes import as_size
-from tfpipe.regions.nms import batched_nms
-from tfpipe.regions.roi_align import roi_align
+from tfpipe.regions.boxes import box_iou
+from tfpipe.regions.nms import batched_nms, soft_nms
+from tfpipe.regions.roi_align import crop_and_resize, roi_align
 from tfpipe.regions.warp import warp_affine, warp_perspective
 
 _PACKAGE = "tfpipe"
@@ -64,18 +65,76 @@ class NonMaxSuppression(_Configured):
 
     def call(self, inputs: Any) -> dict[str, Any]:
         """The best boxes of each image."""
-        boxes, scores = inputs
-        best = tf.reduce_max(scores, axis=-1)
-        labels = tf.argmax(scores, axis=-1, output_type=tf.int32)
+        boxes, best, labels = _best_classes(inputs)
         indices, count = batched_nms(boxes, best, labels, **self.arguments)
-        there, places = indices >= 0, tf.maximum(indices, 0)
-        found = [tf.gather(part, places, batch_dims=1) for part in (boxes, best, labels)]
-        return {
-            "boxes": tf.where(there[..., None], found[0], tf.zeros([], found[0].dtype)),
-            "scores": tf.where(there, found[1], tf.zeros([], found[1].dtype)),
-            "labels": tf.where(there, found[2], -1),
-            "num_boxes": count,
-        }
+        scores = tf.gather(best, tf.maximum(indices, 0), batch_dims=1)
+        return _detections(boxes, labels, indices, tf.where(indices >= 0, scores, tf.zeros([], best.dtype)), count)
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class SoftNonMaxSuppression(_Configured):
+    """As NonMaxSuppression, by regions.soft_nms: boxes of one class lower each other's scores, which come out lowered.
+
+    Args:
+      iou_threshold, method, sigma, min_score, max_output: as for regions.soft_nms.
+      name, dtype: of the layer.
+    """
+
+    def __init__(
+        self,
+        *,
+        iou_threshold: float = 0.3,
+        method: str = "linear",
+        sigma: float = 0.5,
+        min_score: float = 1e-3,
+        max_output: int = 100,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        options = {"iou_threshold": iou_threshold, "method": method, "sigma": sigma}
+        super().__init__(name, dtype, **options, min_score=min_score, max_output=max_output)
+
+    def call(self, inputs: Any) -> dict[str, Any]:
+        """The best boxes of each image."""
+        boxes, best, labels = _best_classes(inputs)
+        indices, scores, count = soft_nms(boxes, best, classes=labels, **self.arguments)
+        return _detections(boxes, labels, indices, scores, count)
+
+
+def _best_classes(inputs: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Of (boxes, scores [B, N, classes]) the boxes, and the score and the number of each one's best class."""
+    boxes, scores = inputs
+    return boxes, tf.reduce_max(scores, axis=-1), tf.argmax(scores, axis=-1, output_type=tf.int32)
+
+
+def _detections(
+    boxes: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor, scores: tf.Tensor, count: tf.Tensor
+) -> dict[str, Any]:
+    there, places = indices >= 0, tf.maximum(indices, 0)
+    found = tf.gather(boxes, places, batch_dims=1)
+    return {
+        "boxes": tf.where(there[..., None], found, tf.zeros([], found.dtype)),
+        "scores": scores,
+        "labels": tf.where(there, tf.gather(labels, places, batch_dims=1), -1),
+        "num_boxes": count,
+    }
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class BoxIoU(_Configured):
+    """The overlaps of (boxes [B, N, 4 or 5], others [B, M, 4 or 5]): [B, N, M].
+
+    Args:
+      kind: as for regions.box_iou.
+      name, dtype: of the layer.
+    """
+
+    def __init__(self, *, kind: str = "iou", name: str | None = None, dtype: Any = None) -> None:
+        super().__init__(name, dtype, kind=kind)
+
+    def call(self, inputs: Any) -> Any:
+        """The overlaps."""
+        return box_iou(*inputs, **self.arguments)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -102,13 +161,42 @@ class RoIAlign(_Configured):
 
     def call(self, inputs: Any) -> Any:
         """The pooled features."""
-        features, boxes = inputs
-        shape = tf.shape(boxes)
-        image = tf.repeat(tf.range(shape[0]), shape[1])
-        pooled = roi_align(features, tf.reshape(boxes, [-1, 4]), image, **self.arguments)
-        size = [*self.arguments["output_size"], features.shape[-1]]
-        whole = tf.reshape(pooled, tf.concat([shape[:2], size], axis=0))
-        return tf.ensure_shape(whole, [*boxes.shape[:2], *size])
+        return _of_each_box(roi_align, *inputs, **self.arguments)
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class CropAndResize(_Configured):
+    """The pixels inside of boxes: (images [B, H, W, C], boxes [B, N, 4]) to [B, N, height, width, C].
+
+    Args:
+      output_size, sampling_ratio: as for regions.crop_and_resize.
+      name, dtype: of the layer.
+    """
+
+    def __init__(
+        self,
+        output_size: int | Sequence[int],
+        *,
+        sampling_ratio: int = 1,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        size = as_size(output_size, "output_size")
+        super().__init__(name, dtype, output_size=size, sampling_ratio=sampling_ratio)
+
+    def call(self, inputs: Any) -> Any:
+        """The resized crops."""
+        return _of_each_box(crop_and_resize, *inputs, **self.arguments)
+
+
+def _of_each_box(pool: Callable[..., tf.Tensor], features: tf.Tensor, boxes: tf.Tensor, **arguments: Any) -> tf.Tensor:
+    """What pool(features, boxes [N, 4], box_indices) gives of boxes [B, N, 4]: [B, N, height, width, C]."""
+    shape = tf.shape(boxes)
+    image = tf.repeat(tf.range(shape[0]), shape[1])
+    pooled = pool(features, tf.reshape(boxes, [-1, 4]), image, **arguments)
+    size = [*arguments["output_size"], features.shape[-1]]
+    whole = tf.reshape(pooled, tf.concat([shape[:2], size], axis=0))
+    return tf.ensure_shape(whole, [*boxes.shape[:2], *size])
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)

@@ -10,32 +10,36 @@ left corner, so that pixel centres are at .5. A warp's matrix goes the other way
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 # Features of a batch that hold points; what stands behind x and y stays, but for the visibility of keypoints.
 POINTS = ("keypoints", "polygons")
+# Features with a row for each box, which stay or go with it; points only where each object has some of its own.
+PER_BOX = ("box_labels", "box_weights", "box_visible")
+# What is seen of images after: (height, width) of all, or (x0, y0, x1, y1) of each, [B, 4].
+Limits: TypeAlias = tuple[int, int] | tf.Tensor
 
 
-def move_regions(batch: Mapping[str, Any], maps: tf.Tensor, size: tuple[int, int]) -> dict[str, Any]:
+def move_regions(batch: Mapping[str, Any], maps: tf.Tensor, limits: Limits) -> dict[str, Any]:
     """What of a batch's regions moves, under the names that it has there.
 
     Args:
       batch: of which are read: `boxes` [B, N, 4], (x0, y0, x1, y1), which become the upright boxes around the moved
-        ones, cut off at the border; `keypoints` [B, ..., 2] or [B, ..., 3], whose third value, the visibility, becomes
-        0 outside of the image; `polygons` [B, ..., 2], which are not cut; and, where drop_boxes or keypoint_pairs
+        ones, cut off at the limits; `keypoints` [B, ..., 2] or [B, ..., 3], whose third value, the visibility, becomes
+        0 outside of them; `polygons` [B, ..., 2], which are not cut; and, where drop_boxes or keypoint_pairs
         follow them, `box_visible` [B, N], the share of each box's area that was never cut off, and `mirrored`, bool
         [B].
       maps: see the module.
-      size: (height, width) of the images after.
+      limits: what is seen of the images after.
     """
     found = {name: move_points(batch[name], maps) for name in POINTS if name in batch}
     if "keypoints" in found:
-        found["keypoints"] = hide_outside(found["keypoints"], size)
+        found["keypoints"] = hide_outside(found["keypoints"], limits)
     if "boxes" in batch:
         whole = move_boxes(batch["boxes"], maps)
-        found["boxes"] = clip_boxes(whole, size)
+        found["boxes"] = clip_boxes(whole, limits)
         if "box_visible" in batch:
             left = tf.math.divide_no_nan(box_areas(found["boxes"]), box_areas(whole))
             found["box_visible"] = batch["box_visible"] * left
@@ -56,7 +60,12 @@ def invert_maps(maps: tf.Tensor) -> tf.Tensor:
     ]
     determinant = a * parts[0][0] + b * parts[1][0] + c * parts[2][0]
     scale = tf.math.divide_no_nan(tf.ones_like(a), determinant)
-    return tf.stack([tf.stack([part * scale for part in row], -1) for row in parts[: len(rows)]], -2)
+    return matrices_of([[part * scale for part in row] for row in parts[: len(rows)]])
+
+
+def matrices_of(rows: Sequence[Sequence[tf.Tensor]]) -> tf.Tensor:
+    """Matrices [..., rows, columns] of their entries [...], row by row."""
+    return tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def move_points(points: Any, maps: tf.Tensor) -> Any:
@@ -71,10 +80,13 @@ def move_boxes(boxes: Any, maps: tf.Tensor) -> Any:
     return each_row(_hull, boxes, maps)
 
 
-def clip_boxes(boxes: Any, size: tuple[int, int]) -> Any:
-    """Boxes cut off at the border of an image (height, width); one outside has no area."""
-    most = [float(size[1]), float(size[0])] * 2
-    return _values(lambda flat: tf.clip_by_value(flat, tf.zeros([], flat.dtype), tf.cast(most, flat.dtype)), boxes)
+def clip_boxes(boxes: Any, limits: Limits) -> Any:
+    """Boxes cut off at the limits; one outside has no area."""
+
+    def cut(flat: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value(flat, tf.concat([low, low], -1), tf.concat([high, high], -1))
+
+    return _within(cut, boxes, limits)
 
 
 def box_areas(boxes: Any) -> Any:
@@ -84,17 +96,43 @@ def box_areas(boxes: Any) -> Any:
     )
 
 
-def select_boxes(boxes: Any, labels: Any, keep: Any) -> tuple[Any, Any]:
-    """The boxes to keep, with their labels: ragged ones without the others, dense ones with blanks, label -1, for them.
+def keep_boxes(batch: Mapping[str, Any], keep: Any) -> dict[str, Any]:
+    """The boxes to keep, and what goes with each: ragged ones without the others, dense ones with blanks for them.
 
     Args:
-      boxes: [B, N, 4] or ragged.
-      labels: integers [B, N] or ragged.
-      keep: bool [B, N] or ragged.
+      batch: of which are read `boxes` [B, N, 4], the features of PER_BOX, and points of rank 4 and more, [B, N, ...],
+        which are those of the boxes.
+      keep: bool [B, N]; ragged where boxes are.
+
+    Returns:
+      These features; a blank is 0, but a label -1.
     """
-    if isinstance(boxes, tf.RaggedTensor):
-        return tf.ragged.boolean_mask(boxes, keep), tf.ragged.boolean_mask(labels, keep)
-    return tf.where(keep[..., None], boxes, tf.zeros([], boxes.dtype)), tf.where(keep, labels, -tf.ones_like(labels))
+    names = ["boxes", *(name for name in (*PER_BOX, *POINTS) if name in batch and is_per_box(name, batch[name]))]
+    if isinstance(batch["boxes"], tf.RaggedTensor):
+        return {name: tf.ragged.boolean_mask(batch[name], keep) for name in names}
+    return {name: _blanked(batch[name], keep, -1 if name == "box_labels" else 0) for name in names}
+
+
+def is_per_box(name: str, values: Any) -> bool:
+    """Whether a feature has a row for each box, by its rank; see keep_boxes."""
+    return name in PER_BOX or (name in POINTS and len(values.shape) >= 4)
+
+
+def _blanked(values: Any, keep: tf.Tensor, blank: int) -> Any:
+    """Values [B, N, ...] with blanks where they are not kept."""
+    if isinstance(values, tf.RaggedTensor):
+        return values.with_values(each_row(lambda rows, kept: _chosen(kept, rows, blank), values.values, _flat(keep)))
+    return _chosen(keep, tf.convert_to_tensor(values), blank)
+
+
+def _chosen(chosen: tf.Tensor, values: Any, other: Any) -> tf.Tensor:
+    """Values where they are chosen, by their first axes, and the others elsewhere."""
+    shape = tf.concat([tf.shape(chosen), tf.ones([len(values.shape) - len(chosen.shape)], tf.int32)], axis=0)
+    return tf.where(tf.reshape(chosen, shape), values, tf.cast(other, values.dtype))
+
+
+def _flat(keep: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(keep, [-1])
 
 
 def swap_pairs(keypoints: Any, pairs: Sequence[tuple[int, int]], mirrored: tf.Tensor) -> Any:
@@ -105,8 +143,7 @@ def swap_pairs(keypoints: Any, pairs: Sequence[tuple[int, int]], mirrored: tf.Te
         order[left], order[right] = right, left
 
     def swap(rows: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
-        chosen = tf.reshape(mirrored, [-1, *[1] * (len(rows.shape) - 1)])
-        return tf.where(chosen, tf.gather(rows, order, axis=-2), rows)
+        return _chosen(mirrored, tf.gather(rows, order, axis=-2), rows)
 
     return each_row(swap, keypoints, mirrored)
 
@@ -156,14 +193,28 @@ def _hull(boxes: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.stack(lowest + highest, axis=-1), boxes.dtype)
 
 
-def hide_outside(keypoints: Any, size: tuple[int, int]) -> Any:
-    """Keypoints [B, ..., 2 or 3], with the visibility 0 for those outside of an image (height, width)."""
+def hide_outside(keypoints: Any, limits: Limits) -> Any:
+    """Keypoints [B, ..., 2 or 3], with the visibility 0 for those outside of the limits."""
 
-    def hide(flat: tf.Tensor) -> tf.Tensor:
+    def hide(flat: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
         if flat.shape[-1] != 3:
             return flat
-        x, y, visibility = tf.unstack(flat, axis=-1)
-        inside = (x >= 0) & (x <= size[1]) & (y >= 0) & (y <= size[0])
-        return tf.stack([x, y, tf.where(inside, visibility, tf.zeros_like(visibility))], axis=-1)
+        inside = tf.reduce_all((flat[..., :2] >= low) & (flat[..., :2] <= high), axis=-1)
+        shown = tf.where(inside, flat[..., 2], tf.zeros([], flat.dtype))
+        return tf.concat([flat[..., :2], shown[..., None]], axis=-1)
 
-    return _values(hide, keypoints)
+    return _within(hide, keypoints, limits)
+
+
+def _within(change: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor], values: Any, limits: Limits) -> Any:
+    """change(values, low, high) of dense values or flat ones, with the corners (x, y) of their image's limits."""
+    if isinstance(limits, tuple):
+        high = [float(limits[1]), float(limits[0])]
+        return _values(lambda flat: change(flat, tf.zeros([2], flat.dtype), tf.cast(high, flat.dtype)), values)
+
+    def cut(flat: tf.Tensor, limits: tf.Tensor) -> tf.Tensor:
+        shape = [-1, *[1] * (len(flat.shape) - 2), 2]
+        low, high = (tf.reshape(tf.cast(limits[:, i : i + 2], flat.dtype), shape) for i in (0, 2))
+        return change(flat, low, high)
+
+    return each_row(cut, values, limits)

@@ -5,22 +5,23 @@
 
 Each takes one image or a batch, boxes [B, N, 4] and scores [B, N], and boxes that are upright (x0, y0, x1, y1) or
 oriented (cx, cy, width, height, degrees). All are XLA programs of static shapes: on a CPU, on a GPU, inside compiled
-functions. An N that varies is padded to the next power of two, so that few programs are compiled.
+functions. An N that varies is padded to one of four lengths between powers of two, so that few programs are compiled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfpipe.regions.boxes import as_floats, check_last_axis, pair_iou
-from tfpipe.regions.programs import axis_length, pad_axis, padded_length, program
+from tfpipe.regions.programs import axis_length, for_length, pad_axis, padded_length, program
 
 METHODS = ("linear", "gaussian")
 # Boxes that are decided on together; each tile costs TILE * N overlaps, which are never all in memory.
-_TILE = 64
+_TILE = 32
 
 
 def nms(
@@ -84,6 +85,7 @@ def soft_nms(
     min_score: float = 1e-3,
     max_output: int | None = None,
     num_boxes: Any = None,
+    classes: Any = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Boxes by falling score, where each one that is taken lowers the scores of those that it overlaps.
 
@@ -96,6 +98,7 @@ def soft_nms(
       method: "linear" or "gaussian".
       sigma: for "gaussian".
       min_score: a box whose score falls below is left out.
+      classes: integers [N] or [B, N]: only boxes of one class lower each other's scores; None: all are of one.
 
     Returns:
       int32 indices, padded with -1; float32 scores after they were lowered, padded with 0; int32 counts.
@@ -107,12 +110,8 @@ def soft_nms(
         raise ValueError(f"Unknown method {method!r}; allowed: {list(METHODS)}.")
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma!r}; it takes a number above 0.")
-    threshold, least = _threshold(iou_threshold, inclusive=False), tf.constant(min_score, tf.float32)
-    given = _check(boxes, scores, None, max_output, num_boxes)
-    static = (given[0].shape.rank, given[0].shape[-1])
-    return program(_soft, max_output, method, static=static, compiled=False)(
-        *given, threshold, least, tf.constant(sigma, tf.float32)
-    )
+    numbers = _threshold(iou_threshold, inclusive=False), np.float32(min_score), np.float32(sigma)
+    return _run(_suppress_soft, method, boxes, scores, classes, max_output, num_boxes, numbers)
 
 
 def _suppress(
@@ -125,17 +124,15 @@ def _suppress(
     num_boxes: Any,
     inclusive: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    threshold = _threshold(iou_threshold, inclusive=inclusive)
-    least = tf.constant(-np.inf if min_score is None else min_score, tf.float32)
-    given = _check(boxes, scores, classes, max_output, num_boxes)
-    static = (given[0].shape.rank, given[0].shape[-1])
-    return program(_hard, max_output, inclusive, static=static, compiled=False)(*given, threshold, least)
+    least = np.float32(-np.inf if min_score is None else min_score)
+    numbers = _threshold(iou_threshold, inclusive=inclusive), least
+    return _run(_suppress_hard, inclusive, boxes, scores, classes, max_output, num_boxes, numbers)
 
 
 # ---- arguments
 
 
-def _threshold(given: float, *, inclusive: bool) -> tf.Tensor:
+def _threshold(given: float, *, inclusive: bool) -> np.float32:
     """The float32 that overlaps in float32 compare with as they would with the number itself."""
     if not 0 <= given <= 1:
         raise ValueError(f"iou_threshold is {given!r}; it takes 0 to 1.")
@@ -144,7 +141,7 @@ def _threshold(given: float, *, inclusive: bool) -> tf.Tensor:
         near = np.nextafter(near, np.float32(2))
     elif not inclusive and float(near) > given:
         near = np.nextafter(near, np.float32(-1))
-    return tf.constant(near)
+    return near
 
 
 def _check(
@@ -165,63 +162,67 @@ def _check(
     return boxes, scores, classes, None if num_boxes is None else tf.cast(num_boxes, tf.int32)
 
 
-def _padded(
-    boxes: tf.Tensor, scores: tf.Tensor, classes: tf.Tensor | None, num_boxes: tf.Tensor | None
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None, tf.Tensor]:
-    """Boxes [B, N', 4], scores [B, N'], classes and counts [B]; a known N stays, of 0 comes 1."""
-    given = [part for part in (boxes, scores, classes) if part is not None]
-    if scores.shape.rank == 1:
-        given = [part[None] for part in given]
-    batch_size, size = (axis_length(given[1], axis) for axis in range(2))
-    padded = [pad_axis(part, 1, padded_length(size)) for part in given]
-    counts = tf.broadcast_to(size if num_boxes is None else tf.minimum(num_boxes, size), [batch_size])
-    return padded[0], padded[1], padded[2] if classes is not None else None, counts
-
-
 # ---- programs
 
 
-def _hard(
+def _run(
+    suppress: Callable[..., tuple[tf.Tensor, ...]],
+    option: Any,
+    boxes: Any,
+    scores: Any,
+    classes: Any,
     max_output: int | None,
-    inclusive: bool,
+    num_boxes: Any,
+    numbers: Sequence[np.float32],
+) -> Any:
+    """What a program of suppression finds: parts [n] or [B, n], and the counts."""
+    given = _check(boxes, scores, classes, max_output, num_boxes)
+    length, static = axis_length(given[1], -1), (given[1].shape.rank, given[0].shape[-1])
+    run = for_length(length, _fitted, suppress, max_output, option, static=static)
+    return run(*given, *(tf.constant(number) for number in numbers))
+
+
+def _fitted(
+    suppress: Callable[..., tuple[tf.Tensor, ...]],
+    max_output: int | None,
+    option: Any,
     boxes: tf.Tensor,
     scores: tf.Tensor,
     classes: tf.Tensor | None,
     num_boxes: tf.Tensor | None,
-    threshold: tf.Tensor,
-    least: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    padded = _padded(boxes, scores, classes, num_boxes)
-    # TensorFlow's own kernel sorts in a third of the time of XLA's; of equal scores it takes the first one, too.
-    order = tf.math.top_k(padded[1], axis_length(padded[1], 1)).indices
-    found = program(_suppress_hard, max_output, inclusive, static=boxes.shape[-1])(*padded, order, threshold, least)
-    return _as_asked(found, scores, max_output)
+    *numbers: tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    """As _in_batches, compiled for few lengths."""
+    axis, length = scores.shape.rank - 1, axis_length(scores, -1)
+    room = padded_length(length)
+    is_padded = not isinstance(room, int) or room != length
+    if num_boxes is not None or is_padded:
+        num_boxes = tf.minimum(length if num_boxes is None else num_boxes, length)
+    given = [part if part is None else pad_axis(part, axis, room) for part in (boxes, scores, classes)]
+    compiled = program(_in_batches, suppress, max_output, option, static=(axis, boxes.shape[-1]))
+    found = compiled(*given, num_boxes, *numbers)
+    if is_padded and max_output is None:
+        return (*(part[..., :length] for part in found[:-1]), found[-1])
+    return found
 
 
-def _soft(
+def _in_batches(
+    suppress: Callable[..., tuple[tf.Tensor, ...]],
     max_output: int | None,
-    method: str,
+    option: Any,
     boxes: tf.Tensor,
     scores: tf.Tensor,
-    classes: None,
+    classes: tf.Tensor | None,
     num_boxes: tf.Tensor | None,
-    threshold: tf.Tensor,
-    least: tf.Tensor,
-    sigma: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    boxes, padded, _, counts = _padded(boxes, scores, classes, num_boxes)
-    found = program(_suppress_soft, max_output, method, static=boxes.shape[-1])(
-        boxes, padded, counts, threshold, least, sigma
-    )
-    return _as_asked(found, scores, max_output)
-
-
-def _as_asked(found: tuple[tf.Tensor, ...], scores: tf.Tensor, max_output: int | None) -> Any:
-    """The parts [B, n] and the count [B] of a program as wide as asked for, and without a batch where none came."""
-    *wide, count = found
-    if max_output is None:
-        wide = [part[:, : axis_length(scores, -1)] for part in wide]
-    return tuple(part[0] if scores.shape.rank == 1 else part for part in (*wide, count))
+    *numbers: tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    """suppress(...) of a batch; of one image as of a batch of it."""
+    is_batch = scores.shape.rank == 2
+    given = [part if part is None or is_batch else part[None] for part in (boxes, scores, classes)]
+    batch_size, size = (axis_length(given[1], axis) for axis in range(2))
+    counts = tf.broadcast_to(size if num_boxes is None else num_boxes, [batch_size])
+    found = suppress(max_output, option, *given, counts, *numbers)
+    return found if is_batch else tuple(part[0] for part in found)
 
 
 def _suppress_hard(
@@ -231,13 +232,13 @@ def _suppress_hard(
     scores: tf.Tensor,
     classes: tf.Tensor | None,
     counts: tf.Tensor,
-    order: tf.Tensor,
     threshold: tf.Tensor,
     least: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     threshold = tf.cast(threshold, boxes.dtype)
     size = axis_length(scores, 1)
     limit = size if max_output is None else max_output
+    order = tf.math.top_k(scores, size).indices  # of equal scores the first one comes first
     position = tf.range(size)
     # As floats, which XLA's top_k takes without sorting all of them; exact up to 2 ** 24 boxes.
     rank = tf.cast(size - position, tf.float32)
@@ -304,6 +305,7 @@ def _suppress_soft(
     method: str,
     boxes: tf.Tensor,
     scores: tf.Tensor,
+    classes: tf.Tensor | None,
     counts: tf.Tensor,
     threshold: tf.Tensor,
     least: tf.Tensor,
@@ -315,13 +317,16 @@ def _suppress_soft(
     steps = _least(limit, size)
     position, turn = tf.range(size), tf.range(steps)
     scores = tf.where(position < counts[:, None], scores, -np.inf)
-    parts = _columns(boxes, None)
+    parts = _columns(boxes, classes)
 
     def step(done: tf.Tensor, scores: tf.Tensor, taken: tf.Tensor, final: tf.Tensor) -> tuple[tf.Tensor, ...]:
         best = tf.argmax(scores, axis=1, output_type=tf.int32)[:, None]
         score = tf.gather(scores, best, batch_dims=1)
         now = (turn == done) & (score >= least)
-        overlap = pair_iou([tf.gather(part, best, batch_dims=1) for part in parts], parts)
+        own = [tf.gather(part, best, batch_dims=1) for part in parts]
+        overlap = pair_iou(own[: boxes.shape[-1]], parts[: boxes.shape[-1]])
+        if classes is not None:
+            overlap = tf.where(own[-1] == parts[-1], overlap, 0.0)
         if method == "linear":
             factor = tf.where(overlap > threshold, 1 - overlap, 1.0)
         else:

@@ -6,7 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+# 1 to 4, then 5, 6, 7, 8, 10, 12, 14, 16, 20, ...; and the numbers of proposals that detectors commonly keep.
+_COMMON = {100, 300, 500, 1000, 2000, 5000, 10_000}
+_LENGTHS = np.array(sorted({1, 2, 3, *_COMMON, *(step << n for n in range(28) for step in range(4, 8))}), np.int32)
 
 
 @functools.lru_cache(maxsize=512)
@@ -24,6 +29,17 @@ def program(function: Callable[..., Any], *options: Any, static: Any = (), compi
     return tf.function(partial, jit_compile=compiled or None, autograph=False, reduce_retracing=True)
 
 
+def for_length(length: int | tf.Tensor, function: Callable[..., Any], *options: Any, static: Any = ()) -> Any:
+    """function(*options, *tensors), which pads an axis of a length to padded_length and calls a compiled program.
+
+    Outside of graphs it becomes a graph, in which lengths that differ from call to call are not known, but for lengths
+    that are never padded: then the graph would cost more than what it holds.
+    """
+    if tf.executing_eagerly() and length not in _LENGTHS:
+        return program(function, *options, static=static, compiled=False)
+    return functools.partial(function, *options)
+
+
 def axis_length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
     """The length of an axis: a Python integer where it is static."""
     return tf.shape(tensor)[axis] if tensor.shape[axis] is None else int(tensor.shape[axis])
@@ -32,16 +48,17 @@ def axis_length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
 def padded_length(length: int | tf.Tensor) -> int | tf.Tensor:
     """The length to which an axis is padded before it comes to a compiled program.
 
-    A static one stays, but for 0, of which comes 1. One that varies becomes the next power of two, so that a program is
-    compiled for each of those, not for each length.
+    A known one stays, but for 0, of which comes 1. One that varies becomes the next of four lengths between powers of
+    two, so that few programs are compiled, and at most a fifth of what they compute is padding.
     """
     if isinstance(length, int):
         return max(length, 1)
-    powers = tf.constant([2**power for power in range(31)])
-    return tf.reduce_min(tf.where(powers >= length, powers, powers[-1]))
+    return tf.reduce_min(tf.where(length <= _LENGTHS, _LENGTHS, _LENGTHS[-1]))
 
 
 def pad_axis(tensor: tf.Tensor, axis: int, length: int | tf.Tensor, *, value: float = 0) -> tf.Tensor:
     """The tensor with an axis filled up at its end to a length."""
     missing = length - axis_length(tensor, axis)
+    if isinstance(missing, int) and missing == 0:
+        return tensor
     return tf.pad(tensor, [[0, missing if i == axis else 0] for i in range(len(tensor.shape))], constant_values=value)

@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from tfpipe.images.sizes import as_size
 from tfpipe.regions.boxes import as_floats, check_last_axis
-from tfpipe.regions.programs import axis_length, pad_axis, padded_length, program
+from tfpipe.regions.programs import axis_length, for_length, pad_axis, padded_length, program
+from tfpipe.regions.sampling import to_pixels
 
 Tap = tuple[tf.Tensor, tf.Tensor]
 
@@ -69,8 +70,8 @@ def roi_align(
     size = as_size(output_size, "output_size")
     scale = tf.constant(spatial_scale, tf.float32)
     shape = tuple(features.shape[1:])
-    graph = program(_padded, size, sampling_ratio, bool(aligned), static=shape, compiled=False)
-    return graph(features, tf.cast(boxes, tf.float32), box_indices, scale)
+    run = for_length(axis_length(boxes, 0), _fitted, size, sampling_ratio, bool(aligned), static=shape)
+    return run(features, tf.cast(boxes, tf.float32), box_indices, scale)
 
 
 def crop_and_resize(
@@ -89,7 +90,7 @@ def crop_and_resize(
     return roi_align(images, boxes, box_indices, output_size=output_size, sampling_ratio=sampling_ratio)
 
 
-def _padded(
+def _fitted(
     size: tuple[int, int],
     ratio: int,
     aligned: bool,
@@ -98,9 +99,12 @@ def _padded(
     box_indices: tf.Tensor,
     scale: tf.Tensor,
 ) -> tf.Tensor:
+    """As _pool, compiled for few numbers of boxes."""
     count = axis_length(boxes, 0)
-    padded = [pad_axis(part, 0, padded_length(count)) for part in (boxes, box_indices)]
-    return program(_pool, size, ratio, aligned, static=tuple(features.shape[1:]))(features, *padded, scale)[:count]
+    room = padded_length(count)
+    given = [pad_axis(part, 0, room) for part in (boxes, box_indices)]
+    pooled = program(_pool, size, ratio, aligned, static=tuple(features.shape[1:]))(features, *given, scale)
+    return pooled if isinstance(room, int) and room == count else pooled[:count]
 
 
 def _pool(
@@ -144,8 +148,7 @@ def _pool(
 
         return over_samples(gather, tf.zeros([tf.shape(boxes)[0], *size, channels])), gradient
 
-    pooled = pool(tf.cast(features, tf.float32))
-    return tf.cast(tf.floor(pooled + 0.5) if features.dtype == tf.uint8 else pooled, features.dtype)
+    return to_pixels(pool(tf.cast(features, tf.float32)), features.dtype)
 
 
 class _Bins(NamedTuple):

@@ -17,8 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.images.sizes import as_size
+from tfpipe.regions.move import invert_maps, matrices_of
 from tfpipe.regions.programs import program
-from tfpipe.regions.sampling import sample
+from tfpipe.regions.sampling import sample, to_pixels
 
 DTYPES = (tf.uint8, tf.float16, tf.float32)
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -51,7 +52,7 @@ def affine_from_points(src: Any, dst: Any) -> tf.Tensor:
     (a, b), (c, d) = (tf.unstack(row, axis=-1) for row in tf.unstack(square, axis=-2))
     determinant = a * d - b * c
     _check_spread(determinant, a + d)
-    inverse = tf.stack([tf.stack([d, -b], -1), tf.stack([-c, a], -1)], -2) / determinant[..., None, None]
+    inverse = matrices_of([[d, -b], [-c, a]]) / determinant[..., None, None]
     linear = tf.matmul(tf.matmul(moved, spread, transpose_a=True), inverse)
     shift = tf.linalg.matrix_transpose(target) - tf.matmul(linear, middle, transpose_b=True)
     return tf.cast(tf.concat([linear, shift], axis=-1), tf.float32)
@@ -84,7 +85,7 @@ def perspective_from_points(src: Any, dst: Any) -> tf.Tensor:
     found = tf.linalg.cholesky_solve(tf.linalg.cholesky(square), tf.matmul(system, wanted, transpose_a=True))
     matrix = tf.concat([found[..., 0], tf.ones_like(found[..., 0, :])], axis=-1)
     matrix = tf.reshape(matrix, tf.concat([tf.shape(matrix)[:-1], [3, 3]], axis=0))
-    total = tf.matmul(tf.matmul(_inverse_scaling(into), matrix), outof)
+    total = tf.matmul(tf.matmul(invert_maps(into), matrix), outof)
     return tf.ensure_shape(tf.cast(total / total[..., 2:, 2:], tf.float32), src.shape[:-2].concatenate([3, 3]))
 
 
@@ -116,15 +117,7 @@ def _normalised(points: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tens
     x, y = tf.unstack(middle[..., 0, :], axis=-1)
     zero = tf.zeros_like(x)
     rows = [[scale, zero, -scale * x], [zero, scale, -scale * y], [zero, zero, zero + 1]]
-    return (moved[..., 0], moved[..., 1]), tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)
-
-
-def _inverse_scaling(matrix: tf.Tensor) -> tf.Tensor:
-    """The inverse of one that _normalised made."""
-    scale, x, y = matrix[..., 0, 0], matrix[..., 0, 2], matrix[..., 1, 2]
-    zero = tf.zeros_like(x)
-    rows = [[1 / scale, zero, -x / scale], [zero, 1 / scale, -y / scale], [zero, zero, zero + 1]]
-    return tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)
+    return (moved[..., 0], moved[..., 1]), matrices_of(rows)
 
 
 # ---- warps
@@ -230,9 +223,7 @@ def _render(
 ) -> tf.Tensor:
     x, y = mapped_points(matrices, size, pixel_center)
     values = sample(images, x, y, interpolation, border, fill)
-    if images.dtype == tf.uint8 and interpolation != "nearest":
-        values = tf.cast(tf.clip_by_value(values, 0.0, 255.0) + 0.5, tf.int32)
-    return tf.cast(values, images.dtype)
+    return values if interpolation == "nearest" else to_pixels(values, images.dtype)
 
 
 def mapped_points(matrices: tf.Tensor, size: tuple[int, int], pixel_center: float) -> tuple[tf.Tensor, tf.Tensor]:
