@@ -47,7 +47,7 @@ def motion_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     The pixels are the nearest to whole steps along the line; a mean is rounded half up.
     """
     height, width, channels = images.shape[-3:]
-    reach = tf.cast(tf.clip_by_value(values[..., 0], 0.0, float(MOST_TAPS)), tf.int32) // 2
+    reach = tf.cast(tf.floor(tf.clip_by_value(values[..., 0], 0.0, float(MOST_TAPS)) / 2), tf.int32)
     frame = computed_first(lambda: framed(images, REACH))
     steps = computed_first(lambda: _steps(reach, values[..., 1]))
     # Sums in 16 bits: 15 * 255. What is beyond the reach is the pixel itself, and is taken away again.

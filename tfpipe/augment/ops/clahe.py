@@ -94,7 +94,7 @@ def _clipped(counts: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
     level = tf.range(NUM_LEVELS)
     # level // step: whole numbers are divided one by one, and floats by vectors. No rounding reaches half a step.
     share = computed_first(lambda: 1.0 / tf.cast(step, tf.float32))
-    number = tf.cast(tf.floor((tf.cast(level, tf.float32) + 0.5) * share), tf.int32)
+    number = tf.cast(tf.clip_by_value(tf.floor((tf.cast(level, tf.float32) + 0.5) * share), 0.0, 255.0), tf.int32)
     gets = (number * step == level) & (number < rest)
     return computed_first(lambda: tf.minimum(counts, limit) + each + tf.cast(gets, tf.int32))
 

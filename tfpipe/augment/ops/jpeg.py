@@ -13,7 +13,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.ops.levels import computed_first
+from tfpipe.augment.ops.levels import FARTHEST, computed_first
 
 # ITU-T T.81, annex K.1, by rows.
 LUMA = (
@@ -110,7 +110,7 @@ def _quantised(coded: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
     """Coefficients, which are 8 times too large, to whole steps and back; halves away from zero, as libjpeg."""
     # An eighth's half above whole numbers, so that no rounding of the quotient reaches the next one.
     size = (tf.cast(tf.abs(coded), tf.float32) + 4.0 * steps + 0.5) / (8.0 * steps)
-    kept = tf.cast(tf.floor(size) * steps, tf.int32)
+    kept = tf.cast(tf.clip_by_value(tf.floor(size) * steps, 0.0, FARTHEST), tf.int32)
     return tf.where(coded < 0, -kept, kept)
 
 
