@@ -52,13 +52,13 @@ def motion_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     steps = computed_first(lambda: _steps(reach, values[..., 1]))
     # Sums in 16 bits: 15 * 255. What is beyond the reach is the pixel itself, and is taken away again.
     middle = tf.cast(frame[..., REACH : REACH + height, REACH * channels : (REACH + width) * channels], tf.int16)
-    taps, more = 2 * reach + 1, [..., *[None] * 2]
-    total = -middle * tf.cast(MOST_TAPS - taps, tf.int16)[tuple(more)]
+    taps = (2 * reach + 1)[..., None, None]
+    total = -middle * tf.cast(MOST_TAPS - taps, tf.int16)
     for tap in range(MOST_TAPS):
         total += tf.cast(_window(frame, steps[..., tap, :], (height, width, channels)), tf.int16)
     # A half more than what is whole, so that no rounding of the quotient reaches the next level.
-    twice = tf.cast(2 * tf.cast(total, tf.int32) + taps[tuple(more)], tf.float32) + 0.5
-    return tf.reshape(to_levels(twice * (1.0 / tf.cast(2 * taps, tf.float32))[tuple(more)]), tf.shape(images))
+    twice = tf.cast(2 * tf.cast(total, tf.int32) + taps, tf.float32) + 0.5
+    return tf.reshape(to_levels(twice * (1.0 / tf.cast(2 * taps, tf.float32))), tf.shape(images))
 
 
 def _steps(reach: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
