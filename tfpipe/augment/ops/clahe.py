@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.augment.ops.levels import FARTHEST, computed_first, loop_zero
-from tfpipe.augment.ops.lookup import MOST_LOOP_CHANNELS, NUM_LEVELS, sums_below
+from tfpipe.augment.ops.lookup import MOST_LOOP_CHANNELS, NUM_LEVELS
 from tfpipe.tf_internals import dynamic_slice, dynamic_update_slice
 
 TILES = 8
@@ -31,7 +31,7 @@ def clahe(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     limit = tf.cast(tf.clip_by_value(values[..., 0] * (tall * wide) / NUM_LEVELS, 1.0, FARTHEST), tf.int32)
     counts = _clipped(counts, limit[..., None, None])
     scale = (NUM_LEVELS - 1) / np.float32(tall * wide)
-    sums = tf.cast(sums_below(counts) + counts, tf.float32)
+    sums = computed_first(lambda: _sums(counts))
     # As OpenCV's saturate_cast: to the nearest, a half to the even one.
     tables = computed_first(lambda: tf.cast(tf.clip_by_value(tf.round(sums * scale), 0, 255), tf.uint32))
     corners = computed_first(lambda: _corners(tables, channels))
@@ -97,6 +97,16 @@ def _clipped(counts: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
     number = tf.cast(tf.clip_by_value(tf.floor((tf.cast(level, tf.float32) + 0.5) * share), 0.0, 255.0), tf.int32)
     gets = (number * step == level) & (number < rest)
     return computed_first(lambda: tf.minimum(counts, limit) + each + tf.cast(gets, tf.int32))
+
+
+def _sums(counts: tf.Tensor) -> tf.Tensor:
+    """The sum of all counts up to each, [..., 256] float32: in two levels of 16, by products that are whole numbers."""
+    # What an accelerator may round in float32, it does not in float64.
+    exact = tf.float64 if loop_zero() is None else tf.float32
+    blocks = tf.reshape(tf.cast(counts, exact), tf.concat([tf.shape(counts)[:-1], [16, 16]], 0))
+    inside = tf.matmul(blocks, tf.constant(np.triu(np.ones([16, 16])), exact))
+    before = tf.matmul(inside[..., None, :, -1], tf.constant(np.triu(np.ones([16, 16]), 1), exact))
+    return tf.cast(tf.reshape(inside + before[..., 0, :, None], tf.shape(counts)), tf.float32)
 
 
 def _corners(tables: tf.Tensor, channels: int) -> tf.Tensor:

@@ -88,7 +88,7 @@ def equalize(levels: tf.Tensor, value: tf.Tensor, statistic: tf.Tensor) -> tf.Te
     Formula: step = (pixels - count of the highest level) // 255; table = (step // 2 + exclusive sum of counts) //
     step, clipped to 255; unchanged where step is 0.
     """
-    below = sums_below(statistic)
+    below = _sums_below(statistic)
     total = below[..., -1:] + statistic[..., -1:]
     # The highest level's count is what is left above the sum below it: the last level at which anything is added.
     step = tf.reduce_max(tf.where(below < total, below, 0), axis=-1, keepdims=True) // 255
@@ -96,7 +96,7 @@ def equalize(levels: tf.Tensor, value: tf.Tensor, statistic: tf.Tensor) -> tf.Te
     return tf.cast(tf.where(step > 0, table, tf.cast(levels, tf.int32)), tf.uint8)
 
 
-def sums_below(counts: tf.Tensor) -> tf.Tensor:
+def _sums_below(counts: tf.Tensor) -> tf.Tensor:
     """The sum of all counts before each, int32 [..., 256].
 
     In two levels of 16; XLA:CPU's own cumulative sum adds up the predecessors of every level.
