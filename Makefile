@@ -84,6 +84,7 @@ bench: $(VENV)/demo.done
 	cd benchmarks && $(abspath $(BIN))/python bench_resize.py --count 600 --json results/resize.json
 	cd benchmarks && $(abspath $(BIN))/python bench_shuffle.py --json results/shuffle.json
 	cd benchmarks && $(abspath $(BIN))/python bench_check.py --megabytes 200 --json results/check.json
+	cd benchmarks && $(abspath $(BIN))/python bench_report.py --count 2000 --json results/report.json
 	cd benchmarks && $(abspath $(BIN))/python bench_book.py --json results/book.json
 
 $(BIN)/python:

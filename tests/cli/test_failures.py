@@ -393,7 +393,7 @@ def test_inspect_names_a_damaged_record_and_its_key(command: Run, damaged: Path)
         (["bench", "{}", *FEW, "--fit", "--model", "{}/none.keras"], 2, "--model {}/none.keras can't be loaded: "),
         (["bench", "{}", *FEW, "--fit", "--model", "{}/text.keras"], 2, "--model {}/text.keras can't be loaded: "),
         (["bench", "{}", *FEW, "--fit", "--model", "{}/other.keras"], 2, "other.keras does not take these batches: "),
-        (["tune", "{}", *FEW, "-o", "{}"], 2, "--output is '{}', which is a folder; it takes a file."),
+        (["tune", "{}", *FEW, "-o", "{}"], 2, "--output is '{}', which is a folder; name a file."),
         (["tune", "{}", "--seconds", "inf"], 2, "--seconds is inf"),
         (["serve", "--host", "nobody.invalid"], 2, "The host is 'nobody.invalid', of which this machine knows no"),
         (["serve", "--workers", "0"], 2, "A service takes at least one worker"),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conversions import converted
+from foreign import embeddings, write
 from PIL import Image
 
 from tfpipe.cli.show import in_half_blocks
@@ -104,8 +106,9 @@ def test_show_finds_records_by_number_and_by_class(tfpipe: Run, raw_dataset: Man
 def test_show_draws_a_sheet_of_what_the_model_sees(tfpipe: Run, raw_dataset: Manifest, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
     arguments = ["--count", "2", "--image_size", "32", "--policy", "svhn", "--draws", "3", "-o", sheet]
-    code, _, err = tfpipe("show", raw_dataset.directory, *arguments)
+    code, out, err = tfpipe("show", raw_dataset.directory, *arguments)
     assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == f"{sheet}: 2 images, as prepared and in 3 draws of svhn"
     pixels = np.asarray(Image.open(sheet))
     # Two rows of four images of 128 pixels, with captions and gaps.
     assert pixels.shape == (6 + 2 * 146, 6 + 4 * 134, 3)
@@ -135,6 +138,26 @@ def test_show_refuses_with_a_sentence(tfpipe: Run, raw_dataset: Manifest, argume
     code, out, err = tfpipe("show", raw_dataset.directory, *arguments)
     assert (code, out) == (2, "")
     assert words in err
+
+
+def test_what_holds_nothing_to_show_or_draw_is_refused_by_name(tfpipe: Run, photos: Path, tmp_path: Path) -> None:
+    dataset, vectors = tmp_path / "out", tmp_path / "vectors"
+    converted(photos, dataset, split={"train": 1.0, "test": 0.0})
+    write(vectors / "train.tfrecord-00000-of-00001", [embeddings(number) for number in range(30)])
+    assert tfpipe("index", vectors)[0] == 0
+    for arguments, words in (
+        ((dataset, "--split", "test"), "There is nothing to show: split 'test' has no records."),
+        ((dataset, "--split", "test", "--class", "cat"), "There is nothing to show: split 'test' has no records."),
+        ((vectors, "-o", tmp_path / "x.png"), "--output draws images; the records hold embeddings."),
+        ((vectors, "--policy", "svhn"), "--policy draws images; the records hold embeddings."),
+    ):
+        code, out, err = tfpipe("show", *arguments)
+        assert (code, out) == (2, "")
+        assert words in err
+    page = tmp_path / "report.html"
+    assert tfpipe("report", vectors, "-o", page)[1].startswith(f"{page}: 30 records, 0 findings, 0.01")
+    assert "Only duplicates, labels and shards: there are no images." in page.read_text()
+    assert "no odd images" not in page.read_text()
 
 
 def test_images_in_a_terminal_are_two_pixels_a_character() -> None:

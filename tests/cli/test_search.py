@@ -59,7 +59,7 @@ WRONG = {
     "--ops goes with the spaces slots and walk": ["bayesian", "d", "--space", "pba", "--ops", "invert"],
     "steps is 0; it must be an integer of at least 1": ["bayesian", "d", "--steps", 0],
     "Unknown policy 'nowhere.json'": ["compare", "d", "--policy", "nowhere.json"],
-    "--report is '/nowhere/x.html', but there is no such folder": ["bayesian", "d", "--report", "/nowhere/x.html"],
+    "--report is '/nowhere/x.html', but there is no folder /nowhere.": ["bayesian", "d", "--report", "/nowhere/x.html"],
 }
 
 

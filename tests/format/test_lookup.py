@@ -38,6 +38,8 @@ def test_every_record_is_found_by_its_key_and_by_its_number(raw_dataset: Manifes
 def test_what_is_not_there_is_refused(raw_dataset: Manifest) -> None:
     with pytest.raises(UsageError, match="has the key 'cat/0'"):  # the beginning of a key
         find_key(raw_dataset, "cat/0")
+    with pytest.raises(UsageError, match="The key is 3; it takes a text, such as"):
+        find_key(raw_dataset, 3)
     with pytest.raises(UsageError, match="No record 42: the dataset has 42, from 0 on"):
         place_of_index(raw_dataset, 42)
     with pytest.raises(UsageError, match="No record -1: split 'test' has"):

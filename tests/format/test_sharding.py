@@ -16,6 +16,7 @@ from tfpipe.format.sharding import (
     cut_order,
     host_batches,
     key_hashes,
+    megabytes,
     num_shards,
     parse_split,
     pick_split,
@@ -141,6 +142,14 @@ def test_shards_lie_within_two_thirds_and_three_halves_of_the_target(num_bytes: 
 )
 def test_the_default_target_is_64_megabytes(num_bytes: int, shards: int) -> None:
     assert num_shards(num_bytes) == shards
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [(0, "0.0"), (1, "0.000001"), (4_130, "0.004"), (64_000, "0.06"), (99_900_000, "99.9"), (1_234_567_890, "1,234.6")],
+)
+def test_a_size_in_megabytes_shows_a_digit_however_small_it_is(num_bytes: int, text: str) -> None:
+    assert megabytes(num_bytes) == text
 
 
 def test_a_target_of_nothing_is_refused() -> None:

@@ -104,7 +104,7 @@ def test_what_most_images_have_is_said_once_and_names_none(tmp_path: Path) -> No
     assert (gray.records, gray.groups) == ((), ())
     near = next(finding for finding in findings if finding.kind == "near_duplicates")
     assert near.whole
-    assert near.title.endswith("of this dataset's images are like another one")
+    assert near.title == "More than half of this dataset's images are like another one"
     named = {record for finding in findings for record in finding.records}
     assert not named, [finding.title for finding in findings]
 
@@ -213,6 +213,31 @@ def test_near_groups_are_those_of_all_pairs() -> None:
     assert near_groups(hashes, shapes, np.full(60, 10.0)) == ([], 0)
     assert near_groups(draw.integers(0, 2**63, 60).astype(np.uint64), shapes, np.full(60, 100.0))[0] == []
     assert near_groups(hashes, shapes[draw.permutation(60)], np.full(60, 100.0))[0] == []
+
+
+def test_a_scene_that_nearly_half_of_the_images_show_is_one_group_and_more_of_them_end_the_comparison() -> None:
+    """In the order of the records scenes alternate, so that their pairs lie in all tiles."""
+    draw = np.random.default_rng(3)
+    hashes, shapes = draw.integers(0, 2**63, 3000).astype(np.uint64), draw.normal(size=(3000, 80))
+    scene = draw.permutation(3000)[:1400]
+    hashes[scene] = hashes[scene[0]] ^ (np.uint64(1) << draw.integers(0, 64, 1400).astype(np.uint64))
+    shapes[scene] = shapes[scene[0]] + 0.02 * draw.normal(size=(1400, 80))
+    shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
+    groups, alike = near_groups(hashes, shapes, np.full(3000, 100.0), most_alike=1500)
+    assert alike == 1400
+    assert [group.tolist() for group in groups] == [np.sort(scene).tolist()]
+    groups, alike = near_groups(hashes, shapes, np.full(3000, 100.0), most_alike=1399)
+    assert groups == []
+    assert alike > 1399
+
+
+def test_chains_of_pairs_are_one_group() -> None:
+    """Each image is near to the next only, and they come in no order."""
+    angles = np.linspace(0, 3, 40)
+    shapes = np.stack([np.cos(angles), np.sin(angles)], 1)
+    order = np.random.default_rng(4).permutation(40)
+    groups, _ = near_groups(np.zeros(40, np.uint64), shapes[order], np.full(40, 100.0))
+    assert [group.tolist() for group in groups] == [list(range(40))]
 
 
 def test_same_groups_are_those_of_equal_digests() -> None:

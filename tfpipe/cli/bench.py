@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.cli.arguments import image_size, output_file
 from tfpipe.cli.failures import first_line
 from tfpipe.cli.progress import progress
 from tfpipe.cli.scalings import print_scalings
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import load_manifest
-from tfpipe.format.schema import parse_size
 from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Pass, Row, cached_share
 
@@ -179,7 +179,7 @@ def serial_seconds(arguments: argparse.Namespace) -> float:
 def whole_task(arguments: argparse.Namespace) -> Task:
     """The task that the command line describes, on the whole dataset."""
     manifest = load_manifest(arguments.dataset)
-    size = _parse_size(arguments.image_size)
+    size = image_size(arguments.image_size)
     if size is None and manifest.schema.payload != "embedding" and None in manifest.schema["image"].shape[:2]:
         size = _DEFAULT_SIZE
     load_tensorflow()
@@ -188,17 +188,6 @@ def whole_task(arguments: argparse.Namespace) -> Task:
     return Task(
         manifest, arguments.split, arguments.batch_size, size, arguments.resize, arguments.antialias, arguments.dct
     )
-
-
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    try:
-        return parse_size(text)
-    except ValueError:
-        raise UsageError(
-            f"--image_size is {text!r}; it takes H,W, such as 224,224, or one number for a square."
-        ) from None
 
 
 def _parse_batch_sizes(text: str | None) -> list[int]:
@@ -344,8 +333,5 @@ def _check_plot(path: str | None) -> None:
     """Rejects, before minutes of timing, a picture that could not be drawn afterwards."""
     if path is None:
         return
-    if Path(path).suffix.lower() not in PLOT_SUFFIXES:
-        raise UsageError(f"--plot is {path!r}; its name must end in one of {list(PLOT_SUFFIXES)}.")
-    if not Path(path).absolute().parent.is_dir():
-        raise UsageError(f"--plot is {path!r}, but there is no folder {Path(path).absolute().parent}.")
+    output_file(path, option="--plot", endings=PLOT_SUFFIXES)
     import tfpipe.report.bars  # noqa: F401 (names the missing extra)

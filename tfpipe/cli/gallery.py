@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfpipe.cli.arguments import output_file
 from tfpipe.cli.progress import progress
 from tfpipe.errors import UsageError
 from tfpipe.quiet import load_tensorflow
@@ -40,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Writes the page or the pictures."""
     output = Path(arguments.output)
     is_page = output.suffix.lower() in (".html", ".htm")
-    if is_page and not output.absolute().parent.is_dir():
-        raise UsageError(f"--output is {arguments.output!r}, but there is no folder {output.absolute().parent}.")
-    if not is_page and output.exists() and not output.is_dir():
+    if is_page:
+        output_file(arguments.output)
+    elif output.exists() and not output.is_dir():
         raise UsageError(f"--output is {arguments.output!r}; it takes a name that ends in .html, or a folder.")
     load_tensorflow()
     from tfpipe.report.gallery import Sheet, gallery_page, make_sheet, sheet_names, sheet_png

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.cli.arguments import image_size, output_file
 from tfpipe.cli.progress import progress
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
 from tfpipe.format.lookup import place_of_index, read_record
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.format.schema import parse_size
+from tfpipe.format.sharding import megabytes
 from tfpipe.quiet import load_tensorflow
 from tfpipe.storage import write_file
 
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tfpipe.report.dataset import dataset_page, report_document
 
     manifest = load_manifest(arguments.dataset)
-    output = _check_output(arguments.output)
+    output = output_file(arguments.output)
     timing = _load_timing(arguments.bench)
     if arguments.threads < 1:
         raise UsageError(f"--threads is {arguments.threads}; it must be at least 1.")
@@ -79,20 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(document))
     else:
-        print(f"{output}: {len(survey):,} records, {len(findings)} findings, {output.stat().st_size / 1e6:.1f} MB")
+        counted = f"{len(findings)} finding{'' if len(findings) == 1 else 's'}"
+        print(f"{output}: {len(survey):,} records, {counted}, {megabytes(output.stat().st_size)} MB")
         rows = [[finding.title, finding.severity] for finding in findings]
         if rows:
             print_table(["finding", "severity"], rows)
     return 0
-
-
-def _check_output(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir():
-        raise UsageError(f"--output is {text!r}, which is a folder; name a file, such as {path / 'report.html'}.")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"--output is {text!r}, but there is no folder {path.absolute().parent}.")
-    return path
 
 
 def _group(given: str | None, manifest: Manifest) -> str | None:
@@ -121,7 +114,7 @@ def _preview(arguments: argparse.Namespace, manifest: Manifest) -> Preview:
     """Some of the dataset's images, as they are and augmented, as a contact sheet."""
     if "image" not in manifest.schema:
         raise UsageError(f"--policy augments images; the records hold {manifest.schema.payload}s.")
-    size = parse_size(arguments.image_size) if arguments.image_size else (_SIDE, _SIDE)
+    size = image_size(arguments.image_size) or (_SIDE, _SIDE)
     load_tensorflow()
     from tfpipe.reader.lookup import record_preparer
     from tfpipe.report.dataset import Preview

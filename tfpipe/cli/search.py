@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.cli.arguments import image_size, output_file
 from tfpipe.cli.failures import INTERRUPTED
 from tfpipe.cli.progress import progress
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError
-from tfpipe.format.schema import parse_size
 from tfpipe.quiet import load_tensorflow
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Searches or compares, and prints what was found."""
     given = _given(arguments)
-    if arguments.report and not Path(arguments.report).absolute().parent.is_dir():
-        raise UsageError(f"--report is {arguments.report!r}, but there is no such folder.")
+    if arguments.report:
+        output_file(arguments.report, option="--report")
     # What is missing is said before the search, not after it.
     for module in ("optuna", "scipy", *(["jinja2"] if arguments.report else [])):
         importlib.import_module(module)
@@ -129,7 +129,7 @@ def _shared(arguments: argparse.Namespace) -> dict[str, Any]:
         fill=arguments.fill,
     )
     return {
-        "image_size": parse_size(arguments.image_size) if arguments.image_size else None,
+        "image_size": image_size(arguments.image_size),
         "channels": arguments.channels,
         "space": _space(arguments),
         "child": arguments.child,

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from tfpipe.cli.arguments import image_size, output_file
 from tfpipe.errors import UsageError
 from tfpipe.format.lookup import Place, find_key, list_shards, place_of_index, read_record, scan_records
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.format.schema import Schema, parse_size
+from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
 from tfpipe.quiet import load_tensorflow
 
@@ -51,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the records, and draws them where that is asked for or possible."""
     manifest = load_manifest(arguments.dataset)
-    size = _parse_size(arguments.image_size)
-    _check(arguments)
+    size = image_size(arguments.image_size)
+    _check(arguments, manifest.schema)
     places = _choose(arguments, manifest)
     load_tensorflow()
     from tfpipe.reader.lookup import plain_value, record_preparer
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     prepared = [prepare(read_record(manifest, place)) for place in places]
     texts = [{name: plain_value(value) for name, value in record.items()} for record in prepared]
     documents = [_document(manifest, place, record) for place, record in zip(places, texts, strict=True)]
-    if "image" in manifest.schema and places:
+    if "image" in manifest.schema:
         captions = [str(document["features"].get("key", document["record"])) for document in documents]
         _draw(arguments, list(zip(captions, prepared, strict=True)))
     if arguments.json:
@@ -73,32 +74,26 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for document in documents:
             _print(document)
+        if arguments.output is not None:
+            print(f"{arguments.output}: {len(documents)} image{'' if len(documents) == 1 else 's'}{_drawn(arguments)}")
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def _check(arguments: argparse.Namespace, schema: Schema) -> None:
     given = [name for name in ("key", "index", "class_name") if getattr(arguments, name) is not None]
     if len(given) > 1:
         raise UsageError("KEY, --index and --class exclude each other: name records in one way.")
+    for option in ("policy", "output"):
+        if "image" not in schema and getattr(arguments, option) is not None:
+            raise UsageError(f"--{option} draws images; the records hold {schema.payload}s.")
     for name in ("count", "draws"):
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} is {getattr(arguments, name)}; it must be at least 1.")
     if arguments.policy is not None and arguments.output is None and (arguments.json or not _has_colours()):
         raise UsageError("--policy draws images: give -o FILE.png, or use a terminal with 24-bit colours.")
     if arguments.output is not None:
-        if Path(arguments.output).suffix.lower() != ".png":
-            raise UsageError(f"--output is {arguments.output!r}; its name must end in .png.")
-        if not Path(arguments.output).absolute().parent.is_dir():
-            folder = Path(arguments.output).absolute().parent
-            raise UsageError(f"--output is {arguments.output!r}, but there is no folder {folder}.")
+        output_file(arguments.output, endings=(".png",))
         import PIL.Image  # noqa: F401 (names the missing extra)
-
-
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    try:
-        return None if text is None else parse_size(text)
-    except ValueError:
-        raise UsageError(f"--image_size is {text!r}; it takes H,W, such as 224,224, or one number.") from None
 
 
 def _image_shape(schema: Schema) -> tuple[int | None, ...]:
@@ -111,14 +106,25 @@ def _image_shape(schema: Schema) -> tuple[int | None, ...]:
 def _choose(arguments: argparse.Namespace, manifest: Manifest) -> list[Place]:
     if arguments.split is not None:
         manifest.split(arguments.split)
+    total = manifest.num_records(arguments.split)
+    if not total:
+        raise UsageError(f"There is nothing to show: {_where(arguments)} has no records.")
     if arguments.key is not None:
         return [find_key(manifest, arguments.key)]
     if arguments.index is not None:
         return [place_of_index(manifest, arguments.index, split=arguments.split)]
     if arguments.class_name is not None:
-        return _of_class(manifest, arguments.class_name, arguments.split, arguments.count)
-    total = manifest.num_records(arguments.split)
+        found = _of_class(manifest, arguments.class_name, arguments.split, arguments.count)
+        if not found:
+            raise UsageError(
+                f"There is nothing to show: {_where(arguments)} has no record of class {arguments.class_name!r}."
+            )
+        return found
     return [place_of_index(manifest, index, split=arguments.split) for index in range(min(arguments.count, total))]
+
+
+def _where(arguments: argparse.Namespace) -> str:
+    return "the dataset" if arguments.split is None else f"split {arguments.split!r}"
 
 
 def _of_class(manifest: Manifest, name: str, split: str | None, count: int) -> list[Place]:
@@ -166,6 +172,10 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     least, most = (float(part) for part in (value.min(), value.max()))
     return {"dtype": str(value.dtype), "shape": list(value.shape), "least": least, "most": most}
+
+
+def _drawn(arguments: argparse.Namespace) -> str:
+    return "" if arguments.policy is None else f", as prepared and in {arguments.draws} draws of {arguments.policy}"
 
 
 def _print(document: dict[str, Any]) -> None:

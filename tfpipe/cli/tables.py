@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfpipe.format.manifest import Manifest
+from tfpipe.format.sharding import megabytes
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -19,9 +20,9 @@ def print_split_table(manifest: Manifest) -> None:
     """Prints a line for each split: records, shards, size, and the range of shard sizes."""
     rows = []
     for name, split in manifest.splits.items():
-        sizes = [shard.num_bytes / 1e6 for shard in split.shards]
-        span = f"{min(sizes):,.1f}-{max(sizes):,.1f}" if sizes else "-"
-        rows.append([name, f"{split.num_records:,}", f"{len(sizes):,}", f"{split.num_bytes / 1e6:,.1f}", span])
+        sizes = [shard.num_bytes for shard in split.shards]
+        span = f"{megabytes(min(sizes))}-{megabytes(max(sizes))}" if sizes else "-"
+        rows.append([name, f"{split.num_records:,}", f"{len(sizes):,}", megabytes(split.num_bytes), span])
     print_table(["split", "records", "shards", "MB", "MB per shard"], rows)
 
 

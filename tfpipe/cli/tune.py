@@ -6,13 +6,12 @@ import argparse
 import dataclasses
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.cli.arguments import output_file
 from tfpipe.cli.bench import add_task_arguments, make_benchmark, pass_bar, print_rows, serial_seconds, whole_task
 from tfpipe.cli.scalings import scaling_sentences
 from tfpipe.cli.tables import print_table
-from tfpipe.errors import UsageError
 from tfpipe.quiet import load_tensorflow
 
 if TYPE_CHECKING:
@@ -46,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints costs, candidates and the chosen options; writes the options."""
-    _check_output(arguments.output)
+    if arguments.output is not None:
+        output_file(arguments.output)
     task = whole_task(arguments)
     load_tensorflow()
     from tfpipe.reader.damage import naming_damage
@@ -70,14 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print_tuning(tuning, arguments.output)
     return 0
-
-
-def _check_output(path: str | None) -> None:
-    """Rejects, before minutes of timing, a file that could not be written afterwards."""
-    if path is not None and not Path(path).absolute().parent.is_dir():
-        raise UsageError(f"--output is {path!r}, but there is no folder {Path(path).absolute().parent}.")
-    if path is not None and Path(path).is_dir():
-        raise UsageError(f"--output is {path!r}, which is a folder; it takes a file.")
 
 
 def _document(arguments: argparse.Namespace, benchmark: Benchmark, tuning: Tuning) -> dict[str, Any]:

@@ -50,8 +50,10 @@ def find_key(manifest: Manifest, key: str) -> Place:
     """The place of the record with a key; the shards are read until it is found.
 
     Raises:
-      UsageError: no record has it, or the dataset's records have no keys.
+      UsageError: it is no text, no record has it, or the dataset's records have no keys.
     """
+    if not isinstance(key, str):
+        raise UsageError(f"The key is {key!r}; it takes a text, such as 'cat/001.jpg'.")
     if "key" not in manifest.schema:
         raise UsageError(f"The records of {manifest.directory} have no keys; name one by its number.")
     name, coded = manifest.schema["key"].stored_name, key.encode("utf-8", "surrogateescape")

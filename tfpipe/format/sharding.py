@@ -11,6 +11,7 @@ changes its split because others were added or removed.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -90,6 +91,12 @@ def num_shards(num_bytes: int, *, target_bytes: int = DEFAULT_TARGET_BYTES) -> i
     if target_bytes <= 0:
         raise UsageError(f"target_bytes is {target_bytes}; it must be positive.")
     return max(1, (2 * num_bytes + target_bytes) // (2 * target_bytes))
+
+
+def megabytes(num_bytes: int) -> str:
+    """A size in MB as text: one decimal, or as many as a smaller one needs to show a digit."""
+    size = num_bytes / 1e6
+    return f"{size:,.{1 if not size else max(1, -math.floor(math.log10(size)))}f}"
 
 
 def cut_order(sizes: np.ndarray, shards: int) -> np.ndarray:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfpipe.format.manifest import REJECTED_NAME, Manifest
+from tfpipe.format.sharding import megabytes
 from tfpipe.maintenance.health.findings import Finding
 from tfpipe.maintenance.health.survey import Survey
-from tfpipe.report.charts import Chart, log_histogram
+from tfpipe.report.charts import Chart, log_histogram, short
 from tfpipe.report.page import image_url, render_page
 from tfpipe.report.thumbnails import make_thumbnails
 
@@ -26,10 +27,11 @@ _NOTED = {"transcoded": "Re-encoded as PNG", "sixteen_bit": "16-bit gray, of whi
 
 
 class Picture(NamedTuple):
-    """An image of the page, "" where there is none, and the line below it."""
+    """An image of the page, "" where there is none, its name, and a line below that."""
 
     url: str
     caption: str
+    note: str = ""
 
 
 class Preview(NamedTuple):
@@ -116,13 +118,12 @@ class _Pictures:
         self.urls = {record: image_url(data) for record, data in make_thumbnails(survey, readable).items()}
 
     def pictures(self, records: Iterable[int]) -> list[Picture]:
-        return [Picture(self.urls.get(record, ""), self._caption(record)) for record in records]
+        return [Picture(self.urls.get(record, ""), self.survey.keys[record], self._note(record)) for record in records]
 
-    def _caption(self, record: int) -> str:
+    def _note(self, record: int) -> str:
         height, width = self.survey.sizes[record].tolist()
         split = self.survey.split_names[self.survey.splits[record]]
-        size = f", {width} x {height}" if width else ""
-        return f"{self.survey.keys[record]} ({split}{size})"
+        return f"{split}, {width} x {height}" if width else split
 
 
 # ---- health
@@ -167,7 +168,9 @@ def _summary(survey: Survey, findings: Sequence[Finding]) -> str:
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in ("error", "warning")}
     found = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count]
     verdict = f"{' and '.join(found)} below, the gravest first" if found else "nothing is wrong with it"
-    return f"{len(survey):,} {survey.manifest.schema.payload} records were looked at: {verdict}."
+    # Of vectors no image is seen: what that leaves out is said.
+    part = "" if "image" in survey.manifest.schema else " Only duplicates, labels and shards: there are no images."
+    return f"{len(survey):,} {survey.manifest.schema.payload} records were looked at: {verdict}.{part}"
 
 
 # ---- facts
@@ -178,7 +181,7 @@ def _facts(survey: Survey) -> list[tuple[str, str]]:
     facts = [
         ("records", f"{manifest.num_records():,}"),
         ("classes", f"{len(manifest.class_names):,}" if manifest.class_names else manifest.schema.label_kind),
-        ("size", f"{sum(split.num_bytes for split in manifest.splits.values()) / 1e6:,.1f} MB"),
+        ("size", f"{megabytes(sum(split.num_bytes for split in manifest.splits.values()))} MB"),
         ("shards", f"{sum(len(split.shards) for split in manifest.splits.values()):,}"),
         ("payload", manifest.schema.payload),
         ("rejected", f"{sum(manifest.rejected.values()):,}"),
@@ -193,11 +196,11 @@ def _facts(survey: Survey) -> list[tuple[str, str]]:
 def _split_rows(manifest: Manifest) -> list[tuple[Any, ...]]:
     rows = []
     for name, split in manifest.splits.items():
-        sizes = [shard.num_bytes / 1e6 for shard in split.shards]
+        sizes = [shard.num_bytes for shard in split.shards]
         share = split.num_records / max(manifest.num_records(), 1)
-        span = f"{min(sizes):,.1f} to {max(sizes):,.1f}" if sizes else "none"
+        span = f"{megabytes(min(sizes))} to {megabytes(max(sizes))}" if sizes else "none"
         numbers = [_number(split.num_records), (f"{share:.1%}", share), _number(len(sizes))]
-        rows.append((name, *numbers, (f"{split.num_bytes / 1e6:,.1f}", split.num_bytes), span))
+        rows.append((name, *numbers, (megabytes(split.num_bytes), split.num_bytes), span))
     return rows
 
 
@@ -208,7 +211,7 @@ def _number(value: int) -> tuple[str, int]:
 def _shard_chart(manifest: Manifest) -> Chart | None:
     sizes = [shard.num_bytes / 1e6 for split in manifest.splits.values() for shard in split.shards if shard.num_bytes]
     title = "Sizes of shards in MB; 10 to 100, which read fastest, are shaded"
-    return log_histogram(sizes, title, unit=" MB", marked=(10, 100)) if sizes else None
+    return log_histogram(sizes, title, "shards", unit=" MB", marked=(10, 100)) if sizes else None
 
 
 def _class_rows(manifest: Manifest) -> list[tuple[Any, ...]]:
@@ -229,12 +232,14 @@ def _charts(survey: Survey) -> list[Chart]:
         sum(column) for column in zip(*(split.class_counts for split in survey.manifest.splits.values()), strict=True)
     ]
     charts = [
-        log_histogram(width, "Widths in pixels"),
-        log_histogram(height, "Heights in pixels"),
-        log_histogram(width / height, "Aspect ratios, width over height"),
+        log_histogram(width, "Widths in pixels", "images", whole=True),
+        log_histogram(height, "Heights in pixels", "images", whole=True),
+        log_histogram(width / height, "Aspect ratios, width over height", "images"),
     ]
     present = [count for count in counts or () if count]
-    return [*charts, log_histogram(present, "Records of a class")] if len(present) > 1 else charts
+    return (
+        [*charts, log_histogram(present, "Records of a class", "classes", whole=True)] if len(present) > 1 else charts
+    )
 
 
 def _pick_samples(survey: Survey) -> list[tuple[str, list[int]]]:
@@ -257,7 +262,12 @@ def _spread(records: np.ndarray, count: int) -> list[int]:
 
 def _feature_rows(manifest: Manifest) -> list[tuple[str, ...]]:
     return [
-        (feature.name, feature.dtype, str(list(feature.shape)).replace("None", "any"), feature.codec)
+        (
+            feature.name,
+            feature.dtype,
+            " x ".join("any" if size is None else str(size) for size in feature.shape) or "one value",
+            feature.codec,
+        )
         for feature in manifest.schema.features
     ]
 
@@ -299,5 +309,5 @@ def _timing(document: Mapping[str, Any]) -> dict[str, Any]:
         "text": f"Measured by tfpipe bench: batches of {document.get('batch_size')}, {document.get('mode')}, "
         f"{document.get('cores')} cores, page cache {document.get('page_cache')}.",
         "columns": [("variant", "name"), *((name.replace("_", " "), "number") for name in present)],
-        "rows": [(row.get("variant", ""), *((f"{row[name]:,.4g}", row[name]) for name in present)) for row in rows],
+        "rows": [(row.get("variant", ""), *((short(row[name]), row[name]) for name in present)) for row in rows],
     }

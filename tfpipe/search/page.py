@@ -60,7 +60,7 @@ def write_report(result: Any | None, path: str | os.PathLike[str], *, comparison
         values |= _of_result(result)
     if comparison is not None:
         values["table"] = _of_comparison(comparison)
-        values["facts"] = [*values["facts"], *_costs("comparison: ", comparison.costs)]
+        values["compared"] = _costs(comparison.costs)
     found = result or comparison
     values["provenance"] = list(found.provenance.items()) if found else []
     values["settings"] = json.dumps(found.settings, indent=1) if found else ""
@@ -75,7 +75,7 @@ def _of_result(result: Any) -> dict[str, Any]:
     return {
         "result": result,
         "end": stops[result.stopped],
-        "facts": [*facts, *_costs("", result.costs)],
+        "facts": [*facts, *_costs(result.costs)],
         "screen": _screen(result) if result.screen else None,
         "history": _history(result),
         "schedule": _schedule(result) if result.schedule is not None else None,
@@ -86,14 +86,14 @@ def _of_result(result: Any) -> dict[str, Any]:
     }
 
 
-def _costs(prefix: str, costs: Any) -> list[tuple[str, str]]:
+def _costs(costs: Any) -> list[tuple[str, str]]:
     return [
-        (f"{prefix}trainings of a child", f"{costs.trainings:,}"),
-        (f"{prefix}child steps", f"{costs.steps:,}"),
-        (f"{prefix}trials per minute", f"{costs.trials_per_minute:.1f}"),
-        (f"{prefix}CPU hours", f"{costs.cpu_hours:.3f}"),
-        (f"{prefix}GPU hours", f"{costs.gpu_hours:.3f}"),
-        (f"{prefix}wall seconds of this run", f"{costs.wall_seconds:,.0f}"),
+        ("trainings of a child", f"{costs.trainings:,}"),
+        ("child steps", f"{costs.steps:,}"),
+        ("trials per minute", f"{costs.trials_per_minute:.1f}"),
+        ("CPU hours", f"{costs.cpu_hours:.3f}"),
+        ("GPU hours", f"{costs.gpu_hours:.3f}"),
+        ("wall seconds of this run", f"{costs.wall_seconds:,.0f}"),
     ]
 
 
@@ -104,7 +104,8 @@ def _step_row(number: int, step: Any) -> tuple[str, ...]:
 
 def _rescore_row(row: Any) -> tuple[str, ...]:
     again = ", ".join(f"{reward:.4f}" for reward in row.rewards)
-    return str(row.index), f"{row.first:.4f}", f"{row.mean:.4f}", f"{row.mean - row.first:+.4f}", again
+    name = "schedule" if row.index < 0 else str(row.index)
+    return name, f"{row.first:.4f}", f"{row.mean:.4f}", f"{row.mean - row.first:+.4f}", again
 
 
 def _screen(result: Any) -> Drawing:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfpipe.format.sharding import megabytes
 from tfpipe.maintenance.health.lookalikes import find_lookalikes
 from tfpipe.maintenance.health.near import near_groups, same_groups
 from tfpipe.maintenance.health.survey import Survey
@@ -81,16 +82,17 @@ def _duplicates(survey: Survey) -> list[Finding]:
     found = _split_groups(survey, "exact_duplicates", "the same image", exact)
     conflicts = [group for group in exact if len(np.unique(survey.labels[group])) > 1]
     if conflicts:
-        title = f"{_count(len(conflicts), 'image')} occur under several labels"
+        title = f"{_count(len(conflicts), 'image')} occur{'s' if len(conflicts) == 1 else ''} under several labels"
         advice = "At most one label is right: decide which, and remove the other copies."
         found.append(_of_groups(survey, Finding("label_conflicts", "error", title, advice), conflicts))
     first = np.flatnonzero(survey.measured)
     first = first[np.unique(survey.digests[first], return_index=True)[1]]
     chosen = {name: survey.columns[name][first] for name in ("perceptual_hash", "shape", "strength")}
-    near, alike = near_groups(chosen["perceptual_hash"], chosen["shape"], chosen["strength"])
+    most = _WHOLE_SHARE * len(first)
+    near, alike = near_groups(chosen["perceptual_hash"], chosen["shape"], chosen["strength"], most_alike=most)
     if _is_whole(alike, len(first)):
         finding = Finding("near_duplicates", "note", "", "", whole=True)
-        return [*found, _as_whole(finding, f"{alike / len(first):.0%} of this dataset's images are like another one")]
+        return [*found, _as_whole(finding, "More than half of this dataset's images are like another one")]
     copies = {survey.digests[group[0]].tobytes(): group for group in exact}
     groups = [
         np.unique(np.concatenate([copies.get(survey.digests[record].tobytes(), [record]) for record in first[group]]))
@@ -120,7 +122,7 @@ def _split_groups(survey: Survey, kind: str, what: str, groups: Sequence[np.ndar
 
 def _of_groups(survey: Survey, finding: Finding, groups: Sequence[np.ndarray]) -> Finding:
     if _is_whole(_total(groups), len(survey)):
-        return _as_whole(finding, "Of this dataset's images more than half are alike, by this measure")
+        return _as_whole(finding, "More than half of this dataset's images are alike, by this measure")
     numbered = tuple(tuple(int(record) for record in group) for group in groups)
     return replace(finding, records=tuple(sorted({record for group in numbered for record in group})), groups=numbered)
 
@@ -325,11 +327,11 @@ def _shards(survey: Survey) -> list[Finding]:
         large = [size for size in sizes if size > _LARGEST_SHARD]
         if small:
             odd.append(
-                f"{name}: {len(small)} of {len(sizes)} shards are below 10 MB, the smallest {min(small) / 1e6:.1f}."
+                f"{name}: {len(small)} of {len(sizes)} shards are below 10 MB, the smallest {megabytes(min(small))}."
             )
         if large:
             odd.append(
-                f"{name}: {len(large)} of {len(sizes)} shards are above 100 MB, the largest {max(large) / 1e6:.0f}."
+                f"{name}: {len(large)} of {len(sizes)} shards are above 100 MB, the largest {megabytes(max(large))}."
             )
     if not odd:
         return []

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MOST_REFERENCES, _NEIGHBOURS, _NEAREST, _CHUNK = 8192, 7, 3, 1024
+_MOST_REFERENCES, _NEIGHBOURS, _NEAREST, _CHUNK = 8192, 7, 3, 256
 # Of the neighbours of all images, so many must be of the image's own class, or looks say nothing of classes.
 _LEAST_AGREEMENT = 0.6
 _LEAST_SHARE = 0.6
@@ -46,9 +46,10 @@ def find_lookalikes(looks: np.ndarray, labels: np.ndarray, folders: np.ndarray, 
     """
     if len(looks) < 2 * _LEAST_RECORDS or len(np.unique(labels[labels >= 0])) < 2:
         return []
-    near, own = labels[_nearest(looks, folders)], labels[_nearest(looks, np.arange(len(looks)))]
+    own = labels[_nearest(looks, np.arange(len(looks)))]
     if (own == labels[:, None]).mean() < _LEAST_AGREEMENT:
         return []
+    near = labels[_nearest(looks, folders)]
     found = []
     for folder in np.unique(folders):
         records = np.flatnonzero(folders == folder)
