@@ -95,11 +95,12 @@ def test_perspectives_corners_move_inwards_by_up_to_half_of_the_strength():
 
 def test_elastic_is_smoothed_noise():
     x, y = field.elastic(tf.constant([40.0, 5.0, 0, 0]), SEED, 48, 64)
-    noise = field._uniforms(SEED, 2 * 48 * 64).numpy().reshape(2, 48, 64)
+    noise = field._noise(SEED, 48, 64).numpy() / 255
+    assert stats.kstest((noise.ravel() + 1) / 2, "uniform").pvalue > 1e-4
     weight = ndimage.gaussian_filter(np.ones([48, 64]), 5.0, mode="constant", truncate=12)
     for place, part, centres in ((0, x, np.arange(64) + 0.5), (1, y, np.arange(48)[:, None] + 0.5)):
         smooth = ndimage.gaussian_filter(noise[place], 5.0, mode="constant", truncate=12) / weight
-        np.testing.assert_allclose(part / 65536 - centres, 40 * smooth, atol=2e-3)
+        np.testing.assert_allclose(part / 65536 - centres, 40 * smooth, atol=0.03)  # Weights in 8192ths.
 
 
 def test_grid_distortion_stretches_five_steps_to_the_whole_side():
@@ -211,18 +212,15 @@ def test_median_blur_equals_scipys(image):
 
 
 @pytest.mark.parametrize("quality", [5, 20, 50, 75, 90, 100])
-@pytest.mark.parametrize("shape", [(48, 64), (61, 83)])
-def test_jpeg_is_within_45_decibels_of_libjpeg(quality, shape):
-    image = photo(7, *shape)
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality)
-    expected = np.asarray(Image.open(file)).astype(float)
-    error = np.mean((built("jpeg", image, quality) - expected) ** 2)
-    assert 10 * np.log10(255**2 / max(error, 1e-9)) >= 50
-    gray = image[..., :1]
-    file = io.BytesIO()
-    Image.fromarray(gray[..., 0]).save(file, "JPEG", quality=quality)
-    assert np.abs(built("jpeg", gray, quality)[..., 0] - np.asarray(Image.open(file)).astype(float)).mean() < 0.2
+@pytest.mark.parametrize("shape", [(48, 64), (61, 83), (33, 34)])
+def test_jpeg_equals_libjpeg(quality, shape):
+    image = np.concatenate([photo(7, *shape)[:-9], np.random.default_rng(0).integers(0, 256, (9, shape[1], 3))])
+    for levels in (image.astype(np.uint8), image[..., :1].astype(np.uint8)):
+        file = io.BytesIO()
+        Image.fromarray(levels.squeeze(-1) if levels.shape[-1] == 1 else levels).save(file, "JPEG", quality=quality)
+        np.testing.assert_array_equal(
+            built("jpeg", levels, quality), np.asarray(Image.open(file)).reshape(levels.shape)
+        )
 
 
 # Of OpenCV 5.0.0: createCLAHE(limit, (8, 8)) of the picture below, every fifth column of three rows.

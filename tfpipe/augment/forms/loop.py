@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.augment.forms.kernels import ImageStep, ImageView, Kernel, LoopState, fused_op, kernel_of
-from tfpipe.augment.ops.levels import isolated
+from tfpipe.augment.ops.levels import in_the_loop, isolated
 from tfpipe.augment.ops.op import Choices, Op
 from tfpipe.regions.sampling import FillLevels
 from tfpipe.tf_internals import dynamic_update_slice
@@ -193,7 +193,8 @@ def _loop_images(kernel: Kernel, state: LoopState, op: int, schedule: LoopSchedu
         position, batch, *_ = carried
         image = schedule.order[stage, position]
         view = ImageView(LoopState(*carried), image, schedule.runtime_zero, rows)
-        result = kernel.run(view, *schedule.steps(stage, image))[None]
+        with in_the_loop(schedule.runtime_zero):
+            result = kernel.run(view, *schedule.steps(stage, image))[None]
         return position + 1, dynamic_update_slice(batch, result, tf.stack([image, *corner])), *view.buffers
 
     # Shaped outside the loop: within it, XLA would copy the whole batch for each image.

@@ -5,12 +5,40 @@ A builder works on pixels: build(images uint8 [..., H, W, C], values float32 [..
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfpipe.augment.ops.levels import computed_first, loop_zero, to_levels
+from tfpipe.tf_internals import dynamic_slice
+
 # Pixels along the line of motion_blur at most; each costs a read for every element.
 MOST_TAPS = 15
+REACH = MOST_TAPS // 2
+# The window's part of a column, so many pixels to the right.
+Beside = Callable[[tf.Tensor, int], tf.Tensor]
+# Pairs to compare and exchange, after which five values are sorted.
+SORTING_FIVE = ((0, 1), (3, 4), (2, 4), (2, 3), (1, 4), (0, 3), (0, 2), (1, 3), (1, 2))
+
+
+def framed(images: tf.Tensor, margin: int) -> tf.Tensor:
+    """Images with so many pixels of their edges around them, in rows: [..., H + 2 margin, (W + 2 margin) * C].
+
+    Rows, since over an innermost axis of three channels there is nothing for vector units.
+    """
+    height, width, channels = images.shape[-3:]
+
+    def with_ends(tensor: tf.Tensor, axis: int) -> tf.Tensor:
+        size = tensor.shape[axis]
+        first, last = (tf.repeat(tf.gather(tensor, [end], axis=axis), margin, axis=axis) for end in (0, size - 1))
+        return tf.concat([first, tensor, last], axis=axis)
+
+    lead = len(images.shape) - 3
+    wide = with_ends(images, lead + 1)
+    shape = tf.concat([tf.shape(images)[:lead], [height, (width + 2 * margin) * channels]], 0)
+    return with_ends(tf.reshape(wide, shape), lead)
 
 
 def motion_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -19,66 +47,102 @@ def motion_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     The pixels are the nearest to whole steps along the line; a mean is rounded half up.
     """
     height, width, channels = images.shape[-3:]
-    reach = tf.cast(tf.clip_by_value(values[..., 0], 0.0, float(MOST_TAPS)), tf.int32) // 2
-    angle = tf.cast(values[..., 1], tf.float64) * (math.pi / 180)
+    reach = tf.cast(tf.floor(tf.clip_by_value(values[..., 0], 0.0, float(MOST_TAPS)) / 2), tf.int32)
+    frame = computed_first(lambda: framed(images, REACH))
+    steps = computed_first(lambda: _steps(reach, values[..., 1]))
+    # Sums in 16 bits: 15 * 255. What is beyond the reach is the pixel itself, and is taken away again.
+    middle = tf.cast(frame[..., REACH : REACH + height, REACH * channels : (REACH + width) * channels], tf.int16)
+    taps = (2 * reach + 1)[..., None, None]
+    total = -middle * tf.cast(MOST_TAPS - taps, tf.int16)
+    for tap in range(MOST_TAPS):
+        total += tf.cast(_window(frame, steps[..., tap, :], (height, width, channels)), tf.int16)
+    # A half more than what is whole, so that no rounding of the quotient reaches the next level.
+    twice = tf.cast(2 * tf.cast(total, tf.int32) + taps, tf.float32) + 0.5
+    return tf.reshape(to_levels(twice * (1.0 / tf.cast(2 * taps, tf.float32))), tf.shape(images))
+
+
+def _steps(reach: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
+    """Int32 [..., 15, 2]: the pixels along the line, down and across; no step beyond the reach."""
+    angle = tf.cast(degrees, tf.float64) * (math.pi / 180)
     # To 2 ** -20, so that the half steps of 30 degrees are halves whatever the last bit of a sine is.
-    along_x, along_y = (tf.round(part * 2.0**20) / 2.0**20 for part in (tf.cos(angle), -tf.sin(angle)))
-    rows, columns = tf.range(height)[:, None], tf.range(width)
-    flat = tf.reshape(images, [-1, channels])
-    lead = len(images.shape) - 3
-    start = tf.range(tf.shape(images)[0])[:, None, None] * (height * width) if lead else tf.zeros([1, 1], tf.int32)
-    total = tf.zeros_like(images, tf.int32)
-    for tap in range(-(MOST_TAPS // 2), MOST_TAPS // 2 + 1):
-        x, y = (tf.cast(tf.floor(tap * part + 0.5), tf.int32)[..., None, None] for part in (along_x, along_y))
-        place = tf.clip_by_value(rows + y, 0, height - 1) * width + tf.clip_by_value(columns + x, 0, width - 1)
-        counted = (abs(tap) <= reach)[..., None, None, None]
-        total += tf.where(counted, tf.cast(tf.gather(flat, place + start), tf.int32), 0)
-    taps = (2 * reach + 1)[..., None, None, None]
-    return tf.cast(tf.clip_by_value((2 * total + taps) // (2 * taps), 0, 255), tf.uint8)
+    along = [tf.round(part * 2.0**20) / 2.0**20 for part in (-tf.sin(angle), tf.cos(angle))]
+    number = tf.range(-REACH, REACH + 1)
+    steps = [tf.floor(part[..., None] * tf.cast(number, tf.float64) + 0.5) for part in along]
+    counted = tf.abs(number) <= reach[..., None]
+    return tf.cast(tf.where(counted[..., None], tf.stack(steps, axis=-1), 0.0), tf.int32)
+
+
+def _window(frame: tf.Tensor, step: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    """The rows [..., H, W * C] at a step [..., 2] from the middle of a frame."""
+    height, width, channels = shape
+    start = (step + REACH) * tf.constant([1, channels])
+    if loop_zero() is not None:
+        return dynamic_slice(frame, start, [height, width * channels])
+    rows, columns = start[..., :1] + tf.range(height), start[..., 1:] + tf.range(width * channels)
+    lead = len(frame.shape) - 2
+    return tf.gather(tf.gather(frame, rows, axis=-2, batch_dims=lead), columns, axis=-1, batch_dims=lead)
 
 
 def median_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """The median of the 3 x 3 pixels about each where round(values[0]) is 1, of 5 x 5 where it is 2; 0 is no change."""
-    reach = tf.cast(tf.round(tf.clip_by_value(values[..., 0], 0.0, 2.0)), tf.int32)[..., None, None, None]
-    three, five = (_median(_windows(images, size)) for size in (3, 5))
-    return tf.where(reach <= 0, images, tf.where(reach == 1, three, five))
+    reach = tf.cast(tf.round(tf.clip_by_value(values[..., 0], 0.0, 2.0)), tf.int32)
+    if len(images.shape) == 3:
+        medians = [functools.partial(_median, images, reach=size) for size in (1, 2)]
+        return tf.switch_case(reach, [lambda: images, *medians])
+    reach = reach[..., None, None, None]
+    return tf.where(reach <= 0, images, tf.where(reach == 1, _median(images, reach=1), _median(images, reach=2)))
 
 
-def _windows(images: tf.Tensor, size: int) -> list[tf.Tensor]:
-    """The size * size neighbours of each pixel."""
-    height, width = images.shape[-3:-1]
-    padded = images
-    for _ in range(size // 2):
-        # By one pixel at a time: "SYMMETRIC" then repeats the edge.
-        margins = [[0, 0]] * (len(images.shape) - 3) + [[1, 1], [1, 1], [0, 0]]
-        padded = tf.pad(padded, margins, mode="SYMMETRIC")
-    return [padded[..., y : y + height, x : x + width, :] for y in range(size) for x in range(size)]
+def _median(images: tf.Tensor, *, reach: int) -> tf.Tensor:
+    """Medians by least and greatest alone, of vectors of bytes; columns are sorted once for all that share them."""
+    height, width, channels = images.shape[-3:]
+    frame = computed_first(lambda: framed(images, reach))
+    neighbours = [frame[..., down : down + height, :] for down in range(2 * reach + 1)]
+
+    def beside(column: tf.Tensor, right: int) -> tf.Tensor:
+        return column[..., right * channels : (right + width) * channels]
+
+    median = _of_nine(neighbours, beside) if reach == 1 else _of_twenty_five(neighbours, beside, channels)
+    return tf.reshape(median, tf.shape(images))
 
 
-def _median(parts: list[tf.Tensor]) -> tf.Tensor:
-    """The median of an odd number of tensors, element by element, by least and greatest alone.
+def _of_nine(neighbours: list[tf.Tensor], beside: Beside) -> tf.Tensor:
+    """The median of the greatest of the least, the median of the middle ones, and the least of the greatest."""
+    first, second, third = neighbours
+    low, high = tf.minimum(first, second), tf.maximum(first, second)
+    columns = [tf.minimum(low, third), tf.maximum(low, tf.minimum(high, third)), tf.maximum(high, third)]
+    least, middle, greatest = ([beside(column, right) for right in range(3)] for column in columns)
+    return _of_three(functools.reduce(tf.maximum, least), _of_three(*middle), functools.reduce(tf.minimum, greatest))
 
-    Of one more than half of them the least and the greatest can't be the median; they go, and another one comes.
+
+def _of_three(first: tf.Tensor, second: tf.Tensor, third: tf.Tensor) -> tf.Tensor:
+    low, high = tf.minimum(first, second), tf.maximum(first, second)
+    return tf.maximum(low, tf.minimum(high, third))
+
+
+def _of_twenty_five(neighbours: list[tf.Tensor], beside: Beside, channels: int) -> tf.Tensor:
+    """Two columns are merged for two windows; of two such pairs the middle six, merged with the column between."""
+    columns = list(neighbours)
+    for one, other in SORTING_FIVE:
+        low, high = tf.minimum(columns[one], columns[other]), tf.maximum(columns[one], columns[other])
+        columns[one], columns[other] = low, high
+    columns = [computed_first(functools.partial(tf.identity, column)) for column in columns]
+    left, right = (
+        [column[..., start:stop] for column in columns] for start, stop in ((0, -channels), (channels, None))
+    )
+    pairs = [computed_first(functools.partial(_of_merged, left, right, number)) for number in range(10)]
+    before, behind = ([beside(pair, start) for pair in pairs] for start in (0, 3))
+    middle = [_of_merged(before, behind, number) for number in range(7, 13)]
+    return _of_merged(middle, [beside(column, 2) for column in columns], 5)
+
+
+def _of_merged(one: list[tf.Tensor], other: list[tf.Tensor], number: int) -> tf.Tensor:
+    """The value with that number, from 0, of two sorted lists together.
+
+    It is the least, over all ways to take number + 1 from their beginnings, of the greatest that is taken.
     """
-    count = len(parts) // 2 + 2
-    kept, rest = parts[:count], parts[count:]
-    while True:
-        kept = _ends_last(kept)[:-2]
-        if not rest:
-            break
-        kept.append(rest[0])
-        rest = rest[1:]
-    return kept[0]
-
-
-def _ends_last(parts: list[tf.Tensor]) -> list[tf.Tensor]:
-    """The same values, the least and the greatest last."""
-    low, middle = parts[0], []
-    for part in parts[1:]:
-        low, other = tf.minimum(low, part), tf.maximum(low, part)
-        middle.append(other)
-    high, others = middle[0], []
-    for part in middle[1:]:
-        others.append(tf.minimum(high, part))
-        high = tf.maximum(high, part)
-    return [*others, low, high]
+    ways = []
+    for taken in range(max(0, number + 1 - len(other)), min(number + 1, len(one)) + 1):
+        last = [part[count - 1] for part, count in ((one, taken), (other, number + 1 - taken)) if count]
+        ways.append(functools.reduce(tf.maximum, last))
+    return functools.reduce(tf.minimum, ways)

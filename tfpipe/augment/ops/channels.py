@@ -6,10 +6,14 @@ uint8.
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
 import tensorflow as tf
+
+from tfpipe.augment.ops.blur import framed
+from tfpipe.augment.ops.levels import computed_first
 
 # Gains are whole 4096ths: 255 * 4096 * 32 fits in int32.
 GAIN_BITS = 12
@@ -22,19 +26,19 @@ def channel_shuffle(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     if images.shape[-1] == 1:
         return images
     order = tf.cast(tf.floor(tf.clip_by_value(values[..., 0], 0.0, len(ORDERS) - 1.0)), tf.int32)
-    return _pick(images, tf.gather(ORDERS, order))
+    height, width, channels = images.shape[-3:]
+    # Over rows a channel comes from at most two bytes to either side: five shifted reads, each through a mask.
+    frame = computed_first(lambda: framed(images, 1))
+    away = tf.gather(ORDERS, order) - tf.range(channels)
+    away = tf.tile(away, [*[1] * (len(away.shape) - 1), width])[..., None, :]
+    shifts = range(1 - channels, channels)
 
+    def masked(shift: int) -> tf.Tensor:
+        mask = computed_first(lambda: tf.cast(away == shift, tf.uint8) * 255)
+        first = channels + shift
+        return tf.bitwise.bitwise_and(frame[..., 1 : 1 + height, first : first + width * channels], mask)
 
-def _pick(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
-    """Channel order[..., c] of the image as channel c."""
-    channels = tf.unstack(images, axis=-1)
-    picked = []
-    for place in range(len(channels)):
-        wanted, chosen = order[..., place, None, None], channels[0]
-        for number, channel in enumerate(channels[1:], 1):
-            chosen = tf.where(wanted == number, channel, chosen)
-        picked.append(chosen)
-    return tf.stack(picked, axis=-1)
+    return tf.reshape(functools.reduce(tf.bitwise.bitwise_or, map(masked, shifts)), tf.shape(images))
 
 
 def channel_dropout(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

@@ -12,8 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tfpipe.augment.ops.levels import computed_first, loop_zero
 from tfpipe.augment.ops.noise import draw_bits
-from tfpipe.regions.sampling import FillLevels, fill_pixel, to_pixels
+from tfpipe.augment.ops.stencil import gaussian_weights
+from tfpipe.regions.sampling import OUTSIDE, FillLevels, fill_pixel, resample_nearest, to_pixels
 
 BITS = 16
 GRID_STEPS = 5
@@ -66,23 +68,35 @@ def _to_square(x: tf.Tensor, y: tf.Tensor) -> list[tf.Tensor]:
 def elastic(values: tf.Tensor, seeds: tf.Tensor, height: int, width: int) -> Point:
     """Moves each pixel by values[0] pixels times uniform noise in ±1 that a Gaussian of values[1] pixels smooths.
 
-    After Simard, Steinkraus and Platt (2003).
+    After Simard, Steinkraus and Platt (2003). Noise in 255ths, weights in 8192ths and what is smoothed down the columns
+    in 2040ths are whole numbers: the sums are exact, in any order, and those of the loop form in float32, too.
     """
-    alpha = tf.cast(values[..., 0], tf.float64)[..., None, None]
-    sigma = tf.maximum(tf.cast(values[..., 1], tf.float64), 0.1)
-    noise = tf.reshape(_uniforms(seeds, 2 * height * width), tf.concat([tf.shape(values)[:-1], [2, height, width]], 0))
-    noise = tf.ensure_shape(noise, [*values.shape[:-1], 2, height, width])
-    down, across = _smoothing(sigma, height)[..., None, :, :], _smoothing(sigma, width)[..., None, :, :]
-    moved = alpha[..., None] * tf.matmul(tf.matmul(down, noise), across, transpose_b=True)
-    x, y = moved[..., 0, :, :] + _centres(width), moved[..., 1, :, :] + _centres(height)[:, None]
-    return _fixed(x), _fixed(y)
+    exact = tf.float64 if loop_zero() is None else tf.float32
+    sigma = tf.maximum(values[..., 1], 0.1)
+    noise = computed_first(lambda: tf.cast(_noise(seeds, height, width), exact))
+    down = computed_first(lambda: tf.cast(gaussian_weights(sigma, height, 2**13), exact))
+    across = down
+    if height != width:
+        across = computed_first(lambda: tf.cast(gaussian_weights(sigma, width, 2**13), exact))
+    moved = []
+    for axis in range(2):
+        smooth = tf.floor(tf.matmul(down, noise[..., axis, :, :]) / 2.0**10 + 0.5)
+        smooth = tf.cast(tf.matmul(smooth, across, transpose_b=True), tf.float64)
+        moved.append(tf.cast(values[..., 0], tf.float64)[..., None, None] * (smooth / (255 * 2.0**16)))
+    return _fixed(moved[0] + _centres(width)), _fixed(moved[1] + _centres(height)[:, None])
 
 
-def _smoothing(sigma: tf.Tensor, size: int) -> tf.Tensor:
-    """Float64 [..., size, size]: a Gaussian about each place; what lies beyond the border weighs nothing."""
-    distance = (_centres(size)[:, None] - _centres(size)) / sigma[..., None, None]
-    weights = tf.exp(-0.5 * distance**2)
-    return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
+def _noise(seeds: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Int32 [..., 2, H, W]: the odd numbers from -255 to 255, all alike."""
+    count = 2 * height * width
+    words = -(-count // 4)
+    bits = draw_bits(seeds, tf.range(words)[:, None, None] + (1 << 28))
+    lead = tf.shape(seeds)[:-1]
+    bits = tf.reshape(bits, tf.concat([lead, [1, words]], 0))
+    shifts = tf.constant([[0], [8], [16], [24]], tf.uint32)
+    octets = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, shifts), tf.constant(255, tf.uint32))
+    levels = tf.reshape(tf.cast(octets, tf.int32), tf.concat([lead, [4 * words]], 0))[..., :count]
+    return 2 * tf.reshape(levels, tf.concat([lead, [2, height, width]], 0)) - 255
 
 
 def grid_distortion(values: tf.Tensor, seeds: tf.Tensor, height: int, width: int) -> Point:
@@ -125,13 +139,16 @@ def sample(images: tf.Tensor, point: Point, fill: FillLevels, interpolation: str
     """The pixels [..., H, W, C] at points; shape and dtype of images. A point outside takes the fill."""
     x, y = point
     height, width, channels = images.shape[-3:]
-    if interpolation == "bilinear":
-        taken = _mix(images, x, y)
-    else:
-        taken = _pixels(images, tf.bitwise.right_shift(x, BITS), tf.bitwise.right_shift(y, BITS))
+    inside = (x >= 0) & (x < width << BITS) & (y >= 0) & (y < height << BITS)
+    if interpolation == "nearest":
+        column, row = (tf.bitwise.right_shift(part, BITS) for part in (x, y))
+        index = tf.clip_by_value(row, 0, height - 1) * width + tf.clip_by_value(column, 0, width - 1)
+        index = index if fill is None else tf.where(inside, index, OUTSIDE)
+        # First for each pixel, and not again for each of its channels.
+        return resample_nearest(images, computed_first(lambda: index), fill)
+    taken = _mix(images, x, y)
     if fill is None:
         return taken
-    inside = (x >= 0) & (x < width << BITS) & (y >= 0) & (y < height << BITS)
     return tf.where(inside[..., None], taken, fill_pixel(fill, images.dtype, channels))
 
 

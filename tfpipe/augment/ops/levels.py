@@ -17,6 +17,7 @@ import tensorflow as tf
 # Pixels, farther than anything of an image begins or ends; a float beyond int32 would be cast as the device pleases.
 FARTHEST = 2.0**24
 _reads_bits = contextvars.ContextVar("reads_bits", default=False)
+_loop_zero: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("loop_zero", default=None)
 
 
 @contextlib.contextmanager
@@ -131,3 +132,28 @@ def isolated(runtime_zero: tf.Tensor, compute: Callable[[], tf.Tensor], *, shape
         return tf.zeros(made[0].shape if shape is None else shape, made[0].dtype)
 
     return tf.switch_case(runtime_zero, [run, otherwise, otherwise])
+
+
+@contextlib.contextmanager
+def in_the_loop(runtime_zero: tf.Tensor) -> Iterator[None]:
+    """What is traced inside is of the loop form, and gets its intermediate results computed first."""
+    before = _loop_zero.set(runtime_zero)
+    try:
+        yield
+    finally:
+        _loop_zero.reset(before)
+
+
+def loop_zero() -> tf.Tensor | None:
+    """The runtime_zero of the loop form that is being traced, None in other forms and eagerly."""
+    return _loop_zero.get()
+
+
+def computed_first(compute: Callable[[], tf.Tensor]) -> tf.Tensor:
+    """The result of `compute`; in the loop form by a kernel of its own, see `isolated`.
+
+    For whole images too, where a kernel would read each element of the result several times: the median of 3 x 3 took
+    8.8 ms when the padded image was computed again for each of its neighbours, along an innermost axis of 3.
+    """
+    runtime_zero = _loop_zero.get()
+    return compute() if runtime_zero is None else isolated(runtime_zero, compute)

@@ -85,9 +85,9 @@ def gaussian_blur(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     height, width = images.shape[-3:-1]
     # Whole numbers below 2 ** 24 are exact in float32, in any order: 255 * 2 ** 16, then 8 * 255 * 2 ** 13.
     levels = tf.cast(_rows(images), tf.float32)
-    down = _contract(_gaussian(values[..., 0], height, 2**16), levels)
+    down = _contract(gaussian_weights(values[..., 0], height, 2**16), levels)
     down = tf.reshape(tf.floor(down / 2**13 + 0.5), tf.shape(images))
-    across = _contract(_gaussian(values[..., 0], width, 2**13), down)
+    across = _contract(gaussian_weights(values[..., 0], width, 2**13), down)
     order = [*range(len(images.shape) - 3), *(len(images.shape) - back for back in (2, 3, 1))]
     return to_levels(tf.transpose(tf.floor(across / 2**16 + 0.5), order))
 
@@ -120,8 +120,8 @@ def _round(total: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(levels, 0, 255), tf.uint8)
 
 
-def _gaussian(sigma: tf.Tensor, size: int, total: int) -> tf.Tensor:
-    """Float32 [..., size, size] of whole weights; each row sums to total."""
+def gaussian_weights(sigma: tf.Tensor, size: int, total: int) -> tf.Tensor:
+    """Float32 [..., size, size]: the whole weights of a Gaussian about each place; each row sums to total."""
     position = tf.range(size, dtype=tf.float64)
     distance = (position[:, None] - position) / tf.maximum(tf.cast(sigma, tf.float64), 1e-3)[..., None, None]
     weights = tf.exp(-0.5 * distance**2)
