@@ -15,6 +15,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +106,7 @@ def measured(steps: list[str], repeats: int, num_batches: int, peer: bool) -> di
 
         for step in ["", *steps]:
             if step in ops_albumentations.OPS:
-                run = ops_albumentations.program(step)
-                rows["albumentations", step] = lambda run=run: sum(map(run, batches))
+                rows["albumentations", step] = partial(_sum_over, ops_albumentations.program(step), batches)
     taken: dict[tuple[str, str], list[float]] = {row: [] for row in rows}
     for run in rows.values():
         run()
@@ -115,6 +115,10 @@ def measured(steps: list[str], repeats: int, num_batches: int, peer: bool) -> di
         taken[row].append(one.cpu_seconds / one.images * 1e6)
     medians = {row: median(times).value for row, times in taken.items()}
     return {row: cost - medians[row[0], ""] * (row[1] != "") for row, cost in medians.items()}
+
+
+def _sum_over(run: Callable[[np.ndarray], int], batches: list[np.ndarray]) -> int:
+    return sum(map(run, batches))
 
 
 def programs(steps: list[str], batches: list[np.ndarray]) -> dict[str, Callable[[], int]]:

@@ -26,7 +26,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from tfpipe.timing import Pass
@@ -35,11 +35,13 @@ _VERSIONS = ("tfpipe", "tensorflow", "keras", "numpy", "apache-beam")
 # The clocks of other processes count in steps of 10 ms.
 _LEAST_SECONDS = 0.01
 
+Name = TypeVar("Name")
+
 
 # ---- rounds
 
 
-def turns(names: Collection[str], rounds: int, *, seed: int = 0) -> Iterator[tuple[int, str]]:
+def turns(names: Collection[Name], rounds: int, *, seed: int = 0) -> Iterator[tuple[int, Name]]:
     """Yields (round, name): every name once a round, each round in another order; names may be removed meanwhile."""
     draw = random.Random(seed)
     for number in range(rounds):
