@@ -10,7 +10,7 @@ shuffled  labels at random: compare has to say "no gain shown".
 photos    crops of six photographs, the label is the photograph; validation and test images have another brightness,
           contrast and turn.
 speed     trials per minute against the same search with Keras's own layers in the loop: same child, same steps, taking
-          turns.
+          turns. Keras twice: as it is, where fit compiles by XLA on a CPU too, and with jit_compile=False.
 
 One JSON line for each seed; wall and CPU seconds of the search are in it. Takes tfpipe[search] and tfpipe[demo].
 """
@@ -213,7 +213,7 @@ def keras_layers(op: str, magnitude: float) -> Any:
     return made[op]()
 
 
-def keras_trial(data: list[Pair], steps: int, policy: list[tuple[str, float]], seed: int) -> float:
+def keras_trial(data: list[Pair], steps: int, policy: list[tuple[str, float]], seed: int, jit_compile: Any) -> float:
     """One trial as a user of Keras writes it: a layer for each slot in the input pipeline, and model.fit.
 
     Keras's layers change a whole batch; which slot an image gets, or none, is chosen among their results.
@@ -238,7 +238,7 @@ def keras_trial(data: list[Pair], steps: int, policy: list[tuple[str, float]], s
     model = small(images.shape[1:], int(labels.max()) + 1)
     rate = keras.optimizers.schedules.CosineDecay(2e-3, steps, alpha=0.02)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"], jit_compile=jit_compile)
     picked = np.random.default_rng(seed).choice(len(held_labels), 1000, replace=False)
     scored = held_out[picked].astype(np.float32) / 255, held_labels[picked]
     train = batches.map(augmented, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -260,16 +260,17 @@ def run_speed(arguments: argparse.Namespace, results: Results) -> None:
     train, validation = open_data(*data[:2])
     ops, stages = ops_of(space)
     child = Child("small", train, ops=ops, num_stages=stages, training=training)
-    used: dict[str, list[tuple[float, float]]] = {"tfpipe": [], "keras": []}
+    how: dict[str, Any] = {"keras": "auto", "keras_without_xla": False}
+    used: dict[str, list[tuple[float, float]]] = {name: [] for name in ("tfpipe", *how)}
     for number in range(arguments.trials):
         policy = [(KERAS_OPS[(number + slot) % len(KERAS_OPS)], 0.3 + 0.1 * (number % 7)) for slot in (0, 2, 4)]
-        for name in ("tfpipe", "keras"):
+        for name in used:
             begin, cpu = time.time(), cpu_seconds()
             if name == "tfpipe":
                 found = space.policy([value for pair in policy for value in pair])
                 reward = run_child(child, found, validation, training, seed=0, draws=(number,)).reward
             else:
-                reward = keras_trial(data, arguments.steps, policy, number)
+                reward = keras_trial(data, arguments.steps, policy, number, how[name])
             used[name].append((time.time() - begin, cpu_seconds() - cpu))
             spent = dict(zip(("wall", "cpu"), used[name][-1], strict=True))
             results.add({"trial": number, "name": name, "policy": policy, "reward": reward, **spent})
@@ -277,8 +278,9 @@ def run_speed(arguments: argparse.Namespace, results: Results) -> None:
     row: dict[str, Any] = {"task": "speed", "traces": child.num_traces}
     for name, (seconds, cpu_seconds_of) in middle.items():
         row |= {f"{name}_trials_per_minute": 60 / seconds.value, f"{name}_cpu_seconds": cpu_seconds_of.value}
-    row["ratio_wall"] = middle["keras"][0].value / middle["tfpipe"][0].value
-    row["ratio_cpu"] = middle["keras"][1].value / middle["tfpipe"][1].value
+    for name in how:
+        for number, what in enumerate(("wall", "cpu")):
+            row[f"{name}_{what}_against_tfpipe"] = middle[name][number].value / middle["tfpipe"][number].value
     results.add(row)
 
 
