@@ -21,8 +21,17 @@ from tfpipe.errors import UsageError
 from tfpipe.quiet import load_tensorflow
 
 _PR_SET_PDEATHSIG = 1
-# TensorFlow takes all memory of a GPU otherwise, and these processes share one.
-SHARING_A_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+
+
+def shared_machine(processes: int) -> dict[str, str]:
+    """What the environment of some processes says so that they share the cores and the GPUs of a machine.
+
+    One thread of TensorFlow's takes a quarter less CPU time for a step of the small child than two.
+    """
+    threads = max((os.cpu_count() or 1) // processes, 1)
+    # TensorFlow takes all memory of a GPU otherwise.
+    wanted = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
 class Processes:
@@ -36,7 +45,7 @@ class Processes:
     def __init__(self, held: Any, count: int) -> None:
         task = pickle.dumps(held)
         command = [sys.executable, "-m", "tfpipe.search.helpers", str(os.getpid())]
-        environment = {**os.environ, **SHARING_A_GPU, "PYTHONPATH": module_path()}
+        environment = {**os.environ, **shared_machine(count), "PYTHONPATH": module_path()}
         self._started = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
             for _ in range(count)

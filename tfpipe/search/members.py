@@ -172,7 +172,7 @@ class Rounds:
 def run_local(
     task: Population, log: MemberLog, records: Records, deadline: float, tell: Callable[[], None], *, workers: int = 1
 ) -> None:
-    """Round after round, the members of each in some processes; as many as there are, what is found is the same.
+    """Round after round, the members of each in some processes; the weights differ by rounding alone.
 
     What a log holds is not done again: the rest follows from it.
     """

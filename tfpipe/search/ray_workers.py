@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfpipe.errors import UsageError
 from tfpipe.search import journal
-from tfpipe.search.helpers import SHARING_A_GPU, check_importable, module_path
+from tfpipe.search.helpers import check_importable, module_path, shared_machine
 from tfpipe.search.settings import OutOfTime
 from tfpipe.search.worker import Job, Trainer, Work, claim, job_of, open_study, tell
 
@@ -44,7 +44,8 @@ def ray_started() -> Iterator[None]:
         log_to_driver=False,
         logging_level="error",
         configure_logging=False,
-        runtime_env={"env_vars": {"PYTHONPATH": module_path(), **SHARING_A_GPU}},
+        # A process has one CPU of Ray's.
+        runtime_env={"env_vars": {"PYTHONPATH": module_path(), **shared_machine(os.cpu_count() or 1)}},
     )
     try:
         yield
