@@ -10,7 +10,8 @@ shuffled  labels at random: compare has to say "no gain shown".
 photos    crops of six photographs, the label is the photograph; validation and test images have another brightness,
           contrast and turn.
 speed     trials per minute against the same search with Keras's own layers in the loop: same child, same steps, taking
-          turns.
+          turns. tfpipe twice: in this process, and in as many as there are cores, as workers= has them. Keras twice: as
+          it is, where fit compiles by XLA on a CPU too, and with jit_compile=False.
 
 One JSON line for each seed; wall and CPU seconds of the search are in it. Takes tfpipe[search] and tfpipe[demo].
 """
@@ -18,9 +19,11 @@ One JSON line for each seed; wall and CPU seconds of the search are in it. Takes
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -213,7 +216,7 @@ def keras_layers(op: str, magnitude: float) -> Any:
     return made[op]()
 
 
-def keras_trial(data: list[Pair], steps: int, policy: list[tuple[str, float]], seed: int) -> float:
+def keras_trial(data: list[Pair], steps: int, policy: list[tuple[str, float]], seed: int, jit_compile: Any) -> float:
     """One trial as a user of Keras writes it: a layer for each slot in the input pipeline, and model.fit.
 
     Keras's layers change a whole batch; which slot an image gets, or none, is chosen among their results.
@@ -238,7 +241,7 @@ def keras_trial(data: list[Pair], steps: int, policy: list[tuple[str, float]], s
     model = small(images.shape[1:], int(labels.max()) + 1)
     rate = keras.optimizers.schedules.CosineDecay(2e-3, steps, alpha=0.02)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"], jit_compile=jit_compile)
     picked = np.random.default_rng(seed).choice(len(held_labels), 1000, replace=False)
     scored = held_out[picked].astype(np.float32) / 255, held_labels[picked]
     train = batches.map(augmented, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -253,32 +256,46 @@ def keras_trial(data: list[Pair], steps: int, policy: list[tuple[str, float]], s
 def run_speed(arguments: argparse.Namespace, results: Results) -> None:
     """Trials in turns: ours, Keras's, each with another policy; the first of each is left out, as it compiles."""
     from tfpipe.search.child import Child, ops_of, run_child
+    from tfpipe.search.helpers import Processes
     from tfpipe.search.settings import Training, open_data
     from tfpipe.search.space import slots
+    from tfpipe.search.worker import Job, Trainer, Work
 
     data, space, training = rotated(0), slots(ops=KERAS_OPS), Training(steps=arguments.steps, fill=0)
     train, validation = open_data(*data[:2])
     ops, stages = ops_of(space)
     child = Child("small", train, ops=ops, num_stages=stages, training=training)
-    used: dict[str, list[tuple[float, float]]] = {"tfpipe": [], "keras": []}
-    for number in range(arguments.trials):
-        policy = [(KERAS_OPS[(number + slot) % len(KERAS_OPS)], 0.3 + 0.1 * (number % 7)) for slot in (0, 2, 4)]
-        for name in ("tfpipe", "keras"):
-            begin, cpu = time.time(), cpu_seconds()
-            if name == "tfpipe":
-                found = space.policy([value for pair in policy for value in pair])
-                reward = run_child(child, found, validation, training, seed=0, draws=(number,)).reward
-            else:
-                reward = keras_trial(data, arguments.steps, policy, number)
-            used[name].append((time.time() - begin, cpu_seconds() - cpu))
-            spent = dict(zip(("wall", "cpu"), used[name][-1], strict=True))
-            results.add({"trial": number, "name": name, "policy": policy, "reward": reward, **spent})
+    how: dict[str, Any] = {"keras": "auto", "keras_without_xla": False}
+    used: dict[str, list[tuple[float, float]]] = {name: [] for name in ("tfpipe", "tfpipe_workers", *how)}
+    cores = os.cpu_count() or 1
+    work = Work(Path(), train, validation, "small", training, space, 0)
+    crew = contextlib.closing(Processes(Trainer(work), cores))
+    with crew as processes:
+        for number in range(arguments.trials):
+            policy = [(KERAS_OPS[(number + slot) % len(KERAS_OPS)], 0.3 + 0.1 * (number % 7)) for slot in (0, 2, 4)]
+            job = Job(space.policy([value for pair in policy for value in pair]), 0, (number,))
+            for name in used:
+                begin, cpu = time.time(), cpu_seconds()
+                if name == "tfpipe_workers":
+                    outcomes = list(processes.call("train", [(job, float("inf"))] * cores))
+                    reward = outcomes[0].reward
+                    used[name].append(((time.time() - begin) / cores, sum(o.cpu_seconds for o in outcomes) / cores))
+                else:
+                    if name == "tfpipe":
+                        reward = run_child(child, job.policy, validation, training, seed=0, draws=(number,)).reward
+                    else:
+                        reward = keras_trial(data, arguments.steps, policy, number, how[name])
+                    used[name].append((time.time() - begin, cpu_seconds() - cpu))
+                spent = dict(zip(("wall", "cpu"), used[name][-1], strict=True))
+                results.add({"trial": number, "name": name, "policy": policy, "reward": reward, **spent})
     middle = {name: [median(column) for column in zip(*pairs[1:], strict=True)] for name, pairs in used.items()}
     row: dict[str, Any] = {"task": "speed", "traces": child.num_traces}
     for name, (seconds, cpu_seconds_of) in middle.items():
         row |= {f"{name}_trials_per_minute": 60 / seconds.value, f"{name}_cpu_seconds": cpu_seconds_of.value}
-    row["ratio_wall"] = middle["keras"][0].value / middle["tfpipe"][0].value
-    row["ratio_cpu"] = middle["keras"][1].value / middle["tfpipe"][1].value
+    for ours in ("tfpipe", "tfpipe_workers"):
+        for name in how:
+            for number, what in enumerate(("wall", "cpu")):
+                row[f"{name}_{what}_against_{ours}"] = middle[name][number].value / middle[ours][number].value
     results.add(row)
 
 

@@ -24,6 +24,8 @@ LIGHT_MODULES = [
     "tfpipe.timing.training",
     "tfpipe.search",
     "tfpipe.search.page",
+    "tfpipe.search.helpers",
+    "tfpipe.search.ray_workers",
     "tfpipe.search.worker",
     "tfpipe.images.moments",
     "tfpipe.images.probe",

@@ -191,6 +191,7 @@ WRONG = {
     r"screen_magnitude is 2; it must be in \[0, 1\]": {"screen_magnitude": 2},
     "budget_seconds is -1; it must be a positive number, or None": {"budget_seconds": -1},
     "workers=2, child has to be a function of a module": {"workers": 2, "child": lambda shape, n: None},
+    r"Unknown engine 'spark'; known: \['local', 'ray'\]": {"engine": "spark"},
 }
 
 
@@ -257,11 +258,7 @@ def test_processes_share_one_journal(tmp_path):
 
 def test_a_worker_that_fails_ends_the_search_with_its_error(tmp_path):
     with pytest.raises(UsageError, match="The child has 3 outputs; there are 2 classes"):
-        bayesian(workers=2, child=three_outputs)
-
-
-def three_outputs(shape, num_classes):
-    return searched.tiny(shape, 3)
+        bayesian(workers=2, child=searched.three_outputs)
 
 
 def test_a_space_without_the_identity_has_a_baseline_too():

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import searched
+from processes import _children, _is_alive
 from searched import MEMBERS, ROUNDS, population, start, stop_after
 
 from tfpipe import augment
@@ -38,6 +39,10 @@ def vectors_and_scores(result):
 def test_a_search_is_a_pure_function_of_its_seed(kept):
     assert rows(population()) == rows(kept[0])
     assert rows(population(seed=4)) != rows(kept[0])
+
+
+def test_members_in_processes_of_their_own_come_to_the_same(kept):
+    assert rows(population(workers=2)) == rows(kept[0])
 
 
 def test_members_start_spread_and_one_of_them_unaugmented(kept):
@@ -109,17 +114,23 @@ def test_a_search_out_of_time_stops(tmp_path):
     assert (result.stopped, result.trials, result.score) == ("budget", (), None)
 
 
-def test_a_search_that_is_killed_loses_no_finished_round(kept, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_search_that_is_killed_loses_no_finished_round(workers, kept, tmp_path):
     folder = tmp_path / "s"
-    process = start(f"population(storage={str(folder)!r})")
+    process = start(f"population(storage={str(folder)!r}, workers={workers})")
     deadline = time.monotonic() + 200
     log = folder / members.MEMBERS_NAME
     while not log.exists() or log.read_bytes().count(b"\n") < 7:
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.005)
+    helpers = _children(process.pid)
+    assert len(helpers) == (workers if workers > 1 else 0)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    while any(map(_is_alive, helpers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     before = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
     with open(log, "ab") as file:
         file.write(b'{"round": 3, "mem')
@@ -132,6 +143,8 @@ WRONG = {
     "members is 1; a population needs at least two": {"members": 1},
     "rounds is 13, but a child has only 12 steps": {"rounds": 13},
     r"Unknown engine 'spark'; known: \['local', 'ray'\]": {"engine": "spark"},
+    "workers is 0; it must be an integer of at least 1, or None": {"workers": 0},
+    "With workers=2, child has to be a function of a module": {"workers": 2, "child": lambda shape, n: None},
     "Unknown start 'one'; known: ": {"start": "one"},
     "A population searches a space with a probability for every op": {"space": slots(ops=searched.OPS)},
 }

@@ -43,6 +43,11 @@ def tiny(shape: tuple[int, int, int], num_classes: int):
     )
 
 
+def three_outputs(shape: tuple[int, int, int], num_classes: int):
+    """A child that has too many outputs for two classes."""
+    return tiny(shape, 3)
+
+
 def bayesian(**changes):
     """A small search; a change is an argument of search.bayesian."""
     settings = {

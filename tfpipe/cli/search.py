@@ -40,12 +40,12 @@ METHODS = ("bayesian", "population", "compare")
 # Options that only some methods take: name, methods, default, type, metavar and help.
 _OPTIONS: tuple[tuple[str, tuple[str, ...], Any, Any, str, str], ...] = (
     ("trials", ("bayesian",), 60, int, "N", "trainings, the baseline and the screen included"),
-    ("workers", ("bayesian",), 1, int, "N", "processes on one journal"),
+    ("workers", ("bayesian", "population"), None, int, "N", "processes that train; default: 1, population on Ray: all"),
     ("sampler", ("bayesian",), "tpe", str, "NAME", "tpe, random or forest"),
     ("pruner", ("bayesian",), "none", str, "NAME", "none, median or halving: ends hopeless trials early"),
     ("members", ("population",), 16, int, "N", "members of the population"),
     ("rounds", ("population",), 10, int, "N", "rounds, after each of which the weak go on from the strong"),
-    ("engine", ("population",), "local", str, "NAME", "local or ray"),
+    ("engine", ("bayesian", "population"), "local", str, "NAME", "local or ray (takes tfpipe[ray])"),
     ("start", ("population",), "spread", str, "NAME", "spread or zero"),
     ("storage", ("bayesian", "population"), None, str, "DIR", "where the search is kept and resumed"),
     ("budget_seconds", ("bayesian", "population"), None, float, "S", "stop in time, with the best so far"),
@@ -110,7 +110,8 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     for name, methods, default, *_ in _OPTIONS:
         value = getattr(arguments, name)
         if arguments.method in methods:
-            values[name] = default if value is None else value
+            if (given := default if value is None else value) is not None:
+                values[name] = given
         elif value is not None:
             raise UsageError(f"--{name} is an option of {' and '.join(methods)}, not of {arguments.method}.")
     if arguments.policy and arguments.method != "compare":

@@ -22,10 +22,11 @@ from tfpipe.search import journal
 from tfpipe.search.result import CHILD_NAME, Rescore, SearchResult, Trial, costs_of
 from tfpipe.search.settings import Builder, Pair, Training, open_data
 from tfpipe.search.space import Slots, Walk, fitting, slots
-from tfpipe.search.worker import Processes, Work, Worker
+from tfpipe.search.worker import Runner, SharedJournal, Work, Worker
 
 # Told after each training of a child: (how many are done, how many there will be, the best reward so far).
 OnTrial = Callable[[int, int, float], None]
+ENGINES = ("local", "ray")
 
 
 def bayesian(
@@ -38,6 +39,7 @@ def bayesian(
     training: Training = Training(),  # noqa: B008 (frozen)
     storage: str | os.PathLike[str] | None = None,
     workers: int = 1,
+    engine: str = "local",
     seed: int = 0,
     sampler: journal.Sampler = "tpe",
     pruner: str = "none",
@@ -64,7 +66,9 @@ def bayesian(
       training: how a child is trained and scored.
       storage: a folder, in which a search that was killed is resumed, and which keeps its journal, the policy, the best
         child and the result; None: nothing is kept.
-      workers: processes that share the journal. With one, a search is a pure function of its seed.
+      workers: processes that train. With one, a search is a pure function of its seed.
+      engine: "local", where they share the journal on this machine; or "ray", where this process keeps it, and they are
+        on the machines of a Ray cluster, or on this one (takes tfpipe[ray]).
       seed: of everything that is drawn.
       sampler: "tpe", "random", "forest" (expected improvement by a random forest; takes scikit-learn), or a function
         from a seed to a sampler of optuna's.
@@ -82,12 +86,13 @@ def bayesian(
 
     Raises:
       UsageError: an argument is out of range, or the folder holds another search.
-      SetupError: optuna is missing; it comes with tfpipe[search].
+      SetupError: optuna is missing, which comes with tfpipe[search]; or Ray, with tfpipe[ray].
     """
     _check(trials, workers, sampler, pruner, screen_magnitude, rescored, repeats, budget_seconds)
     require_extra("search.bayesian", "optuna")
     if sampler == "forest":
         require_extra('sampler="forest"', "scipy", "sklearn")
+    check_engine(engine)
     begin = time.time()
     data, held_out = open_data(train, validation, image_size=image_size, channels=channels)
     known = fitting(space or slots(), data.images.shape[-1])
@@ -116,7 +121,7 @@ def bayesian(
         work = Work(folder, data, held_out, child, training, known, seed, sampler, pruner)
         search = _Search(work, settings, begin, begin + (budget_seconds or float("inf")), on_trial)
         search.enqueue_screen()
-        result = search.run(workers)
+        result = search.run(_runner(work, engine, workers), workers)
         if storage is not None:
             search.keep(result)
     return result
@@ -146,15 +151,14 @@ class _Search:
         ]
         journal.enqueue(self._study, [(space.idle, {"kind": "none"}), *alone], space)
 
-    def run(self, workers: int) -> SearchResult:
+    def run(self, runner: Runner, workers: int) -> SearchResult:
         """Does what is left to do."""
         stopped, wanted = "", self._settings
-        runner = Processes(self._work, workers) if workers > 1 else Worker(self._work)
         try:
             second = wanted["rescored"] * wanted["repeats"]
             # Time for the second scores is kept back.
-            runner.run(journal.TRIALS, wanted["trials"], self._deadline, -(-second // workers), on_trial=self._tell)
-            runner.run(journal.RESCORES, self._enqueue_rescores(), self._deadline, 0, on_trial=self._tell)
+            runner.run(journal.TRIALS, wanted["trials"], self._deadline, -(-second // workers), self._tell)
+            runner.run(journal.RESCORES, self._enqueue_rescores(), self._deadline, 0, self._tell)
             stopped = "budget" if self._is_short() else ""
         except KeyboardInterrupt:
             stopped = "interrupted"
@@ -265,6 +269,27 @@ class _Search:
             pruned=outcome["pruned"],
             **{name: outcome[name] for name in ("steps", "seconds", "cpu_seconds")},
         )
+
+
+def _runner(work: Work, engine: str, workers: int) -> Runner:
+    if engine == "ray":
+        from tfpipe.search.ray_workers import RayWorkers
+
+        return RayWorkers(work, workers)
+    return SharedJournal(work, workers) if workers > 1 else Worker(work)
+
+
+def check_engine(engine: str) -> None:
+    """Refuses an engine that is not one of ENGINES.
+
+    Raises:
+      UsageError: as said.
+      SetupError: Ray is asked for and missing.
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"Unknown engine {engine!r}; known: {list(ENGINES)}.")
+    if engine == "ray":
+        require_extra('engine="ray"', "ray")
 
 
 def name_of(function: Callable[..., Any]) -> str:

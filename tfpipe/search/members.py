@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfpipe.policy import Schedule, Segment
+from tfpipe.search.helpers import Processes, check_importable
 from tfpipe.search.journal import cut_unfinished_line
 from tfpipe.search.lineage import Exploit, check_quarter, explore, schedule_of
 from tfpipe.search.settings import Builder, Data, OutOfTime, Training
@@ -129,42 +132,71 @@ class MemberLog:
         """The line with these values."""
         return next((x for x in self.lines if all(x.get(name) == value for name, value in wanted.items())), None)
 
-    def add(self, line: dict[str, Any]) -> None:
-        """Writes a line."""
+    def add(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Writes a line, and returns it."""
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
         self.lines.append(line)
+        return line
 
 
-def run_local(task: Population, log: MemberLog, records: Records, deadline: float, tell: Callable[[], None]) -> None:
-    """Member after member, round after round. What a log holds is not done again: the rest follows from it."""
-    child: Child | None = None
+class Rounds:
+    """Trains members for a round each, with one child; their weights lie in the folder in between."""
+
+    def __init__(self, task: Population) -> None:
+        self._task = task
+        self._child: Child | None = None
+
+    def train(self, turn: int, member: int, vector: Vector, source: int) -> dict[str, Any]:
+        """A member's round, from the weights that a source had after the one before; returns its line."""
+        task = self._task
+        child = self._child = self._child or task.make_child()
+        if turn == 0:
+            child.reset(task.seed + member)
+        else:
+            child.restore(_load_state(task.folder, turn - 1, source))
+        outcome = task.train_member(child, vector, turn, member)
+        _save_state(task.folder, turn, member, child.state())
+        return {"round": turn, "member": member, "vector": list(vector), **outcome}
+
+    def call(self, method: str, calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """As Processes.call, in this process."""
+        return (getattr(self, method)(*arguments) for arguments in calls)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def run_local(
+    task: Population, log: MemberLog, records: Records, deadline: float, tell: Callable[[], None], *, workers: int = 1
+) -> None:
+    """Round after round, the members of each in some processes; the weights differ by rounding alone.
+
+    What a log holds is not done again: the rest follows from it.
+    """
+    if workers > 1:
+        check_importable(f"workers={workers}", child=task.child)
     vectors, sources = task.first_vectors(), list(range(task.members))
     records.histories.update({member: [] for member in range(task.members)})
-    for turn in range(task.rounds):
-        for member in range(task.members):
-            line = log.find(round=turn, member=member)
-            if line is None:
-                if time.time() > deadline:
-                    raise OutOfTime
-                child = child or task.make_child()
-                if turn == 0:
-                    child.reset(task.seed + member)
-                else:
-                    child.restore(_load_state(task.folder, turn - 1, sources[member]))
-                outcome = task.train_member(child, vectors[member], turn, member)
-                _save_state(task.folder, turn, member, child.state())
-                line = {"round": turn, "member": member, "vector": list(vectors[member]), **outcome}
-                log.add(line)
-            records.rows.append(line)
-            tell()
-        records.rounds = turn + 1
-        _forget_states(task.folder, turn - 1)
-        if turn + 1 < task.rounds:
-            scores = [row["accuracy"] for row in records.rows[-task.members :]]
-            vectors, sources = next_round(task, turn, scores, vectors, records.histories)
+    with contextlib.closing(Processes(Rounds(task), workers) if workers > 1 else Rounds(task)) as hands:
+        for turn in range(task.rounds):
+            lines = [line for line in log.lines if line.get("round") == turn]
+            missing = sorted(set(range(task.members)) - {line["member"] for line in lines})
+            in_time = itertools.takewhile(lambda _: time.time() <= deadline, missing)
+            calls = ((turn, member, vectors[member], sources[member]) for member in in_time)
+            for line in itertools.chain(lines, map(log.add, hands.call("train", calls))):
+                records.rows.append(line)
+                tell()
+            records.rows.sort(key=lambda row: (row["round"], row["member"]))
+            if len(records.rows) < (turn + 1) * task.members:
+                raise OutOfTime
+            records.rounds = turn + 1
+            _forget_states(task.folder, turn - 1)
+            if turn + 1 < task.rounds:
+                scores = [row["accuracy"] for row in records.rows[-task.members :]]
+                vectors, sources = next_round(task, turn, scores, vectors, records.histories)
 
 
 def next_round(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfpipe.errors import UsageError, require_extra
 from tfpipe.policy import Schedule, Segment, is_integer, is_number
-from tfpipe.search.bayesian_search import OnTrial, name_of
+from tfpipe.search.bayesian_search import OnTrial, check_engine, name_of
 from tfpipe.search.journal import file_lock, open_folder
 from tfpipe.search.lineage import check_quarter
 from tfpipe.search.members import MEMBERS_NAME, MemberLog, Population, Records, run_local, winner_of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tfpipe.search.child import Child
 
-ENGINES, STARTS = ("local", "ray"), ("spread", "zero")
+STARTS = ("spread", "zero")
 _RESCORE = 14
 
 
@@ -47,6 +47,7 @@ def population(
     training: Training = Training(),  # noqa: B008 (frozen)
     storage: str | os.PathLike[str] | None = None,
     engine: str = "local",
+    workers: int | None = None,
     start: str = "spread",
     seed: int = 0,
     repeats: int = 2,
@@ -64,8 +65,9 @@ def population(
       space: None: one copy of tfpipe's ops, with strengths drawn up to the magnitude; space.pba() is the published one.
       child, training: as for `bayesian`.
       storage: a folder in which a search that was killed is resumed; None: nothing is kept.
-      engine: "local", one process and a pure function of the seed; or "ray", Ray Tune's PopulationBasedTraining on this
-        machine or a cluster (takes tfpipe[ray]).
+      engine: "local", a pure function of the seed; or "ray", Ray Tune's PopulationBasedTraining on this machine or a
+        cluster (takes tfpipe[ray]).
+      workers: processes that train members at the same time; None: one, and on Ray as many as it has room for.
       start: "spread" over the space with one unaugmented member, or "zero" as published.
       seed: of everything that is drawn.
       repeats: how often a child is trained from scratch under the schedule that was found; the mean is the score.
@@ -78,9 +80,10 @@ def population(
       UsageError: an argument is out of range, or the folder holds another search.
       SetupError: Ray is missing; it comes with tfpipe[ray].
     """
-    _check(members, rounds, repeats, engine, start, training, budget_seconds)
-    if engine == "ray":
-        require_extra('engine="ray"', "ray")
+    _check(members, rounds, repeats, start, training, budget_seconds)
+    check_engine(engine)
+    if workers is not None and not is_integer(workers, 1):
+        raise UsageError(f"workers is {workers!r}; it must be an integer of at least 1, or None.")
     begin = time.time()
     deadline = begin + (budget_seconds or float("inf"))
     data, held_out = open_data(train, validation, image_size=image_size, channels=channels)
@@ -106,7 +109,7 @@ def population(
         open_folder(folder, settings)
         stack.enter_context(file_lock(folder / "search.lock", wait=False))
         task = Population(folder, data, held_out, child, training, known, seed, members, rounds, start)
-        done, stopped = _run(task, engine, repeats, deadline, on_trial)
+        done, stopped = _run(task, (engine, workers), repeats, deadline, on_trial)
         result = _result(task, done, stopped, settings, time.time() - begin)
         if storage is not None:
             result.save(folder)
@@ -120,7 +123,10 @@ class _Done:
     before: int
 
 
-def _run(task: Population, engine: str, repeats: int, deadline: float, on_trial: OnTrial | None) -> tuple[_Done, str]:
+def _run(
+    task: Population, where: tuple[str, int | None], repeats: int, deadline: float, on_trial: OnTrial | None
+) -> tuple[_Done, str]:
+    engine, workers = where
     log = MemberLog(task.folder / MEMBERS_NAME)
     done = _Done(Records(), [], len(log.lines))
     total = task.members * task.rounds + repeats
@@ -134,9 +140,9 @@ def _run(task: Population, engine: str, repeats: int, deadline: float, on_trial:
         if engine == "ray":
             from tfpipe.search.ray_engine import run_on_ray
 
-            run_on_ray(task, done.records, deadline, tell)
+            run_on_ray(task, done.records, deadline, tell, workers=workers)
         else:
-            run_local(task, log, done.records, deadline, tell)
+            run_local(task, log, done.records, deadline, tell, workers=workers or 1)
         if done.records.rounds:
             _rescore(task, log, done, repeats, deadline, tell)
         is_short = done.records.rounds < task.rounds or len(done.rescores) < repeats
@@ -210,15 +216,14 @@ def _result(task: Population, done: _Done, stopped: str, settings: dict[str, Any
     )
 
 
-def _check(members: int, rounds: int, repeats: int, engine: str, start: str, training: Training, budget: Any) -> None:
+def _check(members: int, rounds: int, repeats: int, start: str, training: Training, budget: Any) -> None:
     for name, value in {"members": members, "rounds": rounds, "repeats": repeats}.items():
         if not is_integer(value, 1):
             raise UsageError(f"{name} is {value!r}; it must be an integer of at least 1.")
     check_quarter(members)
     if rounds > training.steps:
         raise UsageError(f"rounds is {rounds}, but a child has only {training.steps} steps.")
-    for what, given, known in (("engine", engine, ENGINES), ("start", start, STARTS)):
-        if given not in known:
-            raise UsageError(f"Unknown {what} {given!r}; known: {list(known)}.")
+    if start not in STARTS:
+        raise UsageError(f"Unknown start {start!r}; known: {list(STARTS)}.")
     if budget is not None and not (is_number(budget) and budget > 0):
         raise UsageError(f"budget_seconds is {budget!r}; it must be a positive number, or None.")

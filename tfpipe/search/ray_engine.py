@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfpipe.errors import UsageError
+from tfpipe.search.helpers import check_importable
 from tfpipe.search.lineage import Exploit, explore, parse_exploit
 from tfpipe.search.members import Population, Records
+from tfpipe.search.ray_workers import ray_started, share_of_gpus
 from tfpipe.search.settings import OutOfTime
 
 _NAME = "ray"
 _EXPLORE = 31
 
 
-def run_on_ray(task: Population, records: Records, deadline: float, tell: Callable[[], None]) -> None:
+def run_on_ray(
+    task: Population, records: Records, deadline: float, tell: Callable[[], None], *, workers: int | None = None
+) -> None:
     """Runs all rounds, or those that a killed search left, and fills the records.
 
     Raises:
@@ -35,11 +37,11 @@ def run_on_ray(task: Population, records: Records, deadline: float, tell: Callab
     """
     from ray import tune
 
-    if any(value.__module__ == "__main__" for value in (task.child,) if callable(value)):
-        raise UsageError('With engine="ray", child has to be a function of a module that can be imported.')
+    check_importable('engine="ray"', child=task.child)
     folder = task.folder.resolve() / _NAME
-    with _started(), contextlib.suppress(_Done):
-        trainable = tune.with_parameters(_member_class(), task=task)
+    with ray_started(), contextlib.suppress(_Done):
+        resources = {"cpu": 1, "gpu": share_of_gpus(workers or task.members)}
+        trainable = tune.with_resources(tune.with_parameters(_member_class(), task=task), resources)
         if (folder / _NAME).exists() and tune.Tuner.can_restore(str(folder / _NAME)):
             _read(task, folder / _NAME, records)
             if records.rounds == task.rounds:
@@ -47,7 +49,7 @@ def run_on_ray(task: Population, records: Records, deadline: float, tell: Callab
             space = _param_space(task)
             tuner = tune.Tuner.restore(str(folder / _NAME), trainable, resume_errored=True, param_space=space)
         else:
-            tuner = _tuner(task, trainable, folder, deadline)
+            tuner = _tuner(task, trainable, folder, deadline, workers)
         results = tuner.fit()
         if results.errors:
             raise RuntimeError(f"A member of the population failed: {results.errors[0]}")
@@ -61,22 +63,6 @@ class _Done(Exception):
     """There is nothing left to do."""
 
 
-@contextlib.contextmanager
-def _started() -> Iterator[None]:
-    """Ray, as the user started it, or for the time of the search."""
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", configure_logging=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 def _param_space(task: Population) -> dict[str, Any]:
     from ray import tune
 
@@ -87,7 +73,7 @@ def _param_space(task: Population) -> dict[str, Any]:
     }
 
 
-def _tuner(task: Population, trainable: Any, folder: Path, deadline: float) -> Any:
+def _tuner(task: Population, trainable: Any, folder: Path, deadline: float, workers: int | None) -> Any:
     from ray import tune
     from ray.tune.schedulers import PopulationBasedTraining
 
@@ -109,7 +95,12 @@ def _tuner(task: Population, trainable: Any, folder: Path, deadline: float) -> A
         trainable,
         param_space=_param_space(task),
         tune_config=tune.TuneConfig(
-            scheduler=scheduler, metric="accuracy", mode="max", reuse_actors=True, time_budget_s=limit
+            scheduler=scheduler,
+            metric="accuracy",
+            mode="max",
+            reuse_actors=True,
+            time_budget_s=limit,
+            max_concurrent_trials=workers,
         ),
         run_config=tune.RunConfig(
             name=_NAME,

@@ -1,30 +1,20 @@
-"""Works on the trials of a journal, in this process or in one of its own (`python -m tfpipe.search.worker`).
+"""Works on the trials of a journal: here, in processes that share it, or on the machines of a Ray cluster.
 
-Any number of processes share one journal: each claims the next trial, trains the child and tells the journal, until
-there are no more. A process of its own never imports the user's main module, and dies with the one that started it.
+Each worker of this machine claims the next trial from the journal, trains the child and tells the journal, until there
+are no more. On a cluster (tfpipe.search.ray_workers) one process claims and tells, and the others train.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
-import pickle
-import select
-import signal
-import subprocess
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
-from tfpipe.errors import UsageError
 from tfpipe.policy import Policy
-from tfpipe.quiet import load_tensorflow
 from tfpipe.search import journal
+from tfpipe.search.helpers import Processes, check_importable
 from tfpipe.search.settings import Builder, Data, OutOfTime, Training
 from tfpipe.search.space import Space
 
@@ -33,7 +23,6 @@ if TYPE_CHECKING:
 
     from tfpipe.search.child import Child, Outcome
 
-_PR_SET_PDEATHSIG = 1
 _TRIAL_DRAWS, _RESCORE_DRAWS = 1, 2
 
 
@@ -62,182 +51,174 @@ class Work:
     pruner: str = "none"
 
 
-class Worker:
-    """Works on one journal with one child, which is made and compiled once."""
+@dataclass(frozen=True)
+class Job:
+    """One training of the child.
+
+    Attributes:
+      policy: under which.
+      seed: of the first weights: that of all trials, as DeepAugment's; another for each re-score.
+      draws: seeds of all else.
+      kept: the name of the file that the child is to be kept in; "" for none.
+    """
+
+    policy: Policy
+    seed: int
+    draws: tuple[int, ...]
+    kept: str = ""
+
+
+def job_of(work: Work, trial: optuna.Trial) -> Job:
+    """What a trial of a journal asks for; a re-score is a policy again, on other images of the validation set."""
+    index = trial.user_attrs["index"]
+    if trial.user_attrs["kind"] == "rescore":
+        policy, repeat = Policy.from_json(trial.user_attrs["policy"]), trial.user_attrs["repeat"]
+        return Job(policy, work.seed + 1 + repeat, (work.seed, _RESCORE_DRAWS, repeat), f"child-{index}.keras")
+    policy = work.space.policy(journal.vector_of(work.space, trial.params), name=f"trial {index}")
+    return Job(policy, work.seed, (work.seed, _TRIAL_DRAWS, index))
+
+
+class Trainer:
+    """Trains one child, which is made and compiled once, under one policy after another."""
 
     def __init__(self, work: Work) -> None:
-        self.work = work
+        self._work = work
         self._child: Child | None = None
 
-    def run(self, name: str, limit: int, deadline: float, reserved: int, *, on_trial: Callable[[], None]) -> None:
-        """Does trials of a study until there are `limit` of them, or no time for one more before the deadline.
+    def compiled(self) -> Child:
+        """The child. It is compiled before the first trial, so that this takes no longer than the others."""
+        from tfpipe.search.child import Child, ops_of
+
+        if self._child is None:
+            work = self._work
+            ops, stages = ops_of(work.space)
+            self._child = Child(work.child, work.train, ops=ops, num_stages=stages, training=work.training)
+            self._child.compile()
+        return self._child
+
+    def train(self, job: Job, deadline: float, on_epoch: Callable[[int, float], bool] | None = None) -> Outcome:
+        """Trains the child from scratch.
+
+        Raises:
+          OutOfTime: the deadline came before the end.
+        """
+        from tfpipe.search.child import run_child
+
+        return run_child(
+            self.compiled(),
+            job.policy,
+            self._work.validation,
+            self._work.training,
+            seed=job.seed,
+            draws=job.draws,
+            deadline=deadline,
+            on_epoch=on_epoch,
+        )
+
+
+class Runner(Protocol):
+    """What does the trials of a study."""
+
+    def run(self, name: str, limit: int, deadline: float, reserved: int, on_trial: Callable[[], None]) -> None:
+        """Does trials until there are `limit` of them, or no time for one more before the deadline.
 
         Args:
           name: journal.TRIALS or journal.RESCORES.
           limit: the trials in all.
           deadline: in seconds of time.time().
           reserved: for how many further trainings time is to be left.
-          on_trial: called after each.
+          on_trial: called after each, or a few times a second.
+
+        Raises:
+          UsageError, RuntimeError: one of them failed.
         """
+
+    def close(self) -> None:
+        """Ends what it started, and waits until that has ended."""
+
+
+class Worker:
+    """Works on one journal in this process."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self._trainer = Trainer(work)
+
+    def run(
+        self, name: str, limit: int, deadline: float, reserved: int, on_trial: Callable[[], None] = lambda: None
+    ) -> None:
+        """See Runner."""
         work, seconds = self.work, 0.0
-        is_first = name == journal.TRIALS
-        study = journal.open_study(work.folder, name, pruner=work.pruner if is_first else "none")
-        space = work.space if is_first else None
+        study = open_study(work, name)
         while time.time() + seconds * (1 + reserved) < deadline:
-            trial = journal.claim(work.folder, study, space, limit=limit, sampler=work.sampler, seed=work.seed)
+            trial = claim(work, study, name, limit)
             if trial is None:
                 return
+            job = job_of(work, trial)
             try:
-                outcome = self._trial(trial, deadline) if is_first else self._rescore(trial, deadline)
+                outcome = self._trainer.train(job, deadline, self._judge(trial))
             except OutOfTime:
                 journal.give_back(study, study.get_trials(deepcopy=False)[trial.number])
                 return
+            if job.kept:
+                self._trainer.compiled().save(work.folder / job.kept)
             seconds = outcome.seconds
-            trial.set_user_attr("outcome", asdict(outcome))
-            if outcome.pruned:
-                study.tell(trial, state=journal.pruned_state())
-            else:
-                study.tell(trial, outcome.reward)
+            tell(study, trial, outcome)
             on_trial()
 
     def close(self) -> None:
         """Nothing to end."""
 
-    def _trial(self, trial: optuna.Trial, deadline: float) -> Outcome:
-        """Every trial begins with the same weights, as DeepAugment's do; its draws are its own."""
-        work, index = self.work, trial.user_attrs["index"]
-        policy = work.space.policy(journal.vector_of(work.space, trial.params), name=f"trial {index}")
+    def _judge(self, trial: optuna.Trial) -> Callable[[int, float], bool] | None:
+        """What the pruner says after each part of a training; the screen and the re-scores are never cut short."""
+        if self.work.pruner == "none" or trial.user_attrs["kind"] == "rescore":
+            return None
         may_end = trial.user_attrs["kind"] == "sampled"
 
         def report(epoch: int, accuracy: float) -> bool:
             trial.report(accuracy, epoch)
             return may_end and bool(trial.should_prune())
 
-        on_epoch = None if work.pruner == "none" else report
-        return self._train(policy, work.seed, (work.seed, _TRIAL_DRAWS, index), deadline, on_epoch)
-
-    def _rescore(self, trial: optuna.Trial, deadline: float) -> Outcome:
-        """A policy again, from other weights, and on other images of the validation set."""
-        work, repeat = self.work, trial.user_attrs["repeat"]
-        policy = Policy.from_json(trial.user_attrs["policy"])
-        outcome = self._train(policy, work.seed + 1 + repeat, (work.seed, _RESCORE_DRAWS, repeat), deadline, None)
-        if self._child is not None:
-            self._child.save(work.folder / f"child-{trial.user_attrs['index']}.keras")
-        return outcome
-
-    def _train(self, policy: Policy, seed: int, draws: tuple[int, ...], deadline: float, on_epoch: Any) -> Outcome:
-        from tfpipe.search.child import Child, ops_of, run_child
-
-        work = self.work
-        if self._child is None:
-            ops, stages = ops_of(work.space)
-            self._child = Child(work.child, work.train, ops=ops, num_stages=stages, training=work.training)
-            # So that the first trial takes no longer than the others, from which the time left is reckoned.
-            self._child.compile()
-        return run_child(
-            self._child,
-            policy,
-            work.validation,
-            work.training,
-            seed=seed,
-            draws=draws,
-            deadline=deadline,
-            on_epoch=on_epoch,
-        )
+        return report
 
 
-class Processes:
-    """Worker processes on one journal. They end with the thread that started them.
+class SharedJournal:
+    """Processes that work on one journal, each claiming its trials.
 
     Raises:
       UsageError: the child or the sampler cannot be found by another process.
     """
 
     def __init__(self, work: Work, count: int) -> None:
-        for name, value in (("child", work.child), ("sampler", work.sampler)):
-            if getattr(value, "__module__", "") == "__main__" or getattr(value, "__name__", "") == "<lambda>":
-                raise UsageError(f"With workers={count}, {name} has to be a function of a module that can be imported.")
-        task = pickle.dumps(work)
-        command = [sys.executable, "-m", "tfpipe.search.worker", str(os.getpid())]
-        # The module of the child is where this process found it.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        self._started = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-            for _ in range(count)
-        ]
-        try:
-            for one in self._started:
-                _pipe(one.stdin).write(task)
-        except OSError:
-            self.close()
-            raise
+        check_importable(f"workers={count}", child=work.child, sampler=work.sampler)
+        self._count, self._processes = count, Processes(Worker(work), count)
 
-    def run(self, name: str, limit: int, deadline: float, reserved: int, *, on_trial: Callable[[], None]) -> None:
-        """As Worker.run, in all processes at once; on_trial is called a few times a second.
-
-        Raises:
-          UsageError, RuntimeError: one of them failed.
-        """
-        for one in self._started:
-            pickle.dump((name, limit, deadline, reserved), _pipe(one.stdin))
-            _pipe(one.stdin).flush()
-        waiting = {_pipe(one.stdout): one for one in self._started}
-        while waiting:
-            ready, _, _ = select.select(list(waiting), [], [], 0.25)
-            for pipe in ready:
-                _raise_failure(pipe, waiting.pop(pipe))
+    def run(self, name: str, limit: int, deadline: float, reserved: int, on_trial: Callable[[], None]) -> None:
+        """See Runner."""
+        calls = [(name, limit, deadline, reserved)] * self._count
+        for _ in self._processes.call("run", calls, on_wait=on_trial):
             on_trial()
 
     def close(self) -> None:
-        """Ends them, and waits until they have."""
-        for one in self._started:
-            one.kill()
-        for one in self._started:
-            with contextlib.suppress(OSError):
-                one.communicate()
+        """See Runner."""
+        self._processes.close()
 
 
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise RuntimeError("a process started with pipes has them")
-    return pipe
+def open_study(work: Work, name: str) -> optuna.Study:
+    """The trials of a search, or its re-scores, which are not pruned."""
+    return journal.open_study(work.folder, name, pruner=work.pruner if name == journal.TRIALS else "none")
 
 
-def _raise_failure(pipe: IO[bytes], process: subprocess.Popen[bytes]) -> None:
-    try:
-        failure = pickle.load(pipe)
-    except EOFError:
-        raise RuntimeError(f"A worker process of the search ended with {process.wait()}.") from None
-    if failure is not None:
-        raise failure
+def claim(work: Work, study: optuna.Study, name: str, limit: int) -> optuna.Trial | None:
+    """See journal.claim; the parameters of a re-score are none."""
+    space = work.space if name == journal.TRIALS else None
+    return journal.claim(work.folder, study, space, limit=limit, sampler=work.sampler, seed=work.seed)
 
 
-def main() -> None:
-    """Serves the process that started this one: takes the work, then (study, limit, deadline) again and again."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if sys.argv[1:] != [str(os.getppid())]:
-        return  # It was killed before prctl was called.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles Ctrl-C.
-    pipe, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # No library may print between the answers.
-    worker = Worker(pickle.load(pipe))
-    load_tensorflow()
-    while True:
-        try:
-            call = pickle.load(pipe)
-        except EOFError:
-            return
-        failure: Exception | None = None
-        try:
-            worker.run(*call, on_trial=lambda: None)
-        except UsageError as error:
-            failure = error
-        except Exception as error:
-            traceback.print_exc()
-            failure = RuntimeError(f"A worker process of the search failed: {type(error).__name__}: {error}")
-        pickle.dump(failure, answers)
-        answers.flush()
-
-
-if __name__ == "__main__":
-    main()
+def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
+    """Writes what a training gave into the journal."""
+    trial.set_user_attr("outcome", asdict(outcome))
+    if outcome.pruned:
+        study.tell(trial, state=journal.pruned_state())
+    else:
+        study.tell(trial, outcome.reward)
