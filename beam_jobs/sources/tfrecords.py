@@ -180,7 +180,7 @@ def open_dataset(directory: str, label_kind: str) -> RecordSource:
 
 def _is_carried(feature: Feature) -> bool:
     """Scalars, and arrays of numbers of which only the first side may vary."""
-    return not feature.shape or (feature.dtype != "string" and len(feature.shape) < 3 and None not in feature.shape[1:])
+    return not feature.shape or (feature.dtype != "string" and None not in feature.shape[1:])
 
 
 def _shards(manifest: Manifest) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -21,6 +21,7 @@ PLAIN_CORE = ROOT / "tests/support/plain_core.py"
 # The module of each package whose name is another.
 MODULES = {
     "apache-beam": "apache_beam", "tensorflow-hub": "tensorflow_hub", "pillow": "PIL", "scikit-image": "skimage",
+    "nvidia-ml-py": "pynvml",
 }  # fmt: skip
 NO_MODULES = {"setuptools", "tfpipe"}
 # Extras of those who work on tfpipe, or that join others.

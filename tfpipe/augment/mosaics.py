@@ -136,7 +136,7 @@ def _moved_objects(
         height, width = zero + shape.height, zero + shape.width
         top, left = (y, x) if down and right else (y if down else zero, x if right else zero)
         place = tf.stack([left, top, width if right else x, height if down else y], axis=-1)
-        own = objects_of(batch, partner)
+        own = objects_of(batch, images=partner)
         parts.append(own | move_regions(own, maps, place))
     joined = join_objects(parts)
     if "boxes" not in batch:

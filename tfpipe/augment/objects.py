@@ -44,7 +44,7 @@ def check_objects(what: str, batch: Mapping[str, Any], *, with_boxes: bool = Fal
         )
 
 
-def objects_of(batch: Mapping[str, Any], images: tf.Tensor | None = None) -> dict[str, Any]:
+def objects_of(batch: Mapping[str, Any], *, images: tf.Tensor | None = None) -> dict[str, Any]:
     """The features of a batch's objects, of all images or of those whose indices [B] are given."""
     found = {name: batch[name] for name in OBJECTS if name in batch}
     return found if images is None else {name: tf.gather(value, images) for name, value in found.items()}
@@ -85,7 +85,7 @@ def blend_objects(batch: Mapping[str, Any], partner: tf.Tensor, weights: tf.Tens
         return {}
     parts = []
     for index, image in enumerate((None, partner)):
-        own = objects_of(batch, image)
+        own = objects_of(batch, images=image)
         before = own.get("box_weights", tf.ones_like(box_areas(own["boxes"])))
         parts.append(own | {"box_weights": each_row(_scaled, before, weights[:, index])})
     joined = join_objects(parts)

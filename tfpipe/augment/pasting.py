@@ -74,7 +74,7 @@ def copy_paste(*, p: float = 0.5, background: int | Sequence[int] = 0, min_visib
         if "boxes" not in batch:
             return {**batch, **pasted}
         parts = []
-        for keep, own in ((kept, objects_of(batch)), (came, objects_of(batch, partner))):
+        for keep, own in ((kept, objects_of(batch)), (came, objects_of(batch, images=partner))):
             parts.append(own | keep_boxes(own, _as_rows(keep, own["boxes"])))
         return {**batch, **pasted, **join_objects(parts)}
 

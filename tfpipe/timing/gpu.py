@@ -58,7 +58,7 @@ class GpuUse:
     seconds: float
 
 
-def open_gpu(visible: str | None = None) -> Gpu:
+def open_gpu(*, visible: str | None = None) -> Gpu:
     """The GPU that TensorFlow calls /GPU:0.
 
     Args:
