@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from tfpipe.errors import UsageError, require_extra
+from tfpipe.errors import UsageError
 from tfpipe.policy import Schedule, Segment, is_integer, is_number
 from tfpipe.search.bayesian_search import OnTrial, check_engine, name_of
 from tfpipe.search.journal import file_lock, open_folder
