@@ -279,7 +279,7 @@ def _features(decode: Callable[..., Batch], record: Any, request: Request, draw:
         other = make_resizer(request, view_draw(draw, view))
         again = _with_channels(decode(request.schema, record, exact=exact, resizer=other), request)
         features[view_name(view)] = again["image"]
-    if request.labels is not None and request.manifest.schema.label_kind == "multi":
+    if "label_int" in request.schema and request.labels is not None and request.manifest.schema.label_kind == "multi":
         # For each record, unlike all other labels: rows of unequal length can't be batched.
         features["label_int"] = _multi_hot(features["label_int"], len(request.manifest.class_names))
     known = "adopted" not in request.manifest.made_by or bool(request.schema.derived_from("boxes"))
