@@ -12,6 +12,7 @@ from conversions import run
 from PIL import Image
 
 CLASSES = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}
+EXAMPLES = Path(__file__).parents[2] / "examples"
 _OF_EACH = 40
 
 
@@ -94,10 +95,15 @@ def _others(given: Given, path: Path) -> None:
                 writer.write(example.SerializeToString())
 
 
+def _examples(given: Given, path: Path) -> None:
+    shutil.copytree(EXAMPLES, path, ignore=shutil.ignore_patterns("__pycache__"))
+
+
 MAKERS: dict[str, Callable[[Given, Path], None]] = {
     "photos": _photos,
     "masks": _masks,
     "photos_tfrecord": _photos_tfrecord,
     "holiday.jpg": _holiday,
     "others": _others,
+    "examples": _examples,
 }

@@ -1,8 +1,8 @@
 """The code blocks of a page of documentation, and a run of them, one after the other, in one folder.
 
 A page is Markdown with fenced blocks. ```python and ```bash blocks run; a block of any language with title="NAME" is
-that file, and is written. What does not run says why: a block in its first line, `# not run: REASON`, a line of bash at
-its end. An HTML comment `<!-- given: photos, masks -->` names what lies in the folder before the first block.
+that file, and is written. What does not run says why: a block in its first line, `# not run: REASON`, or in an
+HTML comment before it; a line of bash at its end. A comment `<!-- given: photos, masks -->` names what lies in the folder before the first block.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 RUN, WRITTEN = ("python", "bash"), ("csv", "json", "jsonl", "text", "python", "yaml")
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[a-z]*)(?P<rest>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
 _NOT_RUN = re.compile(r"#+ not run: (?P<reason>\S.{9,})$")
+_COMMENT = re.compile(r"<!-- not run: (?P<reason>\S.{9,}) -->\n\Z")
 
 
 class Block(NamedTuple):
@@ -37,7 +38,7 @@ def blocks(text: str) -> list[Block]:
         indent = match["indent"]
         code = "".join(line.removeprefix(indent) for line in match["code"].splitlines(keepends=True))
         title = re.search(r'title="([^"]+)"', match["rest"])
-        reason = _NOT_RUN.match(code.partition("\n")[0])
+        reason = _NOT_RUN.match(code.partition("\n")[0]) or _COMMENT.search(text, 0, match.start())
         number = text.count("\n", 0, match.start("code")) + 1
         found.append(
             Block(match["language"], code, number, title[1] if title else "", reason["reason"] if reason else "")
