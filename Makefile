@@ -66,7 +66,7 @@ parity: $(VENV)/dev.done
 gpu: $(VENV)/dev.done
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} TF_FORCE_GPU_ALLOW_GROWTH=true $(BIN)/python -m pytest tests/gpu -m gpu
 
-browser: $(VENV)/dev.done
+browser: $(VENV)/docs.done
 	$(BIN)/python -m pip install --quiet "playwright>=1.50"
 	$(BIN)/python -m pytest tests/browser -m browser
 

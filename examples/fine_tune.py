@@ -1,7 +1,7 @@
 """Fine-tunes a network of keras.applications with RandAugment and mixup: first the head alone, then all layers.
 
-    python examples/fine_tune.py photos_tfrecord --weights imagenet --image_size 224   # Keras fetches the weights
-    python examples/fine_tune.py photos_tfrecord                                       # random weights: no download
+python examples/fine_tune.py photos_tfrecord --weights imagenet --image_size 224   # Keras fetches the weights
+python examples/fine_tune.py photos_tfrecord                                       # random weights: no download
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Trains on Keras's JAX backend: tfpipe reads, and augments inside the model, as a part of JAX's program. Takes jax.
 
-    python examples/jax_backend.py photos_tfrecord
+python examples/jax_backend.py photos_tfrecord
 """
 
 import argparse
@@ -8,10 +8,10 @@ import os
 
 os.environ["KERAS_BACKEND"] = "jax"  # before Keras is imported
 
-import keras  # noqa: E402
+import keras
 
-import tfpipe  # noqa: E402
-from tfpipe import layers  # noqa: E402
+import tfpipe
+from tfpipe import layers
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Searches for an augmentation, trains with what was found, and says whether it was worth it. Takes tfpipe[search].
 
-    python examples/search.py photos_tfrecord --image_size 64 --trials 60 --steps 400
+python examples/search.py photos_tfrecord --image_size 64 --trials 60 --steps 400
 """
 
 import argparse
@@ -31,9 +31,7 @@ def main() -> None:
     images, labels = next(iter(batches))
     print("a batch under the policy:", images.shape, labels.shape)
 
-    compared = search.compare(
-        {"searched": result.policy}, train, test, seeds=arguments.seeds, random_trials=2, **child
-    )
+    compared = search.compare({"searched": result.policy}, train, test, seeds=arguments.seeds, random_trials=2, **child)
     print(compared)
 
 

@@ -1,7 +1,7 @@
 """Trains a linear head on the vectors of a frozen backbone, which the conversion has computed once.
 
-    python examples/train_embedding.py photos                       # a backbone with random weights: no download
-    python examples/train_embedding.py photos --model MobileNetV2   # Keras fetches its weights, unless it has them
+python examples/train_embedding.py photos                       # a backbone with random weights: no download
+python examples/train_embedding.py photos --model MobileNetV2   # Keras fetches its weights, unless it has them
 """
 
 import argparse
@@ -39,7 +39,16 @@ def main() -> None:
     options = ["--model", arguments.model] if arguments.model else []
     if not options:
         options = ["--model", random_backbone(Path("backbone.keras")), "--model_range", "0,1"]
-    command = ["convert", "--input", arguments.input, "--output", arguments.output, "--payload", "embedding", "--resume"]
+    command = [
+        "convert",
+        "--input",
+        arguments.input,
+        "--output",
+        arguments.output,
+        "--payload",
+        "embedding",
+        "--resume",
+    ]
     subprocess.run([sys.executable, "-m", "tfpipe", *command, *options], check=True)
 
     manifest = tfpipe.load_manifest(arguments.output)

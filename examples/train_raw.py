@@ -1,7 +1,7 @@
 """Trains a small network on raw shards: files as they were, decoded, resized and augmented while it trains.
 
-    tfpipe convert --input photos --output photos_tfrecord
-    python examples/train_raw.py photos_tfrecord --image_size 128 --epochs 10
+tfpipe convert --input photos --output photos_tfrecord
+python examples/train_raw.py photos_tfrecord --image_size 128 --epochs 10
 """
 
 import argparse

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pages import blocks, given, indented_code, run_page
 
-PAGE = '''<!-- given: photos, masks -->
+PAGE = """<!-- given: photos, masks -->
 ```python
 x = 1
 ```
@@ -34,7 +34,7 @@ a,b
 ```python
 assert x == 1 and open("data/rows.csv").read() == "a,b\\n" and open("out.txt").read() == "one\\n"
 ```
-'''
+"""
 
 
 def test_a_page_is_its_blocks_with_their_reasons() -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,8 @@ RUNNING = [name for name in NAMES if any(b.language in RUN for b in blocks((DOCS
 
 
 @pytest.fixture(scope="session")
-def things(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Given]:
-    yield Given(tmp_path_factory.mktemp("given"))
+def things(tmp_path_factory: pytest.TempPathFactory) -> Given:
+    return Given(tmp_path_factory.mktemp("given"))
 
 
 @pytest.mark.docs

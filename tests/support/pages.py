@@ -1,8 +1,9 @@
 """The code blocks of a page of documentation, and a run of them, one after the other, in one folder.
 
 A page is Markdown with fenced blocks. ```python and ```bash blocks run; a block of any language with title="NAME" is
-that file, and is written. What does not run says why: a block in its first line, `# not run: REASON`, or in an
-HTML comment before it; a line of bash at its end. A comment `<!-- given: photos, masks -->` names what lies in the folder before the first block.
+that file, and is written. What does not run says why: a block in its first line, `# not run: REASON`, or in an HTML
+comment before it; a line of bash at its end. A comment `<!-- given: photos, masks -->` names what lies in the folder
+before the first block.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RUN, WRITTEN = ("python", "bash"), ("csv", "json", "jsonl", "text", "python", "yaml")
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[a-z]*)(?P<rest>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
+_FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>[a-z]*)(?P<rest>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S
+)
 _NOT_RUN = re.compile(r"#+ not run: (?P<reason>\S.{9,})$")
 _COMMENT = re.compile(r"<!-- not run: (?P<reason>\S.{9,}) -->\n\Z")
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, its code, the number of its first line, the file that it is, why it does not run."""
+    """A fenced block: language, code, number of its first line, the file that it is, why it does not run."""
 
     language: str
     code: str
@@ -66,7 +69,7 @@ def indented_code(text: str) -> list[str]:
 def run_page(path: Path) -> None:
     """Runs the blocks of a page in the current folder: one namespace for python, a shell for each block of bash."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    _put_tfpipe_on_path()
+    put_tfpipe_on_path()
     for block in blocks(path.read_text(encoding="utf-8")):
         if block.title:
             Path(block.title).parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +90,7 @@ def _run_bash(block: Block, path: Path) -> None:
         raise SystemExit(f"{path}:{block.line}: bash ended with {done.returncode}:\n{block.code}")
 
 
-def _put_tfpipe_on_path() -> None:
+def put_tfpipe_on_path() -> None:
     """`tfpipe` and `python` are those of this interpreter, also where its scripts are not on the path."""
     folder = Path(".bin")
     folder.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """Walks through everything on real images: files, Beam job, shards, training, embeddings, timing. Takes a minute.
 
-Writes 5,000 handwritten digits as PNG files and 1,050 JPEG crops of photographs, converts both, trains a small network on
-the digits, turns them into vectors with the trained network, and times six ways to read the photographs. Downloads
+Writes 5,000 handwritten digits as PNG files and 1,050 JPEG crops of photographs, converts both, trains a small network
+on the digits, turns them into vectors with the trained network, and times six ways to read the photographs. Downloads
 nothing.
 """
 
