@@ -10,7 +10,7 @@ EXAMPLES = ROOT / "examples"
 PAGE = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
 pytestmark = pytest.mark.docs
 # Pages of their own run these.
-ELSEWHERE = {"detection.py", "segmentation.py", "serving.py"}
+ELSEWHERE = {"detect.py", "segment.py", "shapes.py", "serving.py"}
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if path.name not in ELSEWHERE))
