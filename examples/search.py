@@ -19,19 +19,28 @@ def main() -> None:
     arguments = parser.parse_args()
 
     train, validation, test = ((arguments.dataset, split) for split in ("train", "validation", "test"))
-    child = {"image_size": arguments.image_size, "steps": arguments.steps, "batch_size": 16}
-    result = search.bayesian(train, validation, trials=arguments.trials, ops=["rotate", "brightness"], **child)
+    size, slots = arguments.image_size, search.space.Slots(ops=("rotate", "brightness"))
+    training = search.Training(steps=arguments.steps, batch_size=16)
+    result = search.bayesian(
+        train, validation, trials=arguments.trials, space=slots, training=training, image_size=size
+    )
     print(result)
     result.policy.save("policy.json")
 
     transforms = [augment.policy("policy.json")]
-    batches = tfpipe.make_dataset(
-        arguments.dataset, batch_size=16, image_size=arguments.image_size, transforms=transforms
-    )
+    batches = tfpipe.make_dataset(arguments.dataset, batch_size=16, image_size=size, transforms=transforms)
     images, labels = next(iter(batches))
     print("a batch under the policy:", images.shape, labels.shape)
 
-    compared = search.compare({"searched": result.policy}, train, test, seeds=arguments.seeds, random_trials=2, **child)
+    compared = search.compare(
+        {"searched": result.policy},
+        train,
+        test,
+        seeds=arguments.seeds,
+        baselines=("none", "flip_crop"),
+        training=training,
+        image_size=size,
+    )
     print(compared)
 
 
