@@ -1,7 +1,7 @@
 """The documentation's site in a real browser: the console stays empty, nothing is fetched from elsewhere, it fits.
 
 Takes tfpipe[docs], playwright and a Chromium: `make browser`. TFPIPE_CHROMIUM names the browser, TFPIPE_SCREENSHOTS a
-folder that gets the screenshots.
+folder that gets the screenshots, TFPIPE_SITE a folder with the built site, which is otherwise built first.
 """
 
 import functools
@@ -28,14 +28,18 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """The site's folder, and its address."""
-    folder = tmp_path_factory.mktemp("site")
+def build(folder: Path) -> Path:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The site's folder, and its address."""
+    folder = Path(os.environ.get("TFPIPE_SITE") or build(tmp_path_factory.mktemp("site")))
     server = http.server.ThreadingHTTPServer(("localhost", 0), functools.partial(Quiet, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield folder, f"http://localhost:{server.server_port}/"
@@ -100,7 +104,7 @@ def test_every_page_fits_a_telephone(browser, site) -> None:
 def test_the_search_finds_a_page(browser, site) -> None:
     page, said, _ = watched(browser, 1280, "light")
     page.goto(f"{site[1]}index.html")
-    page.locator(".md-search__input").fill("mask_fill")
+    page.locator(".md-search__input").press_sequentially("mask_fill")
     page.locator(".md-search-result__item a").first.wait_for()
     assert page.locator(".md-search-result__item").count() > 1
     assert said == []
