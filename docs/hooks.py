@@ -68,9 +68,10 @@ def _paths(nav: Any) -> Iterator[str]:
 
 
 def _first_sentence(markdown: str) -> str:
-    text = re.sub(r"<!--.*?-->|^#.*$|^!\[.*$", "", markdown, flags=re.M | re.S).strip()
+    shown = re.sub(r"<!--.*?-->", "", markdown, flags=re.DOTALL)
+    text = re.sub(r"^(#|!\[).*$", "", shown, flags=re.MULTILINE).strip()
     paragraph = " ".join(text.partition("\n\n")[0].split())
-    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", paragraph)
+    return _LINK.sub(r"\1", paragraph)
 
 
 # ---- links
