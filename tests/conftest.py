@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from beam_memory import remember_what_beam_finds_out
 from containers import JPEGS
 from conversions import run
 from pictures import KINDS, fill_folder
@@ -26,6 +27,8 @@ from tfpipe.format.manifest import Manifest
 # The first call into TensorFlow or Beam takes seconds, so no deadline; the seeds are fixed: a red run stays red.
 settings.register_profile("tfpipe", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tfpipe")
+
+remember_what_beam_finds_out()
 
 # Long files with few tests begin first: pytest-xdist gives the next file to the worker that is free, and a long one at
 # the end would leave the other worker idle for minutes.

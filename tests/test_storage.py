@@ -40,7 +40,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert path.read_bytes() == b"new"
 
     def fail(*_: Any) -> None:
-        raise OSError("power cut")
+        raise OSError(errno.EIO, "power cut")
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="power cut"):
@@ -55,6 +55,14 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths = list[str]()
     monkeypatch.setattr(os, "fsync", lambda handle: paths.append(os.readlink(f"/proc/self/fd/{handle}")))
     return paths
+
+
+def test_the_error_of_a_name_that_is_taken_by_a_folder_names_it(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json" / "sub").mkdir(parents=True)
+    with pytest.raises(OSError) as caught:
+        replace_file(tmp_path / "dataset.json", b"{}")
+    assert caught.value.filename == str(tmp_path / "dataset.json")
+    assert os.listdir(tmp_path) == ["dataset.json"]
 
 
 def test_only_a_file_that_is_to_survive_a_power_cut_waits_for_the_disk(tmp_path: Path, synced: list[str]) -> None:

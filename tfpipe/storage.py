@@ -342,7 +342,11 @@ def rename_drafts(drafts: Mapping[Path, Path], *, fsync: bool = True) -> None:
         with ThreadPoolExecutor(min(len(drafts), _SYNCS)) as pool:
             list(pool.map(sync_path, drafts))
     for draft, path in drafts.items():
-        os.replace(draft, path)
+        try:
+            os.replace(draft, path)
+        except OSError as error:
+            error.filename = str(path)  # not the draft, a name that nobody knows
+            raise
     if fsync:
         for folder in {path.parent for path in drafts.values()}:
             sync_path(folder)

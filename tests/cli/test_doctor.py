@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from tfpipe.cli import doctor
 from tfpipe.format.manifest import Manifest
@@ -20,7 +21,7 @@ def test_doctor_s_document_has_versions_devices_and_limits(tfpipe: Run) -> None:
     code, out, err = tfpipe("doctor", "--json")
     document = json.loads(out)
     assert (code, err, document["problems"]) == (0, "", [])
-    assert document["packages"]["tensorflow"] == tf.__version__
+    assert Version(document["packages"]["tensorflow"]) == Version(tf.__version__)  # "2.22.0rc0" and "2.22.0-rc0"
     assert [device["kind"] for device in document["devices"]] == ["CPU"]
     assert document["cores"]["usable"] >= 1
     assert document["memory_bytes"]["machine"] > 1 << 28
@@ -29,7 +30,7 @@ def test_doctor_s_document_has_versions_devices_and_limits(tfpipe: Run) -> None:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The versions of what is installed, to be changed."""
-    found = dict.fromkeys(doctor._CORE, "1.0")
+    found = dict.fromkeys((*doctor._CORE, "tfpipe"), "1.0")
 
     def version(name: str) -> str:
         if name not in found:
@@ -48,6 +49,21 @@ def test_doctor_finds_two_kerases_and_says_what_to_do(tfpipe: Run, installed: di
         "Problem: keras and keras-nightly lie over each other: pip uninstall keras keras-nightly, then pip install one"
         in out
     )
+
+
+def test_a_keras_of_a_pre_release_is_a_keras(tfpipe: Run, installed: dict[str, str]) -> None:
+    del installed["keras"]
+    installed["keras-nightly"] = "3.16.0.dev"
+    code, out, _ = tfpipe("doctor", "--json")
+    document = json.loads(out)
+    assert (code, document["packages"]["keras"], document["problems"]) == (0, "3.16.0.dev", [])
+
+
+def test_a_tfpipe_that_is_not_installed_is_a_problem_and_no_crash(tfpipe: Run, installed: dict[str, str]) -> None:
+    del installed["tfpipe"]
+    code, out, _ = tfpipe("doctor")
+    assert (code, out.count("Problem: ")) == (3, 1)
+    assert "Problem: tfpipe is read from a folder and is not installed" in out
 
 
 def test_doctor_names_each_missing_extra_with_the_command(

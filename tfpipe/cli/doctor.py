@@ -55,9 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
 def examine() -> dict[str, Any]:
     """The facts and problems of this machine, as plain JSON values."""
     installed = {name: _version(name) for name in _CORE}
+    installed["keras"] = installed["keras"] or _version("keras-nightly")  # what a TensorFlow pre-release brings
     missing = {extra: packages for extra in _EXTRAS if (packages := missing_packages(extra))}
     devices, failure = _devices()
     problems = [f"{name} is not installed: pip install --upgrade tfpipe." for name in _CORE if installed[name] is None]
+    if _version("tfpipe") is None:
+        problems.append("tfpipe is read from a folder and is not installed: pip install --editable that folder.")
     problems += [
         f"{' and '.join(found)} lie over each other: pip uninstall {' '.join(found)}, then pip install one of them."
         for rivals in _RIVALS
@@ -83,7 +86,7 @@ def examine() -> dict[str, Any]:
 def missing_packages(extra: str) -> list[str]:
     """The packages of an extra of tfpipe that are not installed."""
     found = []
-    for line in requires("tfpipe") or ():
+    for line in (_version("tfpipe") and requires("tfpipe")) or ():
         requirement, _, marker = line.partition(";")
         if f'extra == "{extra}"' in marker.replace("'", '"'):
             name = requirement.strip()
