@@ -73,8 +73,9 @@ browser: $(VENV)/docs.done
 docs: site
 	$(BIN)/python -m pytest tests/docs -m docs
 
+# mkdocs-material's notice about another tool is switched off.
 site: $(VENV)/docs.done
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet  # else its maker advertises another tool
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 nightly: $(VENV)/dev.done
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "xla or slow"
