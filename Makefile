@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SETTINGS := setup.cfg pyproject.toml
 RESULTS := benchmarks/results
 
-.PHONY: help demo test quick lint format faults engines gpu parity browser fuzz nightly bench clean
+.PHONY: help demo test quick lint format faults engines gpu parity browser docs site fuzz nightly bench clean
 
 help:
 	@echo "make help     this list"
@@ -19,6 +19,8 @@ help:
 	@echo "make parity   every augmentation on 128 photographs against Pillow; regions against torchvision, if installed"
 	@echo "make gpu      every op, policy and batch transform on a GPU against the CPU, bit by bit"
 	@echo "make browser  the pages that tfpipe writes, in a real Chromium (TFPIPE_CHROMIUM, or chromium on the PATH)"
+	@echo "make docs     the site without a warning, every code block of the documentation, the examples, the notebook"
+	@echo "make site     the documentation as pages, in site/"
 	@echo "make nightly  the tests that take long (tests/nightly.txt), read compiled programs or the wall clock"
 	@echo "make fuzz     1,200,000 broken inputs"
 	@echo "make bench    every benchmark, small, without other packages; JSON into $(RESULTS)"
@@ -64,9 +66,16 @@ parity: $(VENV)/dev.done
 gpu: $(VENV)/dev.done
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} TF_FORCE_GPU_ALLOW_GROWTH=true $(BIN)/python -m pytest tests/gpu -m gpu
 
-browser: $(VENV)/dev.done
+browser: $(VENV)/docs.done
 	$(BIN)/python -m pip install --quiet "playwright>=1.50"
 	$(BIN)/python -m pytest tests/browser -m browser
+
+docs: site
+	$(BIN)/python -m pytest tests/docs -m docs
+
+# mkdocs-material's notice about another tool is switched off.
+site: $(VENV)/docs.done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 nightly: $(VENV)/dev.done
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "xla or slow"

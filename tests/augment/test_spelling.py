@@ -1,4 +1,4 @@
-"""A name that tfpipe.augment does not have is answered with how to write it, and README lists every op."""
+"""A name that tfpipe.augment does not have is answered with how to write it, and the guide lists every op."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfpipe import augment
 from tfpipe.augment.spelling import OTHERS, explain_name, spell_op
 
 MISSING = sorted(set(augment.OPS) - set(augment.__all__))
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "augment.md"
 
 
 def answer(name: str) -> str:
@@ -90,6 +90,6 @@ def test_another_name_is_answered_with_what_is_near_or_with_all() -> None:
     assert not hasattr(augment, "rotate")
 
 
-def test_the_readme_lists_every_op() -> None:
-    (listed,) = re.findall(r"^The ops: (.*?)\.\n", README.read_text(), re.MULTILINE | re.DOTALL)
+def test_the_guide_lists_every_op() -> None:
+    (listed,) = re.findall(r"^The ops: (.*?)\.\n", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
     assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(augment.OPS)

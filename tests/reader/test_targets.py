@@ -61,6 +61,17 @@ def test_each_box_stands_in_front_and_padding_behind_it(boxed):
             assert np.all(target["labels"][row][count:] == -1)
 
 
+@pytest.mark.parametrize("labels", ["boxes", "mask"])
+def test_images_of_several_classes_give_their_boxes_and_masks_too(tmp_path, labels):
+    manifest = make_boxes(tmp_path, label_kind="multi")
+    target = next(iter(read(manifest, labels, batch_size=2)))[1]
+    expected = next(iter(read(manifest, None, batch_size=2)))
+    if labels == "boxes":
+        np.testing.assert_array_equal(target["num_boxes"], expected["boxes"].row_lengths())
+    else:
+        np.testing.assert_array_equal(target, expected["mask"])
+
+
 def test_boxes_beyond_the_most_are_left_out_and_counted_aloud(boxed, caplog):
     most = max(len(boxes) for batch in read(boxed, None) for boxes in batch["boxes"])
     assert most > 1

@@ -102,15 +102,14 @@ def make_decoded(root: Path) -> Manifest:
     return convert_to(photos(root / "in"), root / "out", payload="decoded", dtype="uint8", image_size=(12, 16))
 
 
-def make_boxes(root: Path) -> Manifest:
+def make_boxes(root: Path, **options: Any) -> Manifest:
     source = coco(root)
     for path in sorted((root / "train").glob("*.jpg")):
         mask = root / "masks" / path.with_suffix(".png").name
         mask.parent.mkdir(exist_ok=True)
         mask.write_bytes(file_bytes(np.full((30, 40), 1 + len(path.name) % 5, np.uint8), "PNG"))
-    return convert_to(
-        source, root / "out", masks=str(root / "masks"), max_rejected="50%", split={"train": 0.7, "validation": 0.3}
-    )
+    split = {"train": 0.7, "validation": 0.3}
+    return convert_to(source, root / "out", masks=str(root / "masks"), max_rejected="50%", split=split, **options)
 
 
 def make_tags(root: Path) -> Manifest:
