@@ -103,7 +103,7 @@ def test_mixed_boxes_come_with_weights(boxed):
         is_box = target["labels"].numpy() >= 0
         assert (target["weights"].numpy()[is_box] > 0).all()
         assert not target["weights"].numpy()[~is_box].any()
-        assert (is_box.sum(axis=1) == target["num_boxes"]).all()
+        assert (is_box.sum(axis=1) == target["num_boxes"].numpy()).all()
 
 
 def test_masks_are_targets(boxed):

@@ -96,7 +96,7 @@ class Trainer:
             self._child.compile()
         return self._child
 
-    def train(self, job: Job, deadline: float, on_epoch: Callable[[int, float], bool] | None = None) -> Outcome:
+    def train(self, job: Job, deadline: float, *, on_epoch: Callable[[int, float], bool] | None = None) -> Outcome:
         """Trains the child from scratch.
 
         Raises:
@@ -156,7 +156,7 @@ class Worker:
                 return
             job = job_of(work, trial)
             try:
-                outcome = self._trainer.train(job, deadline, self._judge(trial))
+                outcome = self._trainer.train(job, deadline, on_epoch=self._judge(trial))
             except OutOfTime:
                 journal.give_back(study, study.get_trials(deepcopy=False)[trial.number])
                 return
