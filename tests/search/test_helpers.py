@@ -36,6 +36,6 @@ def test_each_call_is_made_once_and_a_failure_ends_the_search(tmp_path):
 def test_functions_that_no_other_process_finds_are_refused():
     from tfpipe.search.helpers import check_importable
 
-    check_importable("workers=2", child="small", sampler=shared_machine)
+    check_importable("workers=2", {"child": "small", "sampler": shared_machine})
     with pytest.raises(UsageError, match="With workers=2, child has to be a function of a module"):
-        check_importable("workers=2", child=lambda shape, count: None)
+        check_importable("workers=2", {"child": lambda shape, count: None})

@@ -157,8 +157,8 @@ class _Search:
         try:
             second = wanted["rescored"] * wanted["repeats"]
             # Time for the second scores is kept back.
-            runner.run(journal.TRIALS, wanted["trials"], self._deadline, -(-second // workers), self._tell)
-            runner.run(journal.RESCORES, self._enqueue_rescores(), self._deadline, 0, self._tell)
+            runner.run(journal.TRIALS, wanted["trials"], self._deadline, -(-second // workers), on_trial=self._tell)
+            runner.run(journal.RESCORES, self._enqueue_rescores(), self._deadline, 0, on_trial=self._tell)
             stopped = "budget" if self._is_short() else ""
         except KeyboardInterrupt:
             stopped = "interrupted"

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from tfpipe.errors import UsageError
@@ -104,7 +104,7 @@ def module_path() -> str:
     return os.pathsep.join(path or os.getcwd() for path in sys.path)
 
 
-def check_importable(why: str, **values: Any) -> None:
+def check_importable(why: str, values: Mapping[str, Any]) -> None:
     """Refuses functions that another process cannot find.
 
     Raises:

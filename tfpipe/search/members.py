@@ -177,7 +177,7 @@ def run_local(
     What a log holds is not done again: the rest follows from it.
     """
     if workers > 1:
-        check_importable(f"workers={workers}", child=task.child)
+        check_importable(f"workers={workers}", {"child": task.child})
     vectors, sources = task.first_vectors(), list(range(task.members))
     records.histories.update({member: [] for member in range(task.members)})
     with contextlib.closing(Processes(Rounds(task), workers) if workers > 1 else Rounds(task)) as hands:

@@ -37,7 +37,7 @@ def run_on_ray(
     """
     from ray import tune
 
-    check_importable('engine="ray"', child=task.child)
+    check_importable('engine="ray"', {"child": task.child})
     folder = task.folder.resolve() / _NAME
     with ray_started(), contextlib.suppress(_Done):
         resources = {"cpu": 1, "gpu": share_of_gpus(workers or task.members)}

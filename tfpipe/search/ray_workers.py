@@ -104,7 +104,7 @@ class RayWorkers:
     def __init__(self, work: Work, count: int) -> None:
         import ray
 
-        check_importable('engine="ray"', child=work.child)
+        check_importable('engine="ray"', {"child": work.child})
         if work.pruner != "none":
             raise UsageError('With engine="ray", pruner has to be "none": a training there reports at its end.')
         self._work, self._ending = work, contextlib.ExitStack()
@@ -117,7 +117,7 @@ class RayWorkers:
         self._starting = {one.ready.remote(): one for one in self._actors}
         self._free: list[Any] = []
 
-    def run(self, name: str, limit: int, deadline: float, reserved: int, on_trial: Callable[[], None]) -> None:
+    def run(self, name: str, limit: int, deadline: float, reserved: int, *, on_trial: Callable[[], None]) -> None:
         """See Runner."""
         import ray
 

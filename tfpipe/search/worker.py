@@ -119,7 +119,7 @@ class Trainer:
 class Runner(Protocol):
     """What does the trials of a study."""
 
-    def run(self, name: str, limit: int, deadline: float, reserved: int, on_trial: Callable[[], None]) -> None:
+    def run(self, name: str, limit: int, deadline: float, reserved: int, *, on_trial: Callable[[], None]) -> None:
         """Does trials until there are `limit` of them, or no time for one more before the deadline.
 
         Args:
@@ -145,7 +145,7 @@ class Worker:
         self._trainer = Trainer(work)
 
     def run(
-        self, name: str, limit: int, deadline: float, reserved: int, on_trial: Callable[[], None] = lambda: None
+        self, name: str, limit: int, deadline: float, reserved: int, *, on_trial: Callable[[], None] = lambda: None
     ) -> None:
         """See Runner."""
         work, seconds = self.work, 0.0
@@ -190,10 +190,10 @@ class SharedJournal:
     """
 
     def __init__(self, work: Work, count: int) -> None:
-        check_importable(f"workers={count}", child=work.child, sampler=work.sampler)
+        check_importable(f"workers={count}", {"child": work.child, "sampler": work.sampler})
         self._count, self._processes = count, Processes(Worker(work), count)
 
-    def run(self, name: str, limit: int, deadline: float, reserved: int, on_trial: Callable[[], None]) -> None:
+    def run(self, name: str, limit: int, deadline: float, reserved: int, *, on_trial: Callable[[], None]) -> None:
         """See Runner."""
         calls = [(name, limit, deadline, reserved)] * self._count
         for _ in self._processes.call("run", calls, on_wait=on_trial):
