@@ -25,7 +25,7 @@ MODULES = {
 }  # fmt: skip
 NO_MODULES = {"setuptools", "tfpipe"}
 # Extras of those who work on tfpipe, or that join others.
-NOT_FOR_USERS = {"dev", "all"}
+NOT_FOR_USERS = {"dev", "docs", "all"}
 
 
 def test_the_command_for_every_package_of_an_extra_is_known() -> None:
