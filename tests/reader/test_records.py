@@ -1,5 +1,7 @@
 """Single records in parts: each through its offset, in the order of the positions."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import chain
 from types import SimpleNamespace
@@ -24,7 +26,7 @@ ORDER = Order(
     seed=3,
     shuffled=True,
 )
-PLAN = SimpleNamespace(reads_at_once=4, keeps_order=True)  # What is read of a plan.
+PLAN = SimpleNamespace(reads_at_once=4, keeps_order=True, piece_records=BATCH)  # What is read of a plan.
 
 
 @pytest.fixture
@@ -95,3 +97,22 @@ def test_batches_are_read_by_their_numbers(table):
     assert [len(records) for _, records in parts] == [32, 8]
     assert joined(records for _, records in parts) == whole[2]
     assert joined(positions for positions, _ in parts) == whole[0]
+
+
+READ = """
+import sys
+import tfpipe
+for batch_size in (5, 8):
+    for options in ({"block_records": 3, "window_records": 9}, {"block_records": 1}, {"shuffle": "none"}):
+        options = tfpipe.ReadOptions(**options)
+        for batch in tfpipe.make_dataset(sys.argv[1], batch_size=batch_size, image_size=16, options=options):
+            pass
+"""
+
+
+def test_reading_logs_no_error_of_tensorflow(raw_dataset, monkeypatch):
+    # rebatch logs one for each record of a slice, which no other test shows: they silence TensorFlow.
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    done = subprocess.run([sys.executable, "-c", READ, str(raw_dataset.directory)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("E0") and "cuda" not in line.lower()] == []

@@ -124,25 +124,30 @@ def read_singles(
     plan: ReadPlan, table: RecordTable, order: Order, epoch: tf.Tensor, first: tf.Tensor, size: int, *, marks: bool
 ) -> tf.data.Dataset:
     """The records of an epoch from a batch on, each read individually; see READERS."""
-    most = min(size, _MOST_OPENED)
-    parts = chunks(replace(order, window_records=most), first)
-    records = _read_parts(plan, table, order, epoch, parts, most, marks=marks)
-    return records if most == size else records.rebatch(size)
+    parts = flat_map_on_one_device(
+        chunks(replace(order, window_records=size), first), lambda begin, end: _parts_of(begin, end, _MOST_OPENED)
+    )
+    records = _read_parts(plan, table, order, epoch, parts, min(size, _MOST_OPENED), marks=marks)
+    return records if size <= _MOST_OPENED else records.rebatch(size)
 
 
 def read_batches(
     plan: ReadPlan, table: RecordTable, order: Order, epoch: tf.Tensor, batches: tf.data.Dataset
 ) -> tf.data.Dataset:
     """The records of some batches of this host, given by their numbers, in parts of a batch; see READERS."""
-    size = order.batch_size
-    most = min(size, _MOST_OPENED)
+    most = min(plan.piece_records, _MOST_OPENED)
 
     def cut(batch: tf.Tensor) -> tf.data.Dataset:
-        end = (batch + 1) * size
-        begins = tf.data.Dataset.range(batch * size, end, most)
-        return map_on_one_device(begins, lambda begin: (begin, tf.minimum(begin + most, end)))
+        pieces = _parts_of(batch * order.batch_size, (batch + 1) * order.batch_size, plan.piece_records)
+        return flat_map_on_one_device(pieces, lambda begin, end: _parts_of(begin, end, most))
 
     return _read_parts(plan, table, order, epoch, flat_map_on_one_device(batches, cut), most, marks=True)
+
+
+def _parts_of(begin: tf.Tensor, end: tf.Tensor, size: int) -> tf.data.Dataset:
+    """(begin, end) of the parts of a range of positions, `size` long but for the last one."""
+    begins = tf.data.Dataset.range(begin, end, size)
+    return map_on_one_device(begins, lambda at: (at, tf.minimum(at + size, end)))
 
 
 def _read_window(
@@ -205,14 +210,21 @@ def _read_at_once(
 
 
 def _cut(rows: tuple[tf.Tensor, tf.Tensor, tf.Tensor], records: tf.Tensor, size: int) -> tf.data.Dataset:
-    """A window in pieces of at most `size` records; each record is copied once, from its rank in file order."""
+    """A window, cut at the positions that are multiples of `size`; each record is copied once, from its rank.
+
+    What a window begins with completes the piece that the one before it left, so that `rebatch` joins whole elements.
+    Of slices of a tensor it copies every record, and TensorFlow 2.21 logs an error for each: hence gather, too.
+    """
     positions, numbers, ranks = rows
+    count = tf.size(numbers, out_type=tf.int64)
+    head = -positions[0] % size
 
     def piece(at: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
-        part = slice(at, at + size)
-        return (positions[part], numbers[part]), tf.gather(records, ranks[part])
+        part = tf.range(tf.maximum(at, 0), tf.minimum(at + size, count))
+        return (positions[0] + part, tf.gather(numbers, part)), tf.gather(records, tf.gather(ranks, part))
 
-    return map_on_one_device(tf.data.Dataset.range(0, tf.size(numbers, out_type=tf.int64), size), piece)
+    begins = tf.data.Dataset.range(tf.where(head > 0, head - size, 0), count, size)
+    return map_on_one_device(begins, piece)
 
 
 def _stretches(table: RecordTable, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
