@@ -7,7 +7,6 @@ folder that gets the screenshots, TFPIPE_SITE a folder with the built site, whic
 import functools
 import http.server
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +17,6 @@ import pytest
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
-CHROMIUM = os.environ.get("TFPIPE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 SIZES = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
 SHOWN = ("index", "tutorial", "explanation/shuffle", "benchmarks", "reference/augment", "guides/segmentation")
 
@@ -44,16 +42,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield folder, f"http://localhost:{server.server_port}/"
     server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def watched(browser, width: int, scheme: str):
