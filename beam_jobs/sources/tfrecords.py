@@ -38,6 +38,7 @@ class RecordSource:
       extras: the additional features, which become columns.
       masked: whether each record has a `mask`.
       has_lists: whether a label is a list of any length, rather than one value.
+      notes: what a user should know of the records, a sentence each.
     """
 
     slices: Slices
@@ -50,6 +51,7 @@ class RecordSource:
     has_lists: bool = False
     masked: bool = False
     label_kinds: tuple[str, ...] = ("class", "multi", "number")
+    notes: tuple[str, ...] = ()
 
     # See Source for the members that have no docstring.
     @property
@@ -170,12 +172,17 @@ def open_dataset(directory: str, label_kind: str) -> RecordSource:
     kinds = ("class", "multi", "number") if label else ("none",)
     if label is None and label_kind != "none":
         raise UsageError(f"The records in {directory!r} have no label; --label_kind none takes them.")
-    extras = tuple(f for f in schema.features if f.name not in RESERVED and f.codec == "plain" and _is_carried(f))
+    others = [feature for feature in schema.features if feature.name not in RESERVED]
+    extras = tuple(feature for feature in others if feature.codec == "plain" and _is_carried(feature))
+    lost = [feature.name for feature in others if feature not in extras]
+    notes = (f"These features are left out: {', '.join(lost)}.",) if lost else ()
     classes = manifest.class_names or None
     masked = MASK_COLUMN in schema and schema[MASK_COLUMN].codec == "image"
     several = schema.label_kind == "multi"
     key = names.get("key")
-    return RecordSource(Slices(paths), splits, names["image"], label, key, extras, classes, several, masked, kinds)
+    return RecordSource(
+        Slices(paths), splits, names["image"], label, key, extras, classes, several, masked, kinds, notes
+    )
 
 
 def _is_carried(feature: Feature) -> bool:

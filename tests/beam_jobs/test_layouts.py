@@ -260,6 +260,13 @@ def test_what_is_not_carried_is_named(tmp_path: Path) -> None:
     assert "These features are left out: embedding, mixed." in notes
 
 
+def test_what_is_not_carried_out_of_a_dataset_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "theirs" / "a.tfrecord", [numbered(foreign.imagenet)(number) for number in range(4)])
+    tfpipe.index(tmp_path / "theirs", output=tmp_path / "adopted")
+    outcome = run(tmp_path / "adopted", tmp_path / "out", split=None)
+    assert outcome.notes == ("These features are left out: words.",)
+
+
 def test_an_orientation_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
     good = {"image": text(turned(1, 6)), "label": ints(0), "orientation": ints(6)}
     write(tmp_path / "a.tfrecord", [good, {**good, "orientation": ints(3)}])
