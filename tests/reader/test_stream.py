@@ -56,6 +56,26 @@ def test_windows_are_the_same_where_a_store_is_asked_for_several_parts_at_once(r
     assert stream(raw_dataset, **blocks) == expected
 
 
+@pytest.mark.parametrize("block", [1, 4])
+def test_batches_are_the_same_from_pieces_of_any_size(raw_dataset, block, monkeypatch):
+    options = {"batch_size": 6, "block_records": block, "window_records": 12}
+    expected = stream(raw_dataset, **options)
+    for bytes_a_piece, records in ((1, 1), (4 * _bytes_a_record(raw_dataset), 3)):
+        monkeypatch.setattr("tfpipe.reader.plan._PIECE_FILE_BYTES", bytes_a_piece)
+        found = []
+        monkeypatch.setattr(
+            "tfpipe.reader.dataset.plan_reading",
+            lambda request, found=found: found.append(plan_reading(request)) or found[0],
+        )
+        assert stream(raw_dataset, **options) == expected
+        assert found[0].piece_records == records
+
+
+def _bytes_a_record(manifest):
+    split = manifest.split("train")
+    return sum(shard.num_bytes for shard in split.shards) // split.num_records
+
+
 def test_threads_on_one_dataset_read_epochs_of_their_own(raw_dataset):
     def made():
         return make_dataset(raw_dataset, batch_size=4, image_size=SIZE, labels=None, transforms=[with_seed], seed=2)
