@@ -242,8 +242,9 @@ def test_near_groups_are_those_of_all_pairs() -> None:
     shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
     hashes = draw.integers(0, 2**63, 60).astype(np.uint64)
     hashes[30:] = hashes[:30] ^ np.uint64(0b1011)
-    groups, alike = near_groups(hashes, shapes, np.full(60, 100.0))
-    assert alike == 60
+    steps: list[tuple[int, int]] = []
+    groups, alike = near_groups(hashes, shapes, np.full(60, 100.0), on_step=lambda *step: steps.append(step))
+    assert (alike, steps) == (60, [(60, 60)])
     assert [group.tolist() for group in groups] == [[n, n + 30] for n in range(30)]
     # Of hardly any contrast, of other hashes, or of other shapes.
     assert near_groups(hashes, shapes, np.full(60, 10.0)) == ([], 0)
