@@ -57,7 +57,9 @@ def corners_and_middle(boxes: np.ndarray) -> np.ndarray:
     crop=st.sampled_from(CROPS),
     training=st.booleans(),
 )
-@example((0, 0, 25, 20), (8, 4, 7, 9), 4, 931874933826, CROPS[0], True)  # a point on the border, but for rounding
+@example(  # a point on the border, but for rounding
+    corners=(0, 0, 25, 20), sides=(8, 4, 7, 9), orientation=4, draw=931874933826, crop=CROPS[0], training=True
+)
 @settings(max_examples=30)
 def test_a_shape_in_a_drawn_crop_is_where_its_marks_say(
     corners: tuple[int, ...], sides: tuple[int, ...], orientation: int, draw: int, crop: Any, training: bool

@@ -18,7 +18,6 @@ import tensorflow as tf
 from tfpipe.images.decode import mirrored_axes, upright_size
 from tfpipe.images.fit import Resizer
 
-
 # Pixels: rounding must not hide a point on the border.
 _BORDER = 1e-4
 
