@@ -36,7 +36,7 @@ def test_a_trained_model_is_served_from_bytes(raw_dataset: Manifest, photos: Pat
 @pytest.mark.parametrize(
     ("name", "options", "least"),
     [
-        ("detect", ["--count", "240", "--epochs", "12"], {"precision": 0.4, "recall": 0.4}),
+        ("detect", ["--count", "240", "--epochs", "12"], {"precision": 0.3, "recall": 0.4}),
         ("segment", ["--count", "80", "--epochs", "8"], {"mean_iou": 0.75, "recall": 0.8}),
     ],
 )

@@ -18,6 +18,9 @@ import tensorflow as tf
 from tfpipe.images.decode import mirrored_axes, upright_size
 from tfpipe.images.fit import Resizer
 
+# Pixels: rounding must not hide a point on the border.
+_BORDER = 1e-4
+
 
 def place_regions(
     features: Mapping[str, tf.Tensor], names: tuple[str, ...], resizer: Resizer | None
@@ -97,7 +100,7 @@ def fit_points(points: Any, size: Any, resizer: Resizer) -> tf.Tensor:
     """
     points = tf.convert_to_tensor(points)
     place = _fitted(points[..., :2], size, resizer)
-    inside = tf.reduce_all((place >= 0) & (place <= _most(resizer, 1)), axis=-1, keepdims=True)
+    inside = tf.reduce_all((place >= -_BORDER) & (place <= _most(resizer, 1) + _BORDER), axis=-1, keepdims=True)
     return tf.concat([tf.cast(place, tf.float32), tf.where(inside, points[..., 2:], 0.0)], axis=-1)
 
 

@@ -105,7 +105,7 @@ def make_dataset(
         images have one size.
       resize: to the image_size: "pad" (keeps the aspect, black borders), "stretch", or "crop" (keeps the aspect, cuts
         the rest); a tfpipe.RandomResizedCrop or PaddedCrop draws another window of each image in each epoch of
-        training.
+        training, and drops boxes that it cuts off.
       antialias: average over the source where an image shrinks, as Pillow and torchvision do; a program is compiled
         for it first, which takes a second or two. False takes the four nearest pixels, at a slightly higher rate; with
         ReadOptions(dct="fast") the pixels are those that earlier versions gave by default.
@@ -118,7 +118,8 @@ def make_dataset(
         vector of n whole numbers give it as float32 or int64 [B, n]. "boxes": (images, {"boxes": float32 [B, max_boxes,
         4], x0, y0, x1, y1 in pixels of the image, "labels": int32 [B, max_boxes], -1 behind an image's own,
         "num_boxes": int32 [B]}), as Keras 3 names them; records without box_labels have 0, and behind augment.mixup
-        there are "weights", float32 [B, max_boxes], too. "mask": (images, masks).
+        there are "weights", float32 [B, max_boxes], too; boxes that a crop leaves nothing of are not in it. "mask":
+        (images, masks).
         None: batches are dicts of all features, and those whose length differs from record to record are ragged. A
         `mask` is uint8 [B, H, W, 1], turned and resized as its image is, to the nearest value; `boxes` and
         `keypoints`, as conversion writes them, are in pixels of the batch's images.

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpipe.regions.boxes import as_floats, check_last_axis, pair_iou
-from tfpipe.regions.programs import axis_length, for_length, pad_axis, padded_length, program
+from tfpipe.regions.programs import as_constant, axis_length, call, for_length, pad_axis, padded_length, program
 
 METHODS = ("linear", "gaussian")
 # Boxes that are decided on together; each tile costs TILE * N overlaps, which are never all in memory.
@@ -179,7 +179,7 @@ def _run(
     given = _check(boxes, scores, classes, max_output, num_boxes)
     length, static = axis_length(given[1], -1), (given[1].shape.rank, given[0].shape[-1])
     run = for_length(length, _fitted, suppress, max_output, option, static=static)
-    return run(*given, *(tf.constant(number) for number in numbers))
+    return run(*given, *map(as_constant, numbers))
 
 
 def _fitted(
@@ -200,7 +200,7 @@ def _fitted(
         num_boxes = tf.minimum(length if num_boxes is None else num_boxes, length)
     given = [part if part is None else pad_axis(part, axis, room) for part in (boxes, scores, classes)]
     compiled = program(_in_batches, suppress, max_output, option, static=(axis, boxes.shape[-1]))
-    found = compiled(*given, num_boxes, *numbers)
+    found = call(compiled, *given, num_boxes, *numbers)
     if is_padded and max_output is None:
         return (*(part[..., :length] for part in found[:-1]), found[-1])
     return found

@@ -12,6 +12,7 @@ import tensorflow as tf
 # 1 to 4, then 5, 6, 7, 8, 10, 12, 14, 16, 20, ...; and the numbers of proposals that detectors commonly keep.
 _COMMON = {100, 300, 500, 1000, 2000, 5000, 10_000}
 _LENGTHS = np.array(sorted({1, 2, 3, *_COMMON, *(step << n for n in range(28) for step in range(4, 8))}), np.int32)
+_NEVER_PADDED = frozenset(_LENGTHS.tolist())
 
 
 @functools.lru_cache(maxsize=512)
@@ -35,9 +36,33 @@ def for_length(length: int | tf.Tensor, function: Callable[..., Any], *options: 
     Outside of graphs it becomes a graph, in which lengths that differ from call to call are not known, but for lengths
     that are never padded: then the graph would cost more than what it holds.
     """
-    if tf.executing_eagerly() and length not in _LENGTHS:
-        return program(function, *options, static=static, compiled=False)
+    if tf.executing_eagerly() and length not in _NEVER_PADDED:
+        return functools.partial(call, program(function, *options, static=static, compiled=False))
     return functools.partial(function, *options)
+
+
+def call(run: Any, *tensors: Any) -> Any:
+    """What a program gives; outside of graphs by a look-up of our own, since tf.function's takes a third of a call."""
+    if tf.executing_eagerly() and all(part is None or isinstance(part, tf.Tensor) for part in tensors):
+        run = _traced(run, *(None if part is None else (part.shape, part.dtype) for part in tensors))
+    return run(*tensors)
+
+
+@functools.lru_cache(maxsize=512)
+def _traced(run: Any, *types: Any) -> Any:
+    """The graph of a program for tensors of some (shape, dtype), for any device."""
+    with tf.device(None):
+        return run.get_concrete_function(*(None if part is None else tf.TensorSpec(*part) for part in types))
+
+
+def as_constant(value: np.float32) -> tf.Tensor:
+    """A constant; outside of graphs the same one each time, since making it takes as long as a look-up."""
+    return _eager_constant(value) if tf.executing_eagerly() else tf.constant(value)
+
+
+@functools.lru_cache(maxsize=512)
+def _eager_constant(value: np.float32) -> tf.Tensor:
+    return tf.constant(value)
 
 
 def axis_length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
