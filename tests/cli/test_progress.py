@@ -8,7 +8,7 @@ import time
 import pytest
 
 from beam_jobs.engines.progress import WatchedProgress
-from tfpipe.cli.progress import progress, step_bar
+from tfpipe.cli.progress import progress, status, step_bar
 
 
 class Terminal(io.StringIO):
@@ -89,6 +89,19 @@ def test_the_bar_of_a_conversion_counts_what_was_refused(monkeypatch, tmp_path):
             pass
 
     assert "writing 1,234 images, 2 refused" in shown(run, Terminal(), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "quiet", "says"),
+    [(Terminal(), False, True), (io.StringIO(), False, False), (Terminal(), True, False)],
+    ids=["terminal", "log", "quiet"],
+)
+def test_what_has_no_steps_is_said_on_a_terminal(monkeypatch, stderr, quiet, says):
+    def run():
+        with status("starting TensorFlow", quiet=quiet):
+            pass
+
+    assert ("starting TensorFlow" in shown(run, stderr, monkeypatch)) == says
 
 
 def test_a_bar_of_steps_is_told_how_many_there_are(monkeypatch):

@@ -9,11 +9,9 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 PAGE = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
 pytestmark = pytest.mark.docs
-# Pages of their own run these.
-ELSEWHERE = {"detect.py", "segment.py", "shapes.py", "serving.py"}
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if path.name not in ELSEWHERE))
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_the_page_runs_every_script(name: str) -> None:
     run = "".join(block.code for block in blocks(PAGE) if block.language == "bash" and not block.reason)
     assert f"python examples/{name} " in run

@@ -34,7 +34,7 @@ def test_the_blocks_of_a_page_run_in_their_order(name: str, things: Given, tmp_p
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
+        timeout=1800,  # a loaded machine takes ten times as long as a free one
     )
     assert done.returncode == 0, done.stdout[-6000:]
 

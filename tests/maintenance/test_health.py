@@ -18,7 +18,7 @@ from tfpipe.format.manifest import Manifest
 from tfpipe.format.schema import ImageSpec, record_schema
 from tfpipe.format.wire import parse_example
 from tfpipe.maintenance.health.findings import Finding, find_problems
-from tfpipe.maintenance.health.lookalikes import find_lookalikes
+from tfpipe.maintenance.health.lookalikes import find_lookalikes, nearest
 from tfpipe.maintenance.health.measures import measure_image
 from tfpipe.maintenance.health.near import MOST_BITS, near_groups, same_groups
 from tfpipe.maintenance.health.stored import open_stored
@@ -199,6 +199,42 @@ def test_a_hash_hardly_changes_when_a_file_is_compressed_resized_or_brightened()
     assert sum((own ^ other).bit_count() > MOST_BITS for other in others) >= 25
 
 
+@pytest.mark.parametrize("size", [(64, 96), (33, 21), (256, 170), (5, 3), (1, 40)])
+def test_contrasts_are_those_of_a_binomial_filter(size: tuple[int, int]) -> None:
+    """Levels of 0 and 255 only: the largest sums that there are."""
+
+    def rough(levels: np.ndarray) -> float:
+        for _ in range(2):
+            padded = np.pad(levels, ((1, 1), (0, 0)), mode="edge")
+            levels = ((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4).T
+        return float(np.sqrt(((gray - levels) ** 2).mean()))
+
+    gray = np.random.default_rng(5).choice([0.0, 255.0], size)
+    measures = measure_image(Image.fromarray(gray.astype(np.uint8)).convert("RGB"))
+    fine = rough(gray)
+    for _ in range(2):
+        height, width = (side // 2 * 2 for side in gray.shape)
+        if min(height, width):
+            gray = gray[:height, :width].reshape(height // 2, 2, width // 2, 2).mean((1, 3))
+    assert measures.contrast == pytest.approx(rough(gray), rel=1e-4)
+    assert measures.detail == pytest.approx(fine / (rough(gray) + 2), rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [16, 200, 9000])
+def test_the_nearest_are_those_of_all_distances(count: int) -> None:
+    """Of a sample, outside of the image's group; of equal images any."""
+    draw = np.random.default_rng(6)
+    looks = draw.normal(size=(count, 20)).astype(np.float32)
+    looks[count // 2] = looks[0]
+    groups, records = draw.integers(0, 4, count), draw.permutation(count)[:40]
+    sample = np.arange(0, count, 1 if count <= 8192 else 2)
+    distances = np.square(looks[records, None].astype(np.float64) - looks[sample]).sum(2)
+    distances[groups[records, None] == groups[sample]] = np.inf
+    found = nearest(looks, records, groups)
+    own = np.take_along_axis(distances, np.searchsorted(sample, found), 1)
+    np.testing.assert_allclose(own, np.sort(distances, axis=1)[:, : found.shape[1]], rtol=1e-4)
+
+
 def test_near_groups_are_those_of_all_pairs() -> None:
     draw = np.random.default_rng(0)
     shapes = draw.normal(size=(60, 80)).astype(np.float32)
@@ -206,8 +242,9 @@ def test_near_groups_are_those_of_all_pairs() -> None:
     shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
     hashes = draw.integers(0, 2**63, 60).astype(np.uint64)
     hashes[30:] = hashes[:30] ^ np.uint64(0b1011)
-    groups, alike = near_groups(hashes, shapes, np.full(60, 100.0))
-    assert alike == 60
+    steps: list[tuple[int, int]] = []
+    groups, alike = near_groups(hashes, shapes, np.full(60, 100.0), on_step=lambda *step: steps.append(step))
+    assert (alike, steps) == (60, [(60, 60)])
     assert [group.tolist() for group in groups] == [[n, n + 30] for n in range(30)]
     # Of hardly any contrast, of other hashes, or of other shapes.
     assert near_groups(hashes, shapes, np.full(60, 10.0)) == ([], 0)

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tfpipe.cli.progress import start_tensorflow
 from tfpipe.cli.scalings import print_scalings
 from tfpipe.cli.timed import (
     add_task_arguments,
@@ -23,7 +24,6 @@ from tfpipe.cli.timed import (
     whole_task,
 )
 from tfpipe.errors import UsageError
-from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Pass, Row
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.policy:
         raise UsageError("--policy goes with --fit, without --variants.")
     task = whole_task(arguments)
-    load_tensorflow()
+    start_tensorflow(quiet=arguments.json)
     from tfpipe.reader.damage import naming_damage
     from tfpipe.timing.benchmark import compare_variants
 

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from tfpipe.cli.failures import UNEXPECTED
+from tfpipe.cli.progress import start_tensorflow
 from tfpipe.cli.tables import print_split_table
 from tfpipe.cli.timed import print_rows
 from tfpipe.errors import UsageError, require_extra
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Row
 
 EXAMPLES = """examples:
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.epochs < 1:
         raise UsageError(f"--epochs is {arguments.epochs}; it must be at least 1.")
     require_extra("tfpipe demo", "mlxtend", "skimage")
-    load_tensorflow()
+    start_tensorflow(quiet=arguments.json)
     output = Path(arguments.output)
     say = (lambda *_: None) if arguments.json else print
     started = time.perf_counter()

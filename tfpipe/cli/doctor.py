@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfpipe import __version__
+from tfpipe.cli.progress import status
 from tfpipe.cli.tables import print_table
 from tfpipe.quiet import load_tensorflow
 
@@ -45,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints what was found; returns 3 if something is wrong."""
-    document = examine()
+    with status("starting TensorFlow", quiet=arguments.json):
+        document = examine()
     if arguments.json:
         print(json.dumps(document))
     else:

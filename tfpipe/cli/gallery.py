@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from tfpipe.cli.arguments import output_file
-from tfpipe.cli.progress import progress
+from tfpipe.cli.progress import progress, start_tensorflow
 from tfpipe.errors import UsageError, require_extra
-from tfpipe.quiet import load_tensorflow
 from tfpipe.storage import write_file
 
 EXAMPLES = """examples:
@@ -46,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif output.exists() and not output.is_dir():
         raise UsageError(f"--output is {arguments.output!r}; it takes a name that ends in .html, or a folder.")
     require_extra("tfpipe gallery", *(["jinja2"] if is_page else []), "PIL")
-    load_tensorflow()
+    start_tensorflow(quiet=arguments.json)
     from tfpipe.report.gallery import Sheet, gallery_page, make_sheet, sheet_names, sheet_png
 
     names = _select(arguments.only, sheet_names())

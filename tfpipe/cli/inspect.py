@@ -7,10 +7,9 @@ import dataclasses
 import json
 import sys
 
-from tfpipe.cli.progress import progress
+from tfpipe.cli.progress import progress, start_tensorflow
 from tfpipe.cli.tables import print_split_table, print_table
 from tfpipe.format.manifest import Manifest, load_manifest, save_manifest
-from tfpipe.quiet import load_tensorflow
 
 EXAMPLES = """examples:
   tfpipe inspect photos_tfrecord
@@ -87,7 +86,7 @@ def _with_statistics(manifest: Manifest, *, quiet: bool) -> Manifest:
     if manifest.schema.payload != "raw":
         print(f"tfpipe: warning: no statistics of {manifest.schema.payload} records.", file=sys.stderr)
         return manifest
-    load_tensorflow()
+    start_tensorflow(quiet=quiet)
     from tfpipe.maintenance.statistics import dataset_moments
 
     with progress("decoding", total=manifest.num_records(), quiet=quiet) as update:

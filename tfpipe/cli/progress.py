@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TextIO
 
+from tfpipe.quiet import load_tensorflow
+
 
 @contextlib.contextmanager
 def progress(
@@ -53,6 +55,24 @@ def step_bar(description: str, *, quiet: bool = False) -> Iterator[Callable[[int
     """Yields a function that moves a bar to (done, of all); see progress."""
     with progress(description, quiet=quiet) as update:
         yield lambda done, total: update(completed=done, total=total)
+
+
+@contextlib.contextmanager
+def status(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Says on a terminal what takes its time, while a `with` block runs that has no steps; then the line is gone."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with _own_stderr() as stderr, Console(file=stderr).status(text):
+        yield
+
+
+def start_tensorflow(*, quiet: bool = False) -> None:
+    """Imports TensorFlow without its messages; a terminal says so, for that takes some seconds."""
+    with status("starting TensorFlow", quiet=quiet):
+        load_tensorflow()
 
 
 @contextlib.contextmanager

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfpipe.cli.arguments import image_size, output_file
-from tfpipe.cli.progress import progress
+from tfpipe.cli.progress import progress, start_tensorflow, status, step_bar
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError, require_extra
 from tfpipe.format.lookup import place_of_index, read_record
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.format.sharding import megabytes
-from tfpipe.quiet import load_tensorflow
 from tfpipe.storage import write_file
 
 if TYPE_CHECKING:
@@ -88,8 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
             threads=arguments.threads,
             on_record=lambda: update(advance=1),
         )
-    findings = find_problems(survey)
-    html = dataset_page(survey, findings, preview=preview, timings=timings, searches=searches)
+    with step_bar("comparing", quiet=arguments.json) as on_step:
+        findings = find_problems(survey, on_step=on_step)
+    with status("drawing", quiet=arguments.json):
+        html = dataset_page(survey, findings, preview=preview, timings=timings, searches=searches)
     write_file(output, html.encode("utf-8", "replace"))
     document = {"dataset": str(arguments.dataset), "output": str(output), **report_document(survey, findings)}
     if arguments.json:
@@ -155,7 +156,7 @@ def _preview(arguments: argparse.Namespace, manifest: Manifest) -> Preview:
     if "image" not in manifest.schema:
         raise UsageError(f"--policy augments images; the records hold {manifest.schema.payload}s.")
     size = image_size(arguments.image_size) or (_SIDE, _SIDE)
-    load_tensorflow()
+    start_tensorflow(quiet=arguments.json)
     from tfpipe.reader.lookup import record_preparer
     from tfpipe.report.dataset import Preview
     from tfpipe.report.page import image_url

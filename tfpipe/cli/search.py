@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from tfpipe.cli.arguments import image_size, output_file
 from tfpipe.cli.failures import INTERRUPTED
-from tfpipe.cli.progress import progress
+from tfpipe.cli.progress import progress, start_tensorflow
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError, require_extra
-from tfpipe.quiet import load_tensorflow
 
 if TYPE_CHECKING:
     from tfpipe.search.bayesian_search import OnTrial
@@ -94,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         require_extra("--report", "jinja2")
     found = _policies(arguments.policy or []) if arguments.method == "compare" else {}
     shared = _shared(arguments)
-    load_tensorflow()
+    start_tensorflow(quiet=arguments.json)
     if arguments.method == "compare":
         return _compare(arguments, found, given, shared)
     return _search(arguments, given, shared)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from tfpipe.cli.arguments import image_size, output_file
+from tfpipe.cli.progress import start_tensorflow
 from tfpipe.errors import UsageError, require_extra
 from tfpipe.format.lookup import Place, find_key, list_shards, place_of_index, read_record, scan_records
 from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.format.schema import Schema
 from tfpipe.format.wire import NotAnExample, parse_example
-from tfpipe.quiet import load_tensorflow
 
 EXAMPLES = """examples:
   tfpipe show photos_tfrecord
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = image_size(arguments.image_size)
     _check(arguments, manifest.schema)
     places = _choose(arguments, manifest)
-    load_tensorflow()
+    start_tensorflow(quiet=arguments.json)
     from tfpipe.reader.lookup import plain_value, record_preparer
 
     if arguments.policy is not None and size is None and None in _image_shape(manifest.schema)[:2]:

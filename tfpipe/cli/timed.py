@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from tfpipe.cli.arguments import image_size, output_file
 from tfpipe.cli.failures import first_line
-from tfpipe.cli.progress import progress
+from tfpipe.cli.progress import progress, start_tensorflow
 from tfpipe.cli.tables import print_table
 from tfpipe.errors import UsageError, require_extra
 from tfpipe.format.manifest import load_manifest
-from tfpipe.quiet import load_tensorflow
 from tfpipe.timing import Pass, Row, cached_share
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def whole_task(arguments: argparse.Namespace) -> Task:
     size = image_size(arguments.image_size)
     if size is None and manifest.schema.payload != "embedding" and None in manifest.schema["image"].shape[:2]:
         size = _DEFAULT_SIZE
-    load_tensorflow()
+    start_tensorflow(quiet=arguments.json)
     from tfpipe.timing.variants import Task
 
     return Task(

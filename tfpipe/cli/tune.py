@@ -9,10 +9,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tfpipe.cli.arguments import output_file
+from tfpipe.cli.progress import start_tensorflow
 from tfpipe.cli.scalings import scaling_sentences
 from tfpipe.cli.tables import print_table
 from tfpipe.cli.timed import add_task_arguments, make_benchmark, pass_bar, print_rows, serial_seconds, whole_task
-from tfpipe.quiet import load_tensorflow
 
 if TYPE_CHECKING:
     from tfpipe.timing.benchmark import Benchmark
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         output_file(arguments.output)
     task = whole_task(arguments)
-    load_tensorflow()
+    start_tensorflow(quiet=arguments.json)
     from tfpipe.reader.damage import naming_damage
     from tfpipe.timing.tuning import tune
 

@@ -31,7 +31,6 @@ import tensorflow as tf
 from tfpipe.errors import UsageError
 from tfpipe.format.example import decode_batch, decode_parsed, decode_record, has_fixed_lengths, parse_batch
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.images.boxes import place_regions
 from tfpipe.reader.caching import cache_dataset
 from tfpipe.reader.crops import Crop
 from tfpipe.reader.damage import Skipped
@@ -43,6 +42,7 @@ from tfpipe.reader.mixtures import check_weights, class_groups, common_manifest,
 from tfpipe.reader.options import ReadOptions, to_integer
 from tfpipe.reader.order import EpochCounter, epochs
 from tfpipe.reader.pipeline import Stream, read_epochs, read_share
+from tfpipe.reader.placing import place
 from tfpipe.reader.plan import ReadPlan, plan_reading
 from tfpipe.reader.positions import Order
 from tfpipe.reader.records import open_records
@@ -53,7 +53,6 @@ from tfpipe.reader.request import (
     check_files,
     check_request,
     needed_schema,
-    regions_in_pixels,
     size_to_make,
 )
 from tfpipe.reader.service import read_from_workers
@@ -290,9 +289,7 @@ def _features(decode: Callable[..., Batch], record: Any, request: Request, draw:
     if request.labels is not None and request.schema.label_kind == "multi":
         # For each record, unlike all other labels: rows of unequal length can't be batched.
         features["label_int"] = _multi_hot(features["label_int"], len(request.manifest.class_names))
-    if request.labels in (None, "boxes") and (names := regions_in_pixels(request.manifest, request.schema)):
-        features |= place_regions(features, names, request.image_size, resize=str(request.resize))
-    return features
+    return place(features, request, resizer)
 
 
 def _parse_batch(serialized: tf.Tensor, request: Request) -> Batch:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfpipe.format.sharding import megabytes
+from tfpipe.maintenance.examine import OnStep
 from tfpipe.maintenance.health.lookalikes import find_lookalikes
 from tfpipe.maintenance.health.near import near_groups, same_groups
 from tfpipe.maintenance.health.survey import Survey
@@ -51,11 +52,16 @@ class Finding:
     whole: bool = False
 
 
-def find_problems(survey: Survey) -> list[Finding]:
-    """All findings, the most severe first."""
+def find_problems(survey: Survey, *, on_step: OnStep = lambda done, total: None) -> list[Finding]:
+    """All findings, the most severe first.
+
+    Args:
+      survey: of the dataset.
+      on_step: called with the numbers of images that were compared with all others, and of all.
+    """
     found = [
         *_damaged(survey),
-        *_duplicates(survey),
+        *_duplicates(survey, on_step),
         *_mislabelled(survey),
         *_group_leaks(survey),
         *_images(survey),
@@ -77,7 +83,7 @@ def _damaged(survey: Survey) -> list[Finding]:
 # ---- duplicates
 
 
-def _duplicates(survey: Survey) -> list[Finding]:
+def _duplicates(survey: Survey, on_step: OnStep) -> list[Finding]:
     exact = same_groups(survey.digests)
     found = _split_groups(survey, "exact_duplicates", "the same image", exact)
     conflicts = [group for group in exact if len(np.unique(survey.labels[group])) > 1]
@@ -87,9 +93,9 @@ def _duplicates(survey: Survey) -> list[Finding]:
         found.append(_of_groups(survey, Finding("label_conflicts", "error", title, advice), conflicts))
     first = np.flatnonzero(survey.measured)
     first = first[np.unique(survey.digests[first], return_index=True)[1]]
-    chosen = {name: survey.columns[name][first] for name in ("perceptual_hash", "shape", "strength")}
+    hashes, shapes, strengths = (survey.columns[name][first] for name in ("perceptual_hash", "shape", "strength"))
     most = _WHOLE_SHARE * len(first)
-    near, alike = near_groups(chosen["perceptual_hash"], chosen["shape"], chosen["strength"], most_alike=most)
+    near, alike = near_groups(hashes, shapes, strengths, most_alike=most, on_step=on_step)
     if _is_whole(alike, len(first)):
         finding = Finding("near_duplicates", "note", "", "", whole=True)
         return [*found, _as_whole(finding, "More than half of this dataset's images are like another one")]

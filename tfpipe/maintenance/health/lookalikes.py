@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MOST_REFERENCES, _NEIGHBOURS, _NEAREST, _CHUNK = 8192, 7, 3, 256
+_MOST_REFERENCES, _NEIGHBOURS, _NEAREST, _CHUNK, _BLOCKS = 8192, 7, 3, 512, 64
 # Of the neighbours of all images, so many must be of the image's own class, or looks say nothing of classes.
 _LEAST_AGREEMENT = 0.6
 _LEAST_SHARE = 0.6
@@ -46,29 +46,36 @@ def find_lookalikes(looks: np.ndarray, labels: np.ndarray, folders: np.ndarray, 
     """
     if len(looks) < 2 * _LEAST_RECORDS or len(np.unique(labels[labels >= 0])) < 2:
         return []
-    own = labels[_nearest(looks, np.arange(len(looks)))]
+    everyone = np.arange(len(looks))
+    own = labels[nearest(looks, everyone, everyone)]
     if (own == labels[:, None]).mean() < _LEAST_AGREEMENT:
         return []
-    near = labels[_nearest(looks, folders)]
     found = []
     for folder in np.unique(folders):
         records = np.flatnonzero(folders == folder)
         label = int(labels[records[0]])
-        if len(records) >= _LEAST_RECORDS and label >= 0:
-            other = _vote(near[records].ravel())
-            share = float((near[records] == other).mean())
-            if other not in (label, -1) and share >= _LEAST_SHARE and _is_mixed(own[records, :_NEAREST], labels, other):
+        mixed = _mixed_with(own[records, :_NEAREST], labels) - {label, -1}
+        # Of most folders no class is mixed with theirs, and nothing outside of them needs to be compared.
+        if len(records) >= _LEAST_RECORDS and label >= 0 and mixed:
+            near = labels[nearest(looks, records, folders)]
+            other = _vote(near.ravel())
+            share = float((near == other).mean())
+            if other in mixed and share >= _LEAST_SHARE:
                 found.append(Lookalike(names[int(folder)], label, other, share, records))
     return [one for one in found if not any(_is_counterpart(one, another) for another in found)]
 
 
-def _is_mixed(neighbours: np.ndarray, labels: np.ndarray, other: int) -> bool:
-    """Whether images have neighbours of a class as often as if they belonged to it: half of that is enough.
+def _mixed_with(neighbours: np.ndarray, labels: np.ndarray) -> set[int]:
+    """The classes of which images have neighbours as often as if they belonged to them: half of that is enough.
 
     A class also has a nearest other class; but it has few neighbours there, since most are of its own.
     """
-    others = int((labels == other).sum())
-    return float((neighbours == other).mean()) >= 0.5 * others / (others + len(neighbours))
+    found = set()
+    for other, count in zip(*np.unique(neighbours, return_counts=True), strict=True):
+        others = int((labels == other).sum())
+        if count / neighbours.size >= 0.5 * others / (others + len(neighbours)):
+            found.add(int(other))
+    return found
 
 
 def _is_counterpart(one: Lookalike, another: Lookalike) -> bool:
@@ -82,19 +89,38 @@ def _vote(labels: np.ndarray) -> int:
     return int(values[np.argmax(counts)])
 
 
-def _nearest(looks: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """For each image, the numbers of the _NEIGHBOURS nearest of a sample that are not of its group, by distance."""
-    count = len(looks)
-    step = max(1, -(-count // _MOST_REFERENCES))
-    references = np.arange(0, count, step)
+def nearest(looks: np.ndarray, records: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The numbers of the nearest of a sample that are not of an image's group, by distance: int [M, _NEIGHBOURS].
+
+    Args:
+      looks: [N, D] float32.
+      records: [M], the numbers of the images.
+      groups: int [N].
+    """
+    references = np.arange(0, len(looks), max(1, -(-len(looks) // _MOST_REFERENCES)))
     chosen = looks[references]
-    squares = (chosen * chosen).sum(1)
-    parts = []
-    for begin in range(0, count, _CHUNK):
-        rows = slice(begin, begin + _CHUNK)
-        distances = squares - 2 * looks[rows] @ chosen.T
-        distances[groups[rows, None] == groups[references]] = np.inf
-        nearest = np.argpartition(distances, min(_NEIGHBOURS, len(references) - 1), axis=1)[:, :_NEIGHBOURS]
-        order = np.argsort(np.take_along_axis(distances, nearest, 1), axis=1)
-        parts.append(references[np.take_along_axis(nearest, order, 1)])
-    return np.concatenate(parts)
+    # One product of matrices is all squares of distances but for what is the same in a row: |b|^2 - 2 ab.
+    factors = np.c_[-2 * chosen, (chosen * chosen).sum(1)].T
+    buffer = np.empty((_CHUNK, len(references)), np.float32)
+    found = np.empty((len(records), _NEIGHBOURS), np.int64)
+    for begin in range(0, len(records), _CHUNK):
+        rows = records[begin : begin + _CHUNK]
+        distances = np.matmul(np.c_[looks[rows], np.ones(len(rows), np.float32)], factors, out=buffer[: len(rows)])
+        np.putmask(distances, groups[rows, None] == groups[references], np.inf)
+        found[begin : begin + _CHUNK] = references[_smallest(distances)]
+    return found
+
+
+def _smallest(values: np.ndarray) -> np.ndarray:
+    """The places of the _NEIGHBOURS smallest values of each row, by value; a fifth of the time of argpartition.
+
+    The smallest values of as many blocks bound them from above, and few other values are below that bound.
+    """
+    length = values.shape[1]
+    blocks = min(_BLOCKS, length)
+    minima = values[:, : length // blocks * blocks].reshape(len(values), -1, blocks).min(1)
+    bounds = np.partition(minima, _NEIGHBOURS - 1, axis=1)[:, _NEIGHBOURS - 1 : _NEIGHBOURS]
+    rows, places = np.divmod(np.flatnonzero(values <= bounds), length)
+    order = np.lexsort((values[rows, places], rows))
+    first = np.searchsorted(rows, np.arange(len(values)))
+    return places[order][first[:, None] + np.arange(_NEIGHBOURS)]

@@ -13,6 +13,8 @@ import numpy as np
 
 # The longer side at which an image is measured: detail below it does not reach a model either.
 WORKING_SIDE = 256
+# Colours are measured where the longer side is at least this: a JPEG stores them at half its size anyway.
+_COLOUR_SIDE = 64
 _HASH_SIDE, _FREQUENCIES, _HASH_FREQUENCIES = 32, 9, 8
 _SHADES = 8
 # The lengths of a Measures' shape and look.
@@ -53,67 +55,75 @@ class Measures(NamedTuple):
 
 def measure_image(image: Any) -> Measures:
     """The measures of a Pillow image of mode RGB; only its size is changed here."""
-    image = _reduced(image)
-    gray = image.convert("L")
+    gray, small = _reduced(image.convert("L")), image.reduce(max(1, max(image.size) // _COLOUR_SIDE))
     counts = np.array(gray.histogram())
-    low, dim, high, bright = (_levels(counts, share) for share in (0.01, 0.05, 0.99, 0.998))
+    low, dim, high, bright = _levels(counts, 0.01, 0.05, 0.99, 0.998)
     shares = counts[counts > 0] / counts.sum()
-    fine, coarse = _contrasts(np.asarray(gray, np.float32))
+    fine, coarse = _contrasts(np.asarray(gray).astype(np.int16))
     perceptual_hash, shape, strength = _shape(gray)
     return Measures(
         bright=bright,
         dim=dim,
         span=high - low,
         entropy=float(-(shares * np.log2(shares)).sum()),
-        chroma=_chroma(image),
+        chroma=_chroma(small),
         # With 2 levels added, the noise of an even surface is not taken for detail.
         detail=fine / (coarse + 2),
         contrast=coarse,
         perceptual_hash=perceptual_hash,
         shape=shape,
         strength=strength,
-        look=_look(image),
+        look=_look(small),
     )
 
 
-def _reduced(image: Any) -> Any:
-    """The image, its longer side at most WORKING_SIDE."""
+def _reduced(gray: Any) -> Any:
+    """The image, its longer side at most WORKING_SIDE. It takes a quarter of the time where it is gray already."""
     from PIL import Image
 
-    ratio = max(image.size) / WORKING_SIDE
+    ratio = max(gray.size) / WORKING_SIDE
     if ratio <= 1:
-        return image
-    return image.resize(tuple(max(1, round(side / ratio)) for side in image.size), Image.Resampling.BOX)
+        return gray
+    return gray.resize(tuple(max(1, round(side / ratio)) for side in gray.size), Image.Resampling.BOX)
 
 
-def _levels(counts: np.ndarray, share: float) -> int:
-    """The level below or at which a share of the pixels is."""
-    return int(np.searchsorted(np.cumsum(counts), share * counts.sum()))
+def _levels(counts: np.ndarray, *shares: float) -> list[int]:
+    """The levels below or at which shares of the pixels are."""
+    below = np.cumsum(counts)
+    return [int(level) for level in np.searchsorted(below, np.array(shares) * below[-1])]
 
 
 def _chroma(image: Any) -> int:
-    red, green, blue = (np.asarray(part) for part in image.split())
-    largest, smallest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
-    return _levels(np.bincount((largest - smallest).ravel(), minlength=256), 0.99)
+    from PIL import ImageChops
+
+    red, green, blue = image.split()
+    largest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    smallest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    return _levels(np.array(ImageChops.difference(largest, smallest).histogram()), 0.99)[0]
 
 
 def _contrasts(gray: np.ndarray) -> tuple[float, float]:
-    """The root mean square of what a binomial filter takes away, at full size and at a quarter of it."""
-    return _rough(gray), _rough(_halved(_halved(gray)))
+    """The root mean square of what a binomial filter takes away, at full size and at a quarter of it.
+
+    Args:
+      gray: int16 [H, W], levels of 0 to 255; 16 times as many are within int16.
+    """
+    return _rough(gray), _rough(_halved(_halved(gray)).astype(np.float32) / 16)
 
 
 def _halved(gray: np.ndarray) -> np.ndarray:
+    """The sums of 2 x 2 pixels; where there are no two, the pixels four times."""
     height, width = gray.shape
     if min(height, width) < 2:
-        return gray
+        return 4 * gray
     even = gray[: height // 2 * 2, : width // 2 * 2]
     rows = even[::2] + even[1::2]
-    return (rows[:, ::2] + rows[:, 1::2]) / 4
+    return rows[:, ::2] + rows[:, 1::2]
 
 
 def _rough(gray: np.ndarray) -> float:
-    taken = (gray - _summed(_summed(gray).T).T / 16).ravel()
-    return float(np.sqrt(taken @ taken / taken.size))
+    taken = (16 * gray - _summed(_summed(gray).T).T).astype(np.float32).ravel()
+    return float(np.sqrt(taken @ taken / taken.size)) / 16
 
 
 def _summed(gray: np.ndarray) -> np.ndarray:
@@ -138,7 +148,8 @@ def _shape(gray: Any) -> tuple[int, np.ndarray, float]:
     frequencies = _cosines() @ small @ _cosines().T
     vector = frequencies.ravel()[1:]
     lowest = frequencies[:_HASH_FREQUENCIES, :_HASH_FREQUENCIES].ravel()[1:]
-    bits = np.packbits(lowest > np.median(lowest)).tobytes()
+    # np.median takes seven times as long.
+    bits = np.packbits(lowest > np.sort(lowest)[len(lowest) // 2]).tobytes()
     strength = float(np.linalg.norm(vector))
     return int.from_bytes(bits, "big"), vector / max(strength, 1e-6), strength
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfpipe.maintenance.examine import OnStep
+
 MOST_BITS = 12
 _LEAST_COSINE = 0.94
 # Of digits, 54 % of 200 and 85 % of 1,000 have another as near as this; of crops of photographs, at most 2 %.
@@ -44,7 +46,12 @@ def same_groups(digests: np.ndarray) -> list[np.ndarray]:
 
 
 def near_groups(
-    hashes: np.ndarray, shapes: np.ndarray, strengths: np.ndarray, *, most_alike: float = np.inf
+    hashes: np.ndarray,
+    shapes: np.ndarray,
+    strengths: np.ndarray,
+    *,
+    most_alike: float = np.inf,
+    on_step: OnStep = lambda done, total: None,
 ) -> tuple[list[np.ndarray], int]:
     """The groups of images that are nearly the same, and how many images are alike.
 
@@ -55,6 +62,7 @@ def near_groups(
       shapes: [N, D], vectors of length 1.
       strengths: [N], their lengths before.
       most_alike: the comparison ends, with no groups, when more images than this are found to be alike.
+      on_step: called with the numbers of images that were compared with all others, and of all.
 
     Returns:
       For each group the numbers of its records, sorted; and the number of images that another one resembles by the
@@ -63,7 +71,7 @@ def near_groups(
     chosen = np.flatnonzero(strengths >= _LEAST_STRENGTH)
     hashes, shapes = hashes[chosen], shapes[chosen].astype(np.float32)
     roots, alike = np.arange(len(chosen)), np.zeros(len(chosen), bool)
-    for pairs in _alike_pairs(hashes, shapes):
+    for pairs in _alike_pairs(hashes, shapes, on_step):
         alike[pairs.ones] = alike[pairs.others] = True
         if alike.sum() > most_alike:
             return [], int(alike.sum())
@@ -71,7 +79,7 @@ def near_groups(
     return [chosen[group] for group in same_groups(roots)], int(alike.sum())
 
 
-def _alike_pairs(hashes: np.ndarray, shapes: np.ndarray) -> Iterator[_Pairs]:
+def _alike_pairs(hashes: np.ndarray, shapes: np.ndarray, on_step: OnStep) -> Iterator[_Pairs]:
     """Yields the pairs that are alike by the looser measure, some at a time."""
     # One buffer for all tiles: to get memory for each takes longer than to fill it.
     buffer = np.empty(_ROWS * _COLUMNS, np.uint64)
@@ -92,6 +100,7 @@ def _alike_pairs(hashes: np.ndarray, shapes: np.ndarray) -> Iterator[_Pairs]:
             same = (cosines >= _LEAST_COSINE) & (bits[ones, others] <= MOST_BITS)
             if alike.any():
                 yield _Pairs(ones[alike] + top, others[alike] + left, same[alike])
+        on_step(min(top + _ROWS, len(hashes)), len(hashes))
 
 
 def _joined(roots: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,8 @@ from tfpipe.maintenance.health.measures import LOOK_SIZE, SHAPE_SIZE, WORKING_SI
 from tfpipe.maintenance.health.stored import open_stored, stored_digest, text_of
 from tfpipe.storage import local_copy
 
-_AT_ONCE = 32
+# Records that a thread takes at a time, so that handing them over costs little; and how many such parts wait at once.
+_TOGETHER, _AT_ONCE = 4, 8
 
 
 class Damage(NamedTuple):
@@ -137,16 +139,17 @@ def _read_shard(manifest: Manifest, shard: Shard, damaged: list[Damage]) -> Iter
         damaged.append(Damage(shard.path, 0, f"the file can't be read: {error.strerror}"))
 
 
-def _in_threads(function: Callable[[bytes], _Row], items: Iterable[bytes], threads: int | None) -> Iterator[_Row]:
+def _in_threads(function: Callable[[bytes], _Row], items: Iterator[bytes], threads: int | None) -> Iterator[_Row]:
     """The results in the order of the items, of which only a few are taken at a time."""
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
-        waiting: deque[Future[_Row]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= _AT_ONCE:
-                yield waiting.popleft().result()
+    threads = threads or len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[list[_Row]]] = deque()
+        while part := list(islice(items, _TOGETHER)):
+            waiting.append(pool.submit(lambda part: [function(item) for item in part], part))
+            if len(waiting) >= max(_AT_ONCE, threads):
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
 
 
 class _Rows:
