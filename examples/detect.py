@@ -74,7 +74,7 @@ def build(size: int, classes: int) -> tuple[keras.Model, keras.Model]:
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(images)
     for width, stride in ((16, 2), (32, 2), (64, 2), (64, 1), (64, 1)):
         x = keras.layers.Conv2D(width, 3, strides=stride, padding="same", use_bias=False)(x)
-        x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(x))
     # Few cells have a box: the classes begin at 2 %.
     start = keras.initializers.Constant([-4.0] * classes + [0.5] * 4)
     raw = keras.layers.Conv2D(classes + 4, 1, bias_initializer=start)(x)

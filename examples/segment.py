@@ -39,18 +39,18 @@ def convert(listing: Path, masks: Path, output: Path) -> None:
 def build() -> keras.Model:
     """A U-net of two levels: tiles to the logits of background and classes."""
     tiles = keras.Input((SIZE // 2, SIZE // 2, 3), dtype="uint8")
-    fine = _block(keras.layers.Rescaling(1 / 127.5, offset=-1)(tiles), 16)
-    middle = _block(keras.layers.MaxPooling2D()(fine), 32)
-    coarse = _block(keras.layers.MaxPooling2D()(middle), 64)
-    middle = _block(keras.layers.Concatenate()([keras.layers.UpSampling2D()(coarse), middle]), 32)
-    fine = _block(keras.layers.Concatenate()([keras.layers.UpSampling2D()(middle), fine]), 16)
+    fine = _block(keras.layers.Rescaling(1 / 127.5, offset=-1)(tiles), 8)
+    middle = _block(keras.layers.MaxPooling2D()(fine), 16)
+    coarse = _block(keras.layers.MaxPooling2D()(middle), 32)
+    middle = _block(keras.layers.Concatenate()([keras.layers.UpSampling2D()(coarse), middle]), 16)
+    fine = _block(keras.layers.Concatenate()([keras.layers.UpSampling2D()(middle), fine]), 8)
     return keras.Model(tiles, keras.layers.Conv2D(len(CLASSES) + 1, 1)(fine))
 
 
 def _block(x: tf.Tensor, width: int) -> tf.Tensor:
     for _ in range(2):
         x = keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
-        x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(x))
     return x
 
 
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     transforms = [augment.flip_left_right(), augment.copy_paste(), TILES]
     train = tfpipe.make_dataset(given.work / "records", labels="mask", transforms=transforms, **options)
     model = build()
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(train, epochs=given.epochs)
     found = score(model, tfpipe.make_dataset(given.work / "records", "validation", labels=None, **options))
     print(json.dumps(found))

@@ -29,6 +29,7 @@ import tensorflow as tf
 from tfpipe.reader.options import ReadOptions
 from tfpipe.storage import STALE_SECONDS, remove_drafts, rename_drafts, replace_file
 from tfpipe.tf_internals import CountedDataset
+from tfpipe.tf_internals.clock import ClockedDataset
 
 _POSITION, _WEIGHTS = "position.json", ".weights.h5"
 
@@ -224,10 +225,10 @@ def _generators(model: keras.Model) -> list[Any]:
 class InputWait(keras.callbacks.Callback):
     """Reports the share of the training time that is spent waiting for input: in progress bar and logs, at epoch ends.
 
-    The clock is read inside the dataset, behind its prefetching: when fit asks for a batch, and when it gets it. So
-    batches that are made during the step do not count, as they should not. `input_wait` in the logs is the share of the
-    epoch's time so far, in [0, 1]. Under a distribution strategy other than one device, batches are fetched ahead of
-    the step, and the share is too high.
+    The clock is read where fit takes a batch from the dataset's iterator: before, and when it has it. So batches that
+    are made during the step do not count, as they should not. `input_wait` in the logs is the share of the epoch's time
+    so far, in [0, 1]. Stages that come after the clock hide it, such as those of fit's class_weight or of a
+    distribution strategy: then a warning says that nothing was measured.
     """
 
     def __init__(self, *, log_dir: str | os.PathLike[str] | None = None, verbose: bool = True) -> None:
@@ -246,26 +247,13 @@ class InputWait(keras.callbacks.Callback):
         self._epoch_begun = self._last_end = self._waited_before = self._waited_so_far = 0.0
 
     def over(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The dataset with a clock behind its last stage; give fit the returned one, without further stages.
+        """The dataset with a clock in its iterators; give fit the returned one, without further stages.
 
-        The clock is on the CPU: batches that ReadOptions(device=) puts on another device come back through it.
+        No stage is added: batches that ReadOptions(device=) puts on a device stay there.
         """
-        with tf.device("CPU:0"):
-            waited = self._waited = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="input_wait_seconds")
-        # zip asks its parts one after another: the first gives the time of asking, then the second is waited for.
-        asked = tf.data.Dataset.from_tensors(0).repeat().map(lambda _: tf.timestamp())
-
-        def got(asked_at: tf.Tensor, batch: Any) -> Any:
-            with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-                now = tf.timestamp()
-            with tf.control_dependencies([waited.assign_add(now - asked_at)]):
-                return tf.nest.map_structure(tf.identity, batch, expand_composites=True)
-
-        timed = tf.data.Dataset.zip(asked, dataset).map(got)
-        settings = tf.data.Options()
-        # Otherwise TensorFlow would put a prefetch behind the clock, and the clock would time that.
-        settings.experimental_optimization.inject_prefetch = False
-        return CountedDataset(timed.with_options(settings), lambda: int(dataset.cardinality()))
+        timed = ClockedDataset(dataset)
+        self._waited = timed.waited
+        return timed
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Raises ValueError for a fit whose dataset has no clock."""
@@ -290,7 +278,14 @@ class InputWait(keras.callbacks.Callback):
         self._write(self._steps, input_wait_seconds=wait_seconds, step_seconds=step_seconds)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Reports the wait of the epoch; validation does not count."""
+        """Reports the wait of the epoch; validation does not count. Warns where the clock was never read."""
+        if self._epoch_steps and not self.waited_seconds:
+            warnings.warn(
+                "InputWait measured nothing: fit put stages behind wait.over(train), as it does for class_weight and "
+                "under a distribution strategy.",
+                stacklevel=2,
+            )
+            return
         if logs is not None:
             logs["input_wait"] = self._share
         self._write(epoch, input_wait=self._share)

@@ -95,6 +95,7 @@ def move_regions(
     import tensorflow as tf
 
     from tfpipe.images.boxes import place_regions
+    from tfpipe.images.fit import Resize
 
     extras = list(ref.extras)
     with tf.device("CPU:0"):
@@ -102,7 +103,7 @@ def move_regions(
             c.name: tf.constant(np.array(extras[c.index].split(), np.float32).reshape(-1, *c.row)) for c in columns
         }
         stored = {"shape": tf.constant([image.height, image.width]), "orientation": tf.constant(image.orientation)}
-        moved = place_regions(given | stored, tuple(given), size, resize=resize)
+        moved = place_regions(given | stored, tuple(given), None if size is None else Resize(size, resize))
         for column in columns:
             extras[column.index] = " ".join(map(repr, moved[column.name].numpy().ravel().tolist()))
     return ref._replace(extras=tuple(extras))

@@ -19,6 +19,7 @@ import tfpipe
 from tfpipe.format.manifest import load_manifest
 from tfpipe.images.boxes import fit_boxes, place_regions, turn_boxes
 from tfpipe.images.decode import resize_image, resize_mask, turn_upright
+from tfpipe.images.fit import Resize
 
 HEIGHT, WIDTH = 30, 44
 BOX = (6, 4, 22, 10)
@@ -51,17 +52,17 @@ def test_a_turned_box_marks_what_it_marked(orientation: int) -> None:
 def test_a_fitted_box_marks_what_it_marked(size: tuple[int, int], resize: str) -> None:
     box = (16, 8, 28, 20)
     image = resize_image(tf.constant(marked(box)), size, resize=resize).numpy()
-    (fitted,) = fit_boxes(tf.constant([box], tf.float32), (HEIGHT, WIDTH), size, resize=resize).numpy()
+    (fitted,) = fit_boxes(tf.constant([box], tf.float32), (HEIGHT, WIDTH), Resize(size, resize)).numpy()
     # The gray of a border is half of white at the border, to a pixel.
     np.testing.assert_allclose(fitted, found_box(image), atol=1)
 
 
 def test_a_crop_cuts_boxes_at_its_border_and_no_boxes_stay_none() -> None:
     boxes = tf.constant([[0, 0, 44, 30], [0, 5, 3, 9]], tf.float32)
-    fitted = fit_boxes(boxes, (30, 44), (30, 30), resize="crop").numpy()
+    fitted = fit_boxes(boxes, (30, 44), Resize((30, 30), "crop")).numpy()
     assert fitted.tolist() == [[0, 0, 30, 30], [0, 5, 0, 9]]
     empty = tf.zeros([0, 4])
-    assert fit_boxes(turn_boxes(empty, (30, 44), 6), (44, 30), (8, 8)).shape == (0, 4)
+    assert fit_boxes(turn_boxes(empty, (30, 44), 6), (44, 30), Resize((8, 8))).shape == (0, 4)
 
 
 @given(
@@ -86,7 +87,7 @@ def test_boxes_masks_and_points_are_where_the_pixels_are(
         "shape": tf.constant([HEIGHT, WIDTH, 3]),
         "orientation": turned,
     }
-    moved = place_regions(features, ("boxes", "keypoints", "polygons"), size, resize=resize)
+    moved = place_regions(features, ("boxes", "keypoints", "polygons"), Resize(size, resize))
     box = moved["boxes"].numpy()[0]
     (across, down, visible), _ = moved["keypoints"].numpy()[0]
     inside = 0 <= across <= size[1] and 0 <= down <= size[0]

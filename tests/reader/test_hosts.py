@@ -90,6 +90,7 @@ tf.config.set_logical_device_configuration(
 )
 from tfpipe.reader.dataset import make_dataset
 from tfpipe.reader.options import ReadOptions
+from tfpipe.tf_internals.clock import ClockedDataset
 
 def noted(batch, seed):
     return {**batch, "label": batch["label"] + 1}
@@ -111,6 +112,8 @@ for number, (images, labels) in enumerate(dataset):
     if len(sys.argv) > 2 and number == 2 * int(sys.argv[2]) + 1:
         break
     print("batch", images.device[-5:], labels.device[-5:], float(tf.reduce_min(labels)))
+clocked = ClockedDataset(dataset)
+print("clocked", next(iter(clocked))[0].device[-5:], float(clocked.waited) > 0)
 """
 
 
@@ -121,4 +124,5 @@ def test_batches_and_transforms_are_placed_on_the_device(raw_dataset, repeat):
     command = [sys.executable, "-c", PLACED, str(raw_dataset.directory), *[str(batches)] * repeat]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[:2] == ["transforms CPU:1", "decoding CPU:0"]
-    assert lines[2:] == ["batch CPU:1 CPU:1 1.0"] * (2 * batches + 1 if repeat else batches)
+    assert lines[2:-1] == ["batch CPU:1 CPU:1 1.0"] * (2 * batches + 1 if repeat else batches)
+    assert lines[-1] == "clocked CPU:1 True"

@@ -114,6 +114,14 @@ def test_a_piece_is_a_part_of_a_batch_that_stays_in_a_cores_cache():
         assert size % plan(batch_size=size).piece_records == 0
 
 
+def test_large_files_are_decoded_in_small_pieces_so_that_all_cores_work_on_a_batch():
+    assert plan(record_bytes=100_000).piece_records == 32
+    assert plan(record_bytes=500_000).piece_records == 8
+    assert plan(record_bytes=2_000_000, batch_size=8).piece_records == 2
+    assert plan(record_bytes=2_000_000, batch_size=37).piece_records == 1
+    assert plan(record_bytes=9_000_000).piece_records == 1
+
+
 def test_cores_share_batches_and_budgets_bound_what_is_in_flight():
     found = plan(cores=64)
     assert (found.calls, found.batches_at_once, found.reads_at_once) == (64, 2, 4)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import subprocess
+import sys
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfpipe
 from tfpipe import augment, layers
 from tfpipe.format.manifest import Manifest
-from tfpipe.reader.transforms import INSTEAD, check_transforms
+from tfpipe.reader.transforms import INSTEAD, check_transforms, transform_runs
 
 
 class OneArgument:
@@ -107,3 +111,53 @@ def test_every_layer_that_keras_draws_with_has_its_answer() -> None:
         names = {"augment": augment, "height": 4, "width": 4, "mean": 0.5, "std": 0.2}
         if text.startswith("augment"):
             assert callable(eval(call[0], names))
+
+
+def twice(batch: dict[str, Any], seed: Any) -> dict[str, Any]:
+    # AutoGraph makes a conditional of it.
+    if tf.reduce_sum(batch["label"]) > -1:
+        batch = {**batch, "label": batch["label"] * 2}
+    return batch
+
+
+def test_users_functions_stay_in_maps_of_their_own_and_change_no_draw(raw_dataset: Manifest) -> None:
+    own = [augment.flip_left_right(), augment.mixup(0.4)]
+    chosen = [own[0], twice, twice, own[1]]
+    assert transform_runs(chosen) == [(range(1), True), (range(1, 3), False), (range(3, 4), True)]
+    hidden = [lambda batch, seed, one=one: one(batch, seed) for one in chosen]
+    apart, together = (
+        tfpipe.make_dataset(raw_dataset, batch_size=4, image_size=8, transforms=some, seed=3)
+        for some in (chosen, hidden)
+    )
+    assert apart.element_spec == together.element_spec
+    for ours, theirs in zip(apart, together, strict=True):
+        for found, wanted in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+OPTIMIZED = """
+import sys
+import tensorflow as tf
+import tfpipe
+from tfpipe import augment
+
+def halved(batch, seed):
+    return {**batch, "label": batch["label"] / 2}
+
+transforms = [augment.op("solarize", (0, 256))] + [halved] * int(sys.argv[2])
+dataset = tfpipe.make_dataset(sys.argv[1], batch_size=4, image_size=8, transforms=transforms)
+for epoch in range(2):
+    print("epoch", epoch, file=sys.stderr, flush=True)
+    next(iter(dataset))
+"""
+
+
+@pytest.mark.parametrize("users", [0, 1])
+def test_an_epoch_begins_without_a_pass_over_compiled_programs(raw_dataset: Manifest, users: int) -> None:
+    """Grappler's own log: it went through each function of the program, at every epoch."""
+    command = [sys.executable, "-c", OPTIMIZED, str(raw_dataset.directory), str(users)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "meta_optimizer=1"}
+    log = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stderr
+    second = log.partition("epoch 1")[2]
+    items = re.findall(r"Starting optimization for grappler item: (\S+)", second)
+    assert len([name for name in items if "Dataset" in name]) == users

@@ -5,7 +5,7 @@ image, so that the whole image is 0, 0, width, height. Points are float32 [..., 
 visibility. Those in a record refer to the image as it is stored there.
 
     boxes = turn_boxes(boxes, stored_size, orientation)
-    boxes = fit_boxes(boxes, upright_size, (224, 224), resize="pad")
+    boxes = fit_boxes(boxes, upright_size, Resize((224, 224), "pad"))
 """
 
 from __future__ import annotations
@@ -15,30 +15,44 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfpipe.images.decode import mirrored_axes, resized_geometry, upright_size
+from tfpipe.images.decode import mirrored_axes, upright_size
+from tfpipe.images.fit import Resizer
 
 
-def place_regions(features: Mapping[str, tf.Tensor], names: tuple[str, ...], target: Any, *, resize: str) -> Any:
+def place_regions(
+    features: Mapping[str, tf.Tensor], names: tuple[str, ...], resizer: Resizer | None
+) -> dict[str, tf.Tensor]:
     """The boxes and points of a record on its image as batches have it: upright, in the size that was asked for.
 
     Args:
       features: of which are read those named, `shape`, and `orientation` where there is one.
       names: of what is moved: boxes or points.
-      target: (height, width) of the image after; None keeps its own.
-      resize: "pad", "stretch" or "crop".
-
-    Returns:
-      A dict of the features named.
+      resizer: brings the upright image to its size; None keeps its own.
     """
-    found, size = {name: features[name] for name in names}, features["shape"][:2]
-    if "orientation" in features:
-        turn = {name: turn_boxes if name == "boxes" else turn_points for name in names}
-        found = {name: turn[name](value, size, features["orientation"]) for name, value in found.items()}
-        size = upright_size(size, features["orientation"])
-    if target is None:
+    found, size = _upright(features, names)
+    if resizer is None:
         return found
     fit = {name: fit_boxes if name == "boxes" else fit_points for name in names}
-    return {name: fit[name](value, size, target, resize=resize) for name, value in found.items()}
+    return {name: fit[name](value, size, resizer) for name, value in found.items()}
+
+
+def visible_shares(features: Mapping[str, tf.Tensor], resizer: Resizer) -> tf.Tensor:
+    """The share of each box's area that place_regions leaves inside of the image, float64 [N]."""
+    found, size = _upright(features, ("boxes",))
+    whole = tf.reshape(_fitted(_corners(found["boxes"]), size, resizer), [-1, 4])
+    left = tf.clip_by_value(whole, 0.0, _most(resizer, 2))
+    before, after = (tf.reduce_prod(part[:, 2:] - part[:, :2], axis=1) for part in (whole, left))
+    return tf.math.divide_no_nan(after, before)
+
+
+def _upright(features: Mapping[str, tf.Tensor], names: tuple[str, ...]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Boxes and points on the upright image, and its height and width."""
+    found, size = {name: features[name] for name in names}, features["shape"][:2]
+    if "orientation" not in features:
+        return found, size
+    turn = {name: turn_boxes if name == "boxes" else turn_points for name in names}
+    turned = {name: turn[name](value, size, features["orientation"]) for name, value in found.items()}
+    return turned, upright_size(size, features["orientation"])
 
 
 def turn_boxes(boxes: Any, size: Any, orientation: Any) -> tf.Tensor:
@@ -62,29 +76,28 @@ def turn_points(points: Any, size: Any, orientation: Any) -> tf.Tensor:
     return tf.concat([place, points[..., 2:]], axis=-1)
 
 
-def fit_boxes(boxes: Any, size: Any, target: tuple[int, int], *, resize: str = "pad") -> tf.Tensor:
-    """The boxes on the resized image; see decode.resize_image.
+def fit_boxes(boxes: Any, size: Any, resizer: Resizer) -> tf.Tensor:
+    """The boxes on the resized image; one that it cuts ends at the border, one outside has no area.
 
     Args:
       boxes: [N, 4].
       size: int [2], height and width of the image before.
-      target: (height, width) after.
-      resize: "pad", "stretch" or "crop"; a box that a crop cuts ends at the border, one outside has no area.
+      resizer: what brings the image to its size.
     """
-    moved = tf.reshape(_fitted(_corners(boxes), size, target, resize), [-1, 4])
-    return tf.cast(tf.clip_by_value(moved, 0.0, _most(target, 2)), tf.float32)
+    moved = tf.reshape(_fitted(_corners(boxes), size, resizer), [-1, 4])
+    return tf.cast(tf.clip_by_value(moved, 0.0, _most(resizer, 2)), tf.float32)
 
 
-def fit_points(points: Any, size: Any, target: tuple[int, int], *, resize: str = "pad") -> tf.Tensor:
-    """Points [..., 2 or 3] on the resized image; one that a crop cuts off keeps its place, outside, and is not visible.
+def fit_points(points: Any, size: Any, resizer: Resizer) -> tf.Tensor:
+    """Points [..., 2 or 3] on the resized image; one that is cut off keeps its place, outside, and is not visible.
 
     Args:
       points: x, y, and the visibility where there are three.
-      size, target, resize: as for fit_boxes.
+      size, resizer: as for fit_boxes.
     """
     points = tf.convert_to_tensor(points)
-    place = _fitted(points[..., :2], size, target, resize)
-    inside = tf.reduce_all((place >= 0) & (place <= _most(target, 1)), axis=-1, keepdims=True)
+    place = _fitted(points[..., :2], size, resizer)
+    inside = tf.reduce_all((place >= 0) & (place <= _most(resizer, 1)), axis=-1, keepdims=True)
     return tf.concat([tf.cast(place, tf.float32), tf.where(inside, points[..., 2:], 0.0)], axis=-1)
 
 
@@ -93,12 +106,12 @@ def _corners(boxes: Any) -> tf.Tensor:
     return tf.reshape(boxes, [-1, 2, 2])
 
 
-def _fitted(points: tf.Tensor, size: Any, target: tuple[int, int], resize: str) -> tf.Tensor:
+def _fitted(points: tf.Tensor, size: Any, resizer: Resizer) -> tf.Tensor:
     """Points [..., 2] on the resized image, in float64."""
-    inner, offset = resized_geometry(size, target, resize=resize)
-    scale = tf.cast(inner, tf.float64) / tf.cast(size, tf.float64)
-    return tf.cast(points, tf.float64) * scale[::-1] + tf.cast(offset[::-1], tf.float64)
+    scale, offset = resizer.geometry(size)
+    return tf.cast(points, tf.float64) * scale[::-1] + offset[::-1]
 
 
-def _most(target: tuple[int, int], times: int) -> tf.Tensor:
-    return tf.constant([target[1], target[0]] * times, tf.float64)
+def _most(resizer: Resizer, times: int) -> tf.Tensor:
+    height, width = resizer.size
+    return tf.constant([width, height] * times, tf.float64)

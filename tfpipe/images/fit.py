@@ -25,6 +25,7 @@ from tfpipe.images.decode import (
     mirrored_axes,
     resize_image,
     resize_mask,
+    resized_geometry,
     turn_upright,
     upright_size,
 )
@@ -41,6 +42,17 @@ _LEAST_PIXELS = {"exact": 2**22, "fast": 0}
 
 class Resizer(Protocol):
     """Brings images and their masks to one size: a Resize, or one draw of a random crop."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the result."""
+
+    def geometry(self, full_size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where the points of an image go: a place (row, column) to place * scale + offset, float64 [2] each.
+
+        Args:
+          full_size: int [2], height and width of the upright image.
+        """
 
     def decode(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
         """The pixels of an encoded image file, upright, in the size."""
@@ -79,6 +91,11 @@ class Resize:
             raise UsageError(f"Unknown resize {self.mode!r}; known: {list(RESIZES)}.")
         if self.dct not in DCTS:
             raise UsageError(f"Unknown dct {self.dct!r}; known: {list(DCTS)}.")
+
+    def geometry(self, full_size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scale and offset of places (row, column) of an image of this size, int [2]; float64 [2] each."""
+        inner, offset = resized_geometry(full_size, self.size, resize=self.mode)
+        return tf.cast(inner, tf.float64) / tf.cast(full_size, tf.float64), tf.cast(offset, tf.float64)
 
     def decode(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
         """The pixels of an encoded image file, upright, in this size.

@@ -30,15 +30,21 @@ class RandomResizedCrop:
     its range, logarithm of the aspect uniform in its range; if none of ten draws fits, the largest central window with
     an aspect in the range.
 
+    Masks, boxes and points move with the image, in evaluation, too.
+
     Attributes:
       area: (least, most) share of the image's area, in (0, 1].
       aspect: (least, most) width over height, positive.
+      min_visible: a box of which less than this share of its area, or none, is in the window is dropped, with what goes
+        with it; 0 to 1.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    min_visible: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_share(self.min_visible)
         _check_range("area", self.area, 1.0)
         _check_range("aspect", self.aspect, math.inf)
 
@@ -55,13 +61,18 @@ class RandomResizedCrop:
 class PaddedCrop:
     """The image padded to size / crop_ratio, its aspect kept; then a random window in training, else the middle one.
 
+    Masks, boxes and points move with the image.
+
     Attributes:
       crop_ratio: in (0, 1]; 0.5 is the book's.
+      min_visible: as for RandomResizedCrop.
     """
 
     crop_ratio: float = 0.5
+    min_visible: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_share(self.min_visible)
         if not 0 < self.crop_ratio <= 1:
             raise UsageError(f"crop_ratio is {self.crop_ratio}; it takes numbers in (0, 1].")
 
@@ -94,6 +105,17 @@ class WindowCrop:
     crop: RandomResizedCrop
     resizer: Resize
     draws: tf.Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the result."""
+        return self.resizer.size
+
+    def geometry(self, full_size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scale and offset of places (row, column) of an image of this size; see Resizer.geometry."""
+        window = self._window(tf.cast(full_size, tf.int32))
+        scale = tf.constant(self.size, tf.float64) / tf.cast(window[2:], tf.float64)
+        return scale, -tf.cast(window[:2], tf.float64) * scale
 
     def decode(self, data: tf.Tensor, *, jpeg_only: bool, orientation: tf.Tensor | None = None) -> tf.Tensor:
         """The pixels of a window of an encoded image file, upright, in the size; see Resize.decode."""
@@ -152,9 +174,19 @@ class CornerCrop:
         """The mask [H, W, C], padded and cut as its image is."""
         return self._cut(self.resizer.resize_mask(mask))
 
-    def _cut(self, image: tf.Tensor) -> tf.Tensor:
+    def geometry(self, full_size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scale and offset of places (row, column) of an image of this size; see Resizer.geometry."""
+        scale, offset = self.resizer.geometry(full_size)
+        return scale, offset - tf.cast(self._corner, tf.float64)
+
+    @property
+    def _corner(self) -> tf.Tensor:
+        """Row and column of the window in the padded image, int32 [2]."""
         free = tf.constant([full - side for full, side in zip(self.resizer.size, self.size, strict=True)])
-        row, column = tf.unstack(_corner(free, self.draws))
+        return _corner(free, self.draws)
+
+    def _cut(self, image: tf.Tensor) -> tf.Tensor:
+        row, column = tf.unstack(self._corner)
         return tf.ensure_shape(
             image[row : row + self.size[0], column : column + self.size[1]], [*self.size, image.shape[-1]]
         )
@@ -173,6 +205,11 @@ def _uniform(seed: int, draw: tf.Tensor, count: int) -> tf.Tensor:
     """float32 [count] in [0, 1), of 24 bits each: with 32, rounding would reach 1."""
     bits = tf.bitwise.right_shift(keyed_bits(seed, CROP_STREAM, draw, [count], tf.uint32), tf.constant(8, tf.uint32))
     return tf.cast(bits, tf.float32) * 2.0**-24
+
+
+def _check_share(min_visible: float) -> None:
+    if not 0 <= min_visible <= 1:
+        raise UsageError(f"min_visible is {min_visible}; it takes 0 to 1.")
 
 
 def _check_range(name: str, ends: tuple[float, float], most: float) -> None:

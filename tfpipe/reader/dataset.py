@@ -31,7 +31,6 @@ import tensorflow as tf
 from tfpipe.errors import UsageError
 from tfpipe.format.example import decode_batch, decode_parsed, decode_record, has_fixed_lengths, parse_batch
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.images.boxes import place_regions
 from tfpipe.reader.caching import cache_dataset
 from tfpipe.reader.crops import Crop
 from tfpipe.reader.damage import Skipped
@@ -43,6 +42,7 @@ from tfpipe.reader.mixtures import check_weights, class_groups, common_manifest,
 from tfpipe.reader.options import ReadOptions, to_integer
 from tfpipe.reader.order import EpochCounter, epochs
 from tfpipe.reader.pipeline import Stream, read_epochs, read_share
+from tfpipe.reader.placing import place
 from tfpipe.reader.plan import ReadPlan, plan_reading
 from tfpipe.reader.positions import Order
 from tfpipe.reader.records import open_records
@@ -53,12 +53,19 @@ from tfpipe.reader.request import (
     check_files,
     check_request,
     needed_schema,
-    regions_in_pixels,
     size_to_make,
 )
 from tfpipe.reader.service import read_from_workers
-from tfpipe.reader.targets import LostBoxes, finish_batch, print_lost, view_draw, view_name, with_labels
-from tfpipe.reader.transforms import Transform, check_transforms
+from tfpipe.reader.targets import (
+    LostBoxes,
+    finish_batch,
+    print_lost,
+    transform_batch,
+    view_draw,
+    view_name,
+    with_labels,
+)
+from tfpipe.reader.transforms import Transform, check_transforms, transform_runs
 from tfpipe.tf_internals import CountedDataset, map_on_one_device
 
 # What an iterator on a device has ready at least.
@@ -282,9 +289,7 @@ def _features(decode: Callable[..., Batch], record: Any, request: Request, draw:
     if request.labels is not None and request.schema.label_kind == "multi":
         # For each record, unlike all other labels: rows of unequal length can't be batched.
         features["label_int"] = _multi_hot(features["label_int"], len(request.manifest.class_names))
-    if request.labels in (None, "boxes") and (names := regions_in_pixels(request.manifest, request.schema)):
-        features |= place_regions(features, names, request.image_size, resize=str(request.resize))
-    return features
+    return place(features, request, resizer)
 
 
 def _parse_batch(serialized: tf.Tensor, request: Request) -> Batch:
@@ -316,20 +321,42 @@ def _finish(batches: tf.data.Dataset, request: Request, plan: ReadPlan) -> tf.da
     """
     calls, note = plan.transforms_at_once, print_lost if plan.is_remote else LostBoxes(request.max_boxes).note
     if request.options.device is None:
-
-        def finish(step: tuple[tf.Tensor, tf.Tensor], features: Batch) -> Any:
-            return finish_batch(step, with_labels(features, request), request, note)
-
-        if not request.transforms:
-            return _prefetch(map_on_one_device(batches, finish), plan, None)
-        finished = batches.map(finish, num_parallel_calls=calls, deterministic=plan.keeps_order)
-        return _prefetch(finished, plan, None)
+        return _prefetch(_finish_on_host(batches, request, plan, note), plan, None)
     labelled = batches.map(lambda step, features: (step, with_labels(features, request)))
     # Copied first: the transforms behind the copy run on the device, beside the step.
     with tf.device(request.options.device):
         copied = _copy_to_device(labelled, request.options.device)
         finished = copied.map(lambda step, batch: finish_batch(step, batch, request, note), num_parallel_calls=calls)
         return finished.prefetch(plan.prefetch or _LEAST_AHEAD)
+
+
+def _finish_on_host(
+    batches: tf.data.Dataset, request: Request, plan: ReadPlan, note: Callable[[tf.Tensor], tf.Operation]
+) -> tf.data.Dataset:
+    """The same on the CPU: one map for each run of transforms of one kind.
+
+    A function made for one device skips passes that look at all of a compiled program at each beginning of an epoch:
+    2 s of CPU for RandAugment. A user's function may have devices and loops, and is converted by AutoGraph.
+    """
+
+    def finish(run: range, step: tuple[tf.Tensor, tf.Tensor], batch: Batch) -> Any:
+        if run.start == 0:
+            batch = with_labels(batch, request)
+        if run.stop == len(request.transforms):
+            return finish_batch(step, batch, request, note, run=run)
+        return step, transform_batch(step, batch, request, run)
+
+    calls, everything = plan.transforms_at_once, range(len(request.transforms))
+    runs = transform_runs(request.transforms) or [(everything, True)]
+    if request.views > 1:
+        # The views are told apart, and their labels compared, within one function.
+        runs = [(everything, all(own for _, own in runs))]
+    for run, own in runs:
+        if own:
+            batches = map_on_one_device(batches, partial(finish, run), calls=calls, deterministic=plan.keeps_order)
+        else:
+            batches = batches.map(partial(finish, run), num_parallel_calls=calls, deterministic=plan.keeps_order)
+    return batches
 
 
 def _prefetch(dataset: tf.data.Dataset, plan: ReadPlan, device: str | None) -> tf.data.Dataset:

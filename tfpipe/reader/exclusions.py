@@ -11,6 +11,7 @@ import logging
 
 from tfpipe.errors import UsageError
 from tfpipe.reader.options import ReadOptions
+from tfpipe.reader.placing import check_placing
 from tfpipe.reader.request import Request, has_boxes
 
 # make_dataset's default.
@@ -27,6 +28,7 @@ def check_exclusions(request: Request) -> None:
     _check_hosts(request)
     _check_service(request)
     _check_random_crop(request)
+    check_placing(request)
 
 
 def _check_unused(request: Request) -> None:

@@ -73,7 +73,7 @@ def record_preparer(
         with tf.device("CPU:0"):
             features = decode_record(manifest.schema, serialized, exact=True, resizer=resizer)
             if names := regions_in_pixels(manifest, manifest.schema):
-                features |= place_regions(features, names, image_size, resize=resize)
+                features |= place_regions(features, names, resizer)
         return features
 
     return lambda serialized: prepare(tf.constant(serialized))

@@ -16,6 +16,7 @@ from tfpipe.format.example import has_fixed_lengths, is_vectorizable
 from tfpipe.reader.options import AUTOTUNE
 from tfpipe.reader.positions import Order
 from tfpipe.reader.request import Request
+from tfpipe.reader.transforms import transform_runs
 
 # From 256 kB on a block is read as fast as a longer part of a file; blocks of more than 64 records would mix badly.
 _BLOCK_BYTES, _MOST_BLOCK_RECORDS = 256_000, 64
@@ -29,6 +30,8 @@ _CHUNK_BYTES = 4_000_000
 _LEAST_WINDOWS, _CORES_PER_WINDOW, _MOST_WINDOWS = 2, 4, 4
 # Decoded by one call: it stays in a core's cache, and the first batch is made by several cores.
 _PIECE_BYTES, _PIECE_RECORDS = 5_000_000, 32
+# Of large image files, which take some 10 ms a megabyte, fewer: all cores work on the first batch, and on the last.
+_PIECE_FILE_BYTES = 4_000_000
 # Batches that are put together at once: one thread copies 50,000 images of 224 x 224 a second.
 _MOST_COPIED = 2
 # Batches that transforms work on at once, on two cores too: RandAugment behind free decoding makes 6,000 images a
@@ -65,7 +68,7 @@ class ReadPlan:
       reads_ahead: whether a window is read while the one before it is cut into batches.
       calls: pieces that are decoded at once; -1 leaves it to the workers of a service.
       batches_at_once: batches that pieces are copied into at once.
-      transforms_at_once: batches that transforms work on at once.
+      transforms_at_once: batches that transforms work on at once, at each run of transforms of one kind.
       prefetch: batches made ahead of the step.
     """
 
@@ -134,7 +137,7 @@ def plan_reading(request: Request, *, cores: int | None = None) -> ReadPlan:
         reads_ahead=options.parallel_reads != 1,
         calls=calls,
         batches_at_once=min(batches, _MOST_COPIED),
-        transforms_at_once=min(_most_batches(request), _MOST_TRANSFORMED) if request.transforms and calls != 1 else 1,
+        transforms_at_once=_transforms_at_once(request) if calls != 1 else 1,
         prefetch=_BATCHES_AHEAD if options.prefetch == AUTOTUNE else options.prefetch,
     )
 
@@ -212,6 +215,9 @@ def _piece_records(request: Request) -> int:
     """The largest divisor of the batch size that is not too large; a batch that has none is one piece."""
     size = request.batch_size
     most = max(_PIECE_RECORDS, _PIECE_BYTES * size // request.bytes_a_batch)
+    files = max(1, _PIECE_FILE_BYTES // request.bytes_a_record)
+    if request.schema.payload == "raw" and files < min(_PIECE_RECORDS, size):
+        return max(n for n in range(1, files + 1) if size % n == 0)
     return max((n for n in range(2, min(most, size) + 1) if size % n == 0), default=size)
 
 
@@ -241,6 +247,11 @@ def _reads_at_once(request: Request, order: Order, cores: int) -> int:
     if chosen or request.is_in_store or not (order.has_windows and request.is_seekable):
         return request.options.reads_at_once
     return min(cores, max(_LEAST_WINDOWS, min(cores // _CORES_PER_WINDOW, _MOST_WINDOWS)))
+
+
+def _transforms_at_once(request: Request) -> int:
+    runs = len(transform_runs(request.transforms))
+    return max(1, min(_most_batches(request) // runs, _MOST_TRANSFORMED)) if runs else 1
 
 
 def _most_batches(request: Request) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Batch = dict[str, "tf.Tensor"]
 
-_POINTS = ("keypoints", "polygons")
+POINTS = ("keypoints", "polygons")
 LABELS = ("one_hot", "int", "boxes", "mask", None)
 
 
@@ -165,7 +165,7 @@ def regions_in_pixels(manifest: Manifest, schema: Schema) -> tuple[str, ...]:
     """
     own = "adopted" not in manifest.made_by
     boxes = ("boxes",) if has_boxes(schema) and (own or schema.derived_from("boxes")) else ()
-    points = [name for name in _POINTS if own and name in schema and "shape" in schema]
+    points = [name for name in POINTS if own and name in schema and "shape" in schema]
     return (*boxes, *(name for name in points if len(schema[name].shape) > 1 and schema[name].shape[-1] in (2, 3)))
 
 
@@ -263,8 +263,6 @@ def _check_resize(request: Request) -> None:
     name = type(request.resize).__name__
     if request.image_size is None:
         raise UsageError(f"{name} crops images; the records of {request.manifest.directory} hold embeddings.")
-    if "boxes" in request.schema or request.schema.derived_from("boxes"):
-        raise UsageError(f"{name} does not move boxes; transforms=[augment.random_resized_crop(...)] does.")
 
 
 def check_files(request: Request) -> None:

@@ -59,7 +59,12 @@ def with_labels(features: Batch, request: Request) -> Batch:
 
 
 def finish_batch(
-    step: tuple[tf.Tensor, tf.Tensor], batch: Batch, request: Request, note: Callable[[tf.Tensor], tf.Operation]
+    step: tuple[tf.Tensor, tf.Tensor],
+    batch: Batch,
+    request: Request,
+    note: Callable[[tf.Tensor], tf.Operation],
+    *,
+    run: range | None = None,
 ) -> Any:
     """The batch that make_dataset yields: transformed in training, in the form that `labels` and `views` ask for.
 
@@ -68,8 +73,12 @@ def finish_batch(
       batch: as with_labels gives it.
       request: what was asked for.
       note: takes the number of boxes that each image has beyond max_boxes, int32 [B].
+      run: the transforms to apply, where others came before; None applies all.
     """
-    seen = [_transform(step, _view_of(batch, view, request), request, view) for view in range(request.views)]
+    run = range(len(request.transforms)) if run is None else run
+    seen = [
+        transform_batch(step, _view_of(batch, view, request), request, run, view=view) for view in range(request.views)
+    ]
     first = seen[0]
     if request.views > 1:
         changed = [name for name in ("label", "boxes") if any(one.get(name) is not first.get(name) for one in seen)]
@@ -115,14 +124,17 @@ def _view_of(batch: Batch, view: int, request: Request) -> Batch:
     return {**own, "image": batch[view_name(view)]} if view and view_name(view) in batch else own
 
 
-def _transform(step: tuple[tf.Tensor, tf.Tensor], batch: Batch, request: Request, view: int) -> Batch:
+def transform_batch(
+    step: tuple[tf.Tensor, tf.Tensor], batch: Batch, request: Request, run: range, *, view: int = 0
+) -> Batch:
+    """The batch after those of the request's transforms whose indices are in the run; each has a seed of its own."""
     epoch, number = step
     # Schedules, such as augment.pba's, read the epoch; a feature of that name is left alone.
     extra = {} if "epoch" in batch else {"epoch": epoch}
-    for i, transform in enumerate(request.transforms if request.training else ()):
+    for i in run if request.training else ():
         draw = view_draw(epoch * request.full_batches + number, view)
         seed = keyed_bits(request.seed, TRANSFORM_STREAM + i, draw, [2], tf.int32)
-        batch = apply_transform(i, transform, {**batch, **extra}, seed)
+        batch = apply_transform(i, request.transforms[i], {**batch, **extra}, seed)
     return {name: value for name, value in batch.items() if name not in extra}
 
 

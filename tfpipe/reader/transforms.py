@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from tfpipe.errors import UsageError
@@ -52,6 +53,8 @@ INSTEAD = {
     "Resizing": "make_dataset(image_size=..., resize=...)",
     "Solarization": "augment.op('solarize', (0, 256))",
 }
+# Its transforms are known by the name of their room: the reader does not know it.
+_AUGMENT = "tfpipe.augment"
 _KERAS = ("keras", "tf_keras", "keras_core")
 
 
@@ -68,6 +71,16 @@ def check_transforms(transforms: Any) -> tuple[Transform, ...]:
         if said:
             raise UsageError(f"transforms[{index}] is {said}.")
     return tuple(transforms)
+
+
+def transform_runs(transforms: Sequence[Transform]) -> list[tuple[range, bool]]:
+    """The indices of neighbours of one kind, and whether they are tfpipe's own.
+
+    Those need nothing of a device or of AutoGraph, which a user's function may.
+    """
+    own = [type(transform).__module__.startswith(f"{_AUGMENT}.") for transform in transforms]
+    begins = [i for i in range(len(own)) if i == 0 or own[i] != own[i - 1]]
+    return [(range(begin, end), own[begin]) for begin, end in pairwise([*begins, len(own)])]
 
 
 def apply_transform(index: int, transform: Transform, batch: Batch, seed: Any) -> Batch:
@@ -105,7 +118,7 @@ def _obstacle(transform: Any) -> str | None:
     if not callable(transform):
         hint = f"; write augment.op({transform!r})" if type(transform).__name__ == "Op" else ""
         return f"{_name(transform)}, which can't be called{hint}; {FORM}"
-    if inspect.isfunction(transform) and transform.__module__.startswith("tfpipe.augment"):
+    if inspect.isfunction(transform) and transform.__module__.startswith(_AUGMENT):
         return f"augment.{transform.__name__} itself; call it: augment.{transform.__name__}(...)"
     try:
         inspect.signature(transform).bind({}, None)

@@ -64,7 +64,7 @@ class _Way(NamedTuple):
     Attributes:
       batches: builds its batches.
       fit: trains its model.
-      has_clock: whether a clock may stand behind the batches: it would take them off a GPU.
+      has_clock: whether a clock is set: it has not been tried on a GPU's batches.
       has_cache: whether the first whole iteration fills a cache.
     """
 

@@ -58,8 +58,8 @@ class FitRow:
       share_of_ceiling: its images per second as a share of synthetic_ceiling's.
       step_seconds: wall time of a step, median over the passes after the first.
       input_wait_seconds: what a step waits for its batch, median.
-      input_wait_from: "clock": behind the last stage of the pipeline, by callbacks.InputWait; "ceiling": what a step
-        takes longer than synthetic_ceiling's, where a clock would take the batches off their device.
+      input_wait_from: "clock": where a step takes its batch, by callbacks.InputWait; "ceiling": what a step
+        takes longer than synthetic_ceiling's, where no clock was set.
       gpu: how busy the GPU was; None where that is not known.
     """
 

@@ -1,7 +1,7 @@
-"""TensorFlow's private and raw parts that tfpipe relies on, all in this module.
+"""TensorFlow's private and raw parts that tfpipe relies on, all in this room.
 
 Everything here is outside TensorFlow's promise of compatibility, or below its public functions. Each function is held
-by a contract in tests/test_tf_internals.py, so that a change in TensorFlow breaks one clear test of this file. No other
+by a contract in tests/test_tf_internals.py, so that a change in TensorFlow breaks one clear test of this room. No other
 module imports from tensorflow.compiler or tensorflow.python, uses tf.raw_ops, or reads a private attribute of
 TensorFlow; tests/test_architecture.py checks that.
 """
