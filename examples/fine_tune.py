@@ -25,7 +25,7 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     manifest = tfpipe.load_manifest(arguments.dataset)
     transforms = [augment.flip_left_right(), augment.rand_augment(2, 9), augment.mixup(0.2)]
-    crop = tfpipe.RandomResizedCrop(scale=(0.5, 1.0))  # decodes only the window; in evaluation a crop of the middle
+    crop = tfpipe.RandomResizedCrop(area=(0.5, 1.0))  # decodes only the window; in evaluation a crop of the middle
     train = tfpipe.make_dataset(manifest, batch_size=batch_size, image_size=size, resize=crop, transforms=transforms)
     validation = tfpipe.make_dataset(manifest, "validation", batch_size=batch_size, image_size=size, resize="crop")
 

@@ -76,12 +76,14 @@ def test_a_folder_under_the_wrong_class_is_named(survey: Survey, found: dict[str
     assert "'coffee/batch7' of class 'coffee' looks like class 'immunohistochemistry'" in finding.title
 
 
-def test_sound_crops_raise_no_alarm(tmp_path: Path) -> None:
+def test_sound_crops_raise_no_alarm_and_pillow_is_left_as_it_was(tmp_path: Path) -> None:
     for name, images in crops(128).items():
         (tmp_path / "in" / name).mkdir(parents=True)
         for number, image in enumerate(images):
             image.save(tmp_path / "in" / name / f"{number}.png")
+    blocks = Image.core.get_blocks_max()
     survey = survey_dataset(converted(tmp_path / "in", tmp_path / "out", target_bytes=4_000_000))
+    assert Image.core.get_blocks_max() == blocks
     findings = [finding for finding in find_problems(survey) if finding.records]
     alarms = {record for finding in findings for record in finding.records}
     assert len(alarms) <= 0.01 * len(survey), [finding.title for finding in findings]

@@ -148,7 +148,7 @@ def _mislabelled(survey: Survey) -> list[Finding]:
         np.int64,
     )
     found = []
-    looks = survey.columns["look"][chosen].astype(np.float32)
+    looks = survey.columns["look"][chosen]
     for one in find_lookalikes(looks, survey.labels[chosen], folders, [folder for folder, _ in names]):
         label, other = survey.manifest.class_names[one.label], survey.manifest.class_names[one.other]
         place = f"The folder {one.folder!r}" if one.folder else "A part"

@@ -39,7 +39,7 @@ def find_lookalikes(looks: np.ndarray, labels: np.ndarray, folders: np.ndarray, 
     """The folders whose images look like those of another class.
 
     Args:
-      looks: [N, D] float32, as measures.py makes them.
+      looks: [N, D], as measures.py makes them, of 16 or 32 bits.
       labels: int [N], -1 for none.
       folders: int [N], indices into names: the folder and label of each record.
       names: the folders.
@@ -93,19 +93,20 @@ def nearest(looks: np.ndarray, records: np.ndarray, groups: np.ndarray) -> np.nd
     """The numbers of the nearest of a sample that are not of an image's group, by distance: int [M, _NEIGHBOURS].
 
     Args:
-      looks: [N, D] float32.
+      looks: [N, D], of 16 or 32 bits.
       records: [M], the numbers of the images.
       groups: int [N].
     """
     references = np.arange(0, len(looks), max(1, -(-len(looks) // _MOST_REFERENCES)))
-    chosen = looks[references]
+    chosen = looks[references].astype(np.float32)
     # One product of matrices is all squares of distances but for what is the same in a row: |b|^2 - 2 ab.
     factors = np.c_[-2 * chosen, (chosen * chosen).sum(1)].T
     buffer = np.empty((_CHUNK, len(references)), np.float32)
     found = np.empty((len(records), _NEIGHBOURS), np.int64)
     for begin in range(0, len(records), _CHUNK):
         rows = records[begin : begin + _CHUNK]
-        distances = np.matmul(np.c_[looks[rows], np.ones(len(rows), np.float32)], factors, out=buffer[: len(rows)])
+        own = np.c_[looks[rows], np.ones(len(rows))].astype(np.float32)
+        distances = np.matmul(own, factors, out=buffer[: len(rows)])
         np.putmask(distances, groups[rows, None] == groups[references], np.inf)
         found[begin : begin + _CHUNK] = references[_smallest(distances)]
     return found

@@ -6,6 +6,7 @@ by several threads; a few records are in memory at a time, and of each remain so
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ from tfpipe.storage import local_copy
 
 # Records that a thread takes at a time, so that handing them over costs little; and how many such parts wait at once.
 _TOGETHER, _AT_ONCE = 4, 8
+# Of at most 16 MB each.
+_KEPT_BLOCKS = 16
 
 
 class Damage(NamedTuple):
@@ -118,13 +121,29 @@ def survey_dataset(
         raise UsageError(f"No feature {group!r} with one value per record; there are {plain}.")
     rows = _Rows(manifest.num_records(), group is not None)
     splits = list(manifest.splits)
-    for place, (name, _, shard) in enumerate(list_shards(manifest)):
-        frames = _read_shard(manifest, shard, rows.damaged)
-        measured = _in_threads(lambda data: _measure_record(schema, data, group), frames, threads)
-        for number, row in enumerate(measured):
-            rows.add(row, splits.index(name), (place, number), shard)
-            on_record()
+    with _kept_memory() if "image" in schema else contextlib.nullcontext():
+        for place, (name, _, shard) in enumerate(list_shards(manifest)):
+            frames = _read_shard(manifest, shard, rows.damaged)
+            measured = _in_threads(lambda data: _measure_record(schema, data, group), frames, threads)
+            for number, row in enumerate(measured):
+                rows.add(row, splits.index(name), (place, number), shard)
+                on_record()
     return rows.survey(manifest)
+
+
+@contextlib.contextmanager
+def _kept_memory() -> Iterator[None]:
+    """Pillow keeps the memory of images for the next ones: got anew for each image, page faults take long."""
+    from PIL import Image
+
+    allocator: Any = Image.core  # Documented as Pillow's block allocator.
+    before = allocator.get_blocks_max()
+    allocator.set_blocks_max(max(before, _KEPT_BLOCKS))
+    try:
+        yield
+    finally:
+        allocator.set_blocks_max(before)
+        allocator.clear_cache()
 
 
 def _read_shard(manifest: Manifest, shard: Shard, damaged: list[Damage]) -> Iterator[bytes]:
