@@ -152,6 +152,7 @@ def test_make_dataset_has_the_signature_that_users_know():
         "mask_fill": None,
         "labels": "one_hot",
         "max_boxes": 100,
+        "max_points": 128,
         "views": 1,
         "repeat": False,
         "transforms": (),

@@ -162,6 +162,10 @@ def test_boxes_and_masks_go_through_a_layer_as_make_dataset_gives_them():
         "labels": [12, 8],
         "num_boxes": [12],
     }
+    polygons = tf.tile(tf.constant([[[[2.0, 2], [6, 2], [6, 6]], [[0, 0]] * 3]]), [12, 1, 1, 1])
+    flip = layers.Augment([augment.flip_left_right(1.0)], seed=1)
+    _, flipped = flip((pictures(), {**targets, "polygons": polygons}))
+    np.testing.assert_allclose(flipped["polygons"][3], [[[6, 2], [2, 2], [2, 6]], [[0, 0]] * 3])
     counts = found["num_boxes"].numpy()
     np.testing.assert_array_equal(found["labels"].numpy() == 1, np.arange(8) < counts[:, None])
     _, mixed = layers.MixUp(8.0, seed=1)((pictures(), targets))

@@ -35,7 +35,7 @@ from tfpipe.augment.schedules import pba
 from tfpipe.augment.transform import Transform
 from tfpipe.policy import is_integer
 from tfpipe.reader.layers import Preprocess as Preprocess
-from tfpipe.regions.boxes import pad_boxes
+from tfpipe.reader.targets import TARGETS, pad_targets
 from tfpipe.regions.layers import BoxIoU as BoxIoU
 from tfpipe.regions.layers import CropAndResize as CropAndResize
 from tfpipe.regions.layers import NonMaxSuppression as NonMaxSuppression
@@ -51,8 +51,6 @@ _STRIDE = 256
 _KERAS_NAMES = {"images": "image", "labels": "label"}
 # What the layer itself adds to a batch.
 _ADDED = ("epoch",)
-# What transforms call the parts of make_dataset's labels where those are boxes.
-_TARGETS = {"boxes": "boxes", "labels": "box_labels", "weights": "box_weights"}
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -62,8 +60,9 @@ class Augment(keras.layers.Layer):
     Takes images [B, H, W, C] (uint8, or floats in [0, 1]), a pair (images, labels), or a dict with "image" (or Keras's
     "images") and what else the transforms take; returns the same structure and dtypes, under mixed precision too, and
     in a dict what transforms add, such as box_weights. The labels may be masks [B, H, W, 1], or a dict of "boxes",
-    "labels" and "num_boxes", as make_dataset gives them; it comes out as long as transforms make it, four times as long
-    by a mosaic, with what there is in front. Boxes may be ragged; images may not: all of a batch have one size.
+    "labels" and "num_boxes", with keypoints and polygons, as make_dataset gives them; it comes out as long as
+    transforms make it, four times as long by a mosaic, with what there is in front. Boxes may be ragged; images may
+    not: all of a batch have one size.
 
     Args:
       transforms: of tfpipe.augment, applied in order.
@@ -226,20 +225,18 @@ def _as_batch(inputs: Any) -> tuple[dict[str, Any], Callable[[dict[str, Any]], A
 
 def _as_boxes(targets: Mapping[str, Any]) -> dict[str, Any]:
     """The features that transforms take, of a dict as make_dataset(labels="boxes") gives it."""
-    unknown = sorted(set(targets) - {*_TARGETS, "num_boxes"})
+    unknown = sorted(set(targets) - {*TARGETS, "num_boxes"})
     if unknown or not {"boxes", "labels"} <= set(targets):
         raise ValueError(f"The labels are a dict of boxes, labels and num_boxes; got {sorted(targets)}.")
-    return {_TARGETS[name]: value for name, value in targets.items() if name != "num_boxes"}
+    return {TARGETS[name]: value for name, value in targets.items() if name != "num_boxes"}
 
 
 def _as_targets(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Such a dict of a batch after its transforms."""
-    weights = [batch["box_weights"]] if "box_weights" in batch else []
     most = batch["boxes"].shape[1]
     if most is None:
         raise ValueError("The boxes of a pair (images, labels) are [B, N, 4] with a static N; a dict may be ragged.")
-    boxes, labels, count, _, *weights = pad_boxes(batch["boxes"], batch["box_labels"], max_boxes=most, also=weights)
-    return {"boxes": boxes, "labels": labels, "num_boxes": count} | ({"weights": weights[0]} if weights else {})
+    return pad_targets(batch, most)[0]
 
 
 class _FactoryLayer(Augment):

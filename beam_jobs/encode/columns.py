@@ -3,7 +3,7 @@
 A column's dtype is "string", "int64", "float32" or "bytes", whose cells are in base64; "int64[]" is an array of any
 length, "int64[=7]" one of seven values, "float32[4]" one of rows of four numbers, "float32[17,3]" one of 17 rows of
 three; cells of several texts are JSON. "mask" names the file of the image's mask, which a record holds as a part of its
-image. Boxes and keypoints move with their image, where it is turned upright or resized before it is stored.
+image. Boxes, keypoints and polygons move with their image, where it is turned upright or resized before it is stored.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from tfpipe.images.probe import ImageHeader
 
 # The column's name and dtype, as the COCO source gives them: x0, y0, x1, y1 in pixels of the image as its file has it.
 BOXES_COLUMN = ("boxes", "float32[4]")
+# All points of all polygons.
+POLYGONS_COLUMN = ("polygons", "float32[2]")
 KEYPOINTS = "keypoints"
 _SCALARS: dict[str, Callable[[str], Any]] = {
     "string": str,
@@ -61,8 +63,8 @@ class RegionColumn:
 
     Attributes:
       index: of the column.
-      name: "boxes" or "keypoints".
-      row: the shape of what one object has: (4,), or (K, 3) of keypoints with their visibility.
+      name: "boxes", "keypoints" or "polygons".
+      row: the shape of a row: (4,) of a box, (K, 3) of an object's keypoints with their visibility, (2,) of a point.
     """
 
     index: int
@@ -71,12 +73,12 @@ class RegionColumn:
 
 
 def find_regions(columns: Sequence[tuple[str, str]]) -> tuple[RegionColumn, ...]:
-    """The columns of boxes and of keypoints."""
+    """The columns of boxes, of keypoints and of polygons."""
     shapes = {feature.name: feature.shape[1:] for feature in extra_features(columns)}
     return tuple(
         RegionColumn(i, name, tuple(map(int, filter(None, shapes[name]))))
         for i, (name, dtype) in enumerate(columns)
-        if (name, dtype) == BOXES_COLUMN or (name == KEYPOINTS and dtype.endswith(",3]"))
+        if (name, dtype) in (BOXES_COLUMN, POLYGONS_COLUMN) or (name == KEYPOINTS and dtype.endswith(",3]"))
     )
 
 

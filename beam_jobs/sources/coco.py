@@ -1,4 +1,4 @@
-"""COCO annotations: the images of a JSON file, with their boxes and keypoints.
+"""COCO annotations: the images of a JSON file, with their boxes, keypoints and polygons.
 
     annotations/instances_train.json        {"images": [...], "categories": [...], "annotations": [...]}
     train/000000000009.jpg                  found beside the file, in images/, or in the folder that the name ends with
@@ -8,10 +8,13 @@ them. An annotation that states no box gives its category all the same. `boxes` 
 pixels of the image as stored, before its EXIF orientation is applied; conversion and make_dataset move them with the
 image. `box_labels` is int64 [N], the classes' ids, in the order of the annotations' ids. Where categories name
 keypoints, `keypoints` is float32 [N, K, 3], of each box x, y and COCO's visibility (0 not labelled, 1 hidden, 2 seen),
-K the most that a category has; what an annotation or its category lacks is 0.
+K the most that a category has; what an annotation or its category lacks is 0. Where annotations have segmentations,
+`polygons` is float32 [T, 2], x, y of all points of all boxes' polygons, and `polygon_points` int64 [N] how many of them
+are each box's, 0 where it has none; see outlines.
 
-Left out and counted are crowds, segmentations, keypoints that no category names, annotations of images that the file
-does not list, and boxes without area, whose category counts only where the image has no other.
+Left out and counted are crowds, segmentations of run lengths, parts of fewer than three points, segmentations of
+annotations that give no box, keypoints that no category names, annotations of images that the file does not list, and
+boxes without area, whose category counts only where the image has no other.
 """
 
 from __future__ import annotations
@@ -43,12 +46,14 @@ from beam_jobs.sources.listing import (
 )
 from beam_jobs.sources.lookup import file_size, image_root
 from beam_jobs.sources.options import SourceOptions
+from beam_jobs.sources.outlines import read_outline
 from tfpipe.errors import UsageError
 from tfpipe.storage import is_url
 
 # This many images are looked for until one shows their folder.
 _TRIED = 16
 _COLUMNS = (("boxes", "float32[4]"), ("box_labels", "int64[]"))
+_POLYGON_COLUMNS = (("polygons", "float32[2]"), ("polygon_points", "int64[]"))
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class CocoSource:
       class_names: the classes in the order of their numbers: the categories by their ids, or those of a labels file.
       label_kind: "class" gives each record its most frequent category, "multi" all.
       num_keypoints: of each box; 0 where no category names any.
+      has_polygons: whether an annotation has some.
     """
 
     listing: str
@@ -70,13 +76,15 @@ class CocoSource:
     class_names: tuple[str, ...] | None
     label_kind: str
     num_keypoints: int = 0
+    has_polygons: bool = False
     splits: tuple[str, ...] = ()
     label_kinds: tuple[str, ...] = ("class", "multi")
 
     # See Source for the members that have no docstring.
     @property
     def dtypes(self) -> tuple[tuple[str, str], ...]:
-        return (*_COLUMNS, *([("keypoints", f"float32[{self.num_keypoints},3]")] if self.num_keypoints else []))
+        keypoints = [("keypoints", f"float32[{self.num_keypoints},3]")] if self.num_keypoints else []
+        return (*_COLUMNS, *keypoints, *(_POLYGON_COLUMNS if self.has_polygons else []))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -138,12 +146,13 @@ class CocoSource:
         left_out: Counter[str] = Counter()
         boxes: list[float] = []
         keypoints: list[float] = []
+        polygons: list[float] = []
+        counts: list[int] = []
         ids, without_area, further = [], [], []
         for mark in sorted(marks, key=lambda one: str(one.get("id")).zfill(20)):
             if mark.get("iscrowd"):
                 left_out["crowds"] += 1
                 continue
-            left_out["segmentations"] += bool(mark.get("segmentation"))
             left_out["keypoints"] += bool(mark.get("keypoints")) and not self.num_keypoints
             category = _id(mark.get("category_id"))
             if category not in self._names:
@@ -153,20 +162,26 @@ class CocoSource:
             if name not in self._numbers:
                 raise Refusal("unknown_label", f"The labels file has no class {name!r}.")
             number = self._numbers[name]
+            outline = read_outline(mark.get("segmentation"))
+            corners = _corners(mark["bbox"]) if "bbox" in mark else []
+            left_out["segmentations"] += not outline.is_whole or bool(outline.ring and not corners)
             if "bbox" not in mark:
                 further.append(number)
                 continue
-            corners = _corners(mark["bbox"])
             if corners:
                 boxes += corners
                 keypoints += self._keypoints(mark)
+                polygons += outline.ring
+                counts.append(len(outline.ring) // 2)
                 ids.append(number)
             else:
                 left_out["boxes_without_area"] += 1
                 without_area.append(number)
         label = self._label([*ids, *further] or without_area)
-        cells = [map(repr, boxes), map(str, ids), *([map(repr, keypoints)] if self.num_keypoints else [])]
-        return Listed(key, label, "", file_size(path), tuple(map(" ".join, cells))), +left_out
+        cells: dict[str, Sequence[float]] = {"boxes": boxes, "box_labels": ids, "keypoints": keypoints}
+        cells |= {"polygons": polygons, "polygon_points": counts}
+        extras = tuple(" ".join(map(repr, cells[name])) for name in self.columns)
+        return Listed(key, label, "", file_size(path), extras), +left_out
 
     def _keypoints(self, mark: Mapping[str, Any]) -> list[float]:
         """The num_keypoints * 3 values of an annotation's keypoints, 0 where it lacks some.
@@ -242,7 +257,12 @@ def open_coco(listing: str, options: SourceOptions) -> CocoSource:
     class_names = options.class_names or tuple(name for _, name in classes)
     named_points = [one.get("keypoints") for one in document["categories"] if isinstance(one, dict)]
     most = max((len(names) for names in named_points if isinstance(names, list)), default=0)
-    return CocoSource(listing, folder, classes, class_names, options.label_kind, most)
+    has_polygons = any(isinstance(one, dict) and _has_polygon(one) for one in document["annotations"])
+    return CocoSource(listing, folder, classes, class_names, options.label_kind, most, has_polygons)
+
+
+def _has_polygon(mark: Mapping[str, Any]) -> bool:
+    return bool(mark.get("segmentation")) and isinstance(mark["segmentation"], list) and not mark.get("iscrowd")
 
 
 def _check_categories(listing: str, classes: Sequence[tuple[int, str]]) -> None:

@@ -91,7 +91,7 @@ def test_boxes_without_area_are_left_out_and_counted_and_their_images_stay(tmp_p
         *[mark(1, 0, 7), mark(2, 0, 3, (5, 5, 0, 9)), mark(3, 0, 3, (5, 5, -2, 9))],  # a good box and two without area
         *[mark(4, 1, 12, (1, 2, 3, 0))],  # nothing but a box without area
         *[mark(5, 2, 3, (1000, 2, 1e-6, 4)), mark(6, 2, 12)],  # none as float32 numbers
-        *[mark(7, 3, 3, iscrowd=1), mark(8, 3, 7, segmentation=[[1, 2, 3]], keypoints=[1])],
+        *[mark(7, 3, 3, iscrowd=1), mark(8, 3, 7, segmentation={"counts": [1]}, keypoints=[1])],
         *[mark(9, 77, 3), "no annotation"],
     ]
     document = {"images": [{"id": i, "file_name": f"{i:03d}.jpg"} for i in range(4)], "annotations": marks}
@@ -152,6 +152,37 @@ def test_keypoints_ride_along_where_a_category_names_them(tmp_path: Path) -> Non
     again = run(tmp_path / "out", tmp_path / "again", split=None).manifest
     (same,) = tfpipe.make_dataset(again, batch_size=2, image_size=(8, 8), labels=None, training=False)
     assert same["keypoints"].to_list() == batch["keypoints"].to_list()
+
+
+def test_polygons_ride_along_as_one_ring_for_each_box(tmp_path: Path) -> None:
+    corner, square = [1, 1, 9, 1, 9, 9.5], [20, 20, 20, 29, 29, 29]
+    outlines: dict[str, Any] = {
+        "000.jpg": [[corner], None, [corner, square, [4, 4, 5, 5]], {"counts": [1, 2], "size": [4, 4]}],
+        "001.jpg": [[[1, 2, 3, 4]]],
+        "002.jpg": [[corner[:5]]],
+        "003.jpg": [[[*corner, float("nan"), 1]]],
+        "004.jpg": [[[*corner, "1", 1]]],
+        "005.jpg": ["111"],
+        "006.jpg": [corner],
+    }
+    images = [{"id": i, "file_name": name} for i, name in enumerate(outlines)]
+    marks = [
+        mark(10 * i + k, i, 7, segmentation=one) for i, of in enumerate(outlines.values()) for k, one in enumerate(of)
+    ]
+    marks += [mark(100, 1, 7, (1, 1, 0, 4), segmentation=[corner]), mark(101, 1, 7, iscrowd=1, segmentation="111")]
+    path = coco(tmp_path, {"images": images, "annotations": marks, "categories": CATEGORIES})
+    outcome = run(path, tmp_path / "out", split={"train": 1})
+    assert reasons_in(tmp_path / "out") == dict.fromkeys([f"00{i}.jpg" for i in (2, 3, 4, 5, 6)], "bad_polygons")
+    assert outcome.plan.left_out == {"boxes_without_area": 1, "crowds": 1, "segmentations": 4}
+    spec = {"polygons": tf.io.FixedLenSequenceFeature([2], tf.float32, allow_missing=True)}
+    spec |= {"polygon_points": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)}
+    found = {record["key"].decode(): record for record in stock_read(outcome.manifest, **spec)}
+    assert found["000.jpg"]["polygon_points"].tolist() == [3, 0, 8, 0]
+    # The second part turns as the first does, and both ends of the bridge are there.
+    ring = [*corner, 1, 1, *[29, 29, 20, 29, 20, 20], 29, 29]
+    assert found["000.jpg"]["polygons"].ravel().tolist() == [*corner, *ring]
+    assert found["001.jpg"]["polygon_points"].tolist() == [0]
+    assert found["001.jpg"]["polygons"].shape == (0, 2)
 
 
 def test_annotations_without_boxes_give_their_category(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ VALUES = {
     "mask_fill": 9,
     "labels": "int",
     "max_boxes": 7,
+    "max_points": 7,
     "views": 2,
     "transforms": [marked],
     "training": False,

@@ -49,6 +49,7 @@ def a_request(records=10_000, record_bytes=PHOTOGRAPH, *, compression=None, made
         "mask_fill": 0,
         "labels": "one_hot",
         "max_boxes": 100,
+        "max_points": 128,
         "views": 1,
         "transforms": (),
         "training": True,

@@ -39,6 +39,27 @@ def place_regions(
     return {name: fit[name](value, size, resizer) for name, value in found.items()}
 
 
+def split_polygons(points: tf.Tensor, counts: tf.Tensor, most: int | None) -> tf.Tensor:
+    """The polygons of a record, each with as many points; what a record stores is ragged.
+
+    Args:
+      points: of all polygons, [T, 2].
+      counts: how many of them each object has, int64 [N]; 0: it has no polygon.
+      most: P of the result; None takes the longest polygon's number.
+
+    Returns:
+      [N, P, 2]. A shorter polygon repeats its last point, which changes nothing of what it covers. Of a longer one P
+      points are taken, evenly by their numbers. An object without has 0, a polygon without area.
+    """
+    size = tf.reduce_max(tf.concat([counts, [0]], 0)) if most is None else tf.constant(most, tf.int64)
+    number, own = tf.range(size), counts[:, None]
+    taken = tf.where(own > size, number * own // tf.maximum(size, 1), tf.minimum(number, own - 1))
+    # The point behind all others is that of objects without.
+    index = tf.where(own > 0, tf.cumsum(counts, exclusive=True)[:, None] + taken, tf.size(points, tf.int64) // 2)
+    found = tf.gather(tf.pad(points, [[0, 1], [0, 0]]), index)
+    return tf.ensure_shape(found, [None, most, 2])
+
+
 def visible_shares(features: Mapping[str, tf.Tensor], resizer: Resizer) -> tf.Tensor:
     """The share of each box's area that place_regions leaves inside of the image, float64 [N]."""
     found, size = _upright(features, ("boxes",))

@@ -86,6 +86,7 @@ def make_dataset(
     mask_fill: int | None = None,
     labels: str | None = "one_hot",
     max_boxes: int = 100,
+    max_points: int = 128,
     views: int = 1,
     transforms: Sequence[Transform] = (),
     training: bool | None = None,
@@ -118,13 +119,15 @@ def make_dataset(
         vector of n whole numbers give it as float32 or int64 [B, n]. "boxes": (images, {"boxes": float32 [B, max_boxes,
         4], x0, y0, x1, y1 in pixels of the image, "labels": int32 [B, max_boxes], -1 behind an image's own,
         "num_boxes": int32 [B]}), as Keras 3 names them; records without box_labels have 0, and behind augment.mixup
-        there are "weights", float32 [B, max_boxes], too; boxes that a crop leaves nothing of are not in it. "mask":
-        (images, masks).
+        there are "weights", float32 [B, max_boxes], too; records with keypoints or polygons of their boxes give those,
+        too, with a row for each box; boxes that a crop leaves nothing of are not in it. "mask": (images, masks).
         None: batches are dicts of all features, and those whose length differs from record to record are ragged. A
-        `mask` is uint8 [B, H, W, 1], turned and resized as its image is, to the nearest value; `boxes` and
-        `keypoints`, as conversion writes them, are in pixels of the batch's images.
+        `mask` is uint8 [B, H, W, 1], turned and resized as its image is, to the nearest value; `boxes`, `keypoints`
+        and `polygons`, as conversion writes them, are in pixels of the batch's images.
       max_boxes: with labels="boxes": of an image that has more, the first ones stay, and a warning counts the others.
         Transforms come before that.
+      max_points: of a polygon: `polygons` are float32 [B, N, max_points, 2], which repeat their last point. Of a longer
+        one so many points are taken, evenly.
       views: n yields ((v1, ..., vn), labels), each view with draws of its own of the crop and of all transforms; v1 is
         what views=1 gives. augment.views gives each view other transforms.
       transforms: applied in order to whole training batches; each takes ({"image", "label", ...}, seed int32 [2]).
@@ -157,7 +160,7 @@ def make_dataset(
     training = split == "train" if training is None else _as_bool("training", training)
     sources, weights = _sources(source)
     manifest = sources[0] if weights is None else common_manifest(sources, split)
-    schema = needed_schema(manifest.schema, labels)
+    schema = needed_schema(manifest, labels)
     check_channels(channels, schema)
     request = Request(
         manifest=manifest,
@@ -173,6 +176,7 @@ def make_dataset(
         mask_fill=mask_fill_of(mask_fill, sources, schema),
         labels=labels,
         max_boxes=to_integer("max_boxes", max_boxes),
+        max_points=to_integer("max_points", max_points),
         views=to_integer("views", views),
         transforms=check_transforms(transforms),
         training=training,

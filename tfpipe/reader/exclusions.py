@@ -12,10 +12,10 @@ import logging
 from tfpipe.errors import UsageError
 from tfpipe.reader.options import ReadOptions
 from tfpipe.reader.placing import check_placing
-from tfpipe.reader.request import Request, has_boxes
+from tfpipe.reader.request import Request, has_boxes, has_polygons
 
-# make_dataset's default.
-_MAX_BOXES = 100
+# make_dataset's defaults.
+_MAX_BOXES, _MAX_POINTS = 100, 128
 _LOG = logging.getLogger("tfpipe")
 _BUFFER = next(field.default for field in dataclasses.fields(ReadOptions) if field.name == "shuffle_buffer")
 
@@ -42,6 +42,11 @@ def _check_unused(request: Request) -> None:
         )
     if request.labels != "boxes" and request.max_boxes != _MAX_BOXES:
         raise UsageError(f"max_boxes is {request.max_boxes}, but labels is {request.labels!r}: it goes with 'boxes'.")
+    if request.max_points != _MAX_POINTS and not has_polygons(request.manifest, request.schema):
+        raise UsageError(
+            f"max_points is {request.max_points}, but these batches have no polygons: records of COCO files have some, "
+            "with labels='boxes' or None."
+        )
     if request.schema.payload == "embedding" and request.resize != "pad":
         raise UsageError(
             f"resize is {request.resize!r}, but {request.manifest.directory} holds embeddings: nothing is resized."

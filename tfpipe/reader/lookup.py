@@ -15,10 +15,10 @@ import tensorflow as tf
 from tfpipe.format.example import decode_record
 from tfpipe.format.lookup import find_key, read_record
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.images.boxes import place_regions
+from tfpipe.images.boxes import place_regions, split_polygons
 from tfpipe.images.fit import Resize
 from tfpipe.images.sizes import as_size
-from tfpipe.reader.request import regions_in_pixels
+from tfpipe.reader.request import has_polygons, regions_in_pixels
 
 
 def get(
@@ -39,8 +39,8 @@ def get(
       resize: to the image_size: "pad", "stretch" or "crop".
 
     Returns:
-      Name to NumPy array; texts are str, or bytes where they are not UTF-8. The image is upright, and boxes and
-      keypoints are in its pixels.
+      Name to NumPy array; texts are str, or bytes where they are not UTF-8. The image is upright; boxes, keypoints
+      and polygons are in its pixels, these with as many points as the longest of them.
 
     Raises:
       UsageError: no record has the key.
@@ -74,6 +74,9 @@ def record_preparer(
             features = decode_record(manifest.schema, serialized, exact=True, resizer=resizer)
             if names := regions_in_pixels(manifest, manifest.schema):
                 features |= place_regions(features, names, resizer)
+            if has_polygons(manifest, manifest.schema):
+                counts = features.pop("polygon_points")
+                features["polygons"] = split_polygons(features["polygons"], counts, None)
         return features
 
     return lambda serialized: prepare(tf.constant(serialized))

@@ -8,10 +8,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfpipe.errors import UsageError
-from tfpipe.format.schema import Schema
-from tfpipe.images.boxes import place_regions, visible_shares
+from tfpipe.images.boxes import place_regions, split_polygons, visible_shares
 from tfpipe.images.fit import Resizer
-from tfpipe.reader.request import POINTS, Batch, Request, regions_in_pixels
+from tfpipe.reader.request import Batch, Request, has_polygons, points_of_boxes, regions_in_pixels
 
 
 def place(features: Batch, request: Request, resizer: Resizer | None) -> Batch:
@@ -20,11 +19,13 @@ def place(features: Batch, request: Request, resizer: Resizer | None) -> Batch:
     if request.labels not in (None, "boxes") or not names:
         return features
     moved = {**features, **place_regions(features, names, resizer)}
+    if has_polygons(request.manifest, request.schema):
+        moved["polygons"] = split_polygons(moved["polygons"], moved.pop("polygon_points"), request.max_points)
     if resizer is None or "boxes" not in names or not _drops(request):
         return moved
     visible = visible_shares(features, resizer)
     keep = (visible > 0) & (visible >= getattr(request.resize, "min_visible", 0.0))
-    return {**moved, **{name: tf.boolean_mask(moved[name], keep) for name in _rows(request.schema)}}
+    return {**moved, **{name: tf.boolean_mask(moved[name], keep) for name in _rows(request)}}
 
 
 def check_placing(request: Request) -> None:
@@ -43,7 +44,7 @@ def check_placing(request: Request) -> None:
             f"views is {request.views}: each has a crop of its own, and the boxes would follow the first one alone; "
             "transforms=[augment.views([[augment.random_resized_crop(...)], ...])] moves the boxes of each view."
         )
-    unknown = [f.name for f in schema.features if _may_be_rows(f.name, f.shape, schema)]
+    unknown = [f.name for f in schema.features if _may_be_rows(f.name, f.shape, request)]
     if unknown:
         raise UsageError(
             f"{crop} drops boxes, and nothing tells whether {unknown} have a value for each box; labels='boxes' leaves "
@@ -56,19 +57,15 @@ def _drops(request: Request) -> bool:
     return not isinstance(request.resize, str) or (request.resize == "crop" and request.labels == "boxes")
 
 
-def _rows(schema: Schema) -> tuple[str, ...]:
+def _rows(request: Request) -> tuple[str, ...]:
     """The features with a row for each box."""
-    return (
-        "boxes",
-        *(f.name for f in schema.features if f.name == "box_labels" or _are_points_of_boxes(f.name, f.shape)),
-    )
+    labels = ["box_labels"] if "box_labels" in request.schema else []
+    return ("boxes", *labels, *points_of_boxes(request.manifest, request.schema))
 
 
-def _are_points_of_boxes(name: str, shape: tuple[int | None, ...]) -> bool:
-    return name in POINTS and len(shape) == 3
-
-
-def _may_be_rows(name: str, shape: tuple[int | None, ...], schema: Schema) -> bool:
+def _may_be_rows(name: str, shape: tuple[int | None, ...], request: Request) -> bool:
     """Whether a feature is a list of which it is not known whether it goes with the boxes."""
-    known = {*_rows(schema), *schema.derived_from("boxes"), "label", "label_int", "image", "mask"}
+    known = {*_rows(request), *request.schema.derived_from("boxes"), "label", "label_int", "image", "mask"}
+    if "polygons" in known:
+        known.add("polygon_points")
     return name not in known and shape[:1] == (None,)

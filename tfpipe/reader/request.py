@@ -59,6 +59,7 @@ class Request:
     mask_fill: int
     labels: str | None
     max_boxes: int
+    max_points: int
     views: int
     transforms: tuple[Transform, ...]
     training: bool
@@ -169,13 +170,28 @@ def regions_in_pixels(manifest: Manifest, schema: Schema) -> tuple[str, ...]:
     return (*boxes, *(name for name in points if len(schema[name].shape) > 1 and schema[name].shape[-1] in (2, 3)))
 
 
-def needed_schema(schema: Schema, labels: str | None) -> Schema:
+def has_polygons(manifest: Manifest, schema: Schema) -> bool:
+    """Whether records have `polygons` as conversion writes them: points, and how many each box has."""
+    forms = {"polygons": ("float32", (None, 2)), "polygon_points": ("int64", (None,))}
+    stored = {f.name: (f.dtype, f.shape) for f in schema.features if f.name in forms}
+    return stored == forms and {"boxes", "polygons"} <= {*regions_in_pixels(manifest, schema)}
+
+
+def points_of_boxes(manifest: Manifest, schema: Schema) -> tuple[str, ...]:
+    """The keypoints and polygons that batches have a row of for each box."""
+    found = [name for name in regions_in_pixels(manifest, schema) if name in POINTS and len(schema[name].shape) == 3]
+    return (*found, *(["polygons"] if has_polygons(manifest, schema) else []))
+
+
+def needed_schema(manifest: Manifest, labels: str | None) -> Schema:
     """The features to parse: all for dict batches, else only those that images and labels need."""
+    schema = manifest.schema
     if labels is None:
         return schema
     needed = {"embedding"} if schema.payload == "embedding" else {"image", "orientation"}
     if labels == "boxes":
-        needed |= {"boxes", "box_labels", "shape", *schema.derived_from("boxes")}
+        needed |= {"boxes", "box_labels", "shape", *schema.derived_from("boxes"), *points_of_boxes(manifest, schema)}
+        needed |= {"polygon_points"} if has_polygons(manifest, schema) else set()
     elif labels == "mask":
         needed.add("mask")
     else:
@@ -242,6 +258,8 @@ def _check_regions(request: Request) -> None:
         raise UsageError(f"labels is 'boxes', but the records of {folder} have none, or tell no size of the image.")
     if request.max_boxes < 1:
         raise UsageError(f"max_boxes is {request.max_boxes}; it must be at least 1.")
+    if request.max_points < 3:
+        raise UsageError(f"max_points is {request.max_points}; it must be at least 3.")
     if request.views < 1:
         raise UsageError(f"views is {request.views}; it must be at least 1.")
     if request.views > 1 and request.schema.payload == "embedding":

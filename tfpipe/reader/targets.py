@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
 
 from tfpipe.reader.order import TRANSFORM_STREAM, keyed_bits
-from tfpipe.reader.request import Batch, Request
+from tfpipe.reader.request import Batch, Request, points_of_boxes
 from tfpipe.reader.transforms import apply_transform, traced_error
 from tfpipe.regions.boxes import pad_boxes
+from tfpipe.regions.move import is_per_box
 
 _LOG = logging.getLogger("tfpipe")
 # Draws of view v are those of view 0 at numbers that no epoch reaches.
 _VIEW_BITS = 44
+# What transforms call the parts of a detector's targets that have a row for each box, by their names there.
+TARGETS = {
+    "boxes": "boxes",
+    "labels": "box_labels",
+    "weights": "box_weights",
+    "keypoints": "keypoints",
+    "polygons": "polygons",
+}
 
 
 def view_name(view: int) -> str:
@@ -47,7 +56,8 @@ def with_labels(features: Batch, request: Request) -> Batch:
         labels = features.get("box_labels")
         if labels is None:
             labels = features["boxes"][..., 0] * 0
-        return {"image": features["image"], "boxes": features["boxes"], "box_labels": labels, **views}
+        beside = {name: features[name] for name in ("boxes", *points_of_boxes(request.manifest, request.schema))}
+        return {"image": features["image"], **beside, "box_labels": labels, **views}
     kind = request.manifest.schema.label_kind
     label = features["label" if kind == "number" else "label_int"]
     if kind == "class" and request.labels == "one_hot":
@@ -102,19 +112,25 @@ def as_asked(batch: Batch, request: Request, note: Callable[[tf.Tensor], tf.Oper
         return batch["image"], batch["label"]
     if isinstance(batch["boxes"], tuple):
         # augment.views: each view has boxes of its own.
-        names = [name for name in ("boxes", "box_labels", "box_weights") if name in batch]
+        names = [name for name in TARGETS.values() if name in batch]
         seen = zip(*(batch[name] for name in names), strict=True)
-        return batch["image"], tuple(_padded(*one, request=request, note=note) for one in seen)
-    weights = [batch["box_weights"]] if "box_weights" in batch else []
-    return batch["image"], _padded(batch["boxes"], batch["box_labels"], *weights, request=request, note=note)
+        return batch["image"], tuple(_noted(dict(zip(names, one, strict=True)), request, note) for one in seen)
+    return batch["image"], _noted(batch, request, note)
 
 
-def _padded(*parts: Any, request: Request, note: Callable[[tf.Tensor], tf.Operation]) -> Batch:
-    """What models take of boxes and labels, and of the weights that mixup gives each box."""
-    boxes, labels, count, lost, *weights = pad_boxes(*parts[:2], max_boxes=request.max_boxes, also=parts[2:])
+def _noted(batch: Batch, request: Request, note: Callable[[tf.Tensor], tf.Operation]) -> Batch:
+    targets, lost = pad_targets(batch, request.max_boxes)
     with tf.control_dependencies([note(lost)]):
-        found = {"boxes": tf.identity(boxes), "labels": labels, "num_boxes": count}
-        return found | ({"weights": weights[0]} if weights else {})
+        return {**targets, "boxes": tf.identity(targets["boxes"])}
+
+
+def pad_targets(batch: Mapping[str, Any], max_boxes: int) -> tuple[Batch, tf.Tensor]:
+    """What detectors take of a batch, so many rows for each image, and how many each lost; see pad_boxes."""
+    beside = [name for name, own in TARGETS.items() if own in batch and name not in ("boxes", "labels")]
+    beside = [name for name in beside if is_per_box(TARGETS[name], batch[TARGETS[name]])]
+    also = [batch[TARGETS[name]] for name in beside]
+    boxes, labels, count, lost, *rows = pad_boxes(batch["boxes"], batch["box_labels"], max_boxes=max_boxes, also=also)
+    return {"boxes": boxes, "labels": labels, "num_boxes": count, **dict(zip(beside, rows, strict=True))}, lost
 
 
 def _view_of(batch: Batch, view: int, request: Request) -> Batch:
