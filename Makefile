@@ -77,11 +77,12 @@ docs: site
 site: $(VENV)/docs.done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# In two runs: a process keeps all programs that it compiled, 16 GB of them after three quarters of these tests.
+# In three runs: a process keeps all programs that it compiled, 8 GB of them after two thirds of these tests.
+NIGHTLY := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "xla or slow"
 nightly: $(VENV)/dev.done
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "xla or slow" tests/reader tests/timing
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "xla or slow" \
-	  --ignore tests/reader --ignore tests/timing
+	$(BIN)/$(NIGHTLY) tests/reader tests/timing
+	$(BIN)/$(NIGHTLY) tests/augment
+	$(BIN)/$(NIGHTLY) --ignore tests/reader --ignore tests/timing --ignore tests/augment
 
 fuzz: $(VENV)/dev.done
 	$(BIN)/python benchmarks/fuzz.py

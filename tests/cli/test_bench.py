@@ -54,6 +54,7 @@ def command(monkeypatch, capsys):
 @pytest.mark.parametrize("verb", [bench, tune], ids=lambda verb: verb.__name__)
 def test_the_pixels_that_are_timed_are_those_asked_for(raw_dataset, verb, given, antialias, dct, size):
     parser = argparse.ArgumentParser()
+    parser.set_defaults(json=False)
     verb.add_arguments(parser)
     task = bench.whole_task(parser.parse_args([str(raw_dataset.directory), *given]))
     assert (task.antialias, task.dct, task.image_size) == (antialias, dct, size)
