@@ -6,14 +6,13 @@ uint8.
 
 from __future__ import annotations
 
-import functools
 import itertools
 
 import numpy as np
 import tensorflow as tf
 
-from tfpipe.augment.ops.blur import framed
-from tfpipe.augment.ops.levels import computed_first
+from tfpipe.augment.ops.levels import computed_first, loop_zero
+from tfpipe.tf_internals import dynamic_slice
 
 # Gains are whole 4096ths: 255 * 4096 * 32 fits in int32.
 GAIN_BITS = 12
@@ -23,22 +22,22 @@ ORDERS = np.array(list(itertools.permutations(range(3))), np.int32)
 
 def channel_shuffle(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Puts the channels into order floor(values[0]) of the six of three, which begin with the one that they have."""
-    if images.shape[-1] == 1:
+    height, width, channels = images.shape[-3:]
+    if channels == 1:
         return images
     order = tf.cast(tf.floor(tf.clip_by_value(values[..., 0], 0.0, len(ORDERS) - 1.0)), tf.int32)
-    height, width, channels = images.shape[-3:]
-    # Over rows a channel comes from at most two bytes to either side: five shifted reads, each through a mask.
-    frame = computed_first(lambda: framed(images, 1))
-    away = tf.gather(ORDERS, order) - tf.range(channels)
-    away = tf.tile(away, [*[1] * (len(away.shape) - 1), width])[..., None, :]
-    shifts = range(1 - channels, channels)
-
-    def masked(shift: int) -> tf.Tensor:
-        mask = computed_first(lambda: tf.cast(away == shift, tf.uint8) * 255)
-        first = channels + shift
-        return tf.bitwise.bitwise_and(frame[..., 1 : 1 + height, first : first + width * channels], mask)
-
-    return tf.reshape(functools.reduce(tf.bitwise.bitwise_or, map(masked, shifts)), tf.shape(images))
+    sources = tf.gather(ORDERS, order)
+    if loop_zero() is None:
+        red, green, blue = tf.split(images, 3, axis=-1)
+        source = sources[..., None, None, :]
+        return tf.where(source == 0, red, tf.where(source == 1, green, blue))
+    # In one row each channel comes from a fixed number of bytes away: three slices, and a fixed choice among them.
+    flat, beyond = tf.reshape(images, [-1]), channels - 1
+    row = computed_first(lambda: tf.pad(flat, [[beyond, beyond]]))
+    starts = tf.unstack(sources - tf.range(channels) + beyond)
+    moved = [tf.reshape(dynamic_slice(row, [start], flat.shape), [height, -1]) for start in starts]
+    channel = np.arange(width * channels) % channels
+    return tf.reshape(tf.where(channel == 0, moved[0], tf.where(channel == 1, moved[1], moved[2])), images.shape)
 
 
 def channel_dropout(images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
