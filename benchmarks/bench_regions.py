@@ -1,6 +1,6 @@
 """How fast are suppression, RoIAlign and warps? Beside torchvision, OpenCV and kornia in the same process.
 
-    python benchmarks/bench_regions.py [--repeats 7] [--json FILE]      # in an environment that has the peers, too
+    python benchmarks/bench_regions.py [--only nms] [--repeats 7] [--json FILE]    # where there are the peers, too
 
 Medians over the repeats, in another order each round, CPU and wall ms a call; `ratio` is the fastest peer's CPU time
 over tfpipe's, above 1 where tfpipe is faster. Where TensorFlow and torch both see a GPU, both run there, and wall times
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import os
 import statistics
 import time
@@ -30,12 +31,15 @@ OBJECTS = {"50 objects": 50, "500 objects": 500, "spread": None}
 def main() -> None:
     """Prints a line for each op and library."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="what the question contains: nms, roi_align, warp, warp_affine, ...")
     parser.add_argument("--repeats", type=int, default=7)
     add_json_argument(parser)
     arguments = parser.parse_args()
     peers = {name: found for name in ("torchvision", "cv2", "kornia") if (found := _module(name))}
     with recorded(arguments.json) as results:
         for question, rows in (*suppression(peers), *pooling(peers), *warps(peers)):
+            if arguments.only not in question:
+                continue
             for row in measured(question, rows, arguments.repeats):
                 results.add(row)
 
@@ -129,20 +133,25 @@ def warps(peers: dict[str, Any]) -> Any:
     rng = np.random.default_rng(2)
     angle = rng.uniform(-0.5, 0.5, 32)
     rows_of = np.array([[np.cos(angle), -np.sin(angle), 40 * angle], [np.sin(angle), np.cos(angle), -30 * angle]])
-    matrices = np.ascontiguousarray(rows_of.transpose(2, 0, 1))
-    for dtype in (np.uint8, np.float32):
+    affine = np.ascontiguousarray(rows_of.transpose(2, 0, 1))
+    last = np.stack([angle / 1000, -angle / 1500, np.ones(32)], axis=-1)
+    perspective = np.concatenate([affine, last[:, None]], axis=1)
+    cases = itertools.product(("affine", "perspective"), (np.uint8, np.float32), ("bilinear", "nearest"))
+    for name, dtype, interpolation in cases:
+        matrices = affine if name == "affine" else perspective
         images = rng.integers(0, 256, (32, 224, 224, 3)).astype(dtype)
         ours = tf.constant(images), tf.constant(matrices)
-        rows = {"tfpipe": partial(_numpy, regions.warp_affine, *ours)}
+        rows = {"tfpipe": partial(_numpy, getattr(regions, f"warp_{name}"), *ours, interpolation=interpolation)}
         if "cv2" in peers:
-            rows["opencv"] = partial(_opencv, peers["cv2"], images, matrices)
+            rows["opencv"] = partial(_opencv, peers["cv2"], name, images, matrices, interpolation)
         if "kornia" in peers and dtype is np.float32:
             # kornia takes the map from input to output.
-            whole = np.concatenate([matrices, np.tile([[[0.0, 0, 1]]], (32, 1, 1))], axis=1)
-            given = _torch(images.transpose(0, 3, 1, 2).copy(), np.linalg.inv(whole)[:, :2].astype(np.float32))
-            warp = importlib.import_module("kornia.geometry.transform").warp_affine
-            rows["kornia"] = partial(_from_torch, warp, *given, (224, 224), align_corners=True)
-        yield f"warp_affine, 32 images, bilinear, {np.dtype(dtype).name}", rows
+            whole = np.concatenate([affine, np.tile([[[0.0, 0, 1]]], (32, 1, 1))], axis=1)
+            inverse = np.linalg.inv(whole)[:, :2] if name == "affine" else np.linalg.inv(perspective)
+            given = _torch(images.transpose(0, 3, 1, 2).copy(), inverse.astype(np.float32))
+            warp = getattr(importlib.import_module("kornia.geometry.transform"), f"warp_{name}")
+            rows["kornia"] = partial(_from_torch, warp, *given, (224, 224), mode=interpolation, align_corners=True)
+        yield f"warp_{name}, 32 images, {interpolation}, {np.dtype(dtype).name}", rows
 
 
 def _boxes(rng: Any, number: int, objects: int | None, extent: float = 1000.0) -> Any:
@@ -169,10 +178,12 @@ def _from_torch(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs).cpu()
 
 
-def _opencv(cv2: Any, images: Any, matrices: Any) -> Any:
+def _opencv(cv2: Any, name: str, images: Any, matrices: Any, interpolation: str) -> Any:
     """Image by image, as it is used."""
-    flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, images.shape[2:0:-1]
-    return [cv2.warpAffine(image, matrix, size, flags=flags) for image, matrix in zip(images, matrices, strict=True)]
+    warp = cv2.warpAffine if name == "affine" else cv2.warpPerspective
+    flags = {"bilinear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}[interpolation] | cv2.WARP_INVERSE_MAP
+    size = images.shape[2:0:-1]
+    return [warp(image, matrix, size, flags=flags) for image, matrix in zip(images, matrices, strict=True)]
 
 
 def _torch(*parts: Any) -> list[Any]:
