@@ -75,6 +75,15 @@ def test_where_tiles_overlap_their_mean_is_taken_and_where_none_is_zero(grid: Gr
     np.testing.assert_allclose(grid.stitch(tf.constant(tiles)).numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
+def test_arrays_are_taken_as_tensors_are() -> None:
+    grid = Grid((8, 6), (4, 3), (4, 3))
+    masks = np.random.default_rng(0).integers(0, 3, (2, 8, 6, 1)).astype(np.uint8)
+    tiles = grid.cut(masks).numpy()
+    np.testing.assert_array_equal(tiles, grid.cut(tf.constant(masks)))
+    np.testing.assert_array_equal(grid.stitch(tiles), masks)
+    np.testing.assert_array_equal(grid.label(masks, "majority"), grid.label(tf.constant(masks), "majority"))
+
+
 def test_the_number_of_tiles_is_the_books_where_no_rest_is_kept() -> None:
     grid = Grid((338, 600), (112, 112), (56, 56), whole=False)
     assert grid.num_tiles == ((338 - 112) // 56 + 1) * ((600 - 112) // 56 + 1)

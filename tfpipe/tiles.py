@@ -72,11 +72,12 @@ class Grid:
         """The tiles of images or masks, row by row.
 
         Args:
-          images: [B, H, W, C] of any dtype, H and W as the grid's image.
+          images: [B, H, W, C] of any dtype, a tensor or an array, H and W as the grid's image.
 
         Returns:
           [B * num_tiles, h, w, C]: the tiles of the first image, then those of the second, ...
         """
+        images = tf.convert_to_tensor(images)
         self._check(images)
         strips = tf.gather(images, _windows(self.rows, self.tile[0]), axis=1)  # [B, rows, h, W, C]
         tiles = tf.gather(strips, _windows(self.columns, self.tile[1]), axis=3)  # [B, rows, h, columns, w, C]
@@ -92,6 +93,7 @@ class Grid:
           [B, H, W, C] of the same dtype: means of integers are rounded half up, and pixels in no tile are 0. Sums are
           taken in float64.
         """
+        tiles = tf.convert_to_tensor(tiles)
         channels = tiles.shape[-1]
         shape = [-1, len(self.rows), len(self.columns), *self.tile, channels]
         parts = tf.transpose(tf.reshape(tf.cast(tiles, tf.float64), shape), [0, 1, 3, 2, 4, 5])
@@ -120,6 +122,7 @@ class Grid:
         """
         if rule not in LABELS:
             raise ValueError(f"Unknown label {rule!r}; known: {list(LABELS)}.")
+        masks = tf.convert_to_tensor(masks)
         tiles = self.cut(masks)
         if rule == "any":
             return tf.reduce_max(tiles, [1, 2])
