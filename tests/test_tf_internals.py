@@ -268,6 +268,24 @@ def test_datasets_of_functions_for_one_device_are_those_of_the_public_ones(ours,
             np.testing.assert_array_equal(part, expected_part)
 
 
+@pytest.mark.parametrize(("ahead", "least", "most"), [(0, 2, 3), (2, 4, 5), (-1, 6, 7)])
+def test_an_interleave_begins_as_many_ahead_as_it_is_told_to(ahead: int, least: int, most: int) -> None:
+    begun: list[int] = []
+
+    def read(number):
+        noted = tf.numpy_function(lambda n: begun.append(int(n)) or n, [number], tf.int64)
+        return tf.data.Dataset.from_tensors(tf.ensure_shape(noted, []))
+
+    dataset = internals.interleave_on_one_device(NUMBERS.repeat(3), read, 2, ahead=ahead)
+    iterator, deadline = iter(dataset), time.monotonic() + 20
+    next(iterator)
+    while len(begun) < least and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    # One more than at once and ahead takes the place of what was handed out.
+    assert least <= len(begun) <= most
+
+
 def test_such_functions_capture_variables_and_outlive_the_names_of_their_datasets() -> None:
     added = tf.Variable(10, dtype=tf.int64)
     dataset = NUMBERS

@@ -113,8 +113,11 @@ def read_windows(
     def read(begin: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
         return _read_window(plan, table, order, epoch, tf.range(begin, end), marks=marks)
 
-    windows = interleave_on_one_device(chunks(order, first), read, plan.reads_at_once, deterministic=plan.keeps_order)
-    # A window is large: only one is read ahead.
+    # As many windows are begun ahead as are read at once. TensorFlow begins twice as many, and an epoch's first batch
+    # waits for the processor meanwhile: 126 to 144 ms of CPU instead of 102. The rate without decoding is 0 to 7 % less.
+    windows = interleave_on_one_device(
+        chunks(order, first), read, plan.reads_at_once, deterministic=plan.keeps_order, ahead=plan.reads_at_once
+    )
     windows = windows.prefetch(1) if plan.reads_at_once == 1 and plan.reads_ahead else windows
     cut = flat_map_on_one_device(windows, lambda rows, records: _cut(rows, records, size))
     return cut if order.window_records % size == 0 else cut.rebatch(size)

@@ -155,21 +155,25 @@ def flat_map_on_one_device(dataset: tf.data.Dataset, function: Callable[..., tf.
 
 
 def interleave_on_one_device(
-    dataset: tf.data.Dataset, function: Callable[..., tf.data.Dataset], at_once: int, *, deterministic: bool = True
+    dataset: tf.data.Dataset,
+    function: Callable[..., tf.data.Dataset],
+    at_once: int,
+    *,
+    deterministic: bool = True,
+    ahead: int = -1,
 ) -> tf.data.Dataset:
-    """Dataset.interleave of `at_once` elements in parallel, block_length 1, its function made for one device."""
+    """Dataset.interleave of `at_once` in parallel, block_length 1; `ahead` more are begun, -1: twice as many."""
     if at_once == 1:
         return flat_map_on_one_device(dataset, function)
-    number, automatic = tf.constant(at_once, tf.int64), tf.constant(-1, tf.int64)
     return _by_function(
         tf.raw_ops.ParallelInterleaveDatasetV4,
         dataset,
         function,
-        cycle_length=number,
+        cycle_length=tf.constant(at_once, tf.int64),
         block_length=tf.constant(1, tf.int64),
-        buffer_output_elements=automatic,
-        prefetch_input_elements=automatic,
-        num_parallel_calls=number,
+        buffer_output_elements=tf.constant(-1, tf.int64),
+        prefetch_input_elements=tf.constant(ahead, tf.int64),
+        num_parallel_calls=tf.constant(at_once, tf.int64),
         deterministic="true" if deterministic else "false",
     )
 
@@ -230,12 +234,7 @@ def _one_device_function(function: Callable[..., Any], spec: Any) -> tuple[Any, 
     # Dataset functions are named so, for inside_dataset_function.
     flat.__name__ = "Dataset_function"
     traced = tf.function(flat, autograph=False, experimental_attributes=_ONE_DEVICE)
-    specs = [
-        tf.TensorSpec(shape, dtype)
-        for shape, dtype in zip(
-            structure.get_flat_tensor_shapes(spec), structure.get_flat_tensor_types(spec), strict=True
-        )
-    ]
+    specs = map(tf.TensorSpec, structure.get_flat_tensor_shapes(spec), structure.get_flat_tensor_types(spec))
     return traced.get_concrete_function(*specs), results[-1]
 
 
