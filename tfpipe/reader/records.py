@@ -114,7 +114,7 @@ def read_windows(
         return _read_window(plan, table, order, epoch, tf.range(begin, end), marks=marks)
 
     # As many windows are begun ahead as are read at once. TensorFlow begins twice as many, and an epoch's first batch
-    # waits for the processor meanwhile: 126 to 144 ms of CPU instead of 102. The rate without decoding is 0 to 7 % less.
+    # waits for the processor meanwhile: 126 to 144 ms of CPU instead of 102. Rates are 0 to 7 % less.
     windows = interleave_on_one_device(
         chunks(order, first), read, plan.reads_at_once, deterministic=plan.keeps_order, ahead=plan.reads_at_once
     )
