@@ -41,5 +41,5 @@ def test_a_model_trains_through_all_epochs_of_a_published_schedule(name, epochs,
     mass = [sum(step.probability for step in policy.steps) for policy in schedule.policies]
     assert mass[0] == 0 < mass[-1]
     assert all(share == 0 for share, probability in zip(changed, mass, strict=True) if not probability)
-    # Not all of it: magnitudes count, too, and an op of magnitude 0 changes nothing. 0.61 and more was seen, 0 is chance.
+    # Magnitudes count, too, and an op of magnitude 0 changes nothing: 0.61 and more was seen, 0 would be chance.
     assert np.corrcoef(mass, changed)[0, 1] > 0.5
