@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tfpipe.cli.progress import start_tensorflow
 from tfpipe.cli.scalings import print_scalings
 from tfpipe.cli.timed import (
     add_task_arguments,
@@ -96,7 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.policy:
         raise UsageError("--policy goes with --fit, without --variants.")
     task = whole_task(arguments)
-    start_tensorflow(quiet=arguments.json)
     from tfpipe.reader.damage import naming_damage
     from tfpipe.timing.benchmark import compare_variants
 

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfpipe.cli.progress import start_tensorflow
 from tfpipe.cli.tables import print_table
 from tfpipe.cli.timed import check_plot, headline, make_benchmark, pass_bar, task_facts, whole_task
 from tfpipe.errors import SetupError, UsageError
@@ -43,7 +42,6 @@ def run_everywhere(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--{name} is about ways to read: with --fit it takes --variants all, or names of them.")
     check_plot(arguments.plot)
     task = whole_task(arguments)
-    start_tensorflow(quiet=arguments.json)
     from tfpipe.reader.damage import naming_damage
     from tfpipe.report.preview import load_transform
     from tfpipe.timing.experiment import Experiment, has_gpu, train_everywhere

@@ -9,7 +9,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tfpipe.cli.arguments import output_file
-from tfpipe.cli.progress import start_tensorflow
 from tfpipe.cli.scalings import scaling_sentences
 from tfpipe.cli.tables import print_table
 from tfpipe.cli.timed import add_task_arguments, make_benchmark, pass_bar, print_rows, serial_seconds, whole_task
@@ -48,7 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         output_file(arguments.output)
     task = whole_task(arguments)
-    start_tensorflow(quiet=arguments.json)
     from tfpipe.reader.damage import naming_damage
     from tfpipe.timing.tuning import tune
 
