@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfpipe.format.framing import frame
 from tfpipe.reader.order import records_at
 from tfpipe.reader.positions import Order
-from tfpipe.reader.records import RecordTable, read_batches, read_singles
+from tfpipe.reader.records import RecordTable, _cut, read_batches, read_singles
 from tfpipe.tf_internals import flat_map_on_one_device
 
 RECORDS, BATCH = 100, 40
@@ -97,6 +97,19 @@ def test_batches_are_read_by_their_numbers(table):
     assert [len(records) for _, records in parts] == [32, 8]
     assert joined(records for _, records in parts) == whole[2]
     assert joined(positions for positions, _ in parts) == whole[0]
+
+
+@pytest.mark.parametrize("first", [0, 7, 9, 10])
+def test_a_window_is_cut_where_positions_are_multiples_of_a_piece(first):
+    """So that pieces of neighbouring windows are joined whole."""
+    positions, ranks = np.arange(first, first + 9), np.arange(9)[::-1]
+    rows = tuple(map(tf.constant, (positions, 100 + positions, ranks)))
+    parts = list(_cut(rows, tf.as_string(100 + positions[::-1]), 5))
+    cut = [part.numpy().tolist() for (part, _), _ in parts]
+    assert list(chain(*cut)) == positions.tolist()
+    assert [part[0] for part in cut[1:]] == [at for at in positions[1:].tolist() if at % 5 == 0]
+    for (part, numbers), records in parts:
+        assert numbers.numpy().tolist() == (100 + part).numpy().tolist() == [int(one) for one in records.numpy()]
 
 
 READ = """
