@@ -18,6 +18,7 @@ LAYERS = (
     {"augment"},
     {"format"},
     {"reader"},
+    {"serving"},
     {"layers"},
     {
         "maintenance",

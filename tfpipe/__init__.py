@@ -23,8 +23,8 @@ _HOMES = {
     # With the command line, the only way from tfpipe to beam_jobs.
     "from_arrays": "beam_jobs.arrays",
     "make_dataset": "tfpipe.reader.dataset",
-    "load_image": "tfpipe.reader.images",
-    "get": "tfpipe.reader.lookup",
+    "load_image": "tfpipe.serving.files",
+    "get": "tfpipe.serving.lookup",
     "class_weights": "tfpipe.reader.mixtures",
     "RandomResizedCrop": "tfpipe.reader.crops",
     "PaddedCrop": "tfpipe.reader.crops",

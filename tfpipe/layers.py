@@ -34,7 +34,6 @@ from tfpipe.augment.saving import from_json, named_ops, to_json
 from tfpipe.augment.schedules import pba
 from tfpipe.augment.transform import Transform
 from tfpipe.policy import is_integer
-from tfpipe.reader.layers import Preprocess as Preprocess
 from tfpipe.reader.targets import TARGETS, pad_targets
 from tfpipe.regions.layers import BoxIoU as BoxIoU
 from tfpipe.regions.layers import CropAndResize as CropAndResize
@@ -42,6 +41,7 @@ from tfpipe.regions.layers import NonMaxSuppression as NonMaxSuppression
 from tfpipe.regions.layers import RoIAlign as RoIAlign
 from tfpipe.regions.layers import SoftNonMaxSuppression as SoftNonMaxSuppression
 from tfpipe.regions.layers import Warp as Warp
+from tfpipe.serving.layers import Preprocess as Preprocess
 from tfpipe.tf_internals import read_and_skip
 
 _PACKAGE = "tfpipe"

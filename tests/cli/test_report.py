@@ -167,7 +167,7 @@ def test_show_draws_a_sheet_of_what_the_model_sees(tfpipe: Run, raw_dataset: Man
     assert pixels.shape == (6 + 2 * 146, 6 + 4 * 134, 3)
     code, out, _ = tfpipe("show", raw_dataset.directory, "--index", "0", "--image_size", "32")
     first = pixels[18:146, 6:134]
-    from tfpipe.reader.lookup import get
+    from tfpipe.serving.lookup import get
 
     expected = get(raw_dataset, out.split("  ")[0], image_size=32)["image"]
     np.testing.assert_array_equal(first[::4, ::4], expected)

@@ -81,7 +81,7 @@ def _select(text: str | None, names: list[str]) -> list[str]:
 
 
 def _own_image(path: str) -> dict[str, Any]:
-    from tfpipe.reader.images import load_image
     from tfpipe.report.gallery import SIDE
+    from tfpipe.serving.files import load_image
 
     return {"image": np.asarray(load_image(path, image_size=SIDE, resize="crop"))}

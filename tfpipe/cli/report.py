@@ -157,11 +157,11 @@ def _preview(arguments: argparse.Namespace, manifest: Manifest) -> Preview:
         raise UsageError(f"--policy augments images; the records hold {manifest.schema.payload}s.")
     size = image_size(arguments.image_size) or (_SIDE, _SIDE)
     start_tensorflow(quiet=arguments.json)
-    from tfpipe.reader.lookup import record_preparer
     from tfpipe.report.dataset import Preview
     from tfpipe.report.page import image_url
     from tfpipe.report.preview import load_transform, preview_rows
     from tfpipe.report.sheet import draw_sheet, png_bytes
+    from tfpipe.serving.lookup import record_preparer
 
     transform = load_transform(arguments.policy)
     total = manifest.num_records()

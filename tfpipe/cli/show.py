@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments, manifest.schema)
     places = _choose(arguments, manifest)
     start_tensorflow(quiet=arguments.json)
-    from tfpipe.reader.lookup import plain_value, record_preparer
+    from tfpipe.serving.lookup import plain_value, record_preparer
 
     if arguments.policy is not None and size is None and None in _image_shape(manifest.schema)[:2]:
         raise UsageError(

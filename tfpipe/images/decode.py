@@ -16,6 +16,8 @@ from tfpipe.images.sizes import RESIZES
 
 # The inverse DCT of a JPEG: Pillow's pixels bit for bit, or one that is quicker and 45 dB from them.
 DCTS = ("exact", "fast")
+# The numbers of channels that images are asked for with: gray, or colours.
+CHANNELS = (1, 3)
 # Pillow's weights of red, green and blue in its mode L, in 65536ths.
 _LUMA = (19595, 38470, 7471)
 

@@ -60,7 +60,7 @@ def augmented(
     """Prepared records of one size after a transform, each drawn on its own.
 
     Args:
-      prepared: as reader/lookup.py prepares them: all with an image of one size.
+      prepared: as serving/lookup.py prepares them: all with an image of one size.
       transform: of tfpipe.augment.
       seed: of the draws, any integer.
 

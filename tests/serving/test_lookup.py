@@ -14,7 +14,7 @@ from tfpipe.format.lookup import find_key, list_shards, read_record, scan_record
 from tfpipe.format.manifest import Manifest
 from tfpipe.maintenance.health.measures import measure_image
 from tfpipe.maintenance.health.survey import survey_dataset
-from tfpipe.reader.lookup import plain_value, record_preparer
+from tfpipe.serving.lookup import plain_value, record_preparer
 
 
 def batches_of(manifest: Manifest, **options):

@@ -19,7 +19,7 @@ from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest
 from tfpipe.images.graph_probe import read_header
 from tfpipe.reader.crops import Crop
-from tfpipe.reader.preparation import Task, prepare_like
+from tfpipe.serving.preparation import Task, prepare_like
 from tfpipe.tf_internals import fail_unless
 
 

@@ -18,14 +18,13 @@ import tensorflow as tf
 
 from tfpipe.errors import UsageError
 from tfpipe.format.manifest import Manifest, load_manifest
-from tfpipe.images.decode import as_channels, decode_upright, encode_stretched, upright_size
+from tfpipe.images.decode import CHANNELS, as_channels, decode_upright, encode_stretched, upright_size
 from tfpipe.images.fit import Resize, Resizer
 from tfpipe.images.probe import DEFAULT_MAX_PIXELS
 from tfpipe.images.scales import scale_pixels
 from tfpipe.images.sizes import RESIZES, as_size
 from tfpipe.reader.crops import Crop, PaddedCrop, RandomResizedCrop
 
-CHANNELS = (1, 3)
 _CROPS: dict[str, type[RandomResizedCrop] | type[PaddedCrop]] = {
     crop.__name__: crop for crop in (RandomResizedCrop, PaddedCrop)
 }

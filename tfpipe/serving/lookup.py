@@ -18,6 +18,7 @@ from tfpipe.format.manifest import Manifest, load_manifest
 from tfpipe.images.boxes import place_regions, split_polygons
 from tfpipe.images.fit import Resize
 from tfpipe.images.sizes import as_size
+from tfpipe.reader.images import mask_fill_of
 from tfpipe.reader.request import has_polygons, regions_in_pixels
 
 
@@ -65,7 +66,7 @@ def record_preparer(
       image_size: (height, width); None keeps the image's own.
       resize: "pad", "stretch" or "crop".
     """
-    fill = int(manifest.made_by.get("options", {}).get("mask_fill", 0))
+    fill = mask_fill_of(None, [manifest], manifest.schema)
     resizer = None if image_size is None else Resize(image_size, resize, antialias=True, mask_fill=fill)
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
