@@ -47,7 +47,7 @@ from tfpipe.storage import AnyPath, is_url, local_path, replace_file, to_path
 # How many images, the first by hash, are measured where only a sample tells the size of records.
 _SAMPLE = 64
 # Part of the plan of images that get a size: shards of an earlier meaning are not gone on with. See tfpipe.images.fit.
-_PIXELS = "pixels 3"
+_PIXELS = "pixels 4"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from pictures import KINDS, file_bytes, photo, turned, upright_pixels
 from PIL import Image
 
-from tfpipe.images.antialias import start_compiling
+from tfpipe.images import antialias
+from tfpipe.images.antialias import DecodedImage, start_compiling
 from tfpipe.images.decode import RESIZES, resize_image
 from tfpipe.images.fit import Resize, ratio_index
 
@@ -67,6 +69,54 @@ def test_a_dataset_may_know_that_its_images_are_beyond_the_program() -> None:
     (found,) = tf.data.Dataset.from_tensors(image).map(Resize(SIZE, "stretch", antialias=True).resize)
     stock = resize_image(tf.constant(image), SIZE, resize="stretch", antialias=True).numpy()
     np.testing.assert_array_equal(found, stock)
+
+
+@pytest.mark.parametrize("longest", [None, 520])
+@pytest.mark.parametrize(("sides", "capacities"), [((180, 234), [234]), ((301, 520), [520]), ((301, 521), [])])
+def test_images_of_up_to_five_times_the_target_take_a_second_program(
+    sides: tuple[int, int], capacities: list[int], longest: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is known of a dataset's images, each takes its own program, of two."""
+    ran, size = [], (80, 104)
+
+    run = antialias._run
+
+    def noting(program: Callable[..., tf.Tensor], image: DecodedImage, capacity: int) -> tf.Tensor:
+        with tf.control_dependencies([tf.py_function(lambda: ran.append(capacity), [], [])]):
+            return run(program, image, capacity)
+
+    monkeypatch.setattr(antialias, "_run", noting)
+    image = photo(16, *sides)
+    resizer = Resize(size, "stretch", antialias=True, longest=longest)
+    files = tf.data.Dataset.from_tensors(file_bytes(image, "PNG"))  # Of a file, no size is known in a graph.
+    (found,) = files.map(lambda data: resizer.decode(data, jpeg_only=False))
+    assert ran == capacities
+    assert np.abs(found.numpy().astype(int) - pillow(image, size)).max() <= 2
+    assert psnr(found.numpy(), pillow(image, size)) > 50
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_both_programs_give_the_same_pixels(resize: str) -> None:
+    size, sides = (80, 104), tf.constant([171, 234])
+    image = DecodedImage(tf.constant(photo(17, 171, 234)), sides, tf.constant(1), tf.zeros([2], tf.int32))
+    small, large = antialias._capacities(size, None)
+    found = [antialias._run(antialias._program(size, resize, one, 3), image, one).numpy() for one in (small, large)]
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("size", "longest", "programs"),
+    [
+        ((224, 224), 504, [504]),
+        ((224, 224), 505, [504, 1120]),
+        ((224, 224), None, [504, 1120]),
+        ((100, 102), 900, [230]),
+    ],
+)
+def test_there_is_a_second_program_where_images_are_large(
+    size: tuple[int, int], longest: int | None, programs: list[int]
+) -> None:
+    assert antialias._capacities(size, longest) == programs
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -205,8 +255,8 @@ def test_a_dataset_s_program_is_compiled_while_the_dataset_is_being_made() -> No
 
 def test_an_image_of_the_right_size_stays_as_it_is() -> None:
     image = tf.constant(photo(1, *SIZE))
-    for antialias in (False, True):
-        np.testing.assert_array_equal(Resize(SIZE, antialias=antialias).resize(image).numpy(), image.numpy())
+    for smooth in (False, True):
+        np.testing.assert_array_equal(Resize(SIZE, antialias=smooth).resize(image).numpy(), image.numpy())
 
 
 def test_without_antialias_nothing_is_averaged() -> None:

@@ -1,22 +1,23 @@
-"""The compiled program that resizes uint8 images with antialiasing, as Pillow's bilinear reduction does.
+"""The compiled programs that resize uint8 images with antialiasing, as Pillow's bilinear reduction does.
 
     image = resize_antialiased(decoded, (224, 224), "pad")
 
-Along each axis a pixel is a weighted sum of a few neighbours: a triangle as wide as the image shrinks. One compiled
+Along each axis a pixel is a weighted sum of a few neighbours: a triangle as wide as the image shrinks. A compiled
 program does both axes in 16-bit integers, with weights of 1/256 and a rounding in between: rows are summed as they are
 stored in memory, the result is transposed, its rows are summed, and it is transposed back. So every sum runs over
 contiguous bytes, 16 or more at once; gathering columns took five times as long.
 
 A program has fixed shapes, and images have not: they are passed flat, followed by arbitrary bytes, and their size is
-passed as numbers. Each (size, resize) is compiled once in a process, 0.9 seconds of CPU, in a thread while the dataset
-is being made.
+passed as numbers. There are two, for images of up to 9/4 and of up to 5 times the target, which differ in nothing else;
+larger images go through TensorFlow's operation. Each is compiled once in a process, 0.9 and 1.3 seconds of CPU, in a
+thread while the dataset is being made.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -28,14 +29,14 @@ from tfpipe.tf_internals import (
     dynamic_update_slice,
     inside_dataset_function,
     scale_with_antialias,
-    seldom,
     uninitialized_bytes,
 )
 
-# The longest side that a program accepts, in units of the longer side of its target. Larger images go through
-# TensorFlow's operation. One capacity only: a second program in the graph doubled the start of every epoch (117 ms of
-# CPU to 215), and a choice among four cost 0.6 ms per image.
-_CAPACITY = 9 / 4
+# The longest side that a program accepts, in units of the longer side of its target. An image of twice the target takes
+# 0.7 and 1.4 ms in them, and 2.2 in TensorFlow's operation; one of 1,000 x 750 to 224 x 224 1.3 in the second, and 3.5.
+_CAPACITIES = (9 / 4, 5)
+# Images of fewer pixels a side take TensorFlow's operation less than the second program takes to be compiled.
+_LEAST_LARGE = 512
 # The decoder's own reductions, and how much they blur: a mean over r x r pixels has the variance (r * r - 1) / 12,
 # counted in reduced pixels here, and a triangle of half-width h has h * h / 6.
 RATIOS = (1, 2, 4, 8)
@@ -64,46 +65,59 @@ class DecodedImage(NamedTuple):
     mirrored: tf.Tensor
 
 
-def resize_antialiased(image: DecodedImage, size: tuple[int, int], resize: str) -> tf.Tensor:
-    """The image in the size: by the compiled program if it is large enough, else by TensorFlow's operation.
+def resize_antialiased(
+    image: DecodedImage, size: tuple[int, int], resize: str, *, longest: int | None = None
+) -> tf.Tensor:
+    """The image in the size: by a compiled program if it is not too large, else by TensorFlow's operation.
 
-    While a dataset is being made, the program begins to be compiled: its first image waits for the rest only.
+    While a dataset is being made, the programs begin to be compiled: the first image waits for the rest only.
+
+    Args:
+      image: to be resized.
+      size: (height, width).
+      resize: "pad", "stretch" or "crop".
+      longest: no image that comes has a longer side, so that no program for larger ones is made; None: not known.
     """
-    channels = int(image.pixels.shape[-1])
+    channels, known = int(image.pixels.shape[-1]), image.pixels.shape[:2]
+    side: tf.Tensor | int = tf.reduce_max(tf.shape(image.pixels)[:2])
+    if known.is_fully_defined():
+        longest = side = max(known)
+    capacities = _capacities(size, longest)
     if inside_dataset_function():
-        _start_once((size[0], size[1]), resize, channels)
-    longest = tf.reduce_max(tf.shape(image.pixels)[:2])
+        # Where it is not known whether there are large images, the first one waits for its program.
+        for capacity in capacities if longest is not None else capacities[:1]:
+            _start_once((size[0], size[1]), resize, channels, capacity)
 
-    capacity = _capacity(size)
+    def resized(capacities: Sequence[int]) -> tf.Tensor:
+        if not capacities:
+            return _resize_beyond(image, size, resize)
+        capacity, *larger = capacities
+        program = _program((size[0], size[1]), resize, capacity, channels)
+        if isinstance(side, int):
+            # TensorFlow would refuse to trace the branch that is never taken.
+            return _run(program, image, capacity) if side <= capacity else resized(larger)
+        return tf.cond(side <= capacity, lambda: _run(program, image, capacity), lambda: resized(larger))
 
-    def by_program() -> tf.Tensor:
-        return _run(_program((size[0], size[1]), resize, capacity, channels), image, capacity)
-
-    def beyond() -> tf.Tensor:
-        return _resize_beyond(image, size, resize)
-
-    if image.pixels.shape[:2].is_fully_defined():
-        # TensorFlow would refuse to trace the branch that is never taken.
-        resized = by_program() if max(image.pixels.shape[:2]) <= capacity else beyond()
-    else:
-        resized = tf.cond(longest <= capacity, by_program, seldom(beyond))
-    return tf.ensure_shape(resized, [*size, channels])
+    return tf.ensure_shape(resized(capacities), [*size, channels])
 
 
-def start_compiling(size: tuple[int, int], resize: str, *, channels: int = 3) -> threading.Thread:
-    """Compiles the program in a thread of its own; who needs it first waits for the rest.
+def start_compiling(
+    size: tuple[int, int], resize: str, *, channels: int = 3, capacity: int | None = None
+) -> threading.Thread:
+    """Compiles a program in a thread of its own; who needs it first waits for the rest.
 
     Args:
       size: (height, width).
       resize: "pad", "stretch" or "crop".
       channels: of the images.
+      capacity: the longest side of the images; None: of the smallest program.
 
     Returns:
       The thread. The interpreter waits for it at exit: TensorFlow must not compile while it is torn down.
     """
+    capacity = _capacities(size, None)[0] if capacity is None else capacity
 
     def compile_program() -> None:
-        capacity = _capacity(size)
         program = _program((size[0], size[1]), resize, capacity, channels)
         numbers = [*size, *size, 0, 0, 1]
         with tf.device("CPU:0"):
@@ -117,12 +131,14 @@ def start_compiling(size: tuple[int, int], resize: str, *, channels: int = 3) ->
 
 
 @cache
-def _start_once(size: tuple[int, int], resize: str, channels: int) -> threading.Thread:
-    return start_compiling(size, resize, channels=channels)
+def _start_once(size: tuple[int, int], resize: str, channels: int, capacity: int) -> threading.Thread:
+    return start_compiling(size, resize, channels=channels, capacity=capacity)
 
 
-def _capacity(size: tuple[int, int]) -> int:
-    return math.ceil(max(size) * _CAPACITY)
+def _capacities(size: tuple[int, int], longest: int | None) -> list[int]:
+    """The longest sides that programs accept: one, or two where images of up to `longest` pixels a side take both."""
+    small, large = (math.ceil(max(size) * times) for times in _CAPACITIES)
+    return [small, large] if large >= _LEAST_LARGE and (longest is None or longest > small) else [small]
 
 
 def _resize_beyond(image: DecodedImage, size: tuple[int, int], resize: str) -> tf.Tensor:

@@ -78,6 +78,7 @@ class Resize:
         while it is decoded: by "fast" one of 2.25 times the target and more, 46 dB from Pillow's result at worst; by
         "exact" one of 2**22 pixels and 5 times the target and more, 51 dB from it at worst.
       mask_fill: what "pad" puts around a mask.
+      longest: no image that comes has a longer side; None: not known. It changes no pixel.
     """
 
     size: tuple[int, int]
@@ -85,6 +86,7 @@ class Resize:
     antialias: bool = False
     dct: str = "exact"
     mask_fill: int = 0
+    longest: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in RESIZES:
@@ -117,7 +119,7 @@ class Resize:
         pixels, full_size, ratio = self._decode_reduced(data, jpeg_only, orientation)
         mirrored = tf.zeros([2], tf.int32) if orientation is None else tf.cast(mirrored_axes(orientation), tf.int32)
         image = DecodedImage(turn_upright(pixels, orientation), full_size, ratio, mirrored)
-        return resize_antialiased(image, self.size, self.mode)
+        return resize_antialiased(image, self.size, self.mode, longest=self.longest)
 
     def resize(self, image: tf.Tensor) -> tf.Tensor:
         """The image in this size.
@@ -133,7 +135,7 @@ class Resize:
         if not self.antialias or image.dtype != tf.uint8 or image.shape[-1] is None:
             return resize_image(image, self.size, resize=self.mode, antialias=self.antialias)
         whole = DecodedImage(image, tf.shape(image)[:2], tf.constant(1), tf.zeros([2], tf.int32))
-        return resize_antialiased(whole, self.size, self.mode)
+        return resize_antialiased(whole, self.size, self.mode, longest=self.longest)
 
     def resize_mask(self, mask: tf.Tensor) -> tf.Tensor:
         """The mask [H, W, C] moved as its image is, each value the nearest: [height, width, C]."""

@@ -59,9 +59,18 @@ def make_resizer(request: Request, draw: tf.Tensor | None) -> Resizer | None:
     if request.image_size is None:
         return None
     mode = request.resize if isinstance(request.resize, str) else "pad"
-    fit = Resize(request.image_size, mode, request.antialias, request.options.dct, request.mask_fill)
+    fit = Resize(
+        request.image_size, mode, request.antialias, request.options.dct, request.mask_fill, _longest_side(request)
+    )
     if isinstance(request.resize, str):
         return fit
     if draw is None:
         return request.resize.for_evaluation(fit)
     return request.resize.for_training(fit, seed=request.seed, draw=draw)
+
+
+def _longest_side(request: Request) -> int | None:
+    """Of all images, as their conversions counted; None where one did not."""
+    found = [source.statistics.get(name) for source in request.sources for name in ("height", "width")]
+    sides = [one["largest"] for one in found if one is not None]
+    return int(max(sides)) if len(sides) == len(found) else None
