@@ -71,10 +71,10 @@ def test_a_dataset_may_know_that_its_images_are_beyond_the_program() -> None:
     np.testing.assert_array_equal(found, stock)
 
 
-@pytest.mark.parametrize("longest", [None, 520])
+@pytest.mark.parametrize("longest", [None, (180, 520), (520, 520)])
 @pytest.mark.parametrize(("sides", "capacities"), [((180, 234), [234]), ((301, 520), [520]), ((301, 521), [])])
 def test_images_of_up_to_five_times_the_target_take_a_second_program(
-    sides: tuple[int, int], capacities: list[int], longest: int | None, monkeypatch: pytest.MonkeyPatch
+    sides: tuple[int, int], capacities: list[int], longest: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is known of a dataset's images, each takes its own program, of two."""
     ran, size = [], (80, 104)
@@ -251,6 +251,19 @@ def test_a_dataset_s_program_is_compiled_while_the_dataset_is_being_made() -> No
     started = time.process_time()
     next(iter(images))
     assert time.process_time() - started < 0.5 * compiling
+
+
+@pytest.mark.parametrize(
+    ("longest", "started"), [(None, [234]), ((9, 234), [234]), ((234, 235), [234, 520]), ((235, 900), [520, 234])]
+)
+def test_the_program_of_the_smallest_images_is_compiled_first(
+    longest: tuple[int, int] | None, started: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(antialias, "_start_once", lambda size, resize, channels, capacities: found.extend(capacities))
+    resizer = Resize((80, 104), "pad", antialias=True, longest=longest)
+    tf.data.Dataset.from_tensors(b"").map(lambda data: resizer.decode(data, jpeg_only=False))
+    assert found == started
 
 
 def test_an_image_of_the_right_size_stays_as_it_is() -> None:

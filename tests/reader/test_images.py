@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from PIL import Image
 import tfpipe
 from tfpipe.format.manifest import Manifest
 from tfpipe.images.decode import as_channels
+from tfpipe.images.fit import Resize
+from tfpipe.reader import images
 from tfpipe.reader.crops import PaddedCrop, RandomResizedCrop
 from tfpipe.reader.options import ReadOptions
 
@@ -293,3 +296,31 @@ def test_channels_become_others(dtype: str, stored: int, channels: int) -> None:
 def test_another_number_of_channels_is_refused(raw: Manifest, channels: Any) -> None:
     with pytest.raises(ValueError, match=r"channels is .*; it takes one of \[1, 3\]"):
         tfpipe.make_dataset(raw, batch_size=2, image_size=8, channels=channels)
+
+
+def test_resizers_know_the_longest_sides_of_all_sources(
+    raw: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the image with the least longest side a bound is known: each side has a least one."""
+    for number, sides in enumerate([(20, 300), (310, 20)]):
+        path = tmp_path / f"wide/{raw.class_names[0]}/{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file_bytes(photo(number, *sides), "JPEG"))
+    wide = converted(tmp_path / "wide", tmp_path / "out")
+    unknown = replace(wide, statistics={})
+    least = min(max(one.statistics[name]["smallest"] for name in ("height", "width")) for one in (raw, wide))
+    seen: list[tuple[int, int] | None] = []
+
+    def noting(*arguments: Any) -> Resize:
+        seen.append(arguments[-1])
+        return Resize(*arguments)
+
+    monkeypatch.setattr(images, "Resize", noting)
+    for sources, expected in [
+        ([wide], (20, 310)),
+        ([raw, wide], (least, 310)),
+        ([raw, unknown], None),
+    ]:
+        tfpipe.make_dataset(dict.fromkeys(sources, 1.0), batch_size=2, image_size=8)
+        assert set(seen) == {expected}
+        seen.clear()

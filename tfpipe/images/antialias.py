@@ -66,7 +66,7 @@ class DecodedImage(NamedTuple):
 
 
 def resize_antialiased(
-    image: DecodedImage, size: tuple[int, int], resize: str, *, longest: int | None = None
+    image: DecodedImage, size: tuple[int, int], resize: str, *, longest: tuple[int, int] | None = None
 ) -> tf.Tensor:
     """The image in the size: by a compiled program if it is not too large, else by TensorFlow's operation.
 
@@ -76,17 +76,19 @@ def resize_antialiased(
       image: to be resized.
       size: (height, width).
       resize: "pad", "stretch" or "crop".
-      longest: no image that comes has a longer side, so that no program for larger ones is made; None: not known.
+      longest: the longest sides of the images that come, at least and at most: no program for larger ones is made, and
+        that of the smallest is compiled first. None: not known; then the first large image waits for its program.
     """
     channels, known = int(image.pixels.shape[-1]), image.pixels.shape[:2]
     side: tf.Tensor | int = tf.reduce_max(tf.shape(image.pixels)[:2])
     if known.is_fully_defined():
-        longest = side = max(known)
-    capacities = _capacities(size, longest)
+        side = max(known)
+        longest = side, side
+    capacities = _capacities(size, None if longest is None else longest[1])
     if inside_dataset_function():
-        # Where it is not known whether there are large images, the first one waits for its program.
-        for capacity in capacities if longest is not None else capacities[:1]:
-            _start_once((size[0], size[1]), resize, channels, capacity)
+        first, *later = capacities
+        likely = (first,) if longest is None else (first, *later) if longest[0] <= first else (*later, first)
+        _start_once((size[0], size[1]), resize, channels, likely)
 
     def resized(capacities: Sequence[int]) -> tf.Tensor:
         if not capacities:
@@ -102,37 +104,38 @@ def resize_antialiased(
 
 
 def start_compiling(
-    size: tuple[int, int], resize: str, *, channels: int = 3, capacity: int | None = None
+    size: tuple[int, int], resize: str, *, channels: int = 3, capacities: Sequence[int] | None = None
 ) -> threading.Thread:
-    """Compiles a program in a thread of its own; who needs it first waits for the rest.
+    """Compiles programs, one after the other, in a thread; who needs one first waits for the rest of it.
 
     Args:
       size: (height, width).
       resize: "pad", "stretch" or "crop".
       channels: of the images.
-      capacity: the longest side of the images; None: of the smallest program.
+      capacities: the longest side of the images of each program; None: the smallest program.
 
     Returns:
       The thread. The interpreter waits for it at exit: TensorFlow must not compile while it is torn down.
     """
-    capacity = _capacities(size, None)[0] if capacity is None else capacity
+    capacities = _capacities(size, None)[:1] if capacities is None else capacities
 
-    def compile_program() -> None:
-        program = _program((size[0], size[1]), resize, capacity, channels)
+    def compile_programs() -> None:
         numbers = [*size, *size, 0, 0, 1]
-        with tf.device("CPU:0"):
-            # By a dataset: what a call outside of one has compiled, datasets compile again.
-            blank = tf.data.Dataset.from_tensors(tf.zeros([_flat_bytes(capacity, channels)], tf.uint8))
-            next(iter(blank.map(lambda flat: program(flat, tf.constant(numbers)))))
+        for capacity in capacities:
+            program = _program((size[0], size[1]), resize, capacity, channels)
+            with tf.device("CPU:0"):
+                # By a dataset: what a call outside of one has compiled, datasets compile again.
+                blank = tf.data.Dataset.from_tensors(tf.zeros([_flat_bytes(capacity, channels)], tf.uint8))
+                next(iter(blank.map(lambda flat, run=program: run(flat, tf.constant(numbers)))))
 
-    thread = threading.Thread(target=compile_program, name="tfpipe-compile")
+    thread = threading.Thread(target=compile_programs, name="tfpipe-compile")
     thread.start()
     return thread
 
 
 @cache
-def _start_once(size: tuple[int, int], resize: str, channels: int, capacity: int) -> threading.Thread:
-    return start_compiling(size, resize, channels=channels, capacity=capacity)
+def _start_once(size: tuple[int, int], resize: str, channels: int, capacities: tuple[int, ...]) -> threading.Thread:
+    return start_compiling(size, resize, channels=channels, capacities=capacities)
 
 
 def _capacities(size: tuple[int, int], longest: int | None) -> list[int]:

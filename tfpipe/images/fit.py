@@ -78,7 +78,7 @@ class Resize:
         while it is decoded: by "fast" one of 2.25 times the target and more, 46 dB from Pillow's result at worst; by
         "exact" one of 2**22 pixels and 5 times the target and more, 51 dB from it at worst.
       mask_fill: what "pad" puts around a mask.
-      longest: no image that comes has a longer side; None: not known. It changes no pixel.
+      longest: the longest sides of the images that come, at least and at most; None: not known. It changes no pixel.
     """
 
     size: tuple[int, int]
@@ -86,7 +86,7 @@ class Resize:
     antialias: bool = False
     dct: str = "exact"
     mask_fill: int = 0
-    longest: int | None = None
+    longest: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in RESIZES:

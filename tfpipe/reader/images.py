@@ -60,7 +60,7 @@ def make_resizer(request: Request, draw: tf.Tensor | None) -> Resizer | None:
         return None
     mode = request.resize if isinstance(request.resize, str) else "pad"
     fit = Resize(
-        request.image_size, mode, request.antialias, request.options.dct, request.mask_fill, _longest_side(request)
+        request.image_size, mode, request.antialias, request.options.dct, request.mask_fill, _longest_sides(request)
     )
     if isinstance(request.resize, str):
         return fit
@@ -69,8 +69,11 @@ def make_resizer(request: Request, draw: tf.Tensor | None) -> Resizer | None:
     return request.resize.for_training(fit, seed=request.seed, draw=draw)
 
 
-def _longest_side(request: Request) -> int | None:
-    """Of all images, as their conversions counted; None where one did not."""
+def _longest_sides(request: Request) -> tuple[int, int] | None:
+    """Of all images, at least and at most, as their conversions counted; None where one did not."""
     found = [source.statistics.get(name) for source in request.sources for name in ("height", "width")]
-    sides = [one["largest"] for one in found if one is not None]
-    return int(max(sides)) if len(sides) == len(found) else None
+    sides = [one for one in found if one is not None]
+    if len(sides) < len(found):
+        return None
+    smallest = min(max(pair["smallest"] for pair in pairs) for pairs in zip(sides[::2], sides[1::2], strict=True))
+    return int(smallest), int(max(one["largest"] for one in sides))
