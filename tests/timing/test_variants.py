@@ -12,7 +12,7 @@ from beam_jobs.convert import convert
 from beam_jobs.job import Job
 from tfpipe.reader import caching
 from tfpipe.reader.options import ReadOptions
-from tfpipe.timing import Pass, summarize, tuning, variants
+from tfpipe.timing import Pass, stages, summarize, tuning, variants
 from tfpipe.timing.benchmark import Benchmark, compare_variants, sample_task
 from tfpipe.timing.consumers import Fit, ThresholdMean, decode_only, synthetic_ceiling
 from tfpipe.timing.stages import stage_costs
@@ -225,18 +225,29 @@ def test_a_benchmark_rejects_unknown_settings(datasets, changes, sentence):
 
 
 @pytest.mark.parametrize(
-    ("payload", "stages"),
+    ("payload", "names"),
     [
         ("raw", ["read", "parse", "decode", "resize", "batch", "transform", "transfer"]),
         ("uint8", ["read", "batch", "parse", "transform", "transfer"]),
         ("embedding", ["read", "batch", "parse", "transform", "transfer"]),
     ],
 )
-def test_the_stages_that_occur_have_costs_that_add_up(datasets, payload, stages):
+def test_the_stages_that_occur_have_costs_that_add_up(datasets, payload, names):
     costs = stage_costs(task_of(datasets, payload), repeats=2)
-    assert [cost.stage for cost in costs] == stages
+    assert [cost.stage for cost in costs] == names
     assert sum(cost.share for cost in costs) == pytest.approx(1)
     assert all(cost.microseconds >= 0 and cost.cpu_microseconds >= 0 for cost in costs)
+
+
+@pytest.mark.parametrize("payload", ["raw", "uint8", "embedding"])
+def test_stages_are_timed_in_functions_for_one_device(datasets, payload):
+    """Others take 0.15 s at each beginning, which would count as the stage's."""
+    for stage in stages._stages(task_of(datasets, payload), 16):
+        graph = tf.compat.v1.GraphDef.FromString(stage.after._as_serialized_graph().numpy())
+        called = {node.attr["f"].func.name for node in graph.node if node.op.startswith("Map")}
+        made = {one.signature.name: one.attr["experimental_ints_on_device"].b for one in graph.library.function}
+        assert stage.name in ("read", "batch") or called, stage.name
+        assert all(made[name] for name in called), stage.name
 
 
 @pytest.mark.slow

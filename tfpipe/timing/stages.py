@@ -11,13 +11,15 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import tensorflow as tf
 
-from tfpipe.format.example import decode_batch, decode_record
+from tfpipe.format.example import decode_batch, decode_parsed, decode_record, has_fixed_lengths, parse_batch
 from tfpipe.format.schema import Schema
 from tfpipe.images.fit import Resize
-from tfpipe.tf_internals import map_on_one_device
+from tfpipe.reader.decode import Decoder, decode_piece
+from tfpipe.tf_internals import map_on_one_device, stack_lists
 from tfpipe.timing.consumers import images_of, serialized_records
 from tfpipe.timing.passes import Pass, time_pass
 from tfpipe.timing.variants import Task
@@ -25,6 +27,8 @@ from tfpipe.timing.variants import Task
 # The decoded images of the sample are kept in memory.
 _MOST_HELD_BYTES = 256 << 20
 _MOST_RECORDS = 512
+# As the reader decodes by one call.
+_PIECE_RECORDS = 32
 _ALL = 1 << 40
 _BYTES_PER_FILE_BYTE = 12  # A decoded image is at most some 12 times the size of its JPEG file in ordinary quality.
 
@@ -111,24 +115,38 @@ def _stages(task: Task, count: int) -> Iterator[_Stage]:
 
 
 def _record_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None, tf.data.Dataset]:
-    """Stages that parse, decode and resize records individually, then batch them; returns the batches."""
+    """Stages that parse, decode and resize records in pieces of a batch, as the reader does; returns the batches."""
     schema = task.image_schema
-    has_files = any(f.codec in ("jpeg", "image") for f in schema.features)
-    plain = _as_bytes(schema) if has_files else schema
-    yield _Stage("parse", held, _sequential(map_on_one_device(held, lambda record: _parse(plain, record))), _count)
+    piece = max(n for n in range(1, _PIECE_RECORDS + 1) if task.batch_size % n == 0)
+    pieces = _in_memory(held.batch(piece, drop_remainder=True))
+
+    def through(decoder: Decoder) -> tf.data.Dataset:
+        return _sequential(map_on_one_device(pieces, lambda serialized: decode_piece(decoder, serialized)))
+
+    decoder = _decoder(schema, task)
+    if any(f.codec in ("jpeg", "image") for f in schema.features):
+        parsed = through(_decoder(_as_bytes(schema), task))
+        yield _Stage("parse", pieces, parsed, _count)
+        yield _Stage("decode", parsed, through(decoder), _count)
+    else:
+        yield _Stage("parse", pieces, through(decoder), _count)
+    if task.size_to_make is not None:
+        fitted = _decoder(schema, task, Resize(task.size_to_make, task.resize, task.antialias, task.dct))
+        yield _Stage("resize", through(decoder), through(fitted), _count)
+        decoder = fitted
+    lists = _in_memory(through(decoder).batch(task.batch_size // piece))
+    batches = map_on_one_device(lists, lambda *some: stack_lists(some, decoder.spec, size=task.batch_size))
+    yield _Stage("batch", lists, _sequential(batches), _count)
+    return _in_memory(map_on_one_device(batches, lambda features: _with_ids(images_of(features))))
+
+
+def _decoder(schema: Schema, task: Task, resizer: Resize | None = None) -> Decoder:
     exact = task.dct == "exact"
-    decoded = map_on_one_device(held, lambda record: images_of(decode_record(schema, record, exact=exact)))
-    if has_files:
-        parsed = _sequential(map_on_one_device(held, lambda record: _parse(plain, record)))
-        yield _Stage("decode", parsed, _sequential(decoded), _count)
-    images = _in_memory(decoded)
-    if task.image_size is not None:
-        resizer = Resize(task.image_size, task.resize, task.antialias, task.dct)
-        yield _Stage("resize", images, _sequential(map_on_one_device(images, resizer.resize)), _count)
-        images = _in_memory(map_on_one_device(images, resizer.resize))
-    batches = images.batch(task.batch_size, drop_remainder=True)
-    yield _Stage("batch", images, _sequential(batches), _count)
-    return _in_memory(map_on_one_device(batches, _with_ids))
+    return Decoder(
+        single=partial(decode_record, schema, exact=exact, resizer=resizer),
+        row=partial(decode_parsed, schema, exact=exact, resizer=resizer),
+        parse=partial(parse_batch, schema) if has_fixed_lengths(schema) else None,
+    )
 
 
 def _batch_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None, tf.data.Dataset]:
@@ -149,10 +167,6 @@ def _as_bytes(schema: Schema) -> Schema:
         for f in schema.features
     ]
     return dataclasses.replace(schema, features=tuple(features))
-
-
-def _parse(schema: Schema, record: tf.Tensor) -> tf.Tensor:
-    return images_of(decode_record(schema, record))
 
 
 def _with_ids(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

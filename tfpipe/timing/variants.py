@@ -84,9 +84,14 @@ class Task:
     @property
     def parses_batches(self) -> bool:
         """Whether whole batches can be parsed at once: every shape is known, and no image is resized."""
+        return is_vectorizable(self.image_schema) and self.size_to_make is None
+
+    @property
+    def size_to_make(self) -> tuple[int, int] | None:
+        """The (height, width) that images are resized to; None where they have it."""
         schema = self.manifest.schema
         stored_size = schema["image"].shape[:2] if "image" in schema else None
-        return is_vectorizable(self.image_schema) and self.image_size in (None, stored_size)
+        return None if self.image_size == stored_size else self.image_size
 
     def build(self, options: ReadOptions, *, transforms: Sequence[Any] = ()) -> tf.data.Dataset:
         """The batches of make_dataset in training, with its transforms: only full ones."""
