@@ -100,6 +100,15 @@ def test_batches_are_read_by_their_numbers(table):
 
 
 @pytest.mark.parametrize("first", [0, 7, 9, 10])
+def test_in_file_order_pieces_are_slices_of_the_same_records(first):
+    positions = np.arange(first, first + 9)
+    rows = tuple(map(tf.constant, (positions, 100 + positions, np.arange(9))))
+    found = [list(_cut(rows, tf.as_string(100 + positions), 5, slices=one)) for one in (False, True)]
+    assert len(found[0]) > 1
+    tf.nest.map_structure(lambda *some: np.testing.assert_array_equal(*some), *found)
+
+
+@pytest.mark.parametrize("first", [0, 7, 9, 10])
 def test_a_window_is_cut_where_positions_are_multiples_of_a_piece(first):
     """So that pieces of neighbouring windows are joined whole."""
     positions, ranks = np.arange(first, first + 9), np.arange(9)[::-1]

@@ -119,8 +119,11 @@ def read_windows(
         chunks(order, first), read, plan.reads_at_once, deterministic=plan.keeps_order, ahead=plan.reads_at_once
     )
     windows = windows.prefetch(1) if plan.reads_at_once == 1 and plan.reads_ahead else windows
-    cut = flat_map_on_one_device(windows, lambda rows, records: _cut(rows, records, size))
-    return cut if order.window_records % size == 0 else cut.rebatch(size)
+    joined = order.window_records % size > 0
+    # Slices copy no record, but are not to be taken apart again, by rebatch or on the careful path; see _cut.
+    slices = not (order.shuffled or joined or marks)
+    cut = flat_map_on_one_device(windows, lambda rows, records: _cut(rows, records, size, slices=slices))
+    return cut.rebatch(size) if joined else cut
 
 
 def read_singles(
@@ -212,19 +215,29 @@ def _read_at_once(
     return whole.ignore_errors().concatenate(one_by_one).take(1)
 
 
-def _cut(rows: tuple[tf.Tensor, tf.Tensor, tf.Tensor], records: tf.Tensor, size: int) -> tf.data.Dataset:
+def _cut(
+    rows: tuple[tf.Tensor, tf.Tensor, tf.Tensor], records: tf.Tensor, size: int, *, slices: bool = False
+) -> tf.data.Dataset:
     """A window, cut at the positions that are multiples of `size`; each record is copied once, from its rank.
 
     What a window begins with completes the piece that the one before it left, so that `rebatch` joins whole elements.
     Of slices of a tensor it copies every record, and TensorFlow 2.21 logs an error for each: hence gather, too.
+
+    Args:
+      rows: positions, numbers and ranks of its records.
+      records: in file order.
+      size: of a piece.
+      slices: ranks are those of the positions, and pieces stay whole: they are slices, which copy nothing.
     """
     positions, numbers, ranks = rows
     count = tf.size(numbers, out_type=tf.int64)
     head = -positions[0] % size
 
     def piece(at: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
-        part = tf.range(tf.maximum(at, 0), tf.minimum(at + size, count))
-        return (positions[0] + part, tf.gather(numbers, part)), tf.gather(records, tf.gather(ranks, part))
+        begin, end = tf.maximum(at, 0), tf.minimum(at + size, count)
+        part = tf.range(begin, end)
+        found = records[begin:end] if slices else tf.gather(records, tf.gather(ranks, part))
+        return (positions[0] + part, tf.gather(numbers, part)), found
 
     begins = tf.data.Dataset.range(tf.where(head > 0, head - size, 0), count, size)
     return map_on_one_device(begins, piece)
