@@ -27,6 +27,7 @@ REGIONS = {
 }
 # What takes boxes or keypoints; whoever mixes images refuses them.
 NEEDED = {
+    "copy_paste": ("boxes", "box_labels"),
     "drop_boxes": ("boxes", "box_labels"),
     "keypoint_pairs": ("keypoints",),
     "mosaic": ("boxes", "box_labels"),
