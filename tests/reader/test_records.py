@@ -124,11 +124,11 @@ def test_a_window_is_cut_where_positions_are_multiples_of_a_piece(first):
 READ = """
 import sys
 import tfpipe
-for batch_size in (5, 8):
-    for options in ({"block_records": 3, "window_records": 9}, {"block_records": 1}, {"shuffle": "none"}):
-        options = tfpipe.ReadOptions(**options)
-        for batch in tfpipe.make_dataset(sys.argv[1], batch_size=batch_size, image_size=16, options=options):
-            pass
+windows = {"block_records": 3, "window_records": 9}
+for batch_size, options in ((5, windows), (8, windows), (5, {"block_records": 1}), (8, {"shuffle": "none"})):
+    options = tfpipe.ReadOptions(**options)
+    for batch in tfpipe.make_dataset(sys.argv[1], batch_size=batch_size, image_size=16, options=options):
+        pass
 """
 
 

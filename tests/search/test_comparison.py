@@ -52,8 +52,8 @@ def compared():
     told = []
     found = search.compare(
         {"mine": policy, "flip": augment.flip_left_right()},
-        (np.repeat(searched.TRAIN[0], 3, axis=-1)[:60], searched.TRAIN[1][:60]),
-        (np.repeat(searched.TEST[0], 3, axis=-1)[:60], searched.TEST[1][:60]),
+        (np.repeat(searched.TRAIN[0], 3, axis=-1)[:40], searched.TRAIN[1][:40]),
+        (np.repeat(searched.TEST[0], 3, axis=-1)[:40], searched.TEST[1][:40]),
         seeds=2,
         child=searched.tiny,
         training=searched.TRAINING,
