@@ -12,6 +12,7 @@ from tfpipe.augment.ops.op import Choices
 from tfpipe.augment.ops.table import OPS
 from tfpipe.errors import UsageError
 from tfpipe.policy import Policy, Schedule, Segment, load_schedule
+from tfpipe.search import child as child_module
 from tfpipe.search import space
 from tfpipe.search.child import Child, deepaugment, ops_of, run_child, small
 from tfpipe.search.settings import Training, open_data
@@ -99,6 +100,16 @@ def test_a_schedule_gives_each_part_of_the_training_its_policy(name):
     # Both published schedules begin with no augmentation, and end with much.
     assert not drawn[0].any()
     assert drawn[-1].any()
+
+
+@pytest.mark.parametrize("name", ["rcifar10", "rsvhn"])
+@pytest.mark.parametrize("parts", [1, 4, 10, 200, 320])
+def test_a_part_has_the_policy_that_the_schedule_has_where_it_begins(name, parts):
+    schedule = load_schedule(name)
+    made = child_module._by_epoch(schedule, parts)
+    names = [transform.arguments["source"].name for transform in made]
+    assert names == [schedule.policy_at(part * schedule.num_epochs // parts).name for part in range(parts)]
+    assert len(set(names)) >= min(parts, len(schedule.segments)) // 2
 
 
 def test_the_global_generators_are_left_as_they_were(child):

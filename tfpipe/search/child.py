@@ -316,7 +316,9 @@ def run_child(
 def _by_epoch(given: Augmentation, epochs: int) -> list[OpTransform | None]:
     if isinstance(given, Schedule):
         made = {policy.name: augment.policy(policy) for policy in set(given.policies)}
-        return [made[policy.name] for policy in given.stretched(epochs).policies]
+        # What the schedule has where a part begins. `stretched` leaves out segments that are shorter than a part, and
+        # gives their time to the last one: of 200 epochs in 4 parts all would be the last.
+        return [made[given.policies[part * given.num_epochs // epochs].name] for part in range(epochs)]
     return [transform_of(given)] * epochs
 
 
