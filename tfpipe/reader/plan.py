@@ -29,7 +29,7 @@ _CHUNK_BYTES = 8_000_000
 # window more takes some 100 MB of memory, used again and again.
 _LEAST_WINDOWS, _CORES_PER_WINDOW, _MOST_WINDOWS = 2, 4, 4
 # Decoded by one call: it stays in a core's cache, and the first batch is made by several cores.
-_PIECE_BYTES, _PIECE_RECORDS = 5_000_000, 32
+_PIECE_BYTES, PIECE_RECORDS = 5_000_000, 32
 # Of large image files, which take some 10 ms a megabyte, fewer: all cores work on the first batch, and on the last.
 _PIECE_FILE_BYTES = 4_000_000
 # Batches that are put together at once: one thread copies 50,000 images of 224 x 224 a second.
@@ -214,9 +214,9 @@ def _chunk_records(request: Request, unit: int) -> int:
 def _piece_records(request: Request) -> int:
     """The largest divisor of the batch size that is not too large; a batch that has none is one piece."""
     size = request.batch_size
-    most = max(_PIECE_RECORDS, _PIECE_BYTES * size // request.bytes_a_batch)
+    most = max(PIECE_RECORDS, _PIECE_BYTES * size // request.bytes_a_batch)
     files = max(1, _PIECE_FILE_BYTES // request.bytes_a_record)
-    if request.schema.payload == "raw" and files < min(_PIECE_RECORDS, size):
+    if request.schema.payload == "raw" and files < min(PIECE_RECORDS, size):
         return max(n for n in range(1, files + 1) if size % n == 0)
     return max((n for n in range(2, min(most, size) + 1) if size % n == 0), default=size)
 

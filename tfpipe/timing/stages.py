@@ -19,6 +19,7 @@ from tfpipe.format.example import decode_batch, decode_parsed, decode_record, ha
 from tfpipe.format.schema import Schema
 from tfpipe.images.fit import Resize
 from tfpipe.reader.decode import Decoder, decode_piece
+from tfpipe.reader.plan import PIECE_RECORDS
 from tfpipe.tf_internals import map_on_one_device, stack_lists
 from tfpipe.timing.consumers import images_of, serialized_records
 from tfpipe.timing.passes import Pass, time_pass
@@ -27,8 +28,6 @@ from tfpipe.timing.variants import Task
 # The decoded images of the sample are kept in memory.
 _MOST_HELD_BYTES = 256 << 20
 _MOST_RECORDS = 512
-# As the reader decodes by one call.
-_PIECE_RECORDS = 32
 _ALL = 1 << 40
 _BYTES_PER_FILE_BYTE = 12  # A decoded image is at most some 12 times the size of its JPEG file in ordinary quality.
 
@@ -117,7 +116,7 @@ def _stages(task: Task, count: int) -> Iterator[_Stage]:
 def _record_stages(task: Task, held: tf.data.Dataset) -> Generator[_Stage, None, tf.data.Dataset]:
     """Stages that parse, decode and resize records in pieces of a batch, as the reader does; returns the batches."""
     schema = task.image_schema
-    piece = max(n for n in range(1, _PIECE_RECORDS + 1) if task.batch_size % n == 0)
+    piece = max(n for n in range(1, PIECE_RECORDS + 1) if task.batch_size % n == 0)
     pieces = _in_memory(held.batch(piece, drop_remainder=True))
 
     def through(decoder: Decoder) -> tf.data.Dataset:
